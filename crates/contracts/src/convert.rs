@@ -1,0 +1,102 @@
+//! Domain words into protobuf and back. What does not fit is an error that names the field.
+
+use std::time::Duration;
+
+use greenroom_domain::{Attempt, OwnerKind, Provider, Resources, RunnerId, RunnerSpec, TenantId, Timestamp};
+
+use crate::proto::v1;
+
+/// A field of a request that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct BadField {
+    /// Which: `meeting.url`.
+    pub field: String,
+    /// What is wrong with it, and what would be right.
+    pub problem: String,
+}
+
+impl BadField {
+    /// A field and what is wrong with it.
+    pub fn new(field: impl Into<String>, problem: impl ToString) -> Self {
+        Self { field: field.into(), problem: problem.to_string() }
+    }
+}
+
+impl From<BadField> for tonic::Status {
+    fn from(bad: BadField) -> Self {
+        Self::invalid_argument(bad.to_string())
+    }
+}
+
+/// As protobuf has it.
+#[must_use]
+pub fn proto_timestamp(at: Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }
+}
+
+/// As we have it.
+///
+/// # Errors
+/// When it lies outside the years -9999 to 9999.
+pub fn timestamp(field: &str, at: &prost_types::Timestamp) -> Result<Timestamp, BadField> {
+    Timestamp::new(at.seconds, at.nanos).map_err(|error| BadField::new(field, error))
+}
+
+impl From<RunnerId> for v1::RunnerRef {
+    fn from(runner: RunnerId) -> Self {
+        Self { kind: runner.kind.as_str().to_owned(), id: runner.id.to_string(), attempt: runner.attempt.0 }
+    }
+}
+
+impl TryFrom<&v1::RunnerRef> for RunnerId {
+    type Error = BadField;
+
+    fn try_from(runner: &v1::RunnerRef) -> Result<Self, BadField> {
+        if runner.attempt == 0 {
+            return Err(BadField::new("runner.attempt", "counts from 1"));
+        }
+        Ok(Self {
+            kind: runner.kind.parse::<OwnerKind>().map_err(|_| BadField::new("runner.kind", "must be bot or session"))?,
+            id: runner.id.parse().map_err(|error| BadField::new("runner.id", error))?,
+            attempt: Attempt(runner.attempt),
+        })
+    }
+}
+
+/// The runner a request speaks of.
+///
+/// # Errors
+/// When it is missing or names none.
+pub fn runner_of(runner: Option<&v1::RunnerRef>) -> Result<RunnerId, BadField> {
+    runner.ok_or_else(|| BadField::new("runner", "is missing"))?.try_into()
+}
+
+impl From<&RunnerSpec> for v1::RunnerSpec {
+    fn from(spec: &RunnerSpec) -> Self {
+        Self {
+            runner: Some(spec.runner.into()),
+            tenant_id: spec.tenant.to_string(),
+            provider: spec.provider.to_string(),
+            image: spec.image.clone().unwrap_or_default(),
+            cpu_millis: spec.resources.cpu_millis,
+            memory_bytes: spec.resources.memory_bytes,
+            max_lifetime_ms: u64::try_from(spec.max_lifetime.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+impl TryFrom<&v1::RunnerSpec> for RunnerSpec {
+    type Error = BadField;
+
+    fn try_from(spec: &v1::RunnerSpec) -> Result<Self, BadField> {
+        Ok(Self {
+            runner: runner_of(spec.runner.as_ref())?,
+            tenant: spec.tenant_id.parse::<TenantId>().map_err(|error| BadField::new("tenant_id", error))?,
+            provider: Provider::new(spec.provider.clone()).map_err(|error| BadField::new("provider", error))?,
+            image: Some(spec.image.clone()).filter(|image| !image.is_empty()),
+            resources: Resources { cpu_millis: spec.cpu_millis, memory_bytes: spec.memory_bytes },
+            max_lifetime: Duration::from_millis(spec.max_lifetime_ms),
+        })
+    }
+}

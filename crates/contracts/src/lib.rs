@@ -1,0 +1,19 @@
+//! What crosses a boundary between services.
+//!
+//! - [`messages`]: everything that is said on the bus, one type a message, add-only, versioned in its type name;
+//! - [`Envelope`]: the CloudEvent around it;
+//! - [`subjects`] and [`streams`]: where it is said, all of it, nowhere else;
+//! - [`proto`]: the gRPC contracts of `proto/greenroom/v1`, and what turns domain words into them and back.
+//!
+//! No framework and no I/O: whoever speaks to Greenroom in Rust needs this crate alone.
+
+mod convert;
+mod envelope;
+pub mod messages;
+pub mod proto;
+pub mod streams;
+pub mod subjects;
+
+pub use convert::{BadField, proto_timestamp, runner_of, timestamp};
+pub use envelope::{Envelope, Header, Origin};
+pub use messages::Message;

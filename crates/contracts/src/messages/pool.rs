@@ -1,0 +1,79 @@
+//! What an owner tells the pool manager, and what the pool manager says.
+
+use greenroom_domain::{AssignmentId, PlatformName, Provider, RunnerId, Timestamp};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Message, about_runner, platform_key, shard};
+use crate::subjects::Address;
+
+/// A runner is to end; its slot comes back when it is proven gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Release {
+    /// Which.
+    pub runner: RunnerId,
+    /// How long it may take to leave in good order, in milliseconds.
+    pub grace_ms: u64,
+}
+
+/// A runner has a slot, and its start has been commanded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SlotAssigned {
+    /// Which runner.
+    pub runner: RunnerId,
+    /// Where.
+    pub platform: PlatformName,
+    /// The assignment.
+    pub assignment: AssignmentId,
+    /// The slot's name: `local-007`.
+    pub slot: String,
+    /// After this time the start is not tried any more.
+    pub start_by: Timestamp,
+}
+
+/// A slot is free again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SlotReleased {
+    /// Who had it.
+    pub runner: RunnerId,
+    /// Where.
+    pub platform: PlatformName,
+    /// The slot's name.
+    pub slot: String,
+}
+
+/// There may be room where there was none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CapacityRaised {
+    /// Where.
+    pub platform: PlatformName,
+    /// For whom; absent: for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<Provider>,
+}
+
+about_runner!(Release, "dev.greenroom.pool.release.v1", from "scheduler", command "pool-manager"."release", "A runner is to end; its slot comes back when it is proven gone.");
+about_runner!(SlotAssigned, "dev.greenroom.slot.assigned.v1", from "pool-manager", event "slot"."assigned", "A runner has a slot, and its start has been commanded.");
+about_runner!(SlotReleased, "dev.greenroom.slot.released.v1", from "pool-manager", event "slot"."released", "A slot is free again.");
+
+impl Message for CapacityRaised {
+    const TYPE: &'static str = "dev.greenroom.pool.capacity_raised.v1";
+    const ABOUT: &'static str = "There may be room where there was none: a slot, a permit, a limit.";
+    const FROM: &'static str = "pool-manager";
+
+    fn address(&self) -> Address {
+        Address::Event { noun: "pool", event: "capacity_raised", shard: shard(self.key()) }
+    }
+
+    fn key(&self) -> Uuid {
+        platform_key(&self.platform)
+    }
+
+    fn subject(&self) -> String {
+        self.platform.to_string()
+    }
+}

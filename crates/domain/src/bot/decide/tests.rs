@@ -1,0 +1,301 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::bot::Policy;
+use crate::{BotId, TenantId};
+
+const T0: i64 = 1_800_000_000;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(T0 + second).expect("in range")
+}
+
+fn instance(n: u128) -> InstanceId {
+    InstanceId::from_uuid(uuid::Uuid::from_u128(n))
+}
+
+fn platform(name: &str) -> PlatformName {
+    PlatformName::new(name).expect("valid")
+}
+
+/// A bot that is due at second 0, with a chain of two platforms.
+fn scheduled() -> Bot {
+    Bot {
+        id: BotId::from_uuid(uuid::Uuid::from_u128(1)),
+        tenant: TenantId::from_uuid(uuid::Uuid::from_u128(2)),
+        state: BotState::Scheduled,
+        state_since: at(-600),
+        reason: None,
+        start_at: at(0),
+        end_at: Some(at(7200)),
+        queued_at: None,
+        queue_deadline: None,
+        joined_at: None,
+        policy: Policy {
+            max_retries: 3,
+            rejoin: true,
+            queue_timeout: Duration::from_secs(600),
+            waiting_room_timeout: Duration::from_secs(900),
+            max_duration: Duration::from_secs(3600),
+        },
+        chain: vec![platform("one"), platform("two")],
+        chain_from: 0,
+        failures: 0,
+        wake_at: Some(at(-60)),
+        asserts: 0,
+        attempt: None,
+    }
+}
+
+/// Plays events one after the other and returns the last bot and all effects.
+fn play(mut bot: Bot, events: &[(i64, Event)]) -> (Bot, Vec<Effect>) {
+    let mut all = Vec::new();
+    for (second, event) in events {
+        match decide(&bot, event, at(*second), &Timing::default()) {
+            Decision::Advance { next, effects } => {
+                bot = *next;
+                all.extend(effects);
+            }
+            other => panic!("{event:?} in {:?}: {other:?}", bot.state),
+        }
+    }
+    (bot, all)
+}
+
+fn report(sequence: u64, report: Report) -> Event {
+    Event::Reported { attempt: Attempt(1), instance: instance(1), sequence, report }
+}
+
+fn assigned() -> Event {
+    Event::Assigned { attempt: Attempt(1), platform: platform("one") }
+}
+
+fn admitted() -> Vec<(i64, Event)> {
+    vec![
+        (-60, Event::Tick),
+        (-59, assigned()),
+        (-58, Event::Started { attempt: Attempt(1) }),
+        (-57, Event::AdmissionAsked { attempt: Attempt(1), instance: instance(1) }),
+    ]
+}
+
+fn in_call() -> Vec<(i64, Event)> {
+    let mut events = admitted();
+    events.extend([(-50, report(1, Report::InWaitingRoom)), (0, report(2, Report::InCall)), (1, report(3, Report::RecordingStarted))]);
+    events
+}
+
+fn then(mut events: Vec<(i64, Event)>, more: impl IntoIterator<Item = (i64, Event)>) -> Vec<(i64, Event)> {
+    events.extend(more);
+    events
+}
+
+#[test]
+fn a_whole_life() {
+    let events = then(in_call(), [(1800, report(4, Report::Leaving(Reason::MEETING_ENDED))), (1801, report(5, Report::Finished(Reason::MEETING_ENDED)))]);
+    let (bot, effects) = play(scheduled(), &events);
+    assert_eq!((bot.state, bot.reason.clone()), (BotState::Done, Some(Reason::MEETING_ENDED)));
+    assert_eq!(effects, [Effect::Enqueue], "a runner that ends by itself needs no release");
+    let (bot, effects) = play(bot, &[(1805, Event::Gone { attempt: Attempt(1), exit: Some(Exit { code: Some(0), signal: None, out_of_memory: false }) })]);
+    assert_eq!((bot.state, effects), (BotState::Done, vec![]));
+}
+
+/// (after these events, this state, this reason, these effects)
+type Row = (&'static str, Vec<(i64, Event)>, BotState, Option<Reason>, Vec<Effect>);
+
+#[test]
+fn table() {
+    let first = Attempt(1);
+    let gone = |exit| Event::Gone { attempt: first, exit };
+    let refused = |reason, may_pass| Event::Refused { attempt: first, refusal: Refusal { reason, may_pass } };
+    let due = || vec![(-60, Event::Tick)];
+    let deploying = || then(due(), [(-59, assigned())]);
+    let oom = Some(Exit { code: Some(137), signal: None, out_of_memory: true });
+    let rows: Vec<Row> = vec![
+        ("cancel before it is due", vec![(-300, Event::CancelAsked)], BotState::Cancelled, Some(Reason::CANCEL_REQUESTED), vec![]),
+        ("cancel while queued", then(due(), [(-59, Event::CancelAsked)]), BotState::Cancelled, Some(Reason::CANCEL_REQUESTED), vec![Effect::Enqueue, Effect::Withdraw(first)]),
+        ("cancel, then the slot comes", then(due(), [(-59, Event::CancelAsked), (-58, assigned())]), BotState::Cancelled, Some(Reason::CANCEL_REQUESTED), vec![Effect::Enqueue, Effect::Withdraw(first), Effect::Release(first)]),
+        ("cancel while deploying", then(deploying(), [(-50, Event::CancelAsked)]), BotState::Cancelled, Some(Reason::CANCEL_REQUESTED), vec![Effect::Enqueue, Effect::Release(first)]),
+        ("cancel in the call", then(in_call(), [(50, Event::CancelAsked)]), BotState::Cancelled, Some(Reason::CANCEL_REQUESTED), vec![Effect::Enqueue, Effect::Release(first)]),
+        ("leave before the call", then(deploying(), [(-50, Event::LeaveAsked)]), BotState::Cancelled, Some(Reason::LEAVE_REQUESTED), vec![Effect::Enqueue, Effect::Release(first)]),
+        ("leave in the call", then(in_call(), [(50, Event::LeaveAsked)]), BotState::Leaving, Some(Reason::LEAVE_REQUESTED), vec![Effect::Enqueue]),
+        ("leave, and it says so itself", then(in_call(), [(50, Event::LeaveAsked), (51, report(4, Report::Finished(Reason::TERMINATED)))]), BotState::Done, Some(Reason::LEAVE_REQUESTED), vec![Effect::Enqueue]),
+        ("leave, and it crashes", then(in_call(), [(50, Event::LeaveAsked), (51, gone(None))]), BotState::Done, Some(Reason::LEAVE_REQUESTED), vec![Effect::Enqueue]),
+        ("leave, and nothing happens", then(in_call(), [(50, Event::LeaveAsked), (110, Event::Tick)]), BotState::Leaving, Some(Reason::LEAVE_REQUESTED), vec![Effect::Enqueue, Effect::Release(first)]),
+        ("queue time-out", then(due(), [(600, Event::QueueTimedOut { attempt: first })]), BotState::Fatal, Some(Reason::QUEUE_TIMEOUT), vec![Effect::Enqueue]),
+        ("queued and nobody answers", then(due(), [(-50, Event::Tick)]), BotState::Queued, None, vec![Effect::Enqueue, Effect::Enqueue]),
+        ("no room on the first platform", then(deploying(), [(-50, refused(Reason::NO_CAPACITY, true))]), BotState::Queued, Some(Reason::NO_CAPACITY), vec![Effect::Enqueue, Effect::Enqueue]),
+        ("rejected for good, but there is another platform", then(deploying(), [(-50, refused(Reason::REJECTED, false))]), BotState::Queued, Some(Reason::REJECTED), vec![Effect::Enqueue, Effect::Enqueue]),
+        ("the start takes too long", then(deploying(), [(241, Event::Tick)]), BotState::Queued, Some(Reason::DEPLOY_TIMEOUT), vec![Effect::Enqueue, Effect::Release(first), Effect::Enqueue]),
+        ("closed by the pool manager", then(deploying(), [(100, Event::CloseAsked { attempt: first })]), BotState::Queued, Some(Reason::DEPLOY_TIMEOUT), vec![Effect::Enqueue, Effect::Release(first), Effect::Enqueue]),
+        ("dies before it joined", then(admitted(), [(-40, gone(oom))]), BotState::Queued, Some(Reason::OUT_OF_MEMORY), vec![Effect::Enqueue, Effect::Enqueue]),
+        ("dies in the call, rejoins", then(in_call(), [(60, gone(None))]), BotState::Queued, Some(Reason::RUNNER_CRASHED), vec![Effect::Enqueue, Effect::Enqueue]),
+        ("dies when the meeting is over", then(in_call(), [(7200, gone(None))]), BotState::Fatal, Some(Reason::RUNNER_CRASHED), vec![Effect::Enqueue]),
+        ("the join takes too long: its end is awaited", then(admitted(), [(243, Event::Tick)]), BotState::JoiningCall, None, vec![Effect::Enqueue, Effect::Release(first)]),
+        ("the join took too long and it is gone", then(admitted(), [(243, Event::Tick), (250, gone(None))]), BotState::Queued, Some(Reason::JOIN_TIMEOUT), vec![Effect::Enqueue, Effect::Release(first), Effect::Enqueue]),
+        ("nobody lets it in", then(admitted(), [(-50, report(1, Report::InWaitingRoom)), (910, Event::Tick)]), BotState::Fatal, Some(Reason::WAITING_ROOM_TIMEOUT), vec![Effect::Enqueue, Effect::Release(first)]),
+        ("denied", then(admitted(), [(-50, report(1, Report::Failed { reason: Reason::JOIN_DENIED, may_pass: false }))]), BotState::Fatal, Some(Reason::JOIN_DENIED), vec![Effect::Enqueue]),
+        ("the browser died, it says so and ends", then(admitted(), [(-50, report(1, Report::Failed { reason: Reason::BROWSER_FAILED, may_pass: true })), (-49, gone(None))]), BotState::Queued, Some(Reason::BROWSER_FAILED), vec![Effect::Enqueue, Effect::Enqueue]),
+        ("the browser died, it says so and hangs", then(admitted(), [(-50, report(1, Report::Failed { reason: Reason::BROWSER_FAILED, may_pass: true })), (-20, Event::Tick)]), BotState::JoiningCall, None, vec![Effect::Enqueue, Effect::Release(first)]),
+        ("longest stay", then(in_call(), [(3600, Event::Tick)]), BotState::Leaving, Some(Reason::MAX_DURATION), vec![Effect::Enqueue]),
+        ("silent, running, for long", then(in_call(), [(700, Event::Inspected { attempt: first, observed: Observed::Running, last_beat_at: at(100) })]), BotState::Recording, None, vec![Effect::Enqueue, Effect::Release(first)]),
+        ("silent, unreachable, for very long", then(in_call(), [(1000, Event::Inspected { attempt: first, observed: Observed::Unreachable, last_beat_at: at(100) })]), BotState::Queued, Some(Reason::HEARTBEAT_LOST), vec![Effect::Enqueue, Effect::Release(first), Effect::Enqueue]),
+        ("admitted before we heard of the slot", then(due(), [(-58, Event::AdmissionAsked { attempt: first, instance: instance(1) }), (-57, assigned())]), BotState::JoiningCall, None, vec![Effect::Enqueue]),
+    ];
+    for (name, events, state, reason, effects) in rows {
+        let (bot, all) = play(scheduled(), &events);
+        assert_eq!((bot.state, bot.reason, all), (state, reason, effects), "{name}");
+    }
+}
+
+#[test]
+fn a_tick_before_its_time_changes_nothing() {
+    assert_eq!(decide(&scheduled(), &Event::Tick, at(-61), &Timing::default()), Decision::Ignore(Ignored::Irrelevant));
+}
+
+#[test]
+fn what_is_ignored_and_what_is_refused() {
+    let ignored: Vec<(&str, Vec<(i64, Event)>, Event, Ignored)> = vec![
+        ("assigned twice", then(admitted(), []), assigned(), Ignored::Repeated),
+        ("started twice", then(admitted(), []), Event::Started { attempt: Attempt(1) }, Ignored::Repeated),
+        ("an attempt that never was", admitted(), Event::Gone { attempt: Attempt(2), exit: None }, Ignored::Stale),
+        ("the same report again", in_call(), report(3, Report::RecordingStarted), Ignored::Repeated),
+        ("a refusal of one that is in", admitted(), Event::Refused { attempt: Attempt(1), refusal: Refusal { reason: Reason::DEPLOY_FAILED, may_pass: true } }, Ignored::Irrelevant),
+        ("a time-out that lost", admitted(), Event::QueueTimedOut { attempt: Attempt(1) }, Ignored::Irrelevant),
+        ("silent for a moment", in_call(), Event::Inspected { attempt: Attempt(1), observed: Observed::Running, last_beat_at: at(0) }, Ignored::Irrelevant),
+        ("unreachable, but not long enough", in_call(), Event::Inspected { attempt: Attempt(1), observed: Observed::Unreachable, last_beat_at: at(-800) }, Ignored::Irrelevant),
+        ("cancelled again", vec![(-300, Event::CancelAsked)], Event::CancelAsked, Ignored::Repeated),
+        ("leave a bot that is over", vec![(-300, Event::CancelAsked)], Event::LeaveAsked, Ignored::Terminal),
+        ("asks again, same process", admitted(), Event::AdmissionAsked { attempt: Attempt(1), instance: instance(1) }, Ignored::Repeated),
+    ];
+    for (name, before, event, why) in ignored {
+        let (bot, _) = play(scheduled(), &before);
+        assert_eq!(decide(&bot, &event, at(60), &Timing::default()), Decision::Ignore(why), "{name}");
+    }
+    let refused: Vec<(&str, Vec<(i64, Event)>, Event, Rejected)> = vec![
+        ("before there is an attempt", vec![], Event::AdmissionAsked { attempt: Attempt(1), instance: instance(1) }, Rejected::Fenced),
+        ("a second process", admitted(), Event::AdmissionAsked { attempt: Attempt(1), instance: instance(2) }, Rejected::AnotherInstance),
+        ("after the cancel", then(vec![(-60, Event::Tick)], [(-59, Event::CancelAsked)]), Event::AdmissionAsked { attempt: Attempt(1), instance: instance(1) }, Rejected::Fenced),
+        ("after the close", then(vec![(-60, Event::Tick), (-59, assigned())], [(0, Event::CloseAsked { attempt: Attempt(1) })]), Event::AdmissionAsked { attempt: Attempt(1), instance: instance(1) }, Rejected::Fenced),
+        ("a close after the admission", admitted(), Event::CloseAsked { attempt: Attempt(1) }, Rejected::Admitted),
+        ("a report of another process", admitted(), Event::Reported { attempt: Attempt(1), instance: instance(2), sequence: 1, report: Report::InCall }, Rejected::AnotherInstance),
+    ];
+    for (name, before, event, why) in refused {
+        let (bot, _) = play(scheduled(), &before);
+        assert_eq!(decide(&bot, &event, at(60), &Timing::default()), Decision::Reject(why), "{name}");
+    }
+}
+
+#[test]
+fn the_chain_is_walked_before_anything_counts_as_a_failure() {
+    let refused = |attempt| Event::Refused { attempt, refusal: Refusal { reason: Reason::NO_CAPACITY, may_pass: true } };
+    let (bot, _) = play(scheduled(), &[(-60, Event::Tick), (-59, assigned()), (-58, refused(Attempt(1)))]);
+    assert_eq!((bot.failures, bot.rest_of_chain()), (0, &[platform("two")][..]));
+    let second = Event::Assigned { attempt: Attempt(2), platform: platform("two") };
+    let (bot, _) = play(bot, &[(-57, second), (-56, refused(Attempt(2)))]);
+    assert_eq!((bot.failures, bot.rest_of_chain().len()), (1, 2), "round again, after a pause");
+    assert_eq!(bot.attempt.map(|attempt| attempt.not_before), Some(at(-55)));
+}
+
+#[test]
+fn it_gives_up_after_the_last_retry() {
+    let (mut bot, _) = play(scheduled(), &[(-60, Event::Tick)]);
+    for n in 1..=4 {
+        assert_eq!(bot.state, BotState::Queued, "attempt {n}");
+        (bot, _) = play(bot, &[(0, Event::Assigned { attempt: Attempt(n), platform: platform("one") }), (0, Event::Gone { attempt: Attempt(n), exit: None })]);
+    }
+    assert_eq!((bot.state, bot.reason), (BotState::Fatal, Some(Reason::DEPLOY_FAILED)));
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    let attempt = (1u32..4).prop_map(Attempt);
+    let instance = (1u128..3).prop_map(instance);
+    let reports = prop_oneof![
+        Just(Report::InWaitingRoom),
+        Just(Report::InCall),
+        Just(Report::RecordingStarted),
+        Just(Report::RecordingStopped),
+        Just(Report::Leaving(Reason::EVERYONE_LEFT)),
+        Just(Report::Finished(Reason::MEETING_ENDED)),
+        any::<bool>().prop_map(|may_pass| Report::Failed { reason: Reason::BROWSER_FAILED, may_pass }),
+        Just(Report::Note),
+    ];
+    prop_oneof![
+        4 => Just(Event::Tick),
+        1 => Just(Event::LeaveAsked),
+        1 => Just(Event::CancelAsked),
+        3 => (attempt.clone(), prop_oneof![Just("one"), Just("two")]).prop_map(|(attempt, name)| Event::Assigned { attempt, platform: platform(name) }),
+        1 => attempt.clone().prop_map(|attempt| Event::Progressed { attempt }),
+        3 => attempt.clone().prop_map(|attempt| Event::Started { attempt }),
+        1 => (attempt.clone(), any::<bool>()).prop_map(|(attempt, may_pass)| Event::Refused { attempt, refusal: Refusal { reason: Reason::NO_CAPACITY, may_pass } }),
+        4 => (attempt.clone(), instance.clone()).prop_map(|(attempt, instance)| Event::AdmissionAsked { attempt, instance }),
+        6 => (attempt.clone(), instance, 1u64..9, reports).prop_map(|(attempt, instance, sequence, report)| Event::Reported { attempt, instance, sequence, report }),
+        2 => attempt.clone().prop_map(|attempt| Event::Gone { attempt, exit: None }),
+        1 => (attempt.clone(), any::<bool>()).prop_map(|(attempt, running)| Event::Inspected { attempt, observed: if running { Observed::Running } else { Observed::Unreachable }, last_beat_at: at(0) }),
+        1 => attempt.clone().prop_map(|attempt| Event::QueueTimedOut { attempt }),
+        1 => attempt.clone().prop_map(|attempt| Event::Withdrawn { attempt }),
+        1 => attempt.prop_map(|attempt| Event::CloseAsked { attempt }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_history_keeps_the_promises(history in proptest::collection::vec((0i64..400, any_event()), 1..60)) {
+        let timing = Timing::default();
+        let mut bot = scheduled();
+        let mut second = -60;
+        for (pause, event) in history {
+            second += pause;
+            let Decision::Advance { next, effects } = decide(&bot, &event, at(second), &timing) else { continue };
+            prop_assert!(!bot.state.is_terminal() || next.state == bot.state, "{:?} left {:?} for {:?}", event, bot.state, next.state);
+            let number = |bot: &Bot| bot.attempt.as_ref().map_or(0, |attempt| attempt.number.0);
+            prop_assert!(number(&next) == number(&bot) || number(&next) == number(&bot) + 1);
+            if let (Some(before), Some(after)) = (&bot.attempt, &next.attempt) && before.number == after.number {
+                if let Some(admission) = before.admission {
+                    prop_assert_eq!(after.admission, Some(admission), "one attempt admits one instance");
+                }
+                prop_assert!(!before.stopped || after.admission == before.admission, "no admission after a stop");
+                prop_assert!(after.report_sequence >= before.report_sequence);
+            }
+            prop_assert_eq!(next.state.is_terminal(), next.wake_at.is_none(), "{:?} in {:?}", event, next.state);
+            prop_assert!(next.failures <= next.policy.max_retries + 1);
+            // An attempt that is over but not gone has been released or withdrawn, or ends by itself.
+            if number(&next) > number(&bot) && bot.attempt.as_ref().is_some_and(|attempt| attempt.gone_at.is_none() && attempt.admission.is_some()) {
+                let over = bot.attempt.as_ref().is_some_and(|attempt| attempt.stopped)
+                    || matches!(event, Event::Gone { .. } | Event::Withdrawn { .. } | Event::Inspected { .. });
+                prop_assert!(over, "{:?}: {:?}", event, effects);
+            }
+            bot = *next;
+        }
+    }
+
+    /// Whatever came before, with the clock alone a bot reaches its end: nothing hangs.
+    #[test]
+    fn time_alone_ends_every_bot_that_has_a_slot(history in proptest::collection::vec((0i64..60, any_event()), 1..30)) {
+        let timing = Timing::default();
+        let mut bot = scheduled();
+        let mut second = -60;
+        for (pause, event) in history {
+            second += pause;
+            if let Decision::Advance { next, .. } = decide(&bot, &event, at(second), &timing) { bot = *next; }
+        }
+        let mut steps = 0;
+        while let Some(wake_at) = bot.wake_at {
+            let now = wake_at.max(at(second));
+            // The queue answers in the end: here always with a time-out.
+            let event = match &bot.attempt {
+                Some(attempt) if bot.state == BotState::Queued => Event::QueueTimedOut { attempt: attempt.number },
+                _ => Event::Tick,
+            };
+            let decision = decide(&bot, &event, now, &timing);
+            let decision = if matches!(decision, Decision::Ignore(_)) { decide(&bot, &Event::Tick, now, &timing) } else { decision };
+            let Decision::Advance { next, .. } = decision else { return Err(TestCaseError::fail(format!("stuck in {bot:?}"))) };
+            bot = *next;
+            steps += 1;
+            prop_assert!(steps < 100, "{bot:?}");
+        }
+        prop_assert!(bot.state.is_terminal());
+    }
+}

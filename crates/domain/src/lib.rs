@@ -1,0 +1,23 @@
+//! The words of Greenroom and its decisions.
+//!
+//! Everything here is pure: no I/O, no runtime, no clock. What happens to a bot is decided by [`bot::decide`], a total
+//! function of a snapshot, an event and a time. Services load the snapshot, ask, and write down the answer.
+//!
+//! The words are those of `docs/glossary.md`; each has one meaning in SQL, Rust, protobuf, JSON and metrics.
+
+pub mod backoff;
+pub mod bot;
+mod ids;
+mod names;
+mod reason;
+mod runner;
+mod shard;
+
+pub use ids::{ApiKeyId, AssignmentId, BotId, InstanceId, MessageId, SlotId, TenantId};
+pub use names::{Installation, InvalidName, PlatformName, Provider};
+pub use reason::Reason;
+pub use runner::{Attempt, Exit, InvalidRunnerId, OwnerKind, Resources, RunnerId, RunnerSpec};
+pub use shard::{SHARDS, Shard};
+
+/// An instant in UTC. Wall-clock time is always a parameter, never read here.
+pub type Timestamp = jiff::Timestamp;

@@ -1,0 +1,214 @@
+//! Runners: what queue, pool-manager and deployers know. They never know a meeting.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{BotId, Provider, Shard, TenantId};
+
+/// Whose runner it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OwnerKind {
+    /// A bot of the scheduler.
+    Bot,
+    /// A browser session.
+    Session,
+}
+
+impl OwnerKind {
+    /// `bot` or `session`, as it stands in names, rows and messages.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bot => "bot",
+            Self::Session => "session",
+        }
+    }
+}
+
+impl FromStr for OwnerKind {
+    type Err = InvalidRunnerId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidRunnerId> {
+        match text {
+            "bot" => Ok(Self::Bot),
+            "session" => Ok(Self::Session),
+            _ => Err(InvalidRunnerId(text.to_owned())),
+        }
+    }
+}
+
+/// 1, 2, 3…: with the owner it names a runner for ever, and it is the runner's fencing token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Attempt(pub u32);
+
+impl Attempt {
+    /// The first one.
+    pub const FIRST: Self = Self(1);
+
+    /// The one after this.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// (owner, attempt): one attempt of one bot or session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RunnerId {
+    /// Bot or session.
+    pub kind: OwnerKind,
+    /// The bot's or session's id.
+    pub id: Uuid,
+    /// Which attempt.
+    pub attempt: Attempt,
+}
+
+impl RunnerId {
+    /// The runner of a bot's attempt.
+    #[must_use]
+    pub fn of_bot(bot: BotId, attempt: Attempt) -> Self {
+        Self { kind: OwnerKind::Bot, id: bot.uuid(), attempt }
+    }
+
+    /// The bot it belongs to, if it is a bot's.
+    #[must_use]
+    pub fn bot(&self) -> Option<BotId> {
+        match self.kind {
+            OwnerKind::Bot => Some(BotId::from_uuid(self.id)),
+            OwnerKind::Session => None,
+        }
+    }
+
+    /// The owner's shard.
+    #[must_use]
+    pub fn shard(&self) -> Shard {
+        Shard::of(self.id)
+    }
+}
+
+/// `bot-0198…-2`: the tail of every name a platform knows it by.
+impl fmt::Display for RunnerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}-{}", self.kind.as_str(), self.id, self.attempt)
+    }
+}
+
+/// A text that names no runner.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} names no runner: expected <bot|session>-<uuid>-<attempt>")]
+pub struct InvalidRunnerId(String);
+
+impl FromStr for RunnerId {
+    type Err = InvalidRunnerId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidRunnerId> {
+        let invalid = || InvalidRunnerId(text.to_owned());
+        let (kind, rest) = text.split_once('-').ok_or_else(invalid)?;
+        let (id, attempt) = rest.rsplit_once('-').ok_or_else(invalid)?;
+        Ok(Self {
+            kind: kind.parse().map_err(|_| invalid())?,
+            id: id.parse().map_err(|_| invalid())?,
+            attempt: attempt.parse().ok().filter(|n| *n > 0).map(Attempt).ok_or_else(invalid)?,
+        })
+    }
+}
+
+/// What a runner may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resources {
+    /// Thousandths of a processor.
+    pub cpu_millis: u32,
+    /// Bytes.
+    pub memory_bytes: u64,
+}
+
+impl Default for Resources {
+    /// Half a processor and 1 GiB; what a browser in a meeting needs at least.
+    fn default() -> Self {
+        Self { cpu_millis: 500, memory_bytes: 1 << 30 }
+    }
+}
+
+/// Everything a platform must know to run a runner: no secret, no meeting address. Those a deployer fetches from the owner
+/// at the moment of the start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunnerSpec {
+    /// Who it is.
+    pub runner: RunnerId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// The pool it draws from: an opaque key here.
+    pub provider: Provider,
+    /// The image, where the platform has images and the provider's own is not wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// What it may use.
+    pub resources: Resources,
+    /// How long it may run at most, whatever happens.
+    #[serde(with = "millis")]
+    pub max_lifetime: Duration,
+}
+
+/// How a runner ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Exit {
+    /// The exit code, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
+    /// The signal that ended it, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// Whether it ran out of memory.
+    #[serde(default)]
+    pub out_of_memory: bool,
+}
+
+/// Durations as whole milliseconds.
+mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runner_is_named_for_ever() {
+        let runner = RunnerId { kind: OwnerKind::Bot, id: Uuid::from_u128(7), attempt: Attempt(12) };
+        let name = runner.to_string();
+        assert_eq!(name, "bot-00000000-0000-0000-0000-000000000007-12");
+        assert_eq!(name.parse(), Ok(runner));
+    }
+
+    #[test]
+    fn other_texts_name_none() {
+        for text in ["", "bot", "bot-7-1", "cat-00000000-0000-0000-0000-000000000007-1", "bot-00000000-0000-0000-0000-000000000007-0"] {
+            assert!(text.parse::<RunnerId>().is_err(), "{text:?}");
+        }
+    }
+}
