@@ -84,3 +84,36 @@ pub fn parked(installation: &Installation) -> Stream {
         max_messages: 1_000_000,
     }
 }
+
+/// The stream that holds a subject; none for what is not kept.
+#[must_use]
+pub fn of_subject(installation: &Installation, subject: &str) -> Option<Stream> {
+    let rest = subject.strip_prefix(installation.as_str())?.strip_prefix('.')?;
+    let mut words = rest.split('.');
+    match (words.next()?, words.next()?, words.next(), words.next()) {
+        ("evt", ..) => Some(events(installation)),
+        ("parked", ..) => Some(parked(installation)),
+        ("cmd", "deploy", Some(platform), Some(verb)) => {
+            Some(deploy(installation, &PlatformName::new(platform).ok()?, verb))
+        }
+        ("cmd", service, Some(_), None) => Some(commands(installation, service)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_subject_finds_its_stream() {
+        let house = Installation::new("house").expect("valid");
+        let name = |subject| of_subject(&house, subject).map(|stream| stream.name);
+        assert_eq!(name("house.evt.bot.created.7").as_deref(), Some("house-events"));
+        assert_eq!(name("house.cmd.queue.enqueue").as_deref(), Some("house-cmd-queue"));
+        assert_eq!(name("house.cmd.deploy.k8s-eu.stop").as_deref(), Some("house-deploy-k8s-eu-stop"));
+        assert_eq!(name("house.parked.queue").as_deref(), Some("house-parked"));
+        assert_eq!(name("house.hb.7"), None);
+        assert_eq!(name("other.evt.bot.created.7"), None);
+    }
+}
