@@ -1,0 +1,218 @@
+//! Publishes what was committed: from memory at once, from the table what was left behind, and the day's events again when
+//! JetStream has lost them.
+
+use std::time::Duration;
+
+use greenroom_bus::{Bus, Epoch};
+use greenroom_contracts::streams;
+use greenroom_domain::{MessageId, Timestamp};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::outbox::{self, Row, Sent};
+use crate::store::Committed;
+use crate::{Error, Store};
+
+/// How often, and how old.
+#[derive(Debug, Clone)]
+pub struct RelayTiming {
+    /// Between polls for rows that were left behind.
+    pub poll: Duration,
+    /// A row younger than this is somebody's in memory.
+    pub left_behind: Duration,
+    /// Between looks at the stream's epoch.
+    pub epoch: Duration,
+    /// How long rows are kept.
+    pub kept: Duration,
+}
+
+impl Default for RelayTiming {
+    fn default() -> Self {
+        Self {
+            poll: Duration::from_secs(1),
+            left_behind: Duration::from_secs(1),
+            epoch: Duration::from_secs(5),
+            kept: streams::EVENTS_KEPT,
+        }
+    }
+}
+
+/// Marks are written in batches: when so many have come together,
+const MARK_AT: usize = 500;
+/// or after so long.
+const MARK_AFTER: Duration = Duration::from_millis(200);
+/// Rows in one page.
+const PAGE: i64 = 500;
+
+/// The relay of one store.
+pub struct Relay {
+    store: Store,
+    bus: Bus,
+    timing: RelayTiming,
+    committed: mpsc::UnboundedReceiver<Vec<Row>>,
+    clock: fn() -> Timestamp,
+    marks: Vec<Sent>,
+    /// The making of the event stream that our marks speak of.
+    epoch: Option<Epoch>,
+}
+
+impl Relay {
+    /// The relay that publishes what `store` commits.
+    #[must_use]
+    pub fn new(store: Store, committed: Committed, bus: Bus, timing: RelayTiming, clock: fn() -> Timestamp) -> Self {
+        Self { store, bus, timing, committed: committed.0, clock, marks: Vec::new(), epoch: None }
+    }
+
+    /// Publishes until `stop`, then what is in hand.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let ticker = |period| {
+            let mut ticker = interval(period);
+            ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticker
+        };
+        let mut poll = ticker(self.timing.poll);
+        let mut epoch = ticker(self.timing.epoch);
+        let mut partitions = ticker(Duration::from_secs(3600));
+        let mut marked_at = Instant::now();
+        loop {
+            let mark = tokio::time::sleep_until(marked_at + MARK_AFTER);
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(rows) = self.committed.recv() => {
+                    let mut rows = rows;
+                    while let Ok(more) = self.committed.try_recv() {
+                        rows.extend(more);
+                        if rows.len() >= 1_000 { break }
+                    }
+                    self.publish(rows).await;
+                }
+                () = mark, if !self.marks.is_empty() => {
+                    self.mark().await;
+                    marked_at = Instant::now();
+                }
+                _ = poll.tick() => self.tell("poll the outbox", Self::poll).await,
+                _ = epoch.tick() => self.tell("compare the outbox with the stream", Self::compare).await,
+                _ = partitions.tick() => self.tell("keep the outbox's partitions", Self::partitions).await,
+            }
+            if self.marks.len() >= MARK_AT {
+                self.mark().await;
+                marked_at = Instant::now();
+            }
+        }
+        self.committed.close();
+        while let Ok(rows) = self.committed.try_recv() {
+            self.publish(rows).await;
+        }
+        self.mark().await;
+    }
+
+    async fn tell(&mut self, doing: &'static str, work: impl AsyncFnOnce(&mut Self) -> Result<(), Error>) {
+        if let Err(error) = work(self).await {
+            tracing::warn!(service = self.store.origin().service, error = %error, doing, "the relay tries again");
+        }
+    }
+
+    /// Publishes rows; what fails stays unsent and is found by the poll.
+    async fn publish(&mut self, rows: Vec<Row>) -> usize {
+        let (keys, messages): (Vec<_>, Vec<_>) =
+            rows.into_iter().map(|row| ((row.created_at, row.message.id), row.message)).unzip();
+        let mut published = 0;
+        for ((created_at, id), answer) in keys.into_iter().zip(self.bus.publish_all(&messages).await) {
+            match answer {
+                Ok(place) => {
+                    published += 1;
+                    let epoch = self.epoch.unwrap_or(Epoch(Timestamp::UNIX_EPOCH));
+                    self.marks.push(Sent { created_at, id, epoch, sequence: place.sequence });
+                }
+                Err(error) => tracing::debug!(error = %error, "not published yet"),
+            }
+        }
+        published
+    }
+
+    async fn mark(&mut self) {
+        if self.marks.is_empty() {
+            return;
+        }
+        // Lost marks are harmless: the poll publishes again, with the same ids.
+        let marks = std::mem::take(&mut self.marks);
+        if let Err(error) = outbox::mark_sent(self.store.pool(), self.store.schema(), &marks).await {
+            tracing::debug!(error = %error, "marks are lost; the poll says it again");
+        }
+    }
+
+    async fn poll(&mut self) -> Result<(), Error> {
+        if !self.bus.is_connected() {
+            return Ok(());
+        }
+        self.mark().await;
+        loop {
+            let before = (self.clock)() - self.timing.left_behind;
+            let rows = outbox::unsent(self.store.pool(), self.store.schema(), before, PAGE).await?;
+            let found = rows.len();
+            if found == 0 || self.publish(rows).await == 0 {
+                return Ok(());
+            }
+            self.mark().await;
+            if i64::try_from(found).unwrap_or(0) < PAGE {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Looks whether the stream still has what we were told it has; if not, says the day's events again. (Commands are the
+    /// sweeps' business: most of them are stale by then.)
+    async fn compare(&mut self) -> Result<(), Error> {
+        let stream = streams::events(self.bus.installation());
+        let Ok(epoch) = self.bus.ensure(&stream).await else { return Ok(()) };
+        self.mark().await;
+        let events = format!("{}.evt.", self.bus.installation());
+        let (pool, schema) = (self.store.pool().clone(), self.store.schema());
+        let since = (self.clock)() - self.timing.kept;
+        let mut lost = self.epoch != Some(epoch);
+        self.epoch = Some(epoch);
+        if let Some((id, sequence)) = outbox::newest_sent(&pool, schema, &events, epoch, since).await? {
+            match self.bus.id_at(&stream, sequence).await {
+                Ok(Some(there)) if there == id.to_string() => {}
+                // Too old for the stream is no loss, and neither is a server that does not answer now.
+                Ok(None) if lost => {}
+                Err(_) => return Ok(()),
+                Ok(_) => {
+                    tracing::warn!(service = self.store.origin().service, "the event stream has lost its tail");
+                    outbox::forget(&pool, schema, &events, epoch).await?;
+                    lost = true;
+                }
+            }
+        }
+        if !lost {
+            return Ok(());
+        }
+        let mut after = (since, MessageId::from_uuid(uuid::Uuid::nil()));
+        let mut again = 0;
+        loop {
+            let rows = outbox::sent_elsewhere(&pool, schema, &events, epoch, after, PAGE).await?;
+            let Some(last) = rows.last() else { break };
+            after = (last.created_at, last.message.id);
+            let found = rows.len();
+            let published = self.publish(rows).await;
+            self.mark().await;
+            again += published;
+            if published < found {
+                // NATS went away in between: begin again with the next look.
+                self.epoch = None;
+                break;
+            }
+        }
+        if again > 0 {
+            tracing::info!(service = self.store.origin().service, events = again, "said the day's events again");
+        }
+        Ok(())
+    }
+
+    async fn partitions(&mut self) -> Result<(), Error> {
+        let now = (self.clock)();
+        outbox::make_partitions(self.store.pool(), self.store.schema(), now).await?;
+        outbox::drop_partitions(self.store.pool(), self.store.schema(), now, self.timing.kept).await
+    }
+}

@@ -1,0 +1,133 @@
+//! A service's own schema in Postgres.
+
+use std::time::Duration;
+
+use greenroom_contracts::Origin;
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, PgPool};
+use tokio::sync::mpsc;
+
+use crate::outbox::Row;
+use crate::{Error, Tx, outbox};
+
+/// A service's schema: its name and what it is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Schema {
+    /// The schema's name.
+    pub name: &'static str,
+    /// What `migrations/<service>/` holds, compiled in.
+    pub migrations: &'static Migrator,
+}
+
+/// How to reach it.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `postgres://…`
+    pub url: String,
+    /// Most connections at once; `docs/operations.md` holds the sum.
+    pub connections: u32,
+}
+
+static OUTBOX: Migrator = sqlx::migrate!("../../migrations/outbox");
+
+/// A service's store. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: PgPool,
+    schema: Schema,
+    origin: Origin,
+    relay: mpsc::UnboundedSender<Vec<Row>>,
+}
+
+impl Store {
+    /// Gets ready to connect; nothing is asked of Postgres yet. The second part is for [`Relay`](crate::Relay).
+    ///
+    /// # Errors
+    /// When the address is none.
+    pub fn new(options: &Options, schema: Schema, origin: Origin) -> Result<(Self, Committed), Error> {
+        let connect: PgConnectOptions = options.url.parse()?;
+        let connect = connect
+            .application_name(&format!("greenroom-{}-{}", origin.installation, origin.service))
+            .options([
+                ("search_path", schema.name),
+                // A handler that hangs in mid-transaction must not hold its locks for ever.
+                ("idle_in_transaction_session_timeout", "30000"),
+                ("lock_timeout", "10000"),
+            ])
+            .log_statements(tracing::log::LevelFilter::Trace)
+            .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(2));
+        let pool = PgPoolOptions::new()
+            .max_connections(options.connections)
+            .min_connections(1)
+            // A ping on every acquire would double the round trips; a dead connection shows at its first use.
+            .test_before_acquire(false)
+            .acquire_timeout(Duration::from_secs(5))
+            .connect_lazy_with(connect);
+        let (relay, committed) = mpsc::unbounded_channel();
+        Ok((Self { pool, schema, origin, relay }, Committed(committed)))
+    }
+
+    /// Waits until Postgres answers, saying so now and then.
+    pub async fn wait(&self) {
+        let mut pause = Duration::from_millis(50);
+        loop {
+            match sqlx::query("SELECT 1").execute(&self.pool).await {
+                Ok(_) => return,
+                Err(error) => tracing::warn!(%error, service = self.origin.service, "waiting for the database"),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(5));
+        }
+    }
+
+    /// Brings the schema up to date.
+    ///
+    /// # Errors
+    /// When Postgres is away or a migration fails.
+    pub async fn migrate(&self, today: greenroom_domain::Timestamp) -> Result<(), Error> {
+        let schema = self.schema.name;
+        let failed = |source| Error::Migrate { schema, source };
+        for (name, migrator) in [("_migrations_outbox", &OUTBOX), ("_migrations", self.schema.migrations)] {
+            let mut migrator = Migrator::with_migrations(migrator.migrations.to_vec());
+            migrator.create_schema(schema);
+            migrator.dangerous_set_table_name(format!("{schema}.{name}"));
+            migrator.run(&self.pool).await.map_err(failed)?;
+        }
+        outbox::make_partitions(&self.pool, schema, today).await
+    }
+
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    /// When Postgres is away.
+    pub async fn begin(&self) -> Result<Tx, Error> {
+        Ok(Tx::new(self.pool.begin().await?, self.origin.clone(), self.schema.name, self.relay.clone()))
+    }
+
+    /// For reading.
+    #[must_use]
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Who speaks when this store's outbox is published.
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    pub(crate) fn schema(&self) -> &'static str {
+        self.schema.name
+    }
+
+    /// Whether Postgres answers now.
+    pub async fn is_ready(&self) -> bool {
+        let ask = sqlx::query("SELECT 1").execute(&self.pool);
+        matches!(tokio::time::timeout(Duration::from_secs(1), ask).await, Ok(Ok(_)))
+    }
+}
+
+/// What has been committed and not been published: the relay's input.
+#[derive(Debug)]
+pub struct Committed(pub(crate) mpsc::UnboundedReceiver<Vec<Row>>);
