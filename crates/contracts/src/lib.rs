@@ -3,10 +3,12 @@
 //! - [`messages`]: everything that is said on the bus, one type a message, add-only, versioned in its type name;
 //! - [`Envelope`]: the CloudEvent around it;
 //! - [`subjects`] and [`streams`]: where it is said, all of it, nowhere else;
+//! - [`beat`]: the one thing on the bus that is no message;
 //! - [`proto`]: the gRPC contracts of `proto/greenroom/v1`, and what turns domain words into them and back.
 //!
 //! No framework and no I/O: whoever speaks to Greenroom in Rust needs this crate alone.
 
+pub mod beat;
 mod convert;
 mod envelope;
 pub mod messages;

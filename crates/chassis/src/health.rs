@@ -1,0 +1,46 @@
+//! Whether a process is alive, and whether it is ready.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, RwLock};
+
+/// A question that is answered now.
+pub type Check = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
+
+/// What has to be true for a process to be ready. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Health {
+    checks: Arc<RwLock<BTreeMap<String, Check>>>,
+}
+
+impl std::fmt::Debug for Health {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Health").finish_non_exhaustive()
+    }
+}
+
+impl Health {
+    /// Adds a condition.
+    pub fn require<F, Fut>(&self, name: impl Into<String>, check: F)
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = bool> + Send + 'static,
+    {
+        let check: Check = Arc::new(move || Box::pin(check()));
+        self.checks.write().unwrap_or_else(std::sync::PoisonError::into_inner).insert(name.into(), check);
+    }
+
+    /// Every condition and whether it holds now.
+    pub async fn look(&self) -> BTreeMap<String, bool> {
+        let checks: Vec<_> = {
+            let checks = self.checks.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+            checks.iter().map(|(name, check)| (name.clone(), check.clone())).collect()
+        };
+        let mut answers = BTreeMap::new();
+        for (name, check) in checks {
+            answers.insert(name, check().await);
+        }
+        answers
+    }
+}

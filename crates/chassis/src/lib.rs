@@ -1,0 +1,23 @@
+//! What every service stands on.
+//!
+//! A service's `config.rs` reads its [`Settings`]; its `service.rs` is built on a [`Host`] (bus, clock, peers, secret) and
+//! handed to a [`Process`], which serves its gRPC routes, answers for its health, and ends it in good order.
+
+mod clock;
+mod doors;
+mod health;
+mod host;
+mod loops;
+mod process;
+mod secret;
+pub mod settings;
+pub mod telemetry;
+
+pub use clock::Clock;
+pub use doors::{Inner, InnerChannel, Peers, parse_address};
+pub use health::{Check, Health};
+pub use host::Host;
+pub use loops::sweep;
+pub use process::{Failed, Process};
+pub use secret::{InvalidToken, RunnerToken, Secret};
+pub use settings::Settings;

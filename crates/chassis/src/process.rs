@@ -1,0 +1,214 @@
+//! A process: its tasks, its doors, its end.
+
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, put};
+use axum::{Json, Router};
+use greenroom_bus::trace;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tonic::service::{InterceptorLayer, Routes, RoutesBuilder};
+use tonic::{Request, Status};
+
+use crate::telemetry::Telemetry;
+use crate::{Health, Inner};
+
+/// A task that ended when it should not have.
+#[derive(Debug, thiserror::Error)]
+#[error("{task} ended: {why}")]
+pub struct Failed {
+    /// Which.
+    pub task: String,
+    /// Why.
+    pub why: String,
+}
+
+/// A process in the making, and then at work. One set of tasks, one token that ends them.
+pub struct Process {
+    tasks: JoinSet<(String, Result<(), String>)>,
+    stop: CancellationToken,
+    routes: RoutesBuilder,
+    health: Health,
+    telemetry: Telemetry,
+}
+
+impl fmt::Debug for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Process").field("tasks", &self.tasks.len()).finish_non_exhaustive()
+    }
+}
+
+impl Process {
+    /// A process without services.
+    #[must_use]
+    pub fn new(telemetry: Telemetry) -> Self {
+        Self {
+            tasks: JoinSet::new(),
+            stop: CancellationToken::new(),
+            routes: Routes::builder(),
+            health: Health::default(),
+            telemetry,
+        }
+    }
+
+    /// Ends the process when it is cancelled.
+    #[must_use]
+    pub fn stop(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Where services say what has to be true.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Where services add what they serve at the inner door.
+    pub fn routes(&mut self) -> &mut RoutesBuilder {
+        &mut self.routes
+    }
+
+    /// Runs a task as long as the process lives; one that ends early ends the process, with its name.
+    pub fn spawn(&mut self, name: impl Into<String>, task: impl Future<Output = Result<(), String>> + Send + 'static) {
+        let name = name.into();
+        self.tasks.spawn(async move { (name, task.await) });
+    }
+
+    /// Serves what was added to the inner door.
+    pub fn serve_inner(&mut self, listener: TcpListener, inner: Inner) {
+        let stop = self.stop.clone();
+        let routes = std::mem::take(&mut self.routes).routes();
+        let admit = move |request: Request<()>| {
+            if inner.admits(request.metadata().as_ref()) {
+                Ok(request)
+            } else {
+                Err(Status::unauthenticated("this door is for Greenroom's own services"))
+            }
+        };
+        self.spawn("inner door", async move {
+            tonic::transport::Server::builder()
+                .trace_fn(|request| {
+                    let span = tracing::info_span!("grpc", otel.kind = "server", otel.name = request.uri().path());
+                    trace::continue_from(&span, request.headers().get("traceparent").and_then(|v| v.to_str().ok()));
+                    span
+                })
+                .tcp_nodelay(true)
+                .layer(InterceptorLayer::new(admit))
+                .add_routes(routes)
+                .serve_with_incoming_shutdown(
+                    tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true)),
+                    stop.cancelled_owned(),
+                )
+                .await
+                .map_err(|error| error.to_string())
+        });
+    }
+
+    /// `/health`, `/health/live`, `/health/ready`, `/metrics`, and `PUT /log-level` where `operators` may reach it.
+    pub fn operations(&self, operators: bool) -> Router {
+        let state = Operations { health: self.health.clone(), telemetry: self.telemetry.clone() };
+        let router = Router::new()
+            .route("/health", get(health))
+            .route("/health/live", get(|| async { "live\n" }))
+            .route("/health/ready", get(ready))
+            .route("/metrics", get(metrics));
+        let router = if operators { router.route("/log-level", put(log_level).get(get_log_level)) } else { router };
+        router.with_state(state)
+    }
+
+    /// Serves a router over HTTP/1 and HTTP/2 without TLS.
+    pub fn serve_http(&mut self, name: &'static str, listener: TcpListener, router: Router) {
+        let stop = self.stop.clone();
+        self.spawn(name, async move {
+            use axum::serve::ListenerExt;
+            let listener = listener.tap_io(|stream| {
+                let _ = stream.set_nodelay(true);
+            });
+            axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
+                .with_graceful_shutdown(stop.cancelled_owned())
+                .await
+                .map_err(|error| error.to_string())
+        });
+    }
+
+    /// Runs until it is told to stop or a task fails; then every task finishes what is in hand, within `drain`.
+    ///
+    /// # Errors
+    /// When a task ended without being told to.
+    pub async fn run(mut self, drain: Duration) -> Result<(), Failed> {
+        let failed = tokio::select! {
+            () = self.stop.cancelled() => None,
+            ended = self.tasks.join_next() => ended.map(|ended| match ended {
+                Ok((task, Ok(()))) => Failed { task, why: "without being told to".to_owned() },
+                Ok((task, Err(why))) => Failed { task, why },
+                Err(panic) => Failed { task: "a task".to_owned(), why: panic.to_string() },
+            }),
+        };
+        if let Some(failed) = failed.as_ref().filter(|_| !self.stop.is_cancelled()) {
+            tracing::error!(task = failed.task, error = failed.why, "a task ended, so the process ends");
+        }
+        let told = self.stop.is_cancelled();
+        self.stop.cancel();
+        tracing::info!(tasks = self.tasks.len(), "draining");
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(drain, all).await.is_err() {
+            tracing::warn!(tasks = self.tasks.len(), "some tasks did not finish in time");
+            self.tasks.abort_all();
+        }
+        self.telemetry.flush();
+        match failed {
+            Some(failed) if !told => Err(failed),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Operations {
+    health: Health,
+    telemetry: Telemetry,
+}
+
+async fn health(State(operations): State<Operations>) -> Response {
+    let checks = operations.health.look().await;
+    let ready = checks.values().all(|holds| *holds);
+    let body = json!({
+        "status": if ready { "ready" } else { "not ready" },
+        "version": env!("CARGO_PKG_VERSION"),
+        "checks": checks,
+    });
+    (StatusCode::OK, Json(body)).into_response()
+}
+
+async fn ready(State(operations): State<Operations>) -> Response {
+    let checks = operations.health.look().await;
+    let missing: Vec<_> = checks.iter().filter(|(_, holds)| !**holds).map(|(name, _)| name.as_str()).collect();
+    if missing.is_empty() {
+        (StatusCode::OK, "ready\n".to_owned()).into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for {}\n", missing.join(", "))).into_response()
+    }
+}
+
+async fn metrics(State(operations): State<Operations>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], operations.telemetry.metrics()).into_response()
+}
+
+async fn log_level(State(operations): State<Operations>, level: String) -> Response {
+    match operations.telemetry.set_log_level(level.trim()) {
+        Ok(()) => (StatusCode::OK, format!("{}\n", level.trim())).into_response(),
+        Err(why) => (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response(),
+    }
+}
+
+async fn get_log_level(State(operations): State<Operations>) -> String {
+    format!("{}\n", operations.telemetry.log_level())
+}

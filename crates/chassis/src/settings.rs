@@ -1,0 +1,305 @@
+//! Settings: read, checked and documented in one go.
+//!
+//! A service's `config.rs` asks for each of its settings by name, with a default and a line of documentation. The same pass
+//! that parses them fills `greenroom config check` and `docs/configuration.md`, finds every bad value, and knows which names
+//! nobody asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Display};
+use std::str::FromStr;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+/// Where a value came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// Nobody said anything.
+    Default,
+    /// The settings file.
+    File,
+    /// The environment.
+    Environment,
+}
+
+impl Display for From {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Default => "default",
+            Self::File => "file",
+            Self::Environment => "environment",
+        })
+    }
+}
+
+/// A setting that was asked for.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// Which part of Greenroom it is for.
+    pub section: &'static str,
+    /// Its name.
+    pub name: String,
+    /// What it is without anybody saying anything; empty: nothing.
+    pub default: String,
+    /// What it is now; hidden where it is a secret.
+    pub value: String,
+    /// Where from.
+    pub from: From,
+    /// What it does.
+    pub about: &'static str,
+}
+
+/// What is wrong with the settings, all of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problems(pub Vec<String>);
+
+impl Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the settings cannot be used:")?;
+        self.0.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// Names that begin so are ours: one that nobody asked for is a mistake.
+const OURS: &[&str] = &["GREENROOM_"];
+/// Names of ours that other programs of the house read.
+const NOT_HERE: &[&str] = &["GREENROOM_URL", "GREENROOM_API_KEY", "GREENROOM_TOKEN", "GREENROOM_TOOLS", "GREENROOM_CONFIG"];
+
+/// The settings, as they are being read.
+#[derive(Debug)]
+pub struct Settings {
+    environment: BTreeMap<String, String>,
+    file: BTreeMap<String, String>,
+    section: &'static str,
+    asked: Vec<Asked>,
+    problems: Vec<String>,
+}
+
+impl Settings {
+    /// Settings from an environment and a file (`NAME=value` lines); the environment wins.
+    #[must_use]
+    pub fn new(environment: impl IntoIterator<Item = (String, String)>, file: &str) -> Self {
+        let mut problems = Vec::new();
+        let mut from_file = BTreeMap::new();
+        for (number, line) in file.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            match line.split_once('=') {
+                Some((name, value)) => {
+                    let value = value.trim().trim_matches('"');
+                    from_file.insert(name.trim().to_owned(), value.to_owned());
+                }
+                None => problems.push(format!("settings file, line {}: expected NAME=value", number + 1)),
+            }
+        }
+        Self {
+            environment: environment.into_iter().collect(),
+            file: from_file,
+            section: "",
+            asked: Vec::new(),
+            problems,
+        }
+    }
+
+    /// What follows is for this part of Greenroom.
+    pub fn section(&mut self, section: &'static str) -> &mut Self {
+        self.section = section;
+        self
+    }
+
+    /// A problem that only whoever reads the settings can see.
+    pub fn problem(&mut self, name: &str, problem: impl Display) {
+        self.problems.push(format!("{name}: {problem}"));
+    }
+
+    fn raw(&mut self, name: &str, default: &str, about: &'static str, secret: bool) -> String {
+        let (value, from) = match (self.environment.get(name), self.file.get(name)) {
+            (Some(value), _) => (value.clone(), From::Environment),
+            (None, Some(value)) => (value.clone(), From::File),
+            (None, None) => (default.to_owned(), From::Default),
+        };
+        if !self.asked.iter().any(|asked| asked.name == name) {
+            let shown = match (secret, value.is_empty()) {
+                (true, false) => "(hidden)".to_owned(),
+                _ => value.clone(),
+            };
+            self.asked.push(Asked {
+                section: self.section,
+                name: name.to_owned(),
+                default: default.to_owned(),
+                value: shown,
+                from,
+                about,
+            });
+        }
+        value
+    }
+
+    /// A setting with a default. A bad value is a problem, and the default is returned so that reading can go on.
+    ///
+    /// # Panics
+    /// When the default itself cannot be parsed: a mistake in the code, which any start shows.
+    pub fn get<T>(&mut self, name: &str, default: &str, about: &'static str) -> T
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        let raw = self.raw(name, default, about, false);
+        raw.parse().unwrap_or_else(|error| {
+            self.problem(name, format!("{raw:?}: {error}"));
+            default.parse().unwrap_or_else(|error| panic!("default of {name}: {error}"))
+        })
+    }
+
+    /// A setting that need not be there.
+    pub fn optional<T>(&mut self, name: &str, about: &'static str) -> Option<T>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        let raw = self.raw(name, "", about, false);
+        if raw.is_empty() {
+            return None;
+        }
+        raw.parse().map_err(|error| self.problem(name, format!("{raw:?}: {error}"))).ok()
+    }
+
+    /// A duration, given in whole milliseconds: its name ends in `_MS`.
+    pub fn millis(&mut self, name: &str, default: Duration, about: &'static str) -> Duration {
+        debug_assert!(name.ends_with("_MS"), "{name}: units are in the name");
+        Duration::from_millis(self.get(name, &default.as_millis().to_string(), about))
+    }
+
+    /// Words with commas between them.
+    pub fn list<T>(&mut self, name: &str, default: &str, about: &'static str) -> Vec<T>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        let raw = self.raw(name, default, about, false);
+        let mut items = Vec::new();
+        for word in raw.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+            match word.parse() {
+                Ok(item) => items.push(item),
+                Err(error) => self.problem(name, error),
+            }
+        }
+        items
+    }
+
+    /// Something that must not be shown.
+    pub fn secret(&mut self, name: &str, about: &'static str) -> Option<SecretString> {
+        let raw = self.raw(name, "", about, true);
+        (!raw.is_empty()).then(|| raw.into())
+    }
+
+    /// An address with a password in it: shown without.
+    pub fn url(&mut self, name: &str, default: &str, about: &'static str) -> String {
+        let raw = self.raw(name, default, about, false);
+        let shown = url::Url::parse(&raw).ok().map(|mut url| {
+            if url.password().is_some() {
+                let _ = url.set_password(Some("hidden"));
+            }
+            url.to_string()
+        });
+        match shown {
+            Some(shown) => {
+                if let Some(asked) = self.asked.iter_mut().find(|asked| asked.name == name) {
+                    asked.value = shown;
+                }
+            }
+            None if raw.is_empty() => {}
+            None => {
+                // Not shown: who knows what it is.
+                if let Some(asked) = self.asked.iter_mut().find(|asked| asked.name == name) {
+                    asked.value = "(hidden)".to_owned();
+                }
+                self.problem(name, "is no address");
+            }
+        }
+        raw
+    }
+
+    /// All that was asked for, unless something is wrong.
+    ///
+    /// # Errors
+    /// Every bad value, and every name of ours or in the file that nobody asked for.
+    pub fn finish(self) -> Result<Vec<Asked>, Problems> {
+        let mut problems = self.problems;
+        let known: BTreeSet<&str> =
+            self.asked.iter().map(|asked| asked.name.as_str()).chain(NOT_HERE.iter().copied()).collect();
+        let ours = self.environment.keys().filter(|name| OURS.iter().any(|prefix| name.starts_with(prefix)));
+        for (name, place) in ours.map(|name| (name, "environment")).chain(self.file.keys().map(|name| (name, "file"))) {
+            if !known.contains(name.as_str()) && !name.starts_with("GREENROOM_TEST_") {
+                let nearest = known.iter().min_by_key(|known| distance(known, name)).filter(|known| distance(known, name) <= 4);
+                let hint = nearest.map(|known| format!("; is {known} meant?")).unwrap_or_default();
+                problems.push(format!("{name} ({place}): there is no such setting{hint}"));
+            }
+        }
+        if problems.is_empty() { Ok(self.asked) } else { Err(Problems(problems)) }
+    }
+}
+
+/// How many letters differ (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(ca != *cb);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(environment: &[(&str, &str)], file: &str) -> Settings {
+        Settings::new(environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())), file)
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file_and_the_file_over_the_default() {
+        let mut settings = settings(&[("A", "1")], "A=2\nB = 3\n# a comment\n");
+        let values: [u32; 3] = ["A", "B", "C"].map(|name| settings.get(name, "4", ""));
+        assert_eq!(values, [1, 3, 4]);
+        let from: Vec<_> = settings.finish().expect("fine").into_iter().map(|asked| asked.from).collect();
+        assert_eq!(from, [From::Environment, From::File, From::Default]);
+    }
+
+    #[test]
+    fn everything_wrong_is_said_at_once_and_by_name() {
+        let mut settings = settings(&[("WAIT_MS", "soon"), ("GREENROOM_SECRTE", "x"), ("PATH", "/bin")], "COLOUR=red\nnonsense");
+        settings.millis("WAIT_MS", Duration::from_secs(1), "");
+        let _ = settings.secret("GREENROOM_SECRET", "");
+        let problems = settings.finish().expect_err("three problems").0;
+        assert_eq!(
+            problems,
+            [
+                "settings file, line 2: expected NAME=value",
+                r#"WAIT_MS: "soon": invalid digit found in string"#,
+                "GREENROOM_SECRTE (environment): there is no such setting; is GREENROOM_SECRET meant?",
+                "COLOUR (file): there is no such setting",
+            ]
+        );
+    }
+
+    #[test]
+    fn secrets_are_hidden() {
+        let mut settings = settings(&[("S", "hush"), ("U", "postgres://me:hush@host/db"), ("V", "me:hush")], "");
+        let _ = settings.secret("S", "");
+        let _ = settings.url("U", "", "");
+        let _ = settings.url("V", "", "");
+        assert!(settings.asked.iter().all(|asked| !asked.value.contains("hush")), "{:?}", settings.asked);
+    }
+}
