@@ -1,0 +1,99 @@
+//! `greenroom-servers run -- COMMAND…`: runs a command with a throw-away Postgres and nats-server beside it.
+//!
+//! The test runner starts a process per test; a pair of servers for the whole run instead of one per test saves a
+//! second or two each. Tests keep apart by databases and subject prefixes of their own. It says nothing by itself, so
+//! that the command's output stays as it is.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitCode, ExitStatus};
+
+use greenroom_embedded::{Binaries, Error, Nats, Postgres, THROW_AWAY, scratch};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+
+const USAGE: &str = "usage: greenroom-servers run -- COMMAND [ARGUMENT…]
+
+Runs COMMAND with a throw-away Postgres and nats-server, whose addresses are in GREENROOM_TEST_POSTGRES_URL (superuser)
+and GREENROOM_TEST_NATS_URL, and ends as COMMAND does.";
+
+/// What a shell says when a command could not be run.
+const NOT_RUN: u8 = 127;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments: Vec<OsString> = env::args_os().skip(1).collect();
+    let [run, separator, program, arguments @ ..] = arguments.as_slice() else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    if run != "run" || separator != "--" {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    }
+    let mut command = Command::new(program);
+    command.args(arguments);
+    match with_servers(command).await {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("error: {error}");
+            let mut source = std::error::Error::source(&error);
+            while let Some(cause) = source {
+                eprintln!("  because: {cause}");
+                source = cause.source();
+            }
+            ExitCode::from(NOT_RUN)
+        }
+    }
+}
+
+async fn with_servers(mut command: Command) -> Result<u8, Error> {
+    let io = |doing, path: &str| {
+        let path = path.into();
+        move |source| Error::Io { doing, path, source }
+    };
+    // Before anything is started: from here on a signal ends us in good order.
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(io("listen for", "SIGINT"))?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(io("listen for", "SIGTERM"))?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(io("listen for", "SIGHUP"))?;
+    let binaries = Binaries::find()?;
+    let folder = scratch()?;
+    // Each test brings an installation of its own with its pools; all of them meet at this server.
+    let settings = [THROW_AWAY, &[("max_connections", "500")]].concat();
+    let (postgres, nats) = tokio::try_join!(
+        Postgres::start(&binaries, folder.path().join("postgres"), None, &settings),
+        Nats::start(&binaries, folder.path().join("nats"), None),
+    )?;
+
+    let program = command.as_std().get_program().to_string_lossy().into_owned();
+    let mut child = command
+        .env("GREENROOM_TEST_POSTGRES_URL", postgres.url("postgres"))
+        .env("GREENROOM_TEST_NATS_URL", nats.url())
+        .spawn()
+        .map_err(io("run", &program))?;
+    loop {
+        tokio::select! {
+            status = child.wait() => return status.map(code).map_err(io("wait for", &program)),
+            // The terminal has told the command already; most take a second one as "at once".
+            _ = interrupt.recv() => if !std::io::stdin().is_terminal() { forward(&child, Signal::SIGINT) },
+            _ = terminate.recv() => forward(&child, Signal::SIGTERM),
+            _ = hangup.recv() => forward(&child, Signal::SIGHUP),
+        }
+    }
+}
+
+fn forward(child: &Child, signal: Signal) {
+    if let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()) {
+        let _ = kill(Pid::from_raw(pid), signal);
+    }
+}
+
+/// As a shell says it: 128 and the signal for a command that a signal ended.
+fn code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    u8::try_from(code).unwrap_or(1)
+}

@@ -1,0 +1,54 @@
+//! Our own Postgres and nats-server, as child processes.
+//!
+//! `greenroom up` keeps them under `.greenroom/`, tests in throw-away folders ([`scratch`]). Containers would do the
+//! same job, but need a daemon, an image registry and rights a laptop or a CI machine may not give; two binaries need
+//! none of it.
+//!
+//! What a caller may rely on:
+//!
+//! - **One owner.** A folder is locked while its server is ours; a second owner gets [`Error::InUse`]. The lock is the
+//!   kernel's, so the death of its holder frees it.
+//! - **Nothing is left behind.** [`Drop`] ends the server, and a watchdog ends it within about three seconds when this
+//!   process is gone without having had the chance (SIGKILL). What is still there when a folder is opened again is
+//!   ended first.
+//! - **Ctrl-C is ours.** Servers run in process groups of their own, so a terminal's signals reach them only through
+//!   us.
+//! - **Loopback only, without passwords.** Whoever can open a socket on this host is a superuser of these servers: they
+//!   are for development, demos and tests. Production brings its own by `DATABASE_URL` and `NATS_URL`.
+//!
+//! Finding and ending what a killed owner left reads `/proc`; elsewhere than on Linux only the watchdog does that work.
+#![forbid(unsafe_code)]
+
+mod account;
+mod binaries;
+mod error;
+mod instance;
+mod lock;
+mod nats;
+mod port;
+mod postgres;
+mod process;
+
+pub use binaries::Binaries;
+pub use error::Error;
+pub use nats::Nats;
+pub use postgres::Postgres;
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+
+/// Settings for a Postgres whose data nobody will miss: a commit does not wait for the disk. `synchronous_commit` stays
+/// as it is, so that what a test sees committed is what production would see.
+pub const THROW_AWAY: &[(&str, &str)] = &[("fsync", "off"), ("full_page_writes", "off")];
+
+/// A folder for throw-away servers, removed on drop. Unlike an ordinary temporary folder others may look into it: as
+/// root, Postgres runs as another user.
+///
+/// # Errors When the system's temporary folder cannot be written to.
+pub fn scratch() -> Result<tempfile::TempDir, Error> {
+    tempfile::Builder::new()
+        .prefix("greenroom-")
+        .permissions(Permissions::from_mode(0o755))
+        .tempdir()
+        .map_err(|source| Error::io("make a folder in", std::env::temp_dir(), source))
+}

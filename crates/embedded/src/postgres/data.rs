@@ -1,0 +1,103 @@
+//! The data folder: where it is, whose it is, and how it is made.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use tokio::process::Command;
+
+use super::SUPERUSER;
+use crate::account::Account;
+use crate::{Binaries, Error};
+
+/// The folder that holds the data folder: `dir`, or one below `/var/tmp` when the user Postgres runs as cannot get to
+/// `dir`.
+pub(super) fn home(dir: &Path) -> Result<PathBuf, Error> {
+    let account = Account::choose()?;
+    let Some(obstacle) = account.obstacle(&dir.join("data")) else {
+        return Ok(dir.to_owned());
+    };
+
+    let mut hasher = DefaultHasher::new();
+    dir.hash(&mut hasher);
+    let home = PathBuf::from(format!("/var/tmp/greenroom-{:016x}", hasher.finish()));
+    tracing::info!(
+        wanted = %dir.display(), data = %home.display(), obstacle = %obstacle.display(),
+        "postgres does not run as root, and its user cannot get to the folder: the data is elsewhere"
+    );
+    match DirBuilder::new().mode(0o755).create(&home) {
+        Ok(()) => Ok(home),
+        // Anybody can make folders there: take none that somebody prepared for us.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match fs::symlink_metadata(&home) {
+            Ok(found) if found.is_dir() && found.uid() == 0 => Ok(home),
+            Ok(_) => Err(Error::Foreign { path: home }),
+            Err(source) => Err(Error::io("look at", home, source)),
+        },
+        Err(source) => Err(Error::io("create", home, source)),
+    }
+}
+
+/// Makes the data folder unless it is there, and says who serves it.
+pub(super) async fn prepare(binaries: &Binaries, home: &Path, data: &Path) -> Result<Account, Error> {
+    let account = Account::for_data(data)?;
+    match fs::read_to_string(data.join("PG_VERSION")) {
+        Ok(version) if version.trim() == binaries.postgres_major.to_string() => {
+            forget_stranger(&data.join("postmaster.pid"));
+            Ok(account)
+        }
+        Ok(version) => Err(Error::DataVersion {
+            data: data.to_owned(),
+            found: version.trim().to_owned(),
+            expected: binaries.postgres_major,
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            initialise(binaries, &home.join("data.new"), data, account).await?;
+            Ok(account)
+        }
+        Err(source) => Err(Error::io("read", data.join("PG_VERSION"), source)),
+    }
+}
+
+/// Under another name first: an interrupted `initdb` leaves no data folder that looks complete.
+async fn initialise(binaries: &Binaries, unfinished: &Path, data: &Path, account: Account) -> Result<(), Error> {
+    match fs::remove_dir_all(unfinished) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(Error::io("remove", unfinished, source)),
+        _ => {}
+    }
+    fs::create_dir(unfinished).map_err(|source| Error::io("create", unfinished, source))?;
+    fs::set_permissions(unfinished, Permissions::from_mode(0o700))
+        .map_err(|source| Error::io("protect", unfinished, source))?;
+    account.own(unfinished)?;
+
+    let mut command = Command::new(&binaries.initdb);
+    command.arg("-D").arg(unfinished).args([
+        "--auth=trust",
+        "--no-sync",
+        "--encoding=UTF8",
+        "--locale=C",
+        "-U",
+        SUPERUSER,
+    ]);
+    command.current_dir(unfinished).env("LC_ALL", "C").kill_on_drop(true);
+    if let Account::Other { uid, gid } = account {
+        command.uid(uid).gid(gid);
+    }
+    let output = command.output().await.map_err(|source| Error::io("run", &binaries.initdb, source))?;
+    if !output.status.success() {
+        let said = [output.stdout, output.stderr].concat();
+        return Err(Error::Initdb { status: output.status, output: String::from_utf8_lossy(&said).trim().to_owned() });
+    }
+    fs::rename(unfinished, data).map_err(|source| Error::io("rename", unfinished, source))
+}
+
+/// Nothing works on this data any more (leftovers were ended), so a living process that the pid file names is a
+/// stranger who was given the pid since. Postgres cannot tell, and would not start.
+fn forget_stranger(pid_file: &Path) {
+    let content = fs::read_to_string(pid_file).unwrap_or_default();
+    if content.lines().next().is_some_and(|pid| Path::new("/proc").join(pid.trim()).exists()) {
+        tracing::info!(file = %pid_file.display(), "removing a pid file whose pid is another process's by now");
+        let _ = fs::remove_file(pid_file);
+    }
+}

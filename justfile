@@ -1,0 +1,74 @@
+# The recipes of ./dev, which sees to what they need. With the tools on PATH, `just RECIPE` does the same.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+set positional-arguments
+
+target := env("CARGO_TARGET_DIR", "target") / "debug"
+
+# the recipes
+[private]
+default:
+    @just --list --unsorted
+
+# a meeting room full of bots on this machine, to look at
+[no-exit-message]
+demo *args:
+    @cargo build --quiet -p greenroom -p greenroom-bot -p greenroom-demo --bins
+    @exec {{ target }}/greenroom-demo "$@"
+
+# all services in one process, with their own Postgres and nats-server under .greenroom/
+[no-exit-message]
+up *args:
+    @cargo build --quiet -p greenroom -p greenroom-bot --bins
+    @exec {{ target }}/greenroom up "$@"
+
+# everything CI checks: format, lints, dependencies, tests
+[no-exit-message]
+test *args: fmt-check lint deny
+    @cargo build --workspace
+    @just with-servers scripts/run-tests.sh "$@"
+
+# formats the code
+fmt:
+    @cargo fmt --all
+
+[private]
+fmt-check:
+    @cargo fmt --all --check
+
+# clippy, with warnings as errors
+lint:
+    @cargo clippy --workspace --all-targets -- -D warnings
+
+# licences, sources and second TLS stacks among the dependencies
+deny:
+    @cargo deny --log-level error check --hide-inclusion-graph licenses bans sources
+
+# known vulnerabilities among the dependencies (fetches the advisory database)
+advisories:
+    @cargo deny check advisories
+
+# runs a command with a throw-away Postgres and nats-server, as in: with-servers cargo nextest run -p greenroom-queue
+[no-exit-message]
+with-servers +command:
+    @cargo build --quiet -p greenroom-embedded --bin greenroom-servers
+    @exec {{ target }}/greenroom-servers run -- "$@"
+
+# kills, pauses and doubles services under load, and checks the promises
+[no-exit-message]
+chaos *args:
+    @cargo build --workspace
+    @exec {{ target }}/greenroom-chaos "$@"
+
+# how many bots, how fast, on this machine
+[no-exit-message]
+bench *args:
+    @cargo run --quiet --release -p greenroom-bench -- "$@"
+
+# makes the generated pages under docs/ again
+docs:
+    @cargo run --quiet -p greenroom --bin greenroom -- docs
+
+# what takes how long to compile
+timings:
+    @cargo build --workspace --timings
