@@ -144,7 +144,11 @@ impl Bus {
 
     /// Publishes many, pipelined; the answers come in the messages' order.
     pub async fn publish_all(&self, messages: &[Outgoing]) -> Vec<Result<Published, Error>> {
-        stream::iter(messages).map(|message| self.publish(message)).buffered(256).collect().await
+        let publishing = messages.iter().cloned().map(|message| {
+            let bus = self.clone();
+            async move { bus.publish(&message).await }
+        });
+        stream::iter(publishing.collect::<Vec<_>>()).buffered(256).collect().await
     }
 
     /// Makes a stream if it is missing, and brings it up to date if it is not as it has to be.
@@ -195,6 +199,22 @@ impl Bus {
             Err(error) => return Err(failed(error.into())),
         };
         Ok(epoch_of(&info))
+    }
+
+    /// Which making of a stream this is, and its last place so far: from there on everything is new.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn end_of(&self, stream: &Stream) -> Result<(Epoch, u64), Error> {
+        self.ensure(stream).await?;
+        let current = self
+            .inner
+            .jetstream
+            .get_stream(&stream.name)
+            .await
+            .map_err(|error| Error::ask("look at a stream")(error.into()))?;
+        let info = current.cached_info();
+        Ok((epoch_of(info), info.state.last_sequence))
     }
 
     /// The message id at a place in a stream; none when there is no message (any more).

@@ -1,1 +1,26 @@
-//! Being written.
+//! The queue owns what waits for a slot: order and deadlines.
+//!
+//! - **Owns** `queue.entries` and `queue.waits`.
+//! - **Hears** the commands `queue.enqueue` and `queue.withdraw`; the events `slot.assigned` and `pool.capacity_raised`;
+//!   gRPC (where does it stand?).
+//! - **Says** `queue.timed_out`, `queue.withdrawn`. It asks the pool manager for assignments and closings by gRPC.
+//! - **Never** makes an attempt, gives a slot, or knows a meeting.
+//!
+//! When nobody waits for a platform, an assignment is asked for without writing anything. Only when that says full, or
+//! others wait, the entry is stored and asked for once more, so that no wake-up is lost.
+
+mod config;
+mod consumers;
+mod dispatch;
+mod enqueue;
+mod error;
+mod policy;
+mod pool;
+mod rpc;
+mod service;
+mod store;
+mod sweeps;
+
+pub use config::Config;
+pub use error::Error;
+pub use service::{SCHEMA, Service};

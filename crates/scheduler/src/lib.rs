@@ -1,1 +1,26 @@
-//! Being written.
+//! The scheduler owns bots: their attempts, their timelines, and every change of their state.
+//!
+//! - **Owns** `scheduler.bots`, `attempts`, `timeline`, `idempotency`. It is the only writer of a bot's state.
+//! - **Hears** gRPC from the gateway (create, get, list, leave, cancel; admissions and reports of runners), from deployers
+//!   (launch environments) and from the pool manager (closings); the events `slot.assigned`, `runner.*`, `queue.timed_out`,
+//!   `queue.withdrawn`.
+//! - **Says** `queue.enqueue`, `queue.withdraw`, `pool-manager.release`; the public events `bot.*`.
+//! - **Never** chooses a platform's slot, speaks to a platform to change it, or touches a beat.
+//!
+//! What follows from an event is decided by [`greenroom_domain::bot::decide`], and written down in one place: `writer.rs`.
+
+mod config;
+mod consumers;
+mod error;
+mod limits;
+mod policy;
+mod rows;
+mod rpc;
+mod service;
+mod store;
+mod sweeps;
+mod writer;
+
+pub use config::Config;
+pub use error::Error;
+pub use service::{SCHEMA, Service};

@@ -91,9 +91,18 @@ impl Relay {
                     self.mark().await;
                     marked_at = Instant::now();
                 }
-                _ = poll.tick() => self.tell("poll the outbox", Self::poll).await,
-                _ = epoch.tick() => self.tell("compare the outbox with the stream", Self::compare).await,
-                _ = partitions.tick() => self.tell("keep the outbox's partitions", Self::partitions).await,
+                _ = poll.tick() => {
+                    let done = self.poll().await;
+                    self.tell("poll the outbox", done);
+                }
+                _ = epoch.tick() => {
+                    let done = self.compare().await;
+                    self.tell("compare the outbox with the stream", done);
+                }
+                _ = partitions.tick() => {
+                    let done = self.partitions().await;
+                    self.tell("keep the outbox's partitions", done);
+                }
             }
             if self.marks.len() >= MARK_AT {
                 self.mark().await;
@@ -107,8 +116,8 @@ impl Relay {
         self.mark().await;
     }
 
-    async fn tell(&mut self, doing: &'static str, work: impl AsyncFnOnce(&mut Self) -> Result<(), Error>) {
-        if let Err(error) = work(self).await {
+    fn tell(&self, doing: &'static str, done: Result<(), Error>) {
+        if let Err(error) = done {
             tracing::warn!(service = self.store.origin().service, error = %error, doing, "the relay tries again");
         }
     }

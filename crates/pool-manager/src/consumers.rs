@@ -1,0 +1,5 @@
+//! What the pool manager hears on the bus.
+
+pub mod release;
+pub mod runners;
+pub mod runners_listed;

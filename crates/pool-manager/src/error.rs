@@ -1,0 +1,38 @@
+use greenroom_store as store;
+use tonic::Status;
+
+/// What the pool manager could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store is away or refuses.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// It is shutting down.
+    #[error("the pool manager is shutting down")]
+    Stopping,
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl From<&Error> for Status {
+    fn from(error: &Error) -> Self {
+        match error {
+            Error::Store(error) if error.is_away() => Self::unavailable("the pool manager's database is away"),
+            Error::Store(error) => {
+                tracing::error!(error = %error, source = ?std::error::Error::source(error), "the store refused");
+                Self::internal("the pool manager's database refused")
+            }
+            Error::Stopping => Self::unavailable("the pool manager is shutting down"),
+        }
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        (&error).into()
+    }
+}

@@ -1,0 +1,74 @@
+//! The pool manager's inner door; one file for each method.
+
+mod assign;
+mod close;
+mod list_expected;
+mod list_platforms;
+
+use std::sync::Arc;
+
+use greenroom_contracts::proto::v1::pool_service_server::PoolService;
+use greenroom_contracts::proto::v1::{
+    AssignRequest, AssignResponse, CloseRequest, CloseResponse, ListExpectedRequest, ListExpectedResponse,
+    ListPlatformsRequest, ListPlatformsResponse,
+};
+use greenroom_store::Coalescer;
+use tokio_util::task::TaskTracker;
+use tonic::{Request, Response, Status, async_trait};
+
+use crate::Error;
+use crate::assign::{Answer, Ask};
+use crate::ledger::Ledger;
+
+/// What every method needs.
+#[derive(Clone)]
+pub struct Door {
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) asks: Coalescer<Ask, Result<Answer, Arc<Error>>>,
+}
+
+impl Door {
+    pub fn new(ledger: Arc<Ledger>, tasks: &TaskTracker) -> Self {
+        let assigning = ledger.clone();
+        // One lane: a second transaction would only wait for the platform's lock.
+        let asks = Coalescer::spawn(tasks, 512, 1, move |asks: Vec<Ask>| {
+            let ledger = assigning.clone();
+            async move {
+                let count = asks.len();
+                match crate::assign::assign(&ledger, asks).await {
+                    Ok(answers) => answers.into_iter().map(Ok).collect(),
+                    Err(error) => {
+                        let error = Arc::new(error);
+                        (0..count).map(|_| Err(error.clone())).collect()
+                    }
+                }
+            }
+        });
+        Self { ledger, asks }
+    }
+}
+
+#[async_trait]
+impl PoolService for Door {
+    async fn assign(&self, request: Request<AssignRequest>) -> Result<Response<AssignResponse>, Status> {
+        assign::assign(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn close(&self, request: Request<CloseRequest>) -> Result<Response<CloseResponse>, Status> {
+        close::close(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_expected(
+        &self,
+        request: Request<ListExpectedRequest>,
+    ) -> Result<Response<ListExpectedResponse>, Status> {
+        list_expected::list_expected(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_platforms(
+        &self,
+        _: Request<ListPlatformsRequest>,
+    ) -> Result<Response<ListPlatformsResponse>, Status> {
+        list_platforms::list_platforms(self).await.map(Response::new)
+    }
+}

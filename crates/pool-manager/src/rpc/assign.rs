@@ -1,0 +1,43 @@
+//! Slots for many runners at once.
+
+use futures::future::join_all;
+use greenroom_contracts::proto::v1::answer::Outcome;
+use greenroom_contracts::proto::v1::{self, AssignRequest, AssignResponse};
+use greenroom_contracts::BadField;
+use greenroom_domain::{PlatformName, RunnerSpec};
+use tonic::Status;
+
+use super::Door;
+use crate::Error;
+use crate::assign::{Answer, Ask};
+
+pub async fn assign(door: &Door, request: AssignRequest) -> Result<AssignResponse, Status> {
+    let asks = request.asks.iter().map(ask).collect::<Result<Vec<_>, _>>()?;
+    let answers = join_all(asks.into_iter().map(|ask| door.asks.ask(ask))).await;
+    let answers = answers.into_iter().map(|answer| match answer {
+        Some(Ok(answer)) => Ok(wire(answer)),
+        Some(Err(error)) => Err(Status::from(error.as_ref())),
+        None => Err(Error::Stopping.into()),
+    });
+    Ok(AssignResponse { answers: answers.collect::<Result<_, _>>()? })
+}
+
+fn ask(ask: &v1::Ask) -> Result<Ask, BadField> {
+    let spec = ask.spec.as_ref().ok_or_else(|| BadField::new("asks.spec", "is missing"))?;
+    let platforms = ask.platforms.iter().map(|name| PlatformName::new(name.clone()));
+    Ok(Ask {
+        spec: RunnerSpec::try_from(spec)?,
+        platforms: platforms.collect::<Result<_, _>>().map_err(|error| BadField::new("asks.platforms", error))?,
+        traceparent: Some(ask.traceparent.clone()).filter(|traceparent| !traceparent.is_empty()),
+    })
+}
+
+fn wire(answer: Answer) -> v1::Answer {
+    let (outcome, platform) = match answer {
+        Answer::Assigned(platform) => (Outcome::Assigned, platform.to_string()),
+        Answer::Full => (Outcome::Full, String::new()),
+        Answer::Closed => (Outcome::Closed, String::new()),
+        Answer::UnknownPlatform => (Outcome::UnknownPlatform, String::new()),
+    };
+    v1::Answer { outcome: outcome.into(), platform }
+}

@@ -1,0 +1,124 @@
+//! The pool manager, built and run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use greenroom_chassis::{Host, Process, sweep};
+use greenroom_contracts::Origin;
+use greenroom_contracts::messages::CapacityRaised;
+use greenroom_contracts::proto::v1::pool_service_server::PoolServiceServer;
+use greenroom_store::{Relay, RelayTiming, Schema, Store};
+use sqlx::migrate::Migrator;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::ledger::Ledger;
+use crate::rpc::Door;
+use crate::{Config, Error, consumers, store, sweeps};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/pool-manager");
+
+/// The pool manager's schema.
+pub const SCHEMA: Schema = Schema { name: "pool", migrations: &MIGRATIONS };
+
+/// The pool manager.
+pub struct Service {
+    config: Config,
+    host: Host,
+    ledger: Arc<Ledger>,
+    relay: Relay,
+    door: Door,
+    tasks: TaskTracker,
+}
+
+impl Service {
+    /// Builds it. Nothing is asked of anybody yet.
+    ///
+    /// # Errors
+    /// When the database's address is none.
+    pub fn build(config: Config, host: &Host) -> Result<Self, Error> {
+        let origin = Origin { installation: host.installation.clone(), service: "pool-manager" };
+        let config = Config { timing: config.timing.scaled(host.time_scale), ..config };
+        let (store, committed) = Store::new(&config.database, SCHEMA, origin)?;
+        let timing = RelayTiming { epoch: host.scaled(RelayTiming::default().epoch), ..RelayTiming::default() };
+        let relay = Relay::new(store.clone(), committed, host.bus.clone(), timing, host.clock.as_fn());
+        let ledger = Arc::new(Ledger::new(store, host.clock, &config));
+        let tasks = TaskTracker::new();
+        let door = Door::new(ledger.clone(), &tasks);
+        Ok(Self { config, host: host.clone(), ledger, relay, door, tasks })
+    }
+
+    /// Its store, for migrating.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        self.ledger.store()
+    }
+
+    /// Adds what it serves, and what has to be true for it to be ready.
+    pub fn register(&self, process: &mut Process) {
+        process.routes().add_service(PoolServiceServer::new(self.door.clone()));
+        let store = self.store().clone();
+        process.health().require("pool-manager.database", move || {
+            let store = store.clone();
+            async move { store.is_ready().await }
+        });
+    }
+
+    /// Runs until `stop`, then finishes what is in hand.
+    pub async fn run(self, stop: CancellationToken) {
+        self.store().wait().await;
+        while let Err(error) = self.sync().await {
+            tracing::warn!(%error, "cannot bring the platforms up to date yet");
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            }
+        }
+        let (bus, installation) = (self.host.bus.clone(), self.host.installation.clone());
+        let wait = self.host.ack_wait;
+        let period = self.host.scaled(self.config.sweep);
+        let relay_stop = CancellationToken::new();
+        let relay = tokio::spawn(self.relay.run(relay_stop.clone()));
+        let never = Notify::new();
+        let lists = Arc::new(consumers::runners_listed::Handler { ledger: self.ledger.clone(), host: self.host.clone() });
+        tokio::join!(
+            bus.consume(
+                consumers::release::subscription(&installation).ack_wait(wait),
+                consumers::release::Handler(self.ledger.clone()),
+                stop.clone()
+            ),
+            bus.consume(
+                consumers::runners::subscription(&installation).ack_wait(wait),
+                consumers::runners::Handler(self.ledger.clone()),
+                stop.clone()
+            ),
+            bus.consume_each(
+                consumers::runners_listed::subscription(&installation).ack_wait(wait),
+                lists,
+                stop.clone(),
+                self.host.drain
+            ),
+            sweep("assignments", period / 2, &never, &stop, || sweeps::wake(&self.ledger, &self.host)),
+            sweep("old assignments", Duration::from_secs(3600), &never, &stop, || sweeps::forget(&self.ledger)),
+        );
+        drop(self.door);
+        self.tasks.close();
+        let _ = tokio::time::timeout(self.host.drain, self.tasks.wait()).await;
+        relay_stop.cancel();
+        let _ = relay.await;
+    }
+
+    /// The settings' platforms, limits and permits; whoever waits hears that there may be room.
+    async fn sync(&self) -> Result<(), Error> {
+        let now = self.ledger.now();
+        let mut tx = self.ledger.store().begin().await?;
+        store::sync_platforms(&mut tx, &self.config.platforms, now).await?;
+        for platform in &self.config.platforms {
+            let envelope = tx.envelope(now, CapacityRaised { platform: platform.name.clone(), provider: None });
+            tx.say(envelope);
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,54 @@
+//! The sweeps behind every message: starts and stops are commanded again until there is an answer.
+
+use std::time::Duration;
+
+use greenroom_chassis::Host;
+use greenroom_contracts::proto::v1::CloseAttemptRequest;
+use greenroom_contracts::proto::v1::owner_service_client::OwnerServiceClient;
+use tonic::{Code, Request};
+
+use crate::ledger::Ledger;
+use crate::policy::Event;
+use crate::store::{self, Stored};
+use crate::Error;
+
+/// Rows in one transaction.
+const PAGE: i64 = 500;
+
+/// Assignments at which somebody has to look now.
+pub async fn wake(ledger: &Ledger, host: &Host) -> Result<Option<Duration>, Error> {
+    loop {
+        let (found, asked) = ledger.tick(PAGE).await?;
+        for stored in asked {
+            ask_to_close(ledger, host, &stored).await?;
+        }
+        if i64::try_from(found).unwrap_or(0) < PAGE {
+            return Ok(None);
+        }
+    }
+}
+
+/// Nobody accepted the start in time. Before the runner is stopped its owner fences it; if the owner has admitted it, it
+/// runs after all. An owner that does not answer is asked again.
+async fn ask_to_close(ledger: &Ledger, host: &Host, stored: &Stored) -> Result<(), Error> {
+    let mut owner = OwnerServiceClient::new(host.peers.channel("scheduler"));
+    let mut request = Request::new(CloseAttemptRequest { runner: Some(stored.runner.into()) });
+    request.set_timeout(Duration::from_secs(5));
+    let event = match owner.close_attempt(request).await {
+        Ok(_) => Event::Closed,
+        Err(status) if status.code() == Code::FailedPrecondition => Event::Admitted,
+        Err(status) => {
+            tracing::warn!(owner.id = %stored.runner.id, attempt = stored.runner.attempt.0, error = status.message(), "the owner does not answer");
+            return Ok(());
+        }
+    };
+    ledger.apply(&[(stored.runner, event)]).await?;
+    Ok(())
+}
+
+/// What is over is forgotten after a day.
+pub async fn forget(ledger: &Ledger) -> Result<Option<Duration>, Error> {
+    let before = ledger.now() - Duration::from_secs(24 * 3600);
+    while store::forget(ledger.store().pool(), before).await? == 5_000 {}
+    Ok(None)
+}

@@ -1,0 +1,77 @@
+//! `queue.enqueue` and `queue.withdraw`: one consumer, as a work queue has one.
+
+use std::sync::Arc;
+
+use greenroom_bus::{BatchHandler, Failure, Outcome, Subscription};
+use greenroom_contracts::messages::{Enqueue, Message, Withdraw};
+use greenroom_contracts::{Envelope, Header, streams, subjects};
+use greenroom_domain::{Installation, RunnerId};
+use uuid::Uuid;
+
+use crate::dispatch::Queue;
+use crate::enqueue::{Wish, enqueue};
+use crate::{Error, store};
+
+pub fn subscription(installation: &Installation) -> Subscription {
+    let subjects = vec![subjects::commands(installation, "queue")];
+    Subscription::new("queue", "queue", streams::commands(installation, "queue"), subjects)
+}
+
+pub struct Handler(pub Arc<Queue>);
+
+pub enum Command {
+    Enqueue(Box<Wish>),
+    Withdraw(RunnerId, Option<String>),
+}
+
+impl BatchHandler for Handler {
+    type Input = Command;
+
+    fn parse(&self, header: &Header, body: &[u8]) -> Result<Option<Command>, serde_json::Error> {
+        let traceparent = header.traceparent.clone();
+        Ok(match header.message_type.as_str() {
+            Enqueue::TYPE => {
+                let enqueue = serde_json::from_slice::<Envelope<Enqueue>>(body)?.data;
+                Some(Command::Enqueue(Box::new(Wish { enqueue, traceparent })))
+            }
+            Withdraw::TYPE => {
+                let withdraw = serde_json::from_slice::<Envelope<Withdraw>>(body)?.data;
+                Some(Command::Withdraw(withdraw.runner, traceparent))
+            }
+            _ => None,
+        })
+    }
+
+    fn key(&self, input: &Command) -> Uuid {
+        match input {
+            Command::Enqueue(wish) => wish.enqueue.runner.id,
+            Command::Withdraw(runner, _) => runner.id,
+        }
+    }
+
+    async fn handle(&self, batch: &[Command]) -> Result<Vec<Outcome>, Failure> {
+        // Withdrawals first: a closing stands whatever comes after it.
+        for command in batch {
+            if let Command::Withdraw(runner, traceparent) = command {
+                withdraw(&self.0, *runner, traceparent.as_deref()).await?;
+            }
+        }
+        let wishes = batch.iter().filter_map(|command| match command {
+            Command::Enqueue(wish) => Some((**wish).clone()),
+            Command::Withdraw(..) => None,
+        });
+        enqueue(&self.0, &wishes.collect::<Vec<_>>()).await?;
+        Ok(vec![Outcome::Done; batch.len()])
+    }
+}
+
+async fn withdraw(queue: &Queue, runner: RunnerId, traceparent: Option<&str>) -> Result<(), Error> {
+    let closed = queue.pool.close(runner, true).await?;
+    let mut tx = queue.store.begin().await?;
+    store::remove(&mut tx, &[runner]).await?;
+    if closed {
+        queue.say_withdrawn(&mut tx, runner, traceparent);
+    }
+    tx.commit().await?;
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! What the queue asks of the pool manager.
+
+use std::time::Duration;
+
+use greenroom_chassis::InnerChannel;
+use greenroom_contracts::proto::v1::answer::Outcome;
+use greenroom_contracts::proto::v1::pool_service_client::PoolServiceClient;
+use greenroom_contracts::proto::v1::{self, AssignRequest, CloseRequest};
+use greenroom_domain::{PlatformName, RunnerId, RunnerSpec};
+use tonic::Request;
+
+use crate::Error;
+
+/// An assignment takes a commit and a platform's lock; a pool manager that needs longer is away.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The pool manager.
+#[derive(Clone)]
+pub struct Pool(PoolServiceClient<InnerChannel>);
+
+/// What a runner got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Got {
+    Assigned,
+    Full,
+    /// It never gets one.
+    Closed,
+}
+
+/// A runner that wants a slot on one of these platforms.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    pub spec: RunnerSpec,
+    pub platforms: Vec<PlatformName>,
+    pub traceparent: Option<String>,
+}
+
+impl Pool {
+    pub fn new(channel: InnerChannel) -> Self {
+        Self(PoolServiceClient::new(channel).max_decoding_message_size(16 << 20).max_encoding_message_size(16 << 20))
+    }
+
+    /// Asks for many at once; the answers come in the same order.
+    pub async fn assign(&self, asks: &[Ask]) -> Result<Vec<Got>, Error> {
+        if asks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let asks = asks.iter().map(|ask| v1::Ask {
+            spec: Some((&ask.spec).into()),
+            platforms: ask.platforms.iter().map(PlatformName::to_string).collect(),
+            traceparent: ask.traceparent.clone().unwrap_or_default(),
+        });
+        let mut request = Request::new(AssignRequest { asks: asks.collect() });
+        request.set_timeout(TIMEOUT);
+        let answers = self.0.clone().assign(request).await.map_err(|status| Error::Pool(status.message().to_owned()))?;
+        Ok(answers
+            .into_inner()
+            .answers
+            .iter()
+            .map(|answer| match answer.outcome() {
+                Outcome::Assigned => Got::Assigned,
+                Outcome::Closed => Got::Closed,
+                // A platform that the pool manager does not know yet may be there after its next start.
+                Outcome::Full | Outcome::UnknownPlatform | Outcome::Unspecified => Got::Full,
+            })
+            .collect())
+    }
+
+    /// No slot for it any more. True: it never had one.
+    pub async fn close(&self, runner: RunnerId, stop_if_assigned: bool) -> Result<bool, Error> {
+        let mut request = Request::new(CloseRequest { runner: Some(runner.into()), stop_if_assigned });
+        request.set_timeout(TIMEOUT);
+        let answer = self.0.clone().close(request).await.map_err(|status| Error::Pool(status.message().to_owned()))?;
+        Ok(answer.into_inner().closed)
+    }
+}

@@ -1,0 +1,120 @@
+//! From what a caller asks to a bot: defaults filled in, bounds held. The gateway has checked the words; what only the
+//! scheduler knows is checked here.
+
+use std::time::Duration;
+
+use greenroom_contracts::proto::v1::{Caller, CreateBotRequest};
+use greenroom_contracts::{BadField, timestamp};
+use greenroom_domain::bot::{Bot, BotState, Policy};
+use greenroom_domain::{BotId, PlatformName, Provider, TenantId, Timestamp};
+
+use crate::Config;
+use crate::rows::{Details, Stored};
+
+/// Longest time a caller may ask for anything.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+fn duration(field: &str, given: Option<u64>, default: Duration) -> Result<Duration, BadField> {
+    let duration = given.map_or(default, Duration::from_millis);
+    if duration > LONGEST {
+        return Err(BadField::new(field, "must not be more than a day (86400000)"));
+    }
+    Ok(duration)
+}
+
+/// A bot that is not made yet: SCHEDULED, and looked at when it is due.
+pub fn new_bot(caller: &Caller, request: &CreateBotRequest, now: Timestamp, config: &Config) -> Result<Stored, BadField> {
+    let bot = request.bot.as_ref().ok_or_else(|| BadField::new("bot", "is missing"))?;
+    let meeting = bot.meeting.as_ref().ok_or_else(|| BadField::new("meeting", "is missing"))?;
+    let leave = bot.automatic_leave.unwrap_or_default();
+    let defaults = &config.defaults;
+    let tenant: TenantId = caller.tenant_id.parse().map_err(|error| BadField::new("caller.tenant_id", error))?;
+    let start_at = bot.start_time.as_ref().map(|at| timestamp("startTime", at)).transpose()?.unwrap_or(now).max(now);
+    let end_at = bot.end_time.as_ref().map(|at| timestamp("endTime", at)).transpose()?;
+    if end_at.is_some_and(|end_at| end_at <= start_at) {
+        return Err(BadField::new("endTime", "must be after startTime and in the future"));
+    }
+    let chain = if bot.platforms.is_empty() {
+        config.platforms.clone()
+    } else {
+        let mut chain = Vec::new();
+        for (index, name) in bot.platforms.iter().enumerate() {
+            let field = format!("platforms[{index}]");
+            let name = PlatformName::new(name.clone()).map_err(|error| BadField::new(&field, error))?;
+            if !config.platforms.contains(&name) {
+                let known: Vec<_> = config.platforms.iter().map(PlatformName::as_str).collect();
+                return Err(BadField::new(field, format!("there is no platform {name}; there is {}", known.join(", "))));
+            }
+            if chain.contains(&name) {
+                return Err(BadField::new(field, "stands there twice"));
+            }
+            chain.push(name);
+        }
+        chain
+    };
+    let max_retries = bot.max_retries.unwrap_or(defaults.max_retries);
+    if max_retries > 20 {
+        return Err(BadField::new("maxRetries", "must not be more than 20"));
+    }
+    let wake_at = Some(start_at - config.timing.lead);
+    let name = if bot.display_name.is_empty() { "Greenroom" } else { &bot.display_name };
+    Ok(Stored {
+        bot: Bot {
+            id: BotId::generate(),
+            tenant,
+            state: BotState::Scheduled,
+            state_since: now,
+            reason: None,
+            start_at,
+            end_at,
+            queued_at: None,
+            queue_deadline: None,
+            joined_at: None,
+            policy: Policy {
+                max_retries,
+                rejoin: bot.rejoin.unwrap_or(true),
+                queue_timeout: duration("queueTimeoutMs", bot.queue_timeout_ms, defaults.queue_timeout)?,
+                waiting_room_timeout: duration(
+                    "automaticLeave.waitingRoomTimeoutMs",
+                    leave.waiting_room_timeout_ms,
+                    defaults.waiting_room,
+                )?,
+                max_duration: duration("automaticLeave.maxDurationMs", leave.max_duration_ms, defaults.max_duration)?,
+            },
+            chain,
+            chain_from: 0,
+            failures: 0,
+            wake_at,
+            asserts: 0,
+            attempt: None,
+        },
+        details: Details {
+            number: 0,
+            provider: Provider::new(meeting.provider.clone()).map_err(|error| BadField::new("meeting.provider", error))?,
+            meeting_url: meeting.url.clone(),
+            meeting_id: meeting.id.clone(),
+            meeting_password: meeting.password.clone(),
+            display_name: name.to_owned(),
+            image: Some(bot.image.clone()).filter(|image| !image.is_empty()),
+            recording_enabled: bot.recording_enabled.unwrap_or(true),
+            priority: bot.priority.unwrap_or(if caller.priority == 0 { 100 } else { caller.priority }),
+            no_one_joined: duration(
+                "automaticLeave.noOneJoinedTimeoutMs",
+                leave.no_one_joined_timeout_ms,
+                defaults.no_one_joined,
+            )?,
+            everyone_left: duration(
+                "automaticLeave.everyoneLeftTimeoutMs",
+                leave.everyone_left_timeout_ms,
+                defaults.everyone_left,
+            )?,
+            inactivity: duration("automaticLeave.inactivityTimeoutMs", leave.inactivity_timeout_ms, defaults.inactivity)?,
+            metadata: if bot.metadata_json.is_empty() { "{}".to_owned() } else { bot.metadata_json.clone() },
+            traceparent: greenroom_bus::trace::current(),
+            created_at: now,
+        },
+        version: 1,
+        sequence: 0,
+        updated_at: now,
+    })
+}

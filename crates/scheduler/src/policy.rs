@@ -1,0 +1,79 @@
+//! Small decisions of the scheduler; the large one is [`greenroom_domain::bot::decide`].
+
+use greenroom_contracts::proto::v1::Desired;
+use greenroom_domain::bot::{Bot, BotState, Event, Report};
+use greenroom_domain::{Attempt, Timestamp};
+
+/// What the runner of an attempt is to do now.
+pub fn desired(bot: &Bot, attempt: Attempt) -> Desired {
+    match &bot.attempt {
+        Some(current) if current.number == attempt => match bot.state {
+            // Over or on the way out: in good order, with all that is still in its hands.
+            BotState::Leaving | BotState::Done | BotState::Fatal | BotState::Cancelled => Desired::Leave,
+            BotState::Scheduled
+            | BotState::Queued
+            | BotState::Deploying
+            | BotState::JoiningCall
+            | BotState::InWaitingRoom
+            | BotState::InCall
+            | BotState::Recording => {
+                if current.stopped {
+                    Desired::Leave
+                } else {
+                    Desired::Continue
+                }
+            }
+        },
+        _ => Desired::Exit,
+    }
+}
+
+/// Whether an attempt's runner is over for its owner, although it may still be there.
+pub fn is_over(bot: &Bot, attempt: Attempt) -> bool {
+    bot.state.is_terminal() || bot.attempt.as_ref().is_none_or(|current| current.number != attempt || current.stopped)
+}
+
+/// One word for the timeline; none for what nobody needs to read about.
+pub fn what(event: &Event, before: &Bot, after: &Bot) -> Option<&'static str> {
+    let moved = before.state != after.state;
+    let word = match event {
+        Event::Tick => match after.state {
+            BotState::Queued if before.state == BotState::Scheduled => "due",
+            _ if moved || before.attempt != after.attempt => "deadline_passed",
+            _ => return None,
+        },
+        Event::LeaveAsked => "leave_requested",
+        Event::CancelAsked => "cancel_requested",
+        Event::Assigned { .. } => "assigned",
+        Event::Progressed { .. } => return moved.then_some("progressed"),
+        Event::Started { .. } => "started",
+        Event::Refused { .. } => "refused",
+        Event::AdmissionAsked { .. } => "admitted",
+        Event::Reported { report, .. } => match report {
+            Report::InWaitingRoom => "in_waiting_room",
+            Report::InCall => "in_call",
+            Report::RecordingStarted => "recording_started",
+            Report::RecordingStopped => "recording_stopped",
+            Report::Leaving(_) => "leaving",
+            Report::Finished(_) => "finished",
+            Report::Failed { .. } => "failed",
+            Report::Note => "note",
+        },
+        Event::Gone { .. } => "gone",
+        Event::Inspected { .. } => "silent",
+        Event::QueueTimedOut { .. } => "queue_timed_out",
+        Event::Withdrawn { .. } => "withdrawn",
+        Event::CloseAsked { .. } => "closed",
+    };
+    Some(word)
+}
+
+/// When the release of an attempt is asserted (again): never while it is current and wanted, or once it is gone.
+pub fn release_at(over: bool, gone: bool, asserted: bool, now: Timestamp, exit: std::time::Duration, first: std::time::Duration) -> Option<Timestamp> {
+    match (over, gone, asserted) {
+        (false, _, _) | (_, true, _) => None,
+        // It said its last word and ends by itself: leave it that time.
+        (true, false, false) => Some(now + exit),
+        (true, false, true) => Some(now + first),
+    }
+}

@@ -1,0 +1,165 @@
+//! The scheduler's inner door; one file for each method.
+
+mod admit;
+mod answer;
+mod cancel;
+mod close_attempt;
+mod create;
+mod get;
+mod get_desired;
+mod launch_environment;
+mod leave;
+mod list;
+mod report;
+
+use std::sync::Arc;
+
+use greenroom_chassis::Host;
+use greenroom_contracts::proto::v1::owner_service_server::OwnerService;
+use greenroom_contracts::proto::v1::queue_service_client::QueueServiceClient;
+use greenroom_contracts::proto::v1::scheduler_service_server::SchedulerService;
+use greenroom_contracts::proto::v1::{
+    AdmitRequest, AdmitResponse, Bot, CloseAttemptRequest, CloseAttemptResponse, GetDesiredRequest, GetDesiredResponse,
+    LaunchEnvironmentRequest, LaunchEnvironmentResponse, ListBotsResponse, ReportRequest, ReportResponse,
+    SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest,
+};
+use greenroom_domain::{BotId, RunnerId, TenantId};
+use greenroom_store::Coalescer;
+use tokio_util::task::TaskTracker;
+use tonic::{Request, Response, Status, async_trait};
+
+use crate::writer::{Applied, Input, Writer};
+use crate::{Config, Error};
+
+pub(crate) use create::Create;
+
+/// What every method needs.
+#[derive(Clone)]
+pub struct Door {
+    pub(crate) config: Arc<Config>,
+    pub(crate) host: Host,
+    pub(crate) writer: Arc<Writer>,
+    /// Concurrent calls about bots share transactions.
+    pub(crate) inputs: Coalescer<Input, Result<Applied, Arc<Error>>>,
+    /// And so do concurrent creates.
+    pub(crate) creates: Coalescer<Create, Result<Result<BotId, tonic::Code>, Arc<Error>>>,
+    pub(crate) queue: QueueServiceClient<greenroom_chassis::InnerChannel>,
+}
+
+impl Door {
+    pub fn new(config: Arc<Config>, host: Host, writer: Arc<Writer>, tasks: &TaskTracker) -> Self {
+        let applying = writer.clone();
+        let inputs = Coalescer::spawn(tasks, 256, 2, move |inputs: Vec<Input>| {
+            let writer = applying.clone();
+            async move {
+                match writer.apply(&inputs).await {
+                    Ok(applied) => applied.into_iter().map(Ok).collect(),
+                    Err(error) => {
+                        let error = Arc::new(error);
+                        inputs.iter().map(|_| Err(error.clone())).collect()
+                    }
+                }
+            }
+        });
+        let creating = writer.clone();
+        let creates = Coalescer::spawn(tasks, 256, 2, move |batch: Vec<Create>| {
+            let writer = creating.clone();
+            async move { create::create_all(&writer, batch).await }
+        });
+        let queue = QueueServiceClient::new(host.peers.channel("queue"));
+        Self { config, host, writer, inputs, creates, queue }
+    }
+
+    pub(crate) async fn apply(&self, input: Input) -> Result<Applied, Status> {
+        match self.inputs.ask(input).await {
+            Some(Ok(applied)) => Ok(applied),
+            Some(Err(error)) => Err(status(&error)),
+            None => Err(Error::Stopping.into()),
+        }
+    }
+}
+
+/// An error that several callers share.
+pub(crate) fn status(error: &Error) -> Status {
+    match error {
+        Error::Store(store) if store.is_away() => Status::unavailable("the scheduler's database is away"),
+        Error::Stopping => Status::unavailable("the scheduler is shutting down"),
+        Error::KeyReused => Status::already_exists(error.to_string()),
+        Error::Store(store) => {
+            tracing::error!(error = %store, source = ?std::error::Error::source(store), "the store refused");
+            Status::internal("the scheduler's database refused")
+        }
+    }
+}
+
+pub(crate) fn tenant(text: &str) -> Result<TenantId, Status> {
+    text.parse().map_err(|_| Status::invalid_argument("tenant_id: is no UUID"))
+}
+
+/// A bot's id as a caller gave it: what is no UUID names no bot.
+pub(crate) fn bot(text: &str) -> Result<BotId, Status> {
+    text.parse().map_err(|_| no_such_bot())
+}
+
+pub(crate) fn no_such_bot() -> Status {
+    Status::not_found("there is no such bot")
+}
+
+/// The bot's runner that a request speaks of.
+pub(crate) fn runner(given: Option<&greenroom_contracts::proto::v1::RunnerRef>) -> Result<(BotId, RunnerId), Status> {
+    let runner = greenroom_contracts::runner_of(given)?;
+    let bot = runner.bot().ok_or_else(|| Status::invalid_argument("runner.kind: the scheduler owns bots only"))?;
+    Ok((bot, runner))
+}
+
+#[async_trait]
+impl SchedulerService for Door {
+    async fn create(&self, request: Request<SchedulerCreateRequest>) -> Result<Response<Bot>, Status> {
+        create::create(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get(&self, request: Request<SchedulerBotRequest>) -> Result<Response<Bot>, Status> {
+        get::get(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list(&self, request: Request<SchedulerListRequest>) -> Result<Response<ListBotsResponse>, Status> {
+        list::list(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn leave(&self, request: Request<SchedulerBotRequest>) -> Result<Response<Bot>, Status> {
+        leave::leave(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn cancel(&self, request: Request<SchedulerBotRequest>) -> Result<Response<Bot>, Status> {
+        cancel::cancel(self, request.into_inner()).await.map(Response::new)
+    }
+}
+
+#[async_trait]
+impl OwnerService for Door {
+    async fn admit(&self, request: Request<AdmitRequest>) -> Result<Response<AdmitResponse>, Status> {
+        admit::admit(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportResponse>, Status> {
+        report::report(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_desired(&self, request: Request<GetDesiredRequest>) -> Result<Response<GetDesiredResponse>, Status> {
+        get_desired::get_desired(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn launch_environment(
+        &self,
+        request: Request<LaunchEnvironmentRequest>,
+    ) -> Result<Response<LaunchEnvironmentResponse>, Status> {
+        launch_environment::launch_environment(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn close_attempt(
+        &self,
+        request: Request<CloseAttemptRequest>,
+    ) -> Result<Response<CloseAttemptResponse>, Status> {
+        close_attempt::close_attempt(self, request.into_inner()).await.map(Response::new)
+    }
+}

@@ -1,0 +1,51 @@
+//! Lets one process of the current attempt in, and tells it what to do. This is the fence: whoever is not admitted touches
+//! no meeting.
+
+use greenroom_contracts::proto::v1::{AdmitRequest, AdmitResponse, AutomaticLeave, Meeting, RunnerConfig};
+use greenroom_domain::InstanceId;
+use greenroom_domain::bot::{Event, Ignored};
+use tonic::Status;
+
+use super::Door;
+use crate::rows::Stored;
+use crate::writer::{Applied, Input};
+
+pub async fn admit(door: &Door, request: AdmitRequest) -> Result<AdmitResponse, Status> {
+    let (bot, runner) = super::runner(request.runner.as_ref())?;
+    let instance: InstanceId =
+        request.instance.parse().map_err(|_| Status::invalid_argument("instance: must be a UUID"))?;
+    let event = Event::AdmissionAsked { attempt: runner.attempt, instance };
+    match door.apply(Input { bot, event, detail: None }).await? {
+        Applied::Advanced(stored) | Applied::Ignored(Ignored::Repeated, stored) => {
+            Ok(AdmitResponse { config: Some(config(door, &stored)) })
+        }
+        Applied::Ignored(..) | Applied::NoSuchBot => Err(Status::failed_precondition("this attempt is over")),
+        Applied::Rejected(why) => Err(Status::failed_precondition(why.to_string())),
+    }
+}
+
+fn config(door: &Door, stored: &Stored) -> RunnerConfig {
+    let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let details = &stored.details;
+    RunnerConfig {
+        meeting: Some(Meeting {
+            provider: details.provider.to_string(),
+            url: details.meeting_url.clone(),
+            id: details.meeting_id.clone(),
+            password: details.meeting_password.clone(),
+        }),
+        display_name: details.display_name.clone(),
+        recording_enabled: details.recording_enabled,
+        automatic_leave: Some(AutomaticLeave {
+            waiting_room_timeout_ms: ms(stored.bot.policy.waiting_room_timeout),
+            no_one_joined_timeout_ms: ms(details.no_one_joined),
+            everyone_left_timeout_ms: ms(details.everyone_left),
+            inactivity_timeout_ms: ms(details.inactivity),
+        }),
+        beat_interval_ms: ms(door.config.beat_interval),
+        orphan_timeout_ms: ms(door.config.timing.orphan),
+        part_ms: ms(door.config.part),
+        first_part: 0,
+        metadata_json: details.metadata.clone(),
+    }
+}

@@ -1,0 +1,46 @@
+//! A bot as callers see it: without its meeting's address.
+
+use greenroom_contracts::proto::v1;
+use greenroom_contracts::proto_timestamp;
+use greenroom_domain::{PlatformName, Reason};
+
+use crate::rows::{Stored, TimelineRow};
+
+pub fn bot(stored: &Stored) -> v1::Bot {
+    let (bot, details) = (&stored.bot, &stored.details);
+    let attempt = bot.attempt.as_ref();
+    v1::Bot {
+        id: bot.id.to_string(),
+        number: details.number,
+        state: bot.state.as_str().to_owned(),
+        reason: bot.reason.as_ref().map(|reason| reason.as_str().to_owned()).unwrap_or_default(),
+        advice: bot.reason.as_ref().and_then(Reason::advice).unwrap_or_default().to_owned(),
+        provider: details.provider.to_string(),
+        display_name: details.display_name.clone(),
+        start_time: Some(proto_timestamp(bot.start_at)),
+        end_time: bot.end_at.map(proto_timestamp),
+        recording_enabled: details.recording_enabled,
+        priority: details.priority,
+        platforms: bot.chain.iter().map(PlatformName::to_string).collect(),
+        metadata_json: details.metadata.clone(),
+        attempt: attempt.map_or(0, |attempt| attempt.number.0),
+        platform: attempt.and_then(|attempt| attempt.platform.as_ref()).map(PlatformName::to_string).unwrap_or_default(),
+        created_at: Some(proto_timestamp(details.created_at)),
+        updated_at: Some(proto_timestamp(stored.updated_at)),
+        sequence: stored.sequence,
+        timeline: Vec::new(),
+        queue_position: None,
+    }
+}
+
+pub fn line(row: TimelineRow) -> v1::TimelineEntry {
+    v1::TimelineEntry {
+        sequence: row.sequence,
+        at: Some(proto_timestamp(row.at.to_jiff())),
+        what: row.what,
+        state: row.state,
+        attempt: u32::try_from(row.attempt).unwrap_or(0),
+        reason: row.reason.unwrap_or_default(),
+        detail: row.detail.unwrap_or_default(),
+    }
+}

@@ -1,0 +1,31 @@
+//! One bot, with its timeline and, while it waits, its place.
+
+use std::time::Duration;
+
+use greenroom_contracts::proto::v1::{Bot, GetPositionRequest, SchedulerBotRequest};
+use greenroom_domain::bot::BotState;
+use tonic::{Request, Status};
+
+use super::{Door, answer};
+use crate::{Error, store};
+
+/// The place is a kindness: the answer does not wait long for it.
+const POSITION: Duration = Duration::from_millis(500);
+
+pub async fn get(door: &Door, request: SchedulerBotRequest) -> Result<Bot, Status> {
+    let (tenant, id) = (super::tenant(&request.tenant_id)?, super::bot(&request.bot_id)?);
+    let pool = door.writer.store().pool();
+    let stored = store::get(pool, tenant, id).await.map_err(Error::from)?.ok_or_else(super::no_such_bot)?;
+    let timeline = store::timeline(pool, tenant, id).await.map_err(Error::from)?;
+    let mut bot = answer::bot(&stored);
+    bot.timeline = timeline.into_iter().map(answer::line).collect();
+    if stored.bot.state == BotState::Queued
+        && let Some(runner) = stored.bot.runner()
+    {
+        let mut request = Request::new(GetPositionRequest { runner: Some(runner.into()) });
+        request.set_timeout(POSITION);
+        let position = door.queue.clone().get_position(request).await;
+        bot.queue_position = position.ok().and_then(|position| position.into_inner().position);
+    }
+    Ok(bot)
+}

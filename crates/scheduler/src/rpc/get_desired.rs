@@ -1,0 +1,14 @@
+//! What a runner is to do now: asked by a gateway that has not heard.
+
+use greenroom_contracts::proto::v1::{Desired, GetDesiredRequest, GetDesiredResponse};
+use tonic::Status;
+
+use super::Door;
+use crate::{Error, policy, store};
+
+pub async fn get_desired(door: &Door, request: GetDesiredRequest) -> Result<GetDesiredResponse, Status> {
+    let (bot, runner) = super::runner(request.runner.as_ref())?;
+    let found = store::read(door.writer.store().pool(), &[bot]).await.map_err(Error::from)?;
+    let desired = found.first().map_or(Desired::Exit, |stored| policy::desired(&stored.bot, runner.attempt));
+    Ok(GetDesiredResponse { desired: desired.into() })
+}

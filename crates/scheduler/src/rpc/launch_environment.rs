@@ -1,0 +1,31 @@
+//! What a deployer puts into a runner's environment, at the moment of the start and never before.
+
+use greenroom_chassis::RunnerToken;
+use greenroom_contracts::proto::v1::{LaunchEnvironmentRequest, LaunchEnvironmentResponse};
+use tonic::Status;
+
+use super::Door;
+use crate::{Error, policy, store};
+
+pub async fn launch_environment(
+    door: &Door,
+    request: LaunchEnvironmentRequest,
+) -> Result<LaunchEnvironmentResponse, Status> {
+    let (bot, runner) = super::runner(request.runner.as_ref())?;
+    let found = store::read(door.writer.store().pool(), &[bot]).await.map_err(Error::from)?;
+    let stored = found
+        .first()
+        .filter(|stored| !policy::is_over(&stored.bot, runner.attempt))
+        .ok_or_else(|| Status::failed_precondition("this attempt is over"))?;
+    let token = RunnerToken { runner, tenant: stored.bot.tenant }.sign(&door.host.secret);
+    let mut variables = std::collections::HashMap::from([
+        ("GREENROOM_URL".to_owned(), door.config.runner_gateway_url.clone()),
+        ("BOT_ID".to_owned(), bot.to_string()),
+        ("ATTEMPT".to_owned(), runner.attempt.to_string()),
+        ("GREENROOM_TOKEN".to_owned(), token),
+    ]);
+    if let Some(traceparent) = &stored.details.traceparent {
+        variables.insert("TRACEPARENT".to_owned(), traceparent.clone());
+    }
+    Ok(LaunchEnvironmentResponse { variables })
+}

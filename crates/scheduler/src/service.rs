@@ -1,0 +1,95 @@
+//! The scheduler, built and run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use greenroom_chassis::{Host, Process, sweep};
+use greenroom_contracts::Origin;
+use greenroom_contracts::proto::v1::owner_service_server::OwnerServiceServer;
+use greenroom_contracts::proto::v1::scheduler_service_server::SchedulerServiceServer;
+use greenroom_store::{Relay, RelayTiming, Schema, Store};
+use sqlx::migrate::Migrator;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::rpc::Door;
+use crate::writer::Writer;
+use crate::{Config, Error, consumers, sweeps};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/scheduler");
+
+/// The scheduler's schema.
+pub const SCHEMA: Schema = Schema { name: "scheduler", migrations: &MIGRATIONS };
+
+/// The scheduler.
+pub struct Service {
+    config: Arc<Config>,
+    host: Host,
+    writer: Arc<Writer>,
+    relay: Relay,
+    door: Door,
+    tasks: TaskTracker,
+}
+
+impl Service {
+    /// Builds it. Nothing is asked of anybody yet.
+    ///
+    /// # Errors
+    /// When the database's address is none.
+    pub fn build(config: Config, host: &Host) -> Result<Self, Error> {
+        let origin = Origin { installation: host.installation.clone(), service: "scheduler" };
+        let config = Config { timing: config.timing.scaled(host.time_scale), ..config };
+        let (store, committed) = Store::new(&config.database, SCHEMA, origin)?;
+        let timing = RelayTiming { epoch: host.scaled(RelayTiming::default().epoch), ..RelayTiming::default() };
+        let relay = Relay::new(store.clone(), committed, host.bus.clone(), timing, host.clock.as_fn());
+        let writer = Arc::new(Writer::new(store, host.clock, &config));
+        let config = Arc::new(config);
+        let tasks = TaskTracker::new();
+        let door = Door::new(config.clone(), host.clone(), writer.clone(), &tasks);
+        Ok(Self { config, host: host.clone(), writer, relay, door, tasks })
+    }
+
+    /// Its store, for migrating.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        self.writer.store()
+    }
+
+    /// Adds what it serves, and what has to be true for it to be ready.
+    pub fn register(&self, process: &mut Process) {
+        process.routes().add_service(SchedulerServiceServer::new(self.door.clone()));
+        process.routes().add_service(OwnerServiceServer::new(self.door.clone()));
+        let store = self.store().clone();
+        process.health().require("scheduler.database", move || {
+            let store = store.clone();
+            async move { store.is_ready().await }
+        });
+    }
+
+    /// Runs until `stop`, then finishes what is in hand.
+    pub async fn run(self, stop: CancellationToken) {
+        self.store().wait().await;
+        let (bus, installation) = (self.host.bus.clone(), self.host.installation.clone());
+        let period = self.host.scaled(self.config.sweep);
+        // The relay goes on until the handlers have committed their last.
+        let relay_stop = CancellationToken::new();
+        let relay = tokio::spawn(self.relay.run(relay_stop.clone()));
+        let never = Notify::new();
+        let events = consumers::runners_and_queue::subscription(&installation).ack_wait(self.host.ack_wait);
+        let silence = consumers::runner_silent::subscription(&installation).ack_wait(self.host.ack_wait);
+        let silent = Arc::new(consumers::runner_silent::Handler { writer: self.writer.clone(), host: self.host.clone() });
+        tokio::join!(
+            bus.consume(events, consumers::runners_and_queue::Handler(self.writer.clone()), stop.clone()),
+            bus.consume_each(silence, silent, stop.clone(), self.host.drain),
+            sweep("bots", period, &self.writer.sooner, &stop, || sweeps::wake(&self.writer)),
+            sweep("releases", period / 2, &never, &stop, || sweeps::release(&self.writer, &self.config)),
+            sweep("idempotency keys", Duration::from_secs(3600), &never, &stop, || sweeps::forget_keys(&self.writer)),
+        );
+        drop(self.door);
+        self.tasks.close();
+        let _ = tokio::time::timeout(self.host.drain, self.tasks.wait()).await;
+        relay_stop.cancel();
+        let _ = relay.await;
+    }
+}

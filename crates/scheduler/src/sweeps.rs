@@ -1,0 +1,59 @@
+//! The sweeps behind every message: what is due, what was asserted in vain, what is over and not gone. They look across
+//! tenants.
+
+use std::time::Duration;
+
+use greenroom_contracts::messages::{Release, Withdraw};
+use greenroom_domain::RunnerId;
+
+use crate::writer::Writer;
+use crate::{Config, Error, store};
+
+/// Rows in one transaction.
+const PAGE: i64 = 500;
+
+/// Due bots, passed deadlines, repeated assertions. Says when to come back.
+pub async fn wake(writer: &Writer) -> Result<Option<Duration>, Error> {
+    while writer.tick(PAGE).await? == PAGE as usize {}
+    let next = store::next_wake(writer.store().pool()).await?;
+    Ok(next.map(|at| {
+        let wait = at.duration_since(writer.now());
+        // Never at once: what another replica holds is due as well.
+        Duration::try_from(wait).unwrap_or_default().max(Duration::from_millis(5))
+    }))
+}
+
+/// Attempts that are over and not gone: their release is asserted again, each time after twice as long.
+pub async fn release(writer: &Writer, config: &Config) -> Result<Option<Duration>, Error> {
+    loop {
+        let now = writer.now();
+        let timing = &writer.timing;
+        let mut tx = writer.store().begin().await?;
+        let page = store::to_release(&mut tx, now, timing.assert_first, timing.assert_longest, PAGE).await?;
+        let found = page.len();
+        for due in page {
+            let runner = RunnerId::of_bot(due.bot, due.attempt);
+            if due.platform.is_some() || due.started {
+                let grace_ms = u64::try_from(config.release_grace.as_millis()).unwrap_or(u64::MAX);
+                let mut envelope = tx.envelope(now, Release { runner, grace_ms });
+                envelope.header.traceparent = due.traceparent;
+                tx.say(envelope);
+            } else {
+                let mut envelope = tx.envelope(now, Withdraw { runner });
+                envelope.header.traceparent = due.traceparent;
+                tx.say(envelope);
+            }
+        }
+        tx.commit().await?;
+        if i64::try_from(found).unwrap_or(0) < PAGE {
+            return Ok(None);
+        }
+    }
+}
+
+/// Idempotency keys live for a day.
+pub async fn forget_keys(writer: &Writer) -> Result<Option<Duration>, Error> {
+    let before = writer.now() - Duration::from_secs(24 * 3600);
+    while store::forget_keys(writer.store().pool(), before).await? == 5_000 {}
+    Ok(None)
+}

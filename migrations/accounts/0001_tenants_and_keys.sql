@@ -1,0 +1,26 @@
+-- Whoever pays.
+CREATE TABLE accounts.tenants (
+    id         uuid        PRIMARY KEY,
+    name       text        NOT NULL UNIQUE CHECK (name <> ''),
+    -- Of its bots, where they say nothing themselves; lower is first.
+    priority   integer     NOT NULL DEFAULT 100 CHECK (priority >= 0),
+    -- Share of its bots' turns among equals.
+    weight     integer     NOT NULL DEFAULT 1 CHECK (weight > 0),
+    -- IANA name; what a "day" is for this tenant.
+    timezone   text        NOT NULL DEFAULT 'UTC',
+    created_at timestamptz NOT NULL
+);
+
+CREATE TABLE accounts.api_keys (
+    id         uuid        PRIMARY KEY,
+    tenant_id  uuid        NOT NULL REFERENCES accounts.tenants (id),
+    -- For people, in lists.
+    label      text        NOT NULL DEFAULT '',
+    -- The key has 256 random bits, so a plain hash is as good as a slow one. The key itself is never stored.
+    key_sha256 bytea       NOT NULL UNIQUE CHECK (octet_length(key_sha256) = 32),
+    created_at timestamptz NOT NULL,
+    revoked_at timestamptz
+);
+
+-- A tenant's keys, for lists.
+CREATE INDEX api_keys_tenant ON accounts.api_keys (tenant_id, id);

@@ -1,0 +1,78 @@
+-- A named place where runners run.
+CREATE TABLE pool.platforms (
+    name       text        PRIMARY KEY,
+    kind       text        NOT NULL,
+    region     text        NOT NULL,
+    slot_limit integer     NOT NULL,
+    -- Deployments in flight.
+    permits    integer     NOT NULL,
+    updated_at timestamptz NOT NULL
+);
+
+-- How many of a platform's slots one provider may have.
+CREATE TABLE pool.provider_limits (
+    platform   text    NOT NULL REFERENCES pool.platforms (name),
+    provider   text    NOT NULL,
+    slot_limit integer NOT NULL,
+    PRIMARY KEY (platform, provider)
+);
+
+-- The right to run one runner on one platform.
+CREATE TABLE pool.slots (
+    id           uuid        PRIMARY KEY,
+    platform     text        NOT NULL REFERENCES pool.platforms (name),
+    number       integer     NOT NULL,
+    -- idle, deploying, busy, releasing, error, cordoned
+    state        text        NOT NULL,
+    provider     text,
+    last_used_at timestamptz,
+    UNIQUE (platform, number)
+) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.02);
+
+-- Least recently used first.
+CREATE INDEX slots_idle ON pool.slots (platform, last_used_at NULLS FIRST, number) WHERE state = 'idle';
+
+-- This runner has this slot, had it, or never gets one.
+CREATE TABLE pool.assignments (
+    kind         text        NOT NULL,
+    owner_id     uuid        NOT NULL,
+    attempt      integer     NOT NULL,
+    id           uuid        NOT NULL,
+    -- assigned: the start is unresolved, and holds a permit; accepted; stopping; over; closed: never had a slot.
+    state        text        NOT NULL,
+    platform     text,
+    slot_id      uuid,
+    slot_name    text        NOT NULL,
+    provider     text        NOT NULL,
+    spec         text        NOT NULL,
+    traceparent  text,
+    assigned_at  timestamptz NOT NULL,
+    start_by     timestamptz NOT NULL,
+    accepted_at  timestamptz,
+    observed     boolean     NOT NULL,
+    grace_ms     bigint      NOT NULL,
+    -- When the sweep looks at it next.
+    wake_at      timestamptz,
+    asserts      integer     NOT NULL,
+    ended_at     timestamptz,
+    PRIMARY KEY (kind, owner_id, attempt)
+) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.02);
+
+CREATE INDEX assignments_wake ON pool.assignments (wake_at) WHERE wake_at IS NOT NULL;
+-- Permits are counted here: never more rows than permits.
+CREATE INDEX assignments_in_flight ON pool.assignments (platform) WHERE state = 'assigned';
+-- Whom to expect, in pages.
+CREATE INDEX assignments_expected ON pool.assignments (owner_id, attempt) WHERE state = 'accepted';
+CREATE INDEX assignments_ended ON pool.assignments (ended_at) WHERE ended_at IS NOT NULL;
+
+-- What platforms showed: the pages of the newest lists. Two lists in a row are compared.
+CREATE TABLE pool.lists (
+    platform text        NOT NULL,
+    list     uuid        NOT NULL,
+    page     integer     NOT NULL,
+    last     boolean     NOT NULL,
+    began_at timestamptz NOT NULL,
+    ended_at timestamptz NOT NULL,
+    runners  text[]      NOT NULL,
+    PRIMARY KEY (platform, list, page)
+);
