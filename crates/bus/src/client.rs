@@ -390,5 +390,7 @@ impl Bus {
 }
 
 pub(crate) fn epoch_of(info: &jetstream::stream::Info) -> Epoch {
-    Epoch(Timestamp::from_nanosecond(info.created.unix_timestamp_nanos()).unwrap_or(Timestamp::MIN))
+    // In whole microseconds, as it is written down: what is read back must be equal.
+    let micros = i64::try_from(info.created.unix_timestamp_nanos() / 1_000).ok();
+    Epoch(micros.and_then(|micros| Timestamp::from_microsecond(micros).ok()).unwrap_or(Timestamp::MIN))
 }

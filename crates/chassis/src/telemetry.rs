@@ -9,6 +9,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use prometheus::{Registry, TextEncoder};
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, reload};
@@ -22,6 +23,8 @@ pub struct Config {
     pub level: String,
     /// Lines of JSON, or for people.
     pub json: bool,
+    /// Where log lines go; default: stderr.
+    pub file: Option<std::path::PathBuf>,
     /// Where to send traces: an OTLP/gRPC collector.
     pub otlp: Option<String>,
 }
@@ -46,7 +49,8 @@ impl Config {
             "OTEL_EXPORTER_OTLP_ENDPOINT",
             "Where to send traces by OTLP over gRPC, as http://HOST:4317; default: nowhere.",
         );
-        Self { level, json: format == "json", otlp }
+        let file = settings.optional("LOG_FILE", "A file that log lines are added to; default: stderr.");
+        Self { level, json: format == "json", file, otlp }
     }
 }
 
@@ -84,7 +88,15 @@ impl Telemetry {
             .with_service_name(format!("greenroom-{service}"))
             .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
             .build();
-        let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        let writer = match &config.file {
+            Some(path) => {
+                let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+                let file = file.map_err(|error| format!("LOG_FILE: {}: {error}", path.display()))?;
+                BoxMakeWriter::new(Arc::new(file))
+            }
+            None => BoxMakeWriter::new(std::io::stderr),
+        };
+        let logs = tracing_subscriber::fmt::layer().with_ansi(config.file.is_none()).with_writer(writer);
         let logs = if config.json {
             logs.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
         } else {

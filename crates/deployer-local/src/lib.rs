@@ -1,1 +1,32 @@
-//! Being written.
+//! Platforms of kind `local`: runners are processes of this machine.
+//!
+//! For development, demos, tests and single machines. `isolation: none`: a runner is held to its memory and its lifetime,
+//! and runs as another user where we are root, but shares network, file system and kernel with everything else here.
+//!
+//! How it keeps what every deployer promises:
+//!
+//! - Each runner has a **supervisor**: this very binary, started again as `greenroom local-supervise` ([`supervise`]), in a
+//!   session of its own. It outlives us, holds the runner to its limits, takes whatever the runner leaves behind with it,
+//!   and writes down how it ended. So a restart of ours loses nothing, not even an exit code.
+//! - What is true stands in a **folder for each runner** ([`LocalDeployer`] remembers nothing): who supervises, which
+//!   process it is, when it started, how it ended. One lock makes sure that one name is started once, whoever asks.
+//! - A process is known by **its number and its start time**. We never send a signal to a number alone: a stop is a note
+//!   that the supervisor reads, and only a runner whose supervisor was killed gets its signals from us, after both agree.
+//! - Memory is what all processes of a runner have of their own (`RssAnon`), looked at twice a second: an address space
+//!   limit would keep Chromium from starting, and cgroups are rarely ours to write. A runner that is over its limit is
+//!   killed and reported as out of memory.
+//!
+//! **Owns** the folder `LOCAL_DIR`. **Hears** and **says** nothing by itself: `greenroom-deployer`'s service does that.
+//! **Never** keeps a launch environment on disk: the supervisor gets it through a pipe.
+
+mod account;
+mod config;
+mod driver;
+mod folder;
+mod logs;
+mod processes;
+mod supervisor;
+
+pub use config::Config;
+pub use driver::LocalDeployer;
+pub use supervisor::supervise;

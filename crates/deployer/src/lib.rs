@@ -1,1 +1,40 @@
-//! Being written.
+//! What every deployer shares.
+//!
+//! - [`Deployer`]: the handful of idempotent verbs a platform is driven by; each platform's crate implements it;
+//! - [`Service`]: the same service around every driver, one for each platform's name;
+//! - [`Deployers`]: the platforms of one process, behind one gRPC service;
+//! - [`conformance`]: the suite every driver has to pass.
+//!
+//! **Owns** nothing: the platform itself is the truth, which is why there is no store. What a service remembers (who was
+//! stopped, who was seen) only makes answers better; all of it may be lost at any moment.
+//!
+//! **Hears** `cmd.deploy.<platform>.start` and `.stop`, from the pool manager alone, and gRPC `Inspect` and `Logs`, which
+//! read only.
+//!
+//! **Says** `runner.started`, `runner.progressed`, `runner.refused`, `runner.gone` and `runner.listed`: internal and
+//! unsequenced. Ids are made of what a message answers, so that a repeat is recognised; an input is acknowledged only
+//! after the server has the answer.
+//!
+//! **Never** decides that a runner should run or end, never calls a runner gone that it could not look at, never says
+//! "refused" while the name might run, and never stores or logs a launch environment.
+
+mod config;
+pub mod conformance;
+mod consumers;
+mod driver;
+mod error;
+mod launches;
+mod memory;
+mod policy;
+mod registry;
+mod rpc;
+mod service;
+mod sweep;
+mod voice;
+mod watch;
+
+pub use config::Config;
+pub use driver::{Capabilities, Deployer, Launch, Listed, LogStream, Observed, Progress};
+pub use error::Error;
+pub use registry::Deployers;
+pub use service::Service;

@@ -4,6 +4,7 @@
 //! and `GREENROOM_TEST_NATS_URL`. Without a word a pair is started here, shared by the tests of one process that run at the
 //! same time, and ended with the last of them. Tests keep apart by a database and an installation of their own.
 
+use std::fmt::Debug;
 use std::sync::{Arc, Weak};
 
 use greenroom_domain::Installation;
@@ -25,7 +26,7 @@ pub struct Servers {
 struct Started {
     postgres: Postgres,
     nats: Nats,
-    _folder: tempfile::TempDir,
+    _folder: Box<dyn Debug + Send + Sync>,
 }
 
 static STARTED: Mutex<Weak<Started>> = Mutex::const_new(Weak::new());
@@ -71,8 +72,7 @@ impl Servers {
     pub async fn fresh_database(&self, name: &str) -> String {
         let name = format!("{name}_{}", Uuid::new_v4().simple());
         let mut connection = PgConnection::connect(&self.postgres).await.expect("the test's Postgres answers");
-        // Cheaper than a checkpoint, which is what WAL_LOG avoids; the template is small.
-        let sql = format!("CREATE DATABASE \"{name}\" STRATEGY wal_log");
+        let sql = format!("CREATE DATABASE \"{name}\"");
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.expect("the test's Postgres makes a database");
         let (address, options) = match self.postgres.split_once('?') {
             Some((address, options)) => (address, format!("?{options}")),
@@ -103,5 +103,5 @@ async fn start() -> Started {
         Nats::start(&binaries, folder.path().join("nats"), None),
     )
     .expect("both servers start");
-    Started { postgres, nats, _folder: folder }
+    Started { postgres, nats, _folder: Box::new(folder) }
 }

@@ -1,0 +1,22 @@
+//! Whose key is it?
+
+use greenroom_contracts::BadField;
+use greenroom_contracts::proto::v1::{AuthenticateRequest, Caller};
+use tonic::Status;
+
+use super::Rpc;
+use crate::{Error, store};
+
+pub(super) async fn handle(rpc: &Rpc, request: AuthenticateRequest) -> Result<Caller, Status> {
+    if request.key_sha256.len() != 32 {
+        return Err(BadField::new("key_sha256", "must be 32 bytes").into());
+    }
+    let owner = store::owner_of(&rpc.store, &request.key_sha256).await.map_err(Error::from)?;
+    let owner = owner.ok_or_else(|| Status::unauthenticated("nobody's key"))?;
+    Ok(Caller {
+        tenant_id: owner.tenant.to_string(),
+        key_id: owner.key.to_string(),
+        priority: owner.priority,
+        weight: owner.weight,
+    })
+}

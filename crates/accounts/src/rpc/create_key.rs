@@ -1,0 +1,32 @@
+//! A new key, and the tenant if it is new too.
+
+use greenroom_contracts::BadField;
+use greenroom_contracts::proto::v1::{CreateKeyRequest, CreateKeyResponse};
+use tonic::Status;
+
+use super::Rpc;
+use crate::{Error, key, store};
+
+/// Longest tenant name and label, in characters.
+const LONGEST: usize = 100;
+
+pub(super) async fn handle(rpc: &Rpc, request: CreateKeyRequest) -> Result<CreateKeyResponse, Status> {
+    let tenant_name = request.tenant_name.trim();
+    if tenant_name.is_empty() {
+        return Err(BadField::new("tenant_name", "is missing").into());
+    }
+    for (field, text) in [("tenant_name", tenant_name), ("label", &request.label)] {
+        if text.chars().count() > LONGEST {
+            return Err(BadField::new(field, format!("must not be longer than {LONGEST} characters")).into());
+        }
+        if text.chars().any(char::is_control) {
+            return Err(BadField::new(field, "must not contain control characters").into());
+        }
+    }
+    let api_key = key::generate();
+    let (tenant, id) = store::add_key(&rpc.store, tenant_name, &request.label, &key::sha256(&api_key), rpc.clock.now())
+        .await
+        .map_err(Error::from)?;
+    tracing::info!(tenant.id = %tenant, key.id = %id, "made an api key");
+    Ok(CreateKeyResponse { tenant_id: tenant.to_string(), key_id: id.to_string(), api_key })
+}

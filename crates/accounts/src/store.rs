@@ -1,0 +1,83 @@
+//! All the SQL of accounts.
+
+use greenroom_domain::{ApiKeyId, TenantId, Timestamp};
+use greenroom_store::{Error, Store, sql_time};
+use sqlx::Row as _;
+use uuid::Uuid;
+
+/// Whose key it is, and what the plan allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub tenant: TenantId,
+    pub key: ApiKeyId,
+    pub priority: u32,
+    pub weight: u32,
+}
+
+/// Whose key has this hash. The one question that names no tenant: its answer is the tenant.
+pub(crate) async fn owner_of(store: &Store, key_sha256: &[u8]) -> Result<Option<Owner>, Error> {
+    let row = sqlx::query(
+        // By the unique index on key_sha256.
+        "SELECT k.id, k.tenant_id, t.priority, t.weight
+           FROM accounts.api_keys k
+           JOIN accounts.tenants t ON t.id = k.tenant_id
+          WHERE k.key_sha256 = $1
+            AND k.revoked_at IS NULL",
+    )
+    .bind(key_sha256)
+    .fetch_optional(store.pool())
+    .await?;
+    row.map(|row| {
+        let number = |what| {
+            let value: i32 = row.try_get(what)?;
+            u32::try_from(value).map_err(|error| Error::row(what, error))
+        };
+        Ok(Owner {
+            tenant: TenantId::from_uuid(row.try_get("tenant_id")?),
+            key: ApiKeyId::from_uuid(row.try_get("id")?),
+            priority: number("priority")?,
+            weight: number("weight")?,
+        })
+    })
+    .transpose()
+}
+
+/// Keeps a key's hash for the tenant of that name, which is made if there is none.
+pub(crate) async fn add_key(
+    store: &Store,
+    tenant_name: &str,
+    label: &str,
+    key_sha256: &[u8],
+    now: Timestamp,
+) -> Result<(TenantId, ApiKeyId), Error> {
+    let mut tx = store.begin().await?;
+    sqlx::query(
+        "INSERT INTO accounts.tenants (id, name, created_at)
+         VALUES ($1, $2, $3)
+         ON CONFLICT (name) DO NOTHING",
+    )
+    .bind(TenantId::generate().uuid())
+    .bind(tenant_name)
+    .bind(sql_time(now))
+    .execute(&mut *tx)
+    .await?;
+    // A statement of its own: what a concurrent caller committed meanwhile is seen here.
+    let tenant: Uuid = sqlx::query_scalar("SELECT id FROM accounts.tenants WHERE name = $1")
+        .bind(tenant_name)
+        .fetch_one(&mut *tx)
+        .await?;
+    let key = ApiKeyId::generate();
+    sqlx::query(
+        "INSERT INTO accounts.api_keys (tenant_id, id, label, key_sha256, created_at)
+         VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind(tenant)
+    .bind(key.uuid())
+    .bind(label)
+    .bind(key_sha256)
+    .bind(sql_time(now))
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok((TenantId::from_uuid(tenant), key))
+}

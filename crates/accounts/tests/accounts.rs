@@ -1,0 +1,124 @@
+//! With a real Postgres.
+
+use std::time::Duration;
+
+use greenroom_accounts::{Config, Service, store};
+use greenroom_bus::Bus;
+use greenroom_chassis::telemetry::{self, Telemetry};
+use greenroom_chassis::{Clock, Host, Peers, Process, Secret, Settings};
+use greenroom_contracts::proto::v1::accounts_service_client::AccountsServiceClient;
+use greenroom_contracts::proto::v1::{AuthenticateRequest, CreateKeyRequest};
+use greenroom_domain::Installation;
+use greenroom_embedded::{Binaries, Postgres, THROW_AWAY, scratch};
+use sha2::{Digest, Sha256};
+use sqlx::{Connection, PgConnection};
+use tokio::net::TcpListener;
+use tonic::Code;
+
+/// A database of this test's own: its address, and what keeps its server alive if that is its own too.
+async fn database() -> (String, Option<(Postgres, Box<dyn Send>)>) {
+    let name = format!("accounts_{}", uuid::Uuid::new_v4().simple());
+    if let Ok(shared) = std::env::var("GREENROOM_TEST_POSTGRES_URL") {
+        let mut url: url::Url = shared.parse().expect("an address");
+        let mut connection = PgConnection::connect(&shared).await.expect("a connection");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
+            .execute(&mut connection)
+            .await
+            .expect("made");
+        url.set_path(&name);
+        return (url.to_string(), None);
+    }
+    let dir = scratch().expect("a folder");
+    let binaries = Binaries::find().expect("Postgres");
+    let postgres = Postgres::start(&binaries, dir.path(), None, THROW_AWAY).await.expect("Postgres");
+    postgres.create_database(&name).await.expect("made");
+    (postgres.url(&name), Some((postgres, Box::new(dir))))
+}
+
+#[tokio::test]
+async fn a_key_opens_its_tenants_door_and_only_its_hash_is_kept() {
+    let (url, _server) = database().await;
+    let secret = Secret::new("sixteen characters".to_owned().into()).expect("long enough");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let own = listener.local_addr().expect("an address").to_string();
+    let mut settings = Settings::new([], "");
+    let config = Config::parse(&mut settings, &url);
+    let peers = Peers::parse(&mut settings, &own, &[], &secret);
+    settings.finish().expect("fine");
+    let installation = Installation::new("accounts-test").expect("a name");
+    let host = Host {
+        bus: Bus::connect("nats://127.0.0.1:9", installation.clone(), "accounts").await.expect("an address"),
+        installation,
+        clock: Clock::system(),
+        peers,
+        secret,
+        time_scale: 1.0,
+        drain: Duration::from_secs(1),
+        ack_wait: Duration::from_secs(1),
+    };
+    let own_store = store(&config, &host).expect("a store");
+    own_store.migrate(host.clock.now()).await.expect("migrated");
+    own_store.migrate(host.clock.now()).await.expect("migrated again");
+
+    let service = Service::build(&config, &host).expect("a service");
+    let level = telemetry::Config { level: "warn".to_owned(), json: false, file: None, otlp: None };
+    let mut process = Process::new(Telemetry::install(&level, "test").expect("telemetry"));
+    service.register(&mut process);
+    assert_eq!(process.health().look().await.get("accounts-database"), Some(&true));
+    process.serve_inner(listener, host.peers.inner().clone());
+    let stop = process.stop();
+    process.spawn("accounts", {
+        let (service, stop) = (service.clone(), stop.clone());
+        async move {
+            service.run(stop).await;
+            Ok(())
+        }
+    });
+    let process = tokio::spawn(process.run(Duration::from_secs(5)));
+
+    let mut accounts = AccountsServiceClient::new(host.peers.channel("accounts"));
+    let create = |tenant: &str| CreateKeyRequest { tenant_name: tenant.to_owned(), label: "first".to_owned() };
+    let one = accounts.create_key(create("acme")).await.expect("a key").into_inner();
+    let two = accounts.create_key(create("acme")).await.expect("a key").into_inner();
+    let other = service.create_key("other", "").await.expect("a key");
+    assert_eq!(one.tenant_id, two.tenant_id);
+    assert_ne!(one.tenant_id, other.tenant_id);
+    assert!(one.api_key.starts_with("grk_") && one.api_key.len() == 4 + 43, "{}", one.api_key.len());
+
+    for made in [&one, &two, &other] {
+        let key_sha256 = Sha256::digest(made.api_key.as_bytes()).to_vec();
+        let caller = accounts.authenticate(AuthenticateRequest { key_sha256 }).await.expect("its tenant").into_inner();
+        assert_eq!((&caller.tenant_id, &caller.key_id), (&made.tenant_id, &made.key_id));
+        assert_eq!((caller.priority, caller.weight), (100, 1));
+    }
+    for (key_sha256, code) in [(vec![0; 32], Code::Unauthenticated), (vec![0; 5], Code::InvalidArgument)] {
+        let status = accounts.authenticate(AuthenticateRequest { key_sha256 }).await.expect_err("nobody's");
+        assert_eq!(status.code(), code);
+    }
+    for bad in ["", "  ", "a\nb", &"x".repeat(101)] {
+        assert_eq!(
+            accounts.create_key(create(bad)).await.expect_err("no name").code(),
+            Code::InvalidArgument,
+            "{bad:?}"
+        );
+    }
+
+    let mut connection = PgConnection::connect(&url).await.expect("a connection");
+    let kept: Vec<String> =
+        sqlx::query_scalar("SELECT k::text FROM accounts.api_keys k").fetch_all(&mut connection).await.expect("rows");
+    assert_eq!(kept.len(), 3);
+    assert!(kept.iter().all(|row| !row.contains("grk_")), "{kept:?}");
+
+    // A revoked key is nobody's.
+    sqlx::query("UPDATE accounts.api_keys SET revoked_at = created_at WHERE id = $1::uuid")
+        .bind(&two.key_id)
+        .execute(&mut connection)
+        .await
+        .expect("revoked");
+    let key_sha256 = Sha256::digest(two.api_key.as_bytes()).to_vec();
+    let status = accounts.authenticate(AuthenticateRequest { key_sha256 }).await.expect_err("revoked");
+    assert_eq!(status.code(), Code::Unauthenticated);
+
+    stop.cancel();
+    process.await.expect("no panic").expect("a good end");
+}

@@ -1,0 +1,248 @@
+//! One Chromium: found, started, watched and taken down again. It cannot outlive this process, not even when this
+//! process is SIGKILLed: see `browser/watchdog.sh`.
+
+mod flags;
+mod scratch;
+mod tab;
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use chromiumoxide::error::CdpError;
+use chromiumoxide::handler::HandlerConfig;
+use futures::StreamExt as _;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use crate::config::BrowserSettings;
+pub use scratch::Scratch;
+pub use tab::{Called, Tab};
+
+/// Why the browser did not do what it was told. Never holds an address, a page's text or an expression: what the
+/// browser itself says may contain all of them.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No browser is installed where we look.
+    #[error("no browser found: install chromium, or name one in CHROMIUM")]
+    NotFound,
+    /// The directory for its profile could not be made.
+    #[error("no room for the browser's profile")]
+    Profile(#[source] std::io::Error),
+    /// Its process could not be started.
+    #[error("the browser could not be started")]
+    Spawn(#[source] std::io::Error),
+    /// It ended, or did not open its debugging port in time.
+    #[error("the browser did not come up: {0}")]
+    Launch(&'static str),
+    /// It was started and is gone.
+    #[error("the browser is gone")]
+    Gone,
+    /// A command failed.
+    #[error("the browser could not {doing}: {why}")]
+    Command {
+        /// What was asked of it, in our words.
+        doing: &'static str,
+        /// The kind of error, in our words.
+        why: &'static str,
+    },
+}
+
+/// How long Chromium may take to open its debugging port: a cold start on a busy machine with a slow disk.
+const LAUNCH_TIMEOUT: Duration = Duration::from_secs(45);
+/// A directory with a longer path has no room for Chromium's socket (`/org.chromium.Chromium.XXXXXX/SingletonSocket`),
+/// whose path ends at 107 bytes.
+const SOCKET_ROOM: usize = 60;
+/// How long one command may take.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A running browser. Dropping it kills it.
+pub struct Browser {
+    cdp: chromiumoxide::Browser,
+    watchdog: Child,
+    gone: CancellationToken,
+    scratch: Scratch,
+}
+
+impl Browser {
+    /// Starts a browser with a fresh profile below `scratch`, which is removed with it.
+    ///
+    /// # Errors
+    /// When none is installed, or it does not come up.
+    #[tracing::instrument(name = "launch_browser", skip_all)]
+    pub async fn launch(settings: &BrowserSettings, scratch: Scratch) -> Result<Self, Error> {
+        let executable = find(settings)?;
+        let root = nix::unistd::geteuid().is_root();
+        let arguments = flags::all(settings, scratch.path(), root).map_err(Error::Profile)?;
+        if root && !settings.sandbox_off {
+            tracing::warn!(
+                event = "browser.sandbox_off",
+                "running as root, which chromium's sandbox refuses: started without it"
+            );
+        }
+        let mut watchdog = Command::new("sh")
+            .arg("-c")
+            .arg(include_str!("browser/watchdog.sh"))
+            .arg("greenroom-watchdog")
+            .arg(scratch.path())
+            .arg(&executable)
+            .args(&arguments)
+            // Chromium and its launcher look for these, and must neither find nor change a person's own.
+            .env("HOME", scratch.path())
+            .env("XDG_CONFIG_HOME", scratch.path())
+            .env("XDG_CACHE_HOME", scratch.path())
+            .env(
+                "TMPDIR",
+                if scratch.path().as_os_str().len() <= SOCKET_ROOM { scratch.path() } else { Path::new("/tmp") },
+            )
+            .env_remove("GREENROOM_TOKEN")
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(Error::Spawn)?;
+
+        let address = debugging_address(scratch.path(), &mut watchdog).await?;
+        let config = HandlerConfig { viewport: None, request_timeout: COMMAND_TIMEOUT, ..HandlerConfig::default() };
+        let (cdp, mut handler) = chromiumoxide::Browser::connect_with_config(address, config)
+            .await
+            .map_err(|e| Error::Command { doing: "be connected to", why: kind(&e) })?;
+        let gone = CancellationToken::new();
+        let ended = gone.clone().drop_guard();
+        tokio::spawn(
+            async move {
+                let _ended = ended;
+                // Polled all the time, or nothing moves. Only a broken connection is an end.
+                while let Some(event) = handler.next().await {
+                    if matches!(event, Err(CdpError::Ws(_) | CdpError::Io(_))) {
+                        break;
+                    }
+                }
+            }
+            .in_current_span(),
+        );
+        Ok(Self { cdp, watchdog, gone, scratch })
+    }
+
+    /// Opens an empty tab.
+    ///
+    /// # Errors
+    /// When the browser does not answer.
+    pub async fn tab(&self) -> Result<Tab, Error> {
+        let page = self.within("open a tab", self.cdp.new_page("about:blank")).await?;
+        Ok(Tab::new(page, self.gone.clone()))
+    }
+
+    /// Ends when the browser is gone, for whatever reason.
+    pub fn gone(&self) -> CancellationToken {
+        self.gone.clone()
+    }
+
+    /// The directory that lives as long as the browser.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// Closes the browser: asks it first, then kills what is left, and waits until nothing is.
+    pub async fn close(mut self) {
+        let _ = timeout(Duration::from_secs(2), self.cdp.close()).await;
+        drop(self.watchdog.stdin.take());
+        if timeout(Duration::from_secs(5), self.watchdog.wait()).await.is_err() {
+            tracing::warn!(event = "browser.watchdog_stuck", "the browser's watchdog did not end");
+        }
+    }
+
+    async fn within<T>(
+        &self,
+        doing: &'static str,
+        work: impl Future<Output = Result<T, CdpError>>,
+    ) -> Result<T, Error> {
+        tab::bounded(&self.gone, doing, work).await
+    }
+}
+
+/// The browser to start.
+fn find(settings: &BrowserSettings) -> Result<PathBuf, Error> {
+    if let Some(path) = &settings.executable {
+        return if path.is_file() { Ok(path.clone()) } else { Err(Error::NotFound) };
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    ["chromium", "chromium-browser", "google-chrome"]
+        .iter()
+        .flat_map(|name| std::env::split_paths(&path).map(move |dir| dir.join(name)))
+        .find(|candidate| candidate.is_file())
+        .ok_or(Error::NotFound)
+}
+
+/// Chromium writes its port and path to a file in its profile once it listens.
+async fn debugging_address(directory: &Path, watchdog: &mut Child) -> Result<String, Error> {
+    let file = directory.join("profile/DevToolsActivePort");
+    let deadline = Instant::now() + LAUNCH_TIMEOUT;
+    let mut round = 0_u32;
+    loop {
+        if let Ok(text) = tokio::fs::read_to_string(&file).await
+            && let Some((port, path)) = text.split_once('\n')
+            && let Ok(port) = port.trim().parse::<u16>()
+            && !path.trim().is_empty()
+        {
+            return Ok(format!("ws://127.0.0.1:{port}{}", path.trim()));
+        }
+        round += 1;
+        // The watchdog outlives a browser that ends at once, so ask the browser's own log what went wrong.
+        if round.is_multiple_of(20) {
+            if let Some(why) = complaint(directory).await {
+                return Err(Error::Launch(why));
+            }
+            if ended(directory).await {
+                return Err(Error::Launch("it ended at once"));
+            }
+        }
+        if watchdog.try_wait().ok().flatten().is_some() {
+            return Err(Error::Launch("its watchdog ended; sh and setsid are needed"));
+        }
+        if Instant::now() > deadline {
+            return Err(Error::Launch("it did not listen in time"));
+        }
+        sleep(Duration::from_millis(25)).await;
+    }
+}
+
+/// Whether the browser is a zombie, which its watchdog keeps until the end.
+async fn ended(directory: &Path) -> bool {
+    let Ok(pid) = tokio::fs::read_to_string(directory.join("browser.pid")).await else { return false };
+    let stat = tokio::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).await;
+    stat.is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')))
+}
+
+/// What the browser complained about, in our words: its log may hold addresses and is never repeated.
+async fn complaint(directory: &Path) -> Option<&'static str> {
+    let log = tokio::fs::read(directory.join("browser.log")).await.ok()?;
+    let log = String::from_utf8_lossy(&log);
+    [
+        ("No usable sandbox", "its sandbox is not available here; GREENROOM_SANDBOX=off starts it without"),
+        ("Running as root without --no-sandbox", "it refuses to run as root with its sandbox; GREENROOM_SANDBOX=off"),
+        ("error while loading shared libraries", "a shared library is missing"),
+        ("setsid: ", "it could not be executed"),
+        ("setpriv: ", "it could not be executed"),
+    ]
+    .iter()
+    .find_map(|(sign, why)| log.contains(sign).then_some(*why))
+}
+
+/// The kind of a CDP error: its text is never shown, because it may contain addresses and expressions.
+fn kind(error: &CdpError) -> &'static str {
+    match error {
+        CdpError::Ws(_) | CdpError::Io(_) | CdpError::NoResponse | CdpError::ChannelSendError(_) => {
+            "the connection broke"
+        }
+        CdpError::Timeout => "no answer in time",
+        CdpError::JavascriptException(_) => "the page threw an error",
+        CdpError::Serde(_) | CdpError::InvalidMessage(..) | CdpError::DecodeError(_) => "the answer could not be read",
+        CdpError::NotFound | CdpError::FrameNotFound(_) => "not found",
+        _ => "it was refused",
+    }
+}

@@ -1,0 +1,145 @@
+//! One tab: the few things the runner asks of it, each within a bound, no error with a page's words in it.
+
+use std::time::Duration;
+
+use chromiumoxide::Page;
+use chromiumoxide::cdp::browser_protocol::page::{
+    AddScriptToEvaluateOnNewDocumentParams, CaptureScreenshotFormat, CaptureScreenshotParams, NavigateParams,
+};
+use chromiumoxide::cdp::js_protocol::runtime::{AddBindingParams, EvaluateParams, EventBindingCalled};
+use chromiumoxide::error::CdpError;
+use futures::{Stream, StreamExt as _};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::{Error, kind};
+
+/// A page's call of a bound function.
+#[derive(Debug)]
+pub struct Called(pub String);
+
+/// A tab.
+#[derive(Clone)]
+pub struct Tab {
+    page: Page,
+    gone: CancellationToken,
+}
+
+/// How long the browser may take for one answer.
+const ANSWER: Duration = Duration::from_secs(20);
+
+impl Tab {
+    pub(super) fn new(page: Page, gone: CancellationToken) -> Self {
+        Self { page, gone }
+    }
+
+    /// Goes to an address. `Ok(Some(code))` is the network error (`net::ERR_…`) that came instead of a page.
+    ///
+    /// # Errors
+    /// When the browser does not answer.
+    pub async fn navigate(&self, url: &str) -> Result<Option<String>, Error> {
+        let params = NavigateParams::builder()
+            .url(url)
+            .build()
+            .map_err(|_| Error::Command { doing: "go", why: "no address" })?;
+        let answer = bounded(&self.gone, "go to the page", self.page.execute(params)).await?;
+        Ok(answer.result.error_text.filter(|text| !text.is_empty()).map(|text| {
+            // Only the code: the text goes on with the address.
+            text.split(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'))
+                .find(|word| word.starts_with("ERR_"))
+                .unwrap_or("ERR_UNKNOWN")
+                .to_owned()
+        }))
+    }
+
+    /// Evaluates an expression in the page, waits for it where it is a promise, and reads its value.
+    ///
+    /// # Errors
+    /// When the page throws, does not answer, or answers something else.
+    pub async fn ask<T: DeserializeOwned>(&self, doing: &'static str, expression: &str) -> Result<T, Error> {
+        let params = EvaluateParams::builder()
+            .expression(expression)
+            .return_by_value(true)
+            .await_promise(true)
+            .user_gesture(true)
+            .build()
+            .map_err(|_| Error::Command { doing, why: "nothing to ask" })?;
+        let answer = bounded(&self.gone, doing, self.page.execute(params)).await?.result;
+        if answer.exception_details.is_some() {
+            return Err(Error::Command { doing, why: "the page threw an error" });
+        }
+        serde_json::from_value(answer.result.value.unwrap_or(Value::Null))
+            .map_err(|_| Error::Command { doing, why: "the answer could not be read" })
+    }
+
+    /// Runs a script before any script of any page that this tab opens from now on.
+    ///
+    /// # Errors
+    /// When the browser does not answer.
+    pub async fn before_pages(&self, script: String) -> Result<(), Error> {
+        let params = AddScriptToEvaluateOnNewDocumentParams::builder()
+            .source(script)
+            .build()
+            .map_err(|_| Error::Command { doing: "take a script", why: "it is empty" })?;
+        bounded(&self.gone, "take a script", self.page.execute(params)).await.map(drop)
+    }
+
+    /// Gives pages a function `name(text)`; what they call it with comes out of the stream.
+    ///
+    /// # Errors
+    /// When the browser does not answer.
+    pub async fn bind(&self, name: &str) -> Result<impl Stream<Item = Called> + Send + Unpin + 'static, Error> {
+        let calls = bounded(&self.gone, "listen", self.page.event_listener::<EventBindingCalled>()).await?;
+        bounded(&self.gone, "bind a function", self.page.execute(AddBindingParams::new(name))).await?;
+        let name = name.to_owned();
+        Ok(calls
+            .filter_map(move |call| std::future::ready((call.name == name).then(|| Called(call.payload.clone()))))
+            .boxed())
+    }
+
+    /// A picture of what is visible, as JPEG.
+    ///
+    /// # Errors
+    /// When the browser does not answer.
+    pub async fn screenshot(&self) -> Result<Vec<u8>, Error> {
+        self.picture(CaptureScreenshotFormat::Jpeg).await
+    }
+
+    /// A picture of what is visible, as PNG.
+    ///
+    /// # Errors
+    /// When the browser does not answer.
+    pub async fn screenshot_png(&self) -> Result<Vec<u8>, Error> {
+        self.picture(CaptureScreenshotFormat::Png).await
+    }
+
+    async fn picture(&self, format: CaptureScreenshotFormat) -> Result<Vec<u8>, Error> {
+        use base64::Engine as _;
+        let mut params = CaptureScreenshotParams::builder().format(format.clone());
+        if format == CaptureScreenshotFormat::Jpeg {
+            params = params.quality(75);
+        }
+        let answer = bounded(&self.gone, "take a picture", self.page.execute(params.build())).await?;
+        base64::engine::general_purpose::STANDARD
+            .decode(AsRef::<[u8]>::as_ref(&answer.result.data))
+            .map_err(|_| Error::Command { doing: "take a picture", why: "the answer could not be read" })
+    }
+}
+
+/// Waits for an answer, but neither for ever nor for a browser that is gone.
+pub(super) async fn bounded<T>(
+    gone: &CancellationToken,
+    doing: &'static str,
+    work: impl Future<Output = Result<T, CdpError>>,
+) -> Result<T, Error> {
+    tokio::select! {
+        biased;
+        () = gone.cancelled() => Err(Error::Gone),
+        answer = tokio::time::timeout(ANSWER, work) => match answer {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(Error::Command { doing, why: kind(&error) }),
+            Err(_) => Err(Error::Command { doing, why: "no answer in time" }),
+        },
+    }
+}

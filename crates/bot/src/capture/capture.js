@@ -1,0 +1,130 @@
+// Runs before any script of the page, in every frame. Mixes the sound of all incoming WebRTC tracks into one stream,
+// and records that stream on request. BINDING is replaced by a name that is new for each attempt.
+//
+// To the runner, through the binding, one JSON text each:
+//   {"kind":"started"}
+//   {"kind":"part","offsetMs":0,"data":"<base64>"}   in order; one after the other they are one WebM file
+//   {"kind":"stopped"}                               after the last part
+//   {"kind":"error","name":"NotSupportedError"}
+(() => {
+  const name = "BINDING";
+  const tell = globalThis[name];
+  if (typeof tell !== "function" || typeof RTCPeerConnection !== "function") return;
+  const send = (message) => tell(JSON.stringify(message));
+
+  let context, mix, meter, samples;
+  const sources = new Map();
+  let heardAt = performance.now();
+  let recorder = null;
+  let queue = Promise.resolve();
+
+  const prepare = () => {
+    if (context) return;
+    context = new AudioContext();
+    mix = context.createMediaStreamDestination();
+    meter = context.createAnalyser();
+    meter.fftSize = 2048;
+    samples = new Float32Array(meter.fftSize);
+    meter.connect(mix);
+    // A source that never ends: without one the clock of the recording stands still while nobody speaks.
+    const silence = context.createConstantSource();
+    silence.offset.value = 0;
+    silence.connect(meter);
+    silence.start();
+    setInterval(listen, 250);
+  };
+
+  const listen = () => {
+    if (context.state === "suspended") context.resume().catch(() => {});
+    meter.getFloatTimeDomainData(samples);
+    let sum = 0;
+    for (const sample of samples) sum += sample * sample;
+    // -60 dBFS: below it is line noise.
+    if (Math.sqrt(sum / samples.length) > 0.001) heardAt = performance.now();
+  };
+
+  const add = (track) => {
+    if (track.kind !== "audio" || sources.has(track.id)) return;
+    prepare();
+    const stream = new MediaStream([track]);
+    // Chromium decodes an incoming track for Web Audio only while a media element plays it too.
+    const element = new Audio();
+    element.srcObject = stream;
+    element.muted = true;
+    element.play().catch(() => {});
+    const node = context.createMediaStreamSource(stream);
+    node.connect(meter);
+    sources.set(track.id, { node, element });
+    track.addEventListener("ended", () => remove(track.id));
+  };
+
+  const remove = (id) => {
+    const source = sources.get(id);
+    if (!source) return;
+    sources.delete(id);
+    source.node.disconnect();
+    source.element.srcObject = null;
+  };
+
+  const encode = (blob) =>
+    new Promise((resolve, reject) => {
+      const reader = new FileReader();
+      reader.onload = () => resolve(reader.result.slice(reader.result.indexOf(",") + 1));
+      reader.onerror = () => reject(reader.error);
+      reader.readAsDataURL(blob);
+    });
+
+  // A page in a frame of the same origin hands its tracks to the page at the top.
+  const top = () => {
+    try {
+      return globalThis.top?.[name + "_control"] ?? null;
+    } catch {
+      return null;
+    }
+  };
+
+  const control = {
+    add,
+    start(partMs) {
+      if (recorder) return;
+      prepare();
+      recorder = new MediaRecorder(mix.stream, { mimeType: "audio/webm;codecs=opus", audioBitsPerSecond: 64000 });
+      let began = performance.now();
+      const start = began;
+      recorder.onstart = () => send({ kind: "started" });
+      recorder.ondataavailable = ({ data }) => {
+        const offsetMs = Math.round(began - start);
+        began = performance.now();
+        if (data.size === 0) return;
+        queue = queue.then(async () => send({ kind: "part", offsetMs, data: await encode(data) }));
+      };
+      recorder.onerror = ({ error }) => send({ kind: "error", name: error?.name ?? "Error" });
+      recorder.onstop = () => {
+        queue = queue.then(() => send({ kind: "stopped" }));
+      };
+      recorder.start(partMs);
+    },
+    stop() {
+      if (recorder && recorder.state !== "inactive") {
+        recorder.requestData();
+        recorder.stop();
+      } else {
+        send({ kind: "stopped" });
+      }
+    },
+    quietMs: () => Math.round(performance.now() - heardAt),
+  };
+
+  // The page must see neither: it could speak in our name.
+  delete globalThis[name];
+  Object.defineProperty(globalThis, name + "_control", { value: control });
+
+  globalThis.RTCPeerConnection = new Proxy(RTCPeerConnection, {
+    construct(target, parameters, newTarget) {
+      const connection = Reflect.construct(target, parameters, newTarget);
+      connection.addEventListener("track", ({ track }) => (top() ?? control).add(track));
+      return connection;
+    },
+  });
+  if ("webkitRTCPeerConnection" in globalThis) globalThis.webkitRTCPeerConnection = globalThis.RTCPeerConnection;
+})();

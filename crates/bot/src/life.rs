@@ -1,0 +1,162 @@
+//! One attempt, from admission to the last report.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tracing::Instrument as _;
+
+use crate::attend;
+use crate::attend::Meetingless;
+use crate::beat::beat;
+use crate::browser::Scratch;
+use crate::config::Settings;
+use crate::contract::runner_report::Report;
+use crate::contract::{Failed, Finished, RunnerConfig};
+use crate::link::{Backoff, Error, Link};
+use crate::orders::Orders;
+use crate::parts;
+use crate::policy::{Ending, Failure};
+use crate::reports::Reports;
+use crate::screenshots::Screenshots;
+use crate::telemetry::Level;
+
+/// How long what is left may take to arrive once the bot has left its meeting. A platform that stops a runner has to
+/// grant it this and ten seconds more.
+pub const FLUSH: Duration = Duration::from_secs(30);
+
+/// How long to ask to be let in: as long as anybody can still be waiting for this runner (the orphan time-out's default).
+const ADMISSION: Duration = Duration::from_secs(15 * 60);
+
+/// How a runner ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It told how it went, and the gateway has it: exit code 0.
+    Told,
+    /// It could not deliver all it had in time: exit code 1.
+    Untold,
+    /// It was not let in, or was told to go: exit code 3. It touched nothing, or left without a word.
+    NotOurs,
+}
+
+/// Lives one attempt.
+pub async fn live(settings: Settings, link: Link, orders: Orders, level: Level) -> Outcome {
+    let config = tokio::select! {
+        admitted = timeout(ADMISSION, admit(&link)) => match admitted {
+            Ok(Ok(config)) => config,
+            Ok(Err(error)) => {
+                tracing::info!(event = "runner.not_admitted", error = %error, "not admitted; nothing was touched");
+                return Outcome::NotOurs;
+            }
+            Err(_) => {
+                tracing::error!(event = "runner.admission_unanswered", "the gateway never answered; nothing was touched");
+                return Outcome::Untold;
+            }
+        },
+        // Whoever asks for the end before there is a beginning knows of it: there is nothing to report.
+        () = orders.to_leave() => {
+            tracing::info!(event = "runner.ended_before_admission", "told to end before it was admitted");
+            return Outcome::Told;
+        }
+    };
+    tracing::info!(
+        event = "runner.admitted",
+        provider = config.meeting.as_ref().map_or("", |meeting| meeting.provider.as_str()),
+        recording = config.recording_enabled,
+        "admitted"
+    );
+
+    let reports = Reports::new();
+    let first_beat = Duration::from_millis(config.beat_interval_ms.max(1));
+    let tasks = [
+        tokio::spawn(beat(link.clone(), first_beat, orders.clone(), level).in_current_span()),
+        tokio::spawn(reports.clone().send(link.clone(), orders.clone()).in_current_span()),
+    ];
+    let outcome = tokio::select! {
+        biased;
+        () = orders.to_exit() => Outcome::NotOurs,
+        outcome = work(&settings, &config, &link, &orders, &reports) => outcome,
+    };
+    for task in tasks {
+        task.abort();
+    }
+    outcome
+}
+
+/// Asks to be let in until there is an answer.
+#[tracing::instrument(skip_all)]
+async fn admit(link: &Link) -> Result<RunnerConfig, Error> {
+    let mut backoff = Backoff::default();
+    loop {
+        match link.admit().await {
+            Err(error @ Error::Away(_)) => {
+                tracing::warn!(event = "admission.unanswered", error = %error, "the gateway does not answer; trying again");
+                sleep(backoff.wait()).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+async fn work(settings: &Settings, config: &RunnerConfig, link: &Link, orders: &Orders, reports: &Reports) -> Outcome {
+    let began = Instant::now();
+    let screenshots = Screenshots::new(link.clone());
+    let ending = match Scratch::new("runner").and_then(|scratch| {
+        std::fs::create_dir(scratch.path().join("parts"))?;
+        Ok(scratch)
+    }) {
+        Ok(scratch) => {
+            let (spool, uploads) = parts::spool(scratch.path().join("parts"), config.first_part);
+            let sender = tokio::spawn(uploads.send(link.clone(), orders.clone()).in_current_span());
+            let run = attend::Run {
+                settings: &settings.browser,
+                config,
+                link,
+                orders,
+                reports,
+                screenshots: screenshots.clone(),
+                spool: spool.clone(),
+            };
+            let (ending, browser) = attend::attend(run, scratch).await;
+            // The last report follows the last part: on that report the recording is joined.
+            let deadline = Instant::now() + FLUSH / 2;
+            if timeout_at(deadline, spool.flushed()).await.is_err() {
+                tracing::error!(
+                    event = "recording.incomplete",
+                    parts = spool.waiting(),
+                    "parts of the recording did not arrive"
+                );
+            }
+            sender.abort();
+            // Its directory holds the parts: it goes last.
+            match browser {
+                Meetingless::Browser(browser) => browser.close().await,
+                Meetingless::Nothing => {}
+            }
+            ending
+        }
+        Err(error) => {
+            tracing::error!(event = "runner.no_room", error = %error.kind(), "could not make a directory");
+            Ending::Failed(Failure::passing("browser_failed", "the runner has no room for its files"))
+        }
+    };
+    let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(event = "runner.over", reason = ending.reason(), duration_ms = ms, "over");
+    screenshots.flushed().await;
+    reports.add(last(ending));
+    if timeout_at(Instant::now() + FLUSH / 2, reports.flushed()).await.is_err() {
+        tracing::error!(event = "report.undelivered", reports = reports.waiting(), "the last reports did not arrive");
+        return Outcome::Untold;
+    }
+    Outcome::Told
+}
+
+fn last(ending: Ending) -> Report {
+    match ending {
+        Ending::Finished(reason) => Report::Finished(Finished { reason: reason.to_owned() }),
+        Ending::Failed(failure) => Report::Failed(Failed {
+            reason: failure.reason.to_owned(),
+            detail: failure.detail.to_owned(),
+            may_pass: failure.may_pass,
+        }),
+    }
+}

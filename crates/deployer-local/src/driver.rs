@@ -1,0 +1,329 @@
+//! The verbs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use greenroom_chassis::Clock;
+use greenroom_deployer::{Capabilities, Deployer, Error, Launch, Listed, LogStream, Observed, Progress};
+use greenroom_domain::{Installation, PlatformName, RunnerId};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::Command;
+use tokio::sync::OnceCell;
+
+use crate::account::{self, Account};
+use crate::folder::Folder;
+use crate::supervisor::{Answer, Order, is_stale};
+use crate::{Config, logs};
+
+/// What of our own environment a runner gets; its home and temporary folder are its own.
+const PASSED_ON: &[&str] = &["PATH", "LANG", "CHROMIUM", "CHROME_FLAGS", "GREENROOM_SANDBOX", "RUST_BACKTRACE"];
+/// A supervisor has this long to come to the point; it is a matter of milliseconds.
+const ANSWER: Duration = Duration::from_secs(15);
+/// After this long a supervisor that lives has read its note; it looks twenty times a second.
+const NOTE_READ: Duration = Duration::from_secs(1);
+/// Between two looks at everything, for whoever watches.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Runs runners as processes of this machine. It remembers nothing: any number of them may work on one folder.
+#[derive(Debug, Clone)]
+pub struct LocalDeployer {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: Config,
+    clock: Clock,
+    runners: PathBuf,
+    logs: PathBuf,
+    account: OnceCell<Option<Account>>,
+}
+
+fn transient(doing: &'static str) -> impl Fn(io::Error) -> Error {
+    move |error| Error::Transient(format!("cannot {doing}: {error}"))
+}
+
+impl LocalDeployer {
+    /// A driver for one platform of an installation; nothing is touched yet.
+    #[must_use]
+    pub fn build(config: Config, installation: &Installation, platform: &PlatformName, clock: Clock) -> Self {
+        let place = config.dir.join(installation.as_str()).join(platform.as_str());
+        let place = std::path::absolute(&place).unwrap_or(place);
+        let (runners, logs) = (place.join("runners"), place.join("logs"));
+        Self { inner: Arc::new(Inner { config, clock, runners, logs, account: OnceCell::new() }) }
+    }
+
+    /// Stops every runner there is, and waits until nothing runs any more, for as long as the grace and five seconds. For
+    /// `greenroom up` and the demo, which leave nothing behind; a deployer that only ends leaves its runners running.
+    ///
+    /// # Errors
+    /// When the runners cannot be found, or some run still.
+    pub async fn stop_all(&self, grace: Duration) -> Result<(), Error> {
+        let running = || async {
+            let listed = self.scan().await?.into_iter().filter(|(_, observed)| *observed == Observed::Running);
+            Ok::<Vec<_>, Error>(listed.map(|(runner, _)| runner).collect())
+        };
+        for runner in running().await? {
+            self.stop(runner, grace).await?;
+        }
+        let until = tokio::time::Instant::now() + grace + Duration::from_secs(5);
+        loop {
+            let left = running().await?;
+            if left.is_empty() {
+                return Ok(());
+            }
+            if tokio::time::Instant::now() > until {
+                return Err(Error::Transient(format!("{} runners do not end", left.len())));
+            }
+            tokio::time::sleep(LOOK / 2).await;
+        }
+    }
+
+    fn folder(&self, runner: RunnerId) -> Folder {
+        Folder(self.inner.runners.join(runner.to_string()))
+    }
+
+    fn log(&self, runner: RunnerId) -> PathBuf {
+        self.inner.logs.join(format!("{runner}.log"))
+    }
+
+    fn observe(&self, runner: RunnerId) -> Result<Observed, Error> {
+        self.folder(runner).observe().map_err(transient("look at the runner"))
+    }
+
+    async fn account(&self) -> Result<Option<Account>, Error> {
+        let choose = || async {
+            let config = self.inner.config.clone();
+            tokio::task::spawn_blocking(move || account::choose(&config))
+                .await
+                .map_err(|error| Error::Transient(error.to_string()))?
+        };
+        self.inner.account.get_or_try_init(choose).await.copied()
+    }
+
+    /// All there is, and how it is.
+    async fn scan(&self) -> Result<Vec<(RunnerId, Observed)>, Error> {
+        let inner = self.inner.clone();
+        let scanned = tokio::task::spawn_blocking(move || scan(&inner.runners)).await;
+        scanned.map_err(|error| Error::Transient(error.to_string()))?.map_err(transient("list the runners"))
+    }
+
+    /// A supervisor that was killed before it read its note: then the note is ours to follow.
+    async fn see_to(&self, runner: RunnerId, grace: Duration) {
+        tokio::time::sleep(NOTE_READ).await;
+        let Ok(Some(record)) = self.folder(runner).record() else { return };
+        if matches!(record.supervisor.lives(), Ok(false)) && matches!(self.observe(runner), Ok(Observed::Running)) {
+            let _ = self.stop_orphan(runner, grace);
+        }
+    }
+
+    /// A runner whose supervisor was killed: the one case in which we send signals ourselves.
+    fn stop_orphan(&self, runner: RunnerId, grace: Duration) -> Result<(), Error> {
+        let Some(record) = self.folder(runner).record().map_err(transient("read the record"))? else { return Ok(()) };
+        tracing::warn!(runner.id = %runner, "its supervisor is dead, stopping the runner itself");
+        let signal = move |signal: Signal| {
+            for entry in record.left()? {
+                // Looked at again right before: nobody is killed for a number alone.
+                if entry.identity.lives()? {
+                    let _ = kill(Pid::from_raw(entry.identity.pid), signal);
+                }
+            }
+            io::Result::Ok(())
+        };
+        if grace.is_zero() {
+            return signal(Signal::SIGKILL).map_err(transient("kill the runner"));
+        }
+        signal(Signal::SIGTERM).map_err(transient("stop the runner"))?;
+        tokio::spawn(async move {
+            tokio::time::sleep(grace).await;
+            let _ = signal(Signal::SIGKILL);
+        });
+        Ok(())
+    }
+}
+
+fn scan(runners: &Path) -> io::Result<Vec<(RunnerId, Observed)>> {
+    let entries = match fs::read_dir(runners) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let Some(runner) = entry.file_name().to_str().and_then(|name| name.parse::<RunnerId>().ok()) else { continue };
+        let folder = Folder(entry.path());
+        match folder.observe()? {
+            // About to be started, or a start that came to nothing.
+            Observed::Gone if is_stale(&folder) => folder.remove()?,
+            Observed::Gone => {}
+            observed => found.push((runner, observed)),
+        }
+    }
+    Ok(found)
+}
+
+/// Starts a supervisor and waits for its answer. In a task of its own: a caller that loses patience does not cut the order
+/// in two, and the supervisor is waited for in the end.
+async fn order(supervisor: &[std::ffi::OsString], order: Order) -> Result<Answer, Error> {
+    let (program, arguments) =
+        supervisor.split_first().ok_or_else(|| Error::Rejected("no supervisor is set".to_owned()))?;
+    let mut command = Command::new(program);
+    // Nothing of our environment: there are secrets in it that a runner of the same user could read.
+    command.args(arguments).env_clear().current_dir("/");
+    command.envs(std::env::var_os("TMPDIR").map(|dir| ("TMPDIR", dir)));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().map_err(|error| Error::Transient(format!("cannot start a supervisor: {error}")))?;
+    let text = serde_json::to_vec(&order).expect("plain data");
+    drop(order);
+    let (mut stdin, stdout) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
+    let told = async {
+        stdin.write_all(&text).await?;
+        drop(stdin);
+        BufReader::new(stdout).lines().next_line().await
+    };
+    let told = tokio::time::timeout(ANSWER, told).await;
+    tokio::spawn(async move { child.wait().await });
+    match told {
+        Ok(Ok(Some(line))) => {
+            serde_json::from_str(&line).map_err(|error| Error::Transient(format!("the supervisor said {error}")))
+        }
+        Ok(Ok(None)) => Err(Error::Transient("the supervisor ended without a word".to_owned())),
+        Ok(Err(error)) => Err(transient("speak to the supervisor")(error)),
+        Err(_) => Err(Error::Transient("the supervisor does not answer".to_owned())),
+    }
+}
+
+impl Deployer for LocalDeployer {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            kind: "local",
+            isolation: "none",
+            logs: true,
+            out_of_memory: true,
+            signals: true,
+            max_lifetime: true,
+        }
+    }
+
+    async fn ensure(&self, launch: &Launch, _: &Progress) -> Result<(), Error> {
+        let runner = launch.spec.runner;
+        if self.observe(runner)? != Observed::Gone {
+            return Ok(());
+        }
+        if self.inner.clock.now() > launch.start_by {
+            return Err(Error::Transient("it is too late".to_owned()));
+        }
+        let folder = self.folder(runner);
+        for dir in [&folder.0, &self.inner.logs] {
+            fs::create_dir_all(dir).map_err(transient("make the runner's folder"))?;
+        }
+        let mut environment: BTreeMap<String, String> =
+            PASSED_ON.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect();
+        environment.extend(launch.environment.clone());
+        let what = Order {
+            folder: folder.0,
+            log: self.log(runner),
+            program: self.inner.config.runner.clone(),
+            environment,
+            account: self.account().await?,
+            memory_bytes: launch.spec.resources.memory_bytes,
+            max_lifetime_ms: u64::try_from(launch.spec.max_lifetime.as_millis()).unwrap_or(u64::MAX),
+            start_by: launch.start_by,
+        };
+        let supervisor = self.inner.config.supervisor.clone();
+        let answer = tokio::spawn(async move { order(&supervisor, what).await });
+        match answer.await.map_err(|error| Error::Transient(error.to_string()))?? {
+            Answer::Started | Answer::Exists => Ok(()),
+            Answer::Late => Err(Error::Transient("it is too late".to_owned())),
+            Answer::NoRoom(why) => Err(Error::NoCapacity(why)),
+            Answer::Rejected(why) => Err(Error::Rejected(why)),
+            Answer::Failed(why) => Err(Error::Transient(why)),
+        }
+    }
+
+    async fn inspect(&self, runner: RunnerId) -> Result<Observed, Error> {
+        self.observe(runner)
+    }
+
+    async fn stop(&self, runner: RunnerId, grace: Duration) -> Result<(), Error> {
+        if self.observe(runner)? != Observed::Running {
+            return Ok(());
+        }
+        let folder = self.folder(runner);
+        folder.note_stop(grace).map_err(transient("leave a note for the supervisor"))?;
+        let record = folder.record().map_err(transient("read the record"))?;
+        match record.map(|record| record.supervisor.lives()) {
+            Some(Ok(false)) => self.stop_orphan(runner, grace),
+            Some(Err(error)) => Err(transient("look at the supervisor")(error)),
+            Some(Ok(true)) => {
+                let this = self.clone();
+                tokio::spawn(async move { this.see_to(runner, grace).await });
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn remove(&self, runner: RunnerId) -> Result<(), Error> {
+        match self.observe(runner)? {
+            Observed::Running => Err(Error::Rejected("it runs still".to_owned())),
+            Observed::Gone => Ok(()),
+            Observed::Exited(_) => self.folder(runner).remove().map_err(transient("remove the runner's folder")),
+        }
+    }
+
+    fn list(&self) -> BoxStream<'_, Result<Vec<Listed>, Error>> {
+        let list = async {
+            let listed = self.scan().await?;
+            let (logs, kept) = (self.inner.logs.clone(), self.inner.config.logs_kept);
+            let _ = tokio::task::spawn_blocking(move || logs::prune(&logs, kept)).await;
+            Ok(listed
+                .into_iter()
+                .map(|(runner, observed)| Listed { runner, running: observed == Observed::Running })
+                .collect())
+        };
+        stream::once(list).boxed()
+    }
+
+    fn watch(&self) -> Option<BoxStream<'_, RunnerId>> {
+        let stream = async_stream::stream! {
+            let mut told = BTreeSet::new();
+            loop {
+                // What cannot be looked at now can be in a moment, and the list says so if not.
+                if let Ok(all) = self.scan().await {
+                    let ended: BTreeSet<RunnerId> = all
+                        .into_iter()
+                        .filter(|(_, observed)| matches!(observed, Observed::Exited(_)))
+                        .map(|(runner, _)| runner)
+                        .collect();
+                    for runner in ended.difference(&told) {
+                        yield *runner;
+                    }
+                    told = ended;
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        Some(stream.boxed())
+    }
+
+    async fn logs(&self, runner: RunnerId, follow: bool, tail_lines: Option<u32>) -> Result<Option<LogStream>, Error> {
+        let this = self.clone();
+        // Not to be told is no reason to stop following.
+        let goes_on = move || {
+            let running = follow && !matches!(this.observe(runner), Ok(Observed::Exited(_) | Observed::Gone));
+            std::future::ready(running)
+        };
+        logs::open(&self.log(runner), tail_lines, goes_on).await.map_err(transient("open the log"))
+    }
+}

@@ -1,0 +1,181 @@
+//! A runner's folder: what is true about it. Files appear whole or not at all.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use greenroom_deployer::Observed;
+use greenroom_domain::Exit;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::processes::{self, Entry, Identity};
+
+/// `record.json`: who it is. There before the runner is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    /// Which boot of this machine the rest is about.
+    pub boot: String,
+    pub supervisor: Identity,
+    /// The runner's first process, which leads its process group; none for the moment before it is started.
+    pub runner: Option<Identity>,
+    /// Its home and temporary folder.
+    pub scratch: PathBuf,
+}
+
+/// `stop.json`: have it end. A later one makes the time shorter, never longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StopNote {
+    pub id: Uuid,
+    pub grace_ms: u64,
+}
+
+/// The folder of one runner.
+#[derive(Debug, Clone)]
+pub(crate) struct Folder(pub PathBuf);
+
+impl Folder {
+    fn read<T: DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
+        match fs::read(self.0.join(name)) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(io::Error::other),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn write<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
+        let half = self.0.join(format!(".{name}.{}", Uuid::now_v7()));
+        fs::write(&half, serde_json::to_vec(value)?)?;
+        fs::rename(&half, self.0.join(name))
+    }
+
+    pub fn record(&self) -> io::Result<Option<Record>> {
+        self.read("record.json")
+    }
+
+    pub fn set_record(&self, record: &Record) -> io::Result<()> {
+        self.write("record.json", record)
+    }
+
+    /// A start that came to nothing leaves the name free.
+    pub fn forget_record(&self) -> io::Result<()> {
+        fs::remove_file(self.0.join("record.json"))
+    }
+
+    pub fn exit(&self) -> io::Result<Option<Exit>> {
+        self.read("exit.json")
+    }
+
+    pub fn set_exit(&self, exit: &Exit) -> io::Result<()> {
+        self.write("exit.json", exit)
+    }
+
+    pub fn stop_note(&self) -> io::Result<Option<StopNote>> {
+        self.read("stop.json")
+    }
+
+    /// Leaves a note for the supervisor. When the folder is gone, so is the runner.
+    pub fn note_stop(&self, grace: Duration) -> io::Result<()> {
+        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        match self.write("stop.json", &StopNote { id: Uuid::now_v7(), grace_ms }) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            written => written,
+        }
+    }
+
+    /// The right to start this runner, for as long as the file is open. None: somebody else has it, or the folder was
+    /// removed meanwhile.
+    pub fn try_lock(&self) -> io::Result<Option<File>> {
+        let path = self.0.join("lock");
+        let lock = match File::options().create(true).truncate(false).write(true).open(&path) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        // A lock on a file that is not there any more keeps nobody out.
+        let same = fs::metadata(&path).is_ok_and(|there| {
+            lock.metadata().is_ok_and(|ours| (ours.dev(), ours.ino()) == (there.dev(), there.ino()))
+        });
+        Ok(same.then_some(lock))
+    }
+
+    /// What is true now.
+    pub fn observe(&self) -> io::Result<Observed> {
+        if let Some(exit) = self.exit()? {
+            return Ok(Observed::Exited(exit));
+        }
+        let Some(record) = self.record()? else { return Ok(Observed::Gone) };
+        if record.boot == processes::boot()? {
+            if record.supervisor.lives()? {
+                return Ok(Observed::Running);
+            }
+            // Its last word may have come between the two looks.
+            if let Some(exit) = self.exit()? {
+                return Ok(Observed::Exited(exit));
+            }
+            if !record.left()?.is_empty() {
+                return Ok(Observed::Running);
+            }
+        }
+        // Supervisor and runner were killed, or the machine was started again: how it ended nobody knows.
+        Ok(Observed::Exited(Exit { code: None, signal: None, out_of_memory: false }))
+    }
+
+    /// Takes the folder away, at once for everybody who looks.
+    pub fn remove(&self) -> io::Result<()> {
+        let scratch = self.record().ok().flatten().map(|record| record.scratch);
+        let away = self.0.with_file_name(format!(".removed-{}", Uuid::now_v7()));
+        match fs::rename(&self.0, &away) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        if let Some(scratch) = scratch {
+            remove_scratch(&scratch);
+        }
+        fs::remove_dir_all(&away)
+    }
+}
+
+/// The supervisor does this; where it was killed, we do.
+pub(crate) fn remove_scratch(scratch: &Path) {
+    let ours = scratch.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(SCRATCH));
+    if ours {
+        // What cannot be removed is the system's to tidy up, as all temporary folders are.
+        let _ = fs::remove_dir_all(scratch);
+    }
+}
+
+/// How the names of temporary folders begin.
+pub(crate) const SCRATCH: &str = "greenroom-runner-";
+
+impl Record {
+    /// What runs still of a runner whose supervisor is dead. Everything it started is in the supervisor's session, and the
+    /// kernel does not use a session's or group's number again while it has members; who is not in the runner's own group
+    /// has to have its temporary folder in the environment as well. What has left the session by itself is not found: that
+    /// takes a killed supervisor, too.
+    pub fn left(&self) -> io::Result<Vec<Entry>> {
+        let Some(runner) = self.runner else { return Ok(Vec::new()) };
+        let table = processes::table()?;
+        // A new process by the supervisor's number, with a session of its own, would be a stranger: then ours is empty.
+        if table.iter().any(|entry| entry.identity.pid == self.supervisor.pid && entry.identity != self.supervisor) {
+            return Ok(Vec::new());
+        }
+        let ours = |entry: &&Entry| {
+            entry.session == self.supervisor.pid
+                && !entry.dead
+                && entry.identity.pid != self.supervisor.pid
+                && entry.identity.started >= runner.started
+                && (entry.group == runner.pid || processes::environment_has(entry.identity.pid, &self.scratch))
+        };
+        Ok(table.iter().filter(ours).copied().collect())
+    }
+}

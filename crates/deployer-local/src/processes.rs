@@ -1,0 +1,148 @@
+//! What `/proc` says about processes.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+/// A process: its number alone is used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Identity {
+    pub pid: i32,
+    /// When it started, in clock ticks since boot.
+    pub started: u64,
+}
+
+/// A line of the process table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub identity: Identity,
+    pub parent: i32,
+    pub group: i32,
+    pub session: i32,
+    /// Nothing is left of it but its exit status.
+    pub dead: bool,
+}
+
+/// Which boot of this machine: numbers and start times say nothing about another one.
+pub(crate) fn boot() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+/// Looks at one process; none: there is none by that number.
+pub(crate) fn look(pid: i32) -> io::Result<Option<Entry>> {
+    match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => parse(pid, &stat)
+            .map(Some)
+            .ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat cannot be understood"))),
+        // ESRCH: it ended between the opening and the reading.
+        Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ESRCH) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn parse(pid: i32, stat: &str) -> Option<Entry> {
+    // The name in parentheses may hold anything, also parentheses.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let number = |index: usize| fields.get(index)?.parse::<i32>().ok();
+    Some(Entry {
+        identity: Identity { pid, started: fields.get(19)?.parse().ok()? },
+        parent: number(1)?,
+        group: number(2)?,
+        session: number(3)?,
+        dead: matches!(*fields.first()?, "Z" | "X" | "x"),
+    })
+}
+
+impl Identity {
+    /// Of a process that is there.
+    pub fn of(pid: i32) -> io::Result<Self> {
+        look(pid)?.map(|entry| entry.identity).ok_or_else(|| io::Error::other(format!("process {pid} is gone")))
+    }
+
+    /// Whether this very process is there and does anything still.
+    pub fn lives(self) -> io::Result<bool> {
+        Ok(look(self.pid)?.is_some_and(|entry| entry.identity == self && !entry.dead))
+    }
+}
+
+/// Every process there is.
+pub(crate) fn table() -> io::Result<Vec<Entry>> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        all.extend(look(pid)?);
+    }
+    Ok(all)
+}
+
+/// The children of a process, theirs, and so on; zombies among them.
+pub(crate) fn descendants(table: &[Entry], of: i32) -> Vec<Entry> {
+    let mut found: Vec<Entry> = Vec::new();
+    let mut parents = vec![of];
+    while let Some(parent) = parents.pop() {
+        for entry in table.iter().filter(|entry| entry.parent == parent && entry.identity.pid != parent) {
+            if !found.contains(entry) {
+                found.push(*entry);
+                parents.push(entry.identity.pid);
+            }
+        }
+    }
+    found
+}
+
+/// What a process has in memory that is its own, in bytes, swapped out or not. Zero when it is gone.
+pub(crate) fn own_memory(pid: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let kib = |name: &str| -> u64 {
+        let value = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        value.trim().trim_end_matches(" kB").parse().unwrap_or(0)
+    };
+    (kib("RssAnon:") + kib("VmSwap:")) * 1024
+}
+
+/// Whether a process was started with this in its environment. Nobody who is not ours knows the names of our folders.
+pub(crate) fn environment_has(pid: i32, folder: &Path) -> bool {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let folder = folder.as_os_str().as_encoded_bytes();
+    !folder.is_empty() && environment.windows(folder.len()).any(|words| words == folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_may_hold_anything() {
+        let stat = "7 (a) b) R 1 5 4 0 -1 4194304 99 0 0 0 0 0 0 0 20 0 1 0 263467 3133440 388";
+        let entry = parse(7, stat).expect("a line of the table");
+        let identity = Identity { pid: 7, started: 263_467 };
+        assert_eq!(entry, Entry { identity, parent: 1, group: 5, session: 4, dead: false });
+        assert!(parse(7, "7 (cat) Z 1 5 4 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 1 0 0").expect("a zombie").dead);
+        assert_eq!(parse(7, "7 (cat) R 1"), None);
+    }
+
+    #[test]
+    fn we_are_alive_and_somebody_elses_number_is_not_us() {
+        let own = Identity::of(i32::try_from(std::process::id()).expect("fits")).expect("we are there");
+        assert!(own.lives().expect("readable"));
+        assert!(!Identity { started: own.started + 1, ..own }.lives().expect("readable"));
+        assert!(own_memory(own.pid) > 0);
+        assert!(table().expect("readable").iter().any(|entry| entry.identity == own));
+    }
+
+    #[test]
+    fn descendants_are_found_at_any_depth() {
+        let entry =
+            |pid, parent| Entry { identity: Identity { pid, started: 1 }, parent, group: 0, session: 0, dead: false };
+        let table = [entry(1, 0), entry(2, 1), entry(3, 2), entry(4, 3), entry(5, 1), entry(6, 9)];
+        let mut pids: Vec<_> = descendants(&table, 2).iter().map(|entry| entry.identity.pid).collect();
+        pids.sort_unstable();
+        assert_eq!(pids, [3, 4]);
+        assert_eq!(descendants(&table, 9).len(), 1);
+    }
+}

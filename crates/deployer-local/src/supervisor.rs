@@ -1,0 +1,209 @@
+//! The process between us and a runner: it outlives us.
+//!
+//! It gets its [`Order`] through stdin (there are secrets in it), answers with one line on stdout, and is alone from then
+//! on: no pipe of ours that could break, no terminal whose Ctrl-C could reach it.
+
+mod watch;
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use greenroom_domain::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::account::Account;
+use crate::folder::{Folder, Record, SCRATCH, remove_scratch};
+use crate::processes::{self, Identity};
+
+/// What to run, and how.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Order {
+    pub folder: PathBuf,
+    pub log: PathBuf,
+    pub program: PathBuf,
+    pub environment: BTreeMap<String, String>,
+    pub account: Option<Account>,
+    pub memory_bytes: u64,
+    pub max_lifetime_ms: u64,
+    pub start_by: Timestamp,
+}
+
+/// What became of an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Answer {
+    Started,
+    /// Somebody has started it already.
+    Exists,
+    /// It is past `start_by`.
+    Late,
+    /// This machine has no room for another process.
+    NoRoom(String),
+    /// It can never be started like this.
+    Rejected(String),
+    /// Something else went wrong.
+    Failed(String),
+}
+
+/// How long one supervisor waits for another to come to the point.
+const TURN: Duration = Duration::from_secs(5);
+
+/// Supervises one runner; what `greenroom local-supervise` does. To be called first thing in `main`, before any thread is
+/// started: which signals it takes is a matter of the thread that calls.
+#[must_use]
+pub fn supervise() -> ExitCode {
+    let mut text = String::new();
+    let order = io::stdin()
+        .read_to_string(&mut text)
+        .and_then(|_| serde_json::from_str::<Order>(&text).map_err(io::Error::other));
+    // A deployer that died in the middle of its order has ordered nothing.
+    let Ok(order) = order else {
+        eprintln!("this is how Greenroom supervises local runners; it is not meant to be called by people");
+        return ExitCode::FAILURE;
+    };
+    drop(text);
+    match begin(&order) {
+        Ok((child, watch)) => {
+            answer(&Answer::Started);
+            watch.until_the_end(child);
+        }
+        Err(refused) => answer(&refused),
+    }
+    ExitCode::SUCCESS
+}
+
+fn answer(answer: &Answer) {
+    // Nobody may be listening any more; it makes no difference.
+    let _ = writeln!(io::stdout(), "{}", serde_json::to_string(answer).expect("plain data"));
+}
+
+fn failed(doing: &'static str) -> impl Fn(io::Error) -> Answer {
+    move |error| Answer::Failed(format!("cannot {doing}: {error}"))
+}
+
+fn begin(order: &Order) -> Result<(Child, watch::Watch), Answer> {
+    let folder = Folder(order.folder.clone());
+    let lock = take_turn(&folder)?;
+    // A session of our own: no terminal, and nobody else's group. Everything the runner leaves behind becomes our child.
+    nix::unistd::setsid().map_err(|error| failed("make a session")(error.into()))?;
+    nix::sys::prctl::set_child_subreaper(true).map_err(|error| failed("adopt what a runner leaves")(error.into()))?;
+    let signals = watch::signals().map_err(failed("listen to signals"))?;
+
+    let log = File::options().create(true).append(true).mode(0o600).open(&order.log).map_err(failed("open the log"))?;
+    let scratch = make_scratch(order.account).map_err(failed("make a temporary folder"))?;
+    let undo = |answer: Answer| {
+        remove_scratch(&scratch);
+        let _ = folder.forget_record();
+        answer
+    };
+    let mut record = Record {
+        boot: processes::boot().map_err(|error| undo(failed("find out about this boot")(error)))?,
+        supervisor: own().map_err(|error| undo(failed("find myself")(error)))?,
+        runner: None,
+        scratch: scratch.clone(),
+    };
+    // Before the runner is there, so that there is never one without a record.
+    folder.set_record(&record).map_err(|error| undo(failed("write the record")(error)))?;
+    if Timestamp::now() > order.start_by {
+        return Err(undo(Answer::Late));
+    }
+    let mut child = spawn(order, &scratch, &log).map_err(|error| undo(refusal(&order.program, &error)))?;
+    let written = pid_of(&child).and_then(Identity::of).and_then(|runner| {
+        record.runner = Some(runner);
+        folder.set_record(&record)
+    });
+    if let Err(error) = written {
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(undo(failed("write the record")(error)));
+    }
+    let watch = watch::Watch::new(order, folder, lock, log, signals, scratch);
+    Ok((child, watch))
+}
+
+/// One name, one start: whoever asks, and however often.
+fn take_turn(folder: &Folder) -> Result<File, Answer> {
+    let began = Instant::now();
+    loop {
+        let lock = folder.try_lock().map_err(failed("lock the folder"))?;
+        let known = folder.exit().map_err(failed("read the folder"))?.is_some()
+            || folder
+                .record()
+                .map_err(failed("read the folder"))?
+                .is_some_and(|record| lock.is_some() || record.runner.is_some());
+        match lock {
+            _ if known => return Err(Answer::Exists),
+            Some(lock) => return Ok(lock),
+            None if began.elapsed() > TURN => return Err(Answer::Failed("somebody else is starting it".to_owned())),
+            None => sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+fn own() -> io::Result<Identity> {
+    i32::try_from(std::process::id()).map_err(io::Error::other).and_then(Identity::of)
+}
+
+fn pid_of(child: &Child) -> io::Result<i32> {
+    i32::try_from(child.id()).map_err(io::Error::other)
+}
+
+/// A home and temporary folder for this runner alone. In the system's temporary folder, which other users reach and whose
+/// name is short: the sockets that Chromium makes there must fit 108 characters.
+fn make_scratch(account: Option<Account>) -> io::Result<PathBuf> {
+    let id = Uuid::new_v4().simple().to_string();
+    let scratch = std::env::temp_dir().join(format!("{SCRATCH}{}", &id[..12]));
+    // Fails when it is there: a stranger's folder is never ours.
+    DirBuilder::new().mode(0o700).create(&scratch)?;
+    if let Some(account) = account {
+        chown(&scratch, Some(account.uid), Some(account.gid))?;
+    }
+    Ok(scratch)
+}
+
+fn spawn(order: &Order, scratch: &Path, log: &File) -> io::Result<Child> {
+    let mut command = Command::new(&order.program);
+    command
+        .env_clear()
+        .env("HOME", scratch)
+        .env("TMPDIR", scratch)
+        .envs(&order.environment)
+        .current_dir(scratch)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log.try_clone()?)
+        .process_group(0);
+    if let Some(account) = order.account {
+        command.uid(account.uid).gid(account.gid);
+    }
+    command.spawn()
+}
+
+fn refusal(program: &Path, error: &io::Error) -> Answer {
+    let why = format!("cannot run {}: {error}", program.display());
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::NotADirectory | ErrorKind::IsADirectory => {
+            Answer::Rejected(why)
+        }
+        ErrorKind::WouldBlock | ErrorKind::OutOfMemory => Answer::NoRoom(why),
+        _ if error.raw_os_error() == Some(nix::libc::ENOEXEC) => Answer::Rejected(why),
+        _ => Answer::Failed(why),
+    }
+}
+
+/// Whether a folder holds nothing, and is old enough that nobody is about to begin in it.
+pub(crate) fn is_stale(folder: &Folder) -> bool {
+    const OLD: Duration = Duration::from_secs(60);
+    let old = fs::metadata(&folder.0)
+        .and_then(|found| found.modified())
+        .is_ok_and(|at| at.elapsed().is_ok_and(|age| age > OLD));
+    old && matches!((folder.record(), folder.exit()), (Ok(None), Ok(None))) && matches!(folder.try_lock(), Ok(Some(_)))
+}

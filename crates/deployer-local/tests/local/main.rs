@@ -1,0 +1,5 @@
+//! Local runners, for real: each test has its platform in a folder of its own.
+
+mod conformance;
+mod stage;
+mod survival;

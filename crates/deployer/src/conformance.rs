@@ -1,0 +1,122 @@
+//! The suite every driver has to pass.
+//!
+//! A driver's tests write a [`Fixture`] (how to get a driver onto a platform, and what a foreign thing looks like there) and
+//! call [`run`]. The suite brings the runners: small shell scripts that stand in the environment as
+//! [`SCRIPT`], so all the platform has to start is `sh -c 'eval "$CONFORMANCE_SCRIPT"'`.
+//!
+//! ```ignore
+//! conformance::run(&fixture).await.assert_passed();
+//! ```
+
+mod cases;
+mod report;
+mod scripts;
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use greenroom_domain::{RunnerId, RunnerSpec};
+
+use crate::Deployer;
+
+pub use report::{Outcome, Report};
+pub use scripts::{MEMORY, SCRIPT};
+
+/// A platform under test.
+pub trait Fixture: Sync {
+    /// The driver under test.
+    type Driver: Deployer;
+
+    /// A new driver onto the same platform, as after our own restart: it shares no memory with those before it.
+    fn driver(&self) -> impl Future<Output = Arc<Self::Driver>> + Send;
+
+    /// Fits a spec to the platform: names an image that has `sh`, say.
+    fn adjust(&self, spec: &mut RunnerSpec) {
+        let _ = spec;
+    }
+
+    /// How long after a change the platform has to show it, at most.
+    fn within(&self) -> Duration {
+        Duration::from_secs(10)
+    }
+
+    /// Puts something on the platform that looks as much like this runner as it can and is not ours: another
+    /// installation's, or a process that only inherited its number. None: there can be no such thing.
+    fn stranger(&self, runner: RunnerId) -> impl Future<Output = Option<Stranger>> + Send;
+}
+
+/// Something that is not ours.
+pub struct Stranger {
+    /// Whether it is as it was.
+    pub untouched: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl std::fmt::Debug for Stranger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stranger").finish_non_exhaustive()
+    }
+}
+
+/// What a case comes to: an error says what was expected.
+pub(crate) type Verdict = Result<(), Flaw>;
+
+/// Why a case did not pass.
+#[derive(Debug)]
+pub(crate) enum Flaw {
+    /// The driver says that it cannot.
+    NotCapable,
+    /// It should have been otherwise.
+    Wrong(String),
+}
+
+impl From<crate::Error> for Flaw {
+    fn from(error: crate::Error) -> Self {
+        Self::Wrong(error.to_string())
+    }
+}
+
+/// Runs every case, one after the other.
+pub async fn run<F: Fixture>(fixture: &F) -> Report {
+    let mut report = Report::default();
+    macro_rules! cases {
+        ($($case:ident)*) => {$({
+            // A case that panics fails alone.
+            let verdict = AssertUnwindSafe(cases::$case(fixture)).catch_unwind().await;
+            report.add(stringify!($case), match verdict {
+                Ok(Ok(())) => Outcome::Passed,
+                Ok(Err(Flaw::NotCapable)) => Outcome::NotCapable,
+                Ok(Err(Flaw::Wrong(why))) => Outcome::Failed(why),
+                Err(_) => Outcome::Failed("it panicked".to_owned()),
+            });
+        })*};
+    }
+    cases! {
+        what_was_never_started_is_gone
+        a_runner_runs_and_is_listed
+        ensure_again_changes_nothing
+        ensure_at_the_same_time_starts_one
+        a_lost_answer_starts_no_second
+        a_start_that_comes_too_late_starts_nothing
+        a_restart_of_ours_finds_its_runners
+        a_restart_of_ours_finds_what_ended_meanwhile
+        the_environment_arrives
+        an_exit_code_is_told
+        a_signal_is_told
+        too_much_memory_is_told
+        a_lifetime_is_held_to
+        an_end_is_noticed_by_watching
+        a_polite_runner_stops_within_its_grace
+        a_deaf_runner_is_forced_after_its_grace
+        a_shorter_grace_said_later_counts
+        stop_and_remove_may_be_repeated
+        nothing_of_a_runner_outlives_it
+        a_running_one_is_not_removed
+        logs_are_kept_and_cut
+        logs_are_followed_to_the_end
+        a_stranger_is_never_touched
+    }
+    report
+}

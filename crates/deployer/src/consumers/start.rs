@@ -1,0 +1,177 @@
+//! `cmd.deploy.<platform>.start`: have this runner run, unless it is too late.
+//!
+//! Right under redelivery and with two replicas, because `ensure` is; right when this process is stopped in the middle
+//! (SIGSTOP), because the time is looked at again right before, and a runner that starts too late all the same is not
+//! admitted by its owner.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use greenroom_bus::{EachHandler, Outcome};
+use greenroom_contracts::messages::Start;
+use greenroom_contracts::{Envelope, Header, Message};
+use greenroom_domain::MessageId;
+use opentelemetry::KeyValue;
+use tokio::sync::mpsc;
+
+use crate::launches::Answer;
+use crate::policy::{AfterFailure, Proof, after_failure, proof, refusal};
+use crate::service::{Shared, Unsaid};
+use crate::{Deployer, Error, Launch, Observed, Progress};
+
+pub(crate) struct StartHandler<D>(pub Arc<Shared<D>>);
+
+/// After something that may pass.
+const LATER: Duration = Duration::from_secs(1);
+
+impl<D: Deployer> EachHandler for StartHandler<D> {
+    type Input = (MessageId, Start);
+
+    fn parse(&self, header: &Header, body: &[u8]) -> Result<Option<Self::Input>, serde_json::Error> {
+        if header.message_type != Start::TYPE {
+            return Ok(None);
+        }
+        serde_json::from_slice::<Envelope<Start>>(body).map(|envelope| Some((header.id, envelope.data)))
+    }
+
+    async fn handle(&self, (id, start): Self::Input) -> Outcome {
+        let shared = &self.0;
+        let runner = start.runner;
+        match self.start(id, &start).await {
+            Ok(outcome) => {
+                shared.count_start(outcome);
+                tracing::info!(runner.id = %runner, platform = %shared.platform, slot = start.slot, outcome, "start");
+                Outcome::Done
+            }
+            Err(unsaid) => {
+                shared.count_start("unsaid");
+                tracing::warn!(runner.id = %runner, platform = %shared.platform, error = %unsaid, "a start is not settled yet");
+                Outcome::Retry(shared.host.scaled(LATER))
+            }
+        }
+    }
+}
+
+impl<D: Deployer> StartHandler<D> {
+    /// What came of it, in a word; an error: nothing is said yet, bring it again.
+    async fn start(&self, id: MessageId, start: &Start) -> Result<&'static str, Unsaid> {
+        let shared = &self.0;
+        let (runner, arrived) = (start.runner, Instant::now());
+        let mut environment = None;
+        let mut tries = 0;
+        let failed = loop {
+            if shared.host.clock.now() > start.start_by {
+                if tries == 0 {
+                    // Whoever commanded it counts on this, and fences what an earlier delivery may have started.
+                    return Ok("late");
+                }
+                break Error::Transient("not in time".to_owned());
+            }
+            if shared.memory.was_stopped(runner) {
+                return Ok("stopped before");
+            }
+            let tried = match &environment {
+                None => match shared.launches.environment(runner).await {
+                    Answer::Go(variables) => {
+                        environment = Some(variables);
+                        // The answer may have taken long: look at the clock again.
+                        continue;
+                    }
+                    Answer::Over => return self.over_before(id, start).await,
+                    Answer::Away(why) => Err(Error::Transient(format!("the owner does not answer: {why}"))),
+                },
+                Some(variables) => self.ensure(id, start, variables.clone()).await,
+            };
+            tries += 1;
+            let Err(error) = tried else {
+                let labels = [KeyValue::new("platform", shared.platform.to_string())];
+                shared.meters.start_seconds.record(arrived.elapsed().as_secs_f64(), &labels);
+                return self.taken(id, start).await;
+            };
+            match after_failure(&error, tries, shared.host.clock.now(), start.start_by) {
+                AfterFailure::Again(pause) => {
+                    tracing::debug!(runner.id = %runner, platform = %shared.platform, tries, %error, "trying again");
+                    shared.pause(pause).await;
+                }
+                AfterFailure::GiveUp => break error,
+            }
+        };
+        self.give_up(id, start, &failed).await
+    }
+
+    async fn ensure(
+        &self,
+        id: MessageId,
+        start: &Start,
+        environment: std::collections::BTreeMap<String, String>,
+    ) -> Result<(), Error> {
+        let shared = &self.0;
+        let launch = Launch { spec: start.spec.clone(), environment, start_by: start.start_by };
+        let (progress, mut words) = mpsc::unbounded_channel();
+        let progress = Progress::to(progress);
+        let left = start.start_by.duration_since(shared.host.clock.now());
+        let bound = Duration::try_from(left).unwrap_or_default() + shared.host.scaled(shared.config.ensure_timeout);
+        let mut ensuring = std::pin::pin!(tokio::time::timeout(bound, shared.driver.ensure(&launch, &progress)));
+        loop {
+            tokio::select! {
+                ensured = &mut ensuring => {
+                    return ensured.unwrap_or_else(|_| Err(Error::Transient("the platform took too long".to_owned())));
+                }
+                Some(what) = words.recv() => {
+                    // Progress only moves deadlines: one that is lost is followed by another.
+                    if let Err(error) = shared.voice.progressed(start.runner, id, what).await {
+                        tracing::debug!(%error, "progress was not told");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn taken(&self, id: MessageId, start: &Start) -> Result<&'static str, Unsaid> {
+        let shared = &self.0;
+        shared.memory.seen(start.runner, shared.host.clock.now());
+        if shared.memory.was_stopped(start.runner) {
+            // A stop overtook it: the evidence of that stop may have been "there is nothing".
+            shared.driver.stop(start.runner, Duration::ZERO).await?;
+            return Ok("stopped meanwhile");
+        }
+        shared.voice.started(start.runner, id).await?;
+        Ok("started")
+    }
+
+    /// The owner does not want it any more. What an earlier delivery may have started is ended by the stop that follows.
+    async fn over_before(&self, id: MessageId, start: &Start) -> Result<&'static str, Unsaid> {
+        let shared = &self.0;
+        match shared.driver.inspect(start.runner).await? {
+            Observed::Running => {}
+            Observed::Exited(exit) => shared.over(start.runner, exit, "start").await?,
+            Observed::Gone => {
+                let observed = shared.memory.was_seen(start.runner);
+                shared.voice.gone(start.runner, shared.memory.exit_of(start.runner), observed, id).await?;
+            }
+        }
+        Ok("over before")
+    }
+
+    /// The last try failed. Only a look proves that nothing runs, as an answer may have been lost.
+    async fn give_up(&self, id: MessageId, start: &Start, failed: &Error) -> Result<&'static str, Unsaid> {
+        let shared = &self.0;
+        let runner = start.runner;
+        if matches!(failed, Error::Transient(_)) {
+            // It may be on its way still: end it, then look. An error here shows in the look as well.
+            let _ = shared.driver.stop(runner, Duration::ZERO).await;
+        }
+        let look = shared.driver.inspect(runner).await;
+        match (proof(&look), failed) {
+            // Ended, or being ended: the watch or the list tells.
+            (Proof::Taken, Error::Transient(_)) => Ok("too late"),
+            (Proof::Taken, _) => self.taken(id, start).await,
+            (Proof::Nothing, _) => {
+                tracing::info!(runner.id = %runner, platform = %shared.platform, error = %failed, "refused");
+                shared.voice.refused(refusal(runner, &shared.platform, failed), id).await?;
+                Ok("refused")
+            }
+            (Proof::Unproven, _) => Err(look.err().unwrap_or_else(|| failed.clone()).into()),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The contract between the service and a platform.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use greenroom_domain::{Exit, RunnerId, RunnerSpec, Timestamp};
+use tokio::sync::mpsc;
+
+use crate::Error;
+
+/// What a platform can do beyond the verbs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// What kind of platform it is: `local`, `docker`, …
+    pub kind: &'static str,
+    /// What keeps runners apart from each other and from us: `none`, `container`, …
+    pub isolation: &'static str,
+    /// It keeps what runners print.
+    pub logs: bool,
+    /// It holds runners to their memory and says so when one wanted more.
+    pub out_of_memory: bool,
+    /// It tells a runner's signal apart from its exit code.
+    pub signals: bool,
+    /// It ends runners that are older than their spec allows.
+    pub max_lifetime: bool,
+}
+
+/// What a runner is at the moment of a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Observed {
+    /// It runs, or is about to.
+    Running,
+    /// It ended; its remains are there still.
+    Exited(Exit),
+    /// The platform has nothing by that name.
+    Gone,
+}
+
+/// A line of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listed {
+    /// Who.
+    pub runner: RunnerId,
+    /// The list itself says that it runs; otherwise it is worth a look.
+    pub running: bool,
+}
+
+/// A runner to be, with the secrets that were fetched for it at this moment.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Launch {
+    /// What it needs. Its name on the platform is made of the installation and `spec.runner`.
+    pub spec: RunnerSpec,
+    /// What stands in its environment, secrets among it: nothing to log or keep.
+    pub environment: BTreeMap<String, String>,
+    /// A driver that takes long to come to the point looks at its clock again: nothing is to begin after this.
+    pub start_by: Timestamp,
+}
+
+impl fmt::Debug for Launch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Launch").field("spec", &self.spec).field("start_by", &self.start_by).finish_non_exhaustive()
+    }
+}
+
+/// Where a driver says what it is at: `pulling`, … Deadlines count time without progress.
+#[derive(Debug, Clone, Default)]
+pub struct Progress(Option<mpsc::UnboundedSender<String>>);
+
+impl Progress {
+    /// Nobody listens.
+    #[must_use]
+    pub fn silent() -> Self {
+        Self(None)
+    }
+
+    pub(crate) fn to(sender: mpsc::UnboundedSender<String>) -> Self {
+        Self(Some(sender))
+    }
+
+    /// Says it, in one word.
+    pub fn say(&self, what: impl Into<String>) {
+        if let Some(sender) = &self.0 {
+            let _ = sender.send(what.into());
+        }
+    }
+}
+
+/// What a runner printed, as it printed it.
+pub type LogStream = BoxStream<'static, io::Result<Bytes>>;
+
+/// A platform. Every verb may be said again, at the same time, by another replica or after our own restart, and means the
+/// same. Throttling is the driver's own; whether to try again is not.
+pub trait Deployer: Send + Sync + 'static {
+    /// What it can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Has the runner run. One that is there already, running or exited, is success.
+    fn ensure(&self, launch: &Launch, progress: &Progress) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Looks at it. A platform that does not answer is an error, never [`Observed::Gone`].
+    fn inspect(&self, runner: RunnerId) -> impl Future<Output = Result<Observed, Error>> + Send;
+
+    /// Asks it to end and forces it after `grace`; comes back when that is on its way. A shorter grace said later counts.
+    /// One that is not there is success.
+    fn stop(&self, runner: RunnerId, grace: Duration) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Removes what an ended runner left. What runs is left alone and an error; one that is not there is success.
+    fn remove(&self, runner: RunnerId) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Every runner of ours, in pages: what runs, or has ended and not been removed.
+    fn list(&self) -> BoxStream<'_, Result<Vec<Listed>, Error>>;
+
+    /// Runners that may have ended, as the platform tells; where it tells nothing the sweep alone finds them. A stream that
+    /// ends is asked for again.
+    fn watch(&self) -> Option<BoxStream<'_, RunnerId>>;
+
+    /// What it printed, from the first line or from the last `tail_lines`; with `follow` until it has ended. None: there is
+    /// nothing (any more).
+    fn logs(
+        &self,
+        runner: RunnerId,
+        follow: bool,
+        tail_lines: Option<u32>,
+    ) -> impl Future<Output = Result<Option<LogStream>, Error>> + Send;
+}

@@ -1,0 +1,159 @@
+//! The service around a driver.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use greenroom_bus::Subscription;
+use greenroom_chassis::{Host, Process};
+use greenroom_contracts::{streams, subjects};
+use greenroom_domain::{Exit, PlatformName, RunnerId};
+use opentelemetry::metrics::{Counter, Histogram};
+use opentelemetry::{KeyValue, global};
+use tokio_util::sync::CancellationToken;
+
+use crate::consumers::{StartHandler, StopHandler};
+use crate::launches::Launches;
+use crate::memory::Memory;
+use crate::voice::Voice;
+use crate::{Config, Deployer, Deployers, Error, sweep, watch};
+
+/// What the parts of one deployer share.
+pub(crate) struct Shared<D> {
+    pub config: Config,
+    pub driver: Arc<D>,
+    pub host: Host,
+    pub platform: PlatformName,
+    pub voice: Voice,
+    pub launches: Launches,
+    pub memory: Memory,
+    pub meters: Meters,
+    /// The platform has answered a list since we started.
+    pub listed: AtomicBool,
+}
+
+/// What is counted.
+pub(crate) struct Meters {
+    pub starts: Counter<u64>,
+    pub start_seconds: Histogram<f64>,
+    pub gone: Counter<u64>,
+}
+
+impl Meters {
+    fn new() -> Self {
+        let meter = global::meter("greenroom");
+        Self {
+            starts: meter
+                .u64_counter("greenroom_deployer_starts")
+                .with_description("Start commands, by platform and what came of them")
+                .build(),
+            start_seconds: meter
+                .f64_histogram("greenroom_deployer_start_seconds")
+                .with_description("From a start command's arrival until the platform accepted the runner")
+                .with_boundaries(vec![0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0])
+                .build(),
+            gone: meter
+                .u64_counter("greenroom_deployer_gone")
+                .with_description("Runners said to be gone, by platform and how they were found")
+                .build(),
+        }
+    }
+}
+
+impl<D: Deployer> Shared<D> {
+    pub fn count_start(&self, outcome: &'static str) {
+        let labels = [KeyValue::new("platform", self.platform.to_string()), KeyValue::new("outcome", outcome)];
+        self.meters.starts.add(1, &labels);
+    }
+
+    /// An ended runner was found: its remains go, then everybody is told. When that fails the remains may be gone and
+    /// nobody told: the exit is remembered here, and who misses the runner asks by a stop.
+    pub async fn over(&self, runner: RunnerId, exit: Exit, found: &'static str) -> Result<(), Unsaid> {
+        self.memory.exited(runner, exit, self.host.clock.now());
+        self.driver.remove(runner).await?;
+        self.voice.exited(runner, exit).await?;
+        tracing::info!(
+            runner.id = %runner, platform = %self.platform, exit.code = exit.code, exit.signal = exit.signal,
+            exit.out_of_memory = exit.out_of_memory, found, "a runner is gone"
+        );
+        self.meters.gone.add(1, &[KeyValue::new("platform", self.platform.to_string()), KeyValue::new("found", found)]);
+        Ok(())
+    }
+
+    pub fn pause(&self, duration: Duration) -> tokio::time::Sleep {
+        tokio::time::sleep(self.host.scaled(duration))
+    }
+}
+
+/// Why something that has to be said is not said yet.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unsaid {
+    #[error(transparent)]
+    Platform(#[from] Error),
+    #[error(transparent)]
+    Bus(#[from] greenroom_bus::Error),
+}
+
+/// A deployer: one for each platform's name, any number of replicas.
+pub struct Service<D> {
+    shared: Arc<Shared<D>>,
+}
+
+impl<D> fmt::Debug for Service<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").field("platform", &self.shared.platform).finish_non_exhaustive()
+    }
+}
+
+impl<D: Deployer> Service<D> {
+    /// Puts the service together. Nothing is asked of anybody yet.
+    #[must_use]
+    pub fn build(config: Config, platform: PlatformName, driver: Arc<D>, host: &Host) -> Self {
+        let voice = Voice { bus: host.bus.clone(), clock: host.clock, platform: platform.clone() };
+        let shared = Shared {
+            launches: Launches::new(&host.peers),
+            memory: Memory::default(),
+            meters: Meters::new(),
+            listed: AtomicBool::new(false),
+            host: host.clone(),
+            config,
+            driver,
+            platform,
+            voice,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Puts its driver behind the process's one door, and says when it is ready: once the platform has answered. (A
+    /// platform that falls silent later makes nobody unready, or nobody could be asked about its runners.)
+    pub fn register(&self, process: &mut Process, deployers: &Deployers) {
+        deployers.add(self.shared.platform.clone(), self.shared.driver.clone());
+        let shared = self.shared.clone();
+        process.health().require(format!("platform {}", self.shared.platform), move || {
+            let listed = shared.listed.load(Ordering::Relaxed);
+            async move { listed }
+        });
+    }
+
+    /// Works until `stop`; then takes no new command and finishes those in hand, or hands them back.
+    pub async fn run(self, stop: CancellationToken) {
+        let shared = &self.shared;
+        let (host, config) = (&shared.host, &shared.config);
+        let subscription = |verb: &str, at_a_time: usize| {
+            let stream = streams::deploy(&host.installation, &shared.platform, verb);
+            let subject = subjects::deploy(&host.installation, &shared.platform, verb);
+            Subscription::new("deployer", format!("deployer-{}-{verb}", shared.platform), stream, vec![subject])
+                .batch(at_a_time)
+                .ack_wait(host.ack_wait)
+        };
+        let starts = Arc::new(StartHandler(shared.clone()));
+        let stops = Arc::new(StopHandler(shared.clone()));
+        tokio::join!(
+            host.bus.consume_each(subscription("start", config.starts), starts, stop.clone(), host.drain),
+            host.bus.consume_each(subscription("stop", config.stops), stops, stop.clone(), host.drain),
+            watch::run(shared, &stop),
+            sweep::run(shared, &stop),
+        );
+    }
+}

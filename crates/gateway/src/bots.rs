@@ -1,0 +1,244 @@
+//! What clients can ask for, whatever the door.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::Stream;
+use futures::StreamExt as _;
+use greenroom_chassis::Clock;
+use greenroom_contracts::BadField;
+use greenroom_contracts::proto::v1::{
+    Bot, CreateBotRequest, GetLogsRequest, ListBotsRequest, ListBotsResponse, LogsRequest, ReadScreenshotRequest,
+    Recording, RecordingRequest, RunnerRef, SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest,
+};
+use greenroom_domain::bot::BotState;
+use greenroom_domain::{BotId, PlatformName};
+use tonic::{Request, Status};
+use uuid::Uuid;
+
+use crate::error::Refused;
+use crate::keys::Client;
+use crate::upstream::{Upstream, outward};
+use crate::validate;
+
+/// Longest time a call that answers at once may take.
+const CALL: Duration = Duration::from_secs(10);
+/// Most bots on a page.
+pub(crate) const LONGEST_PAGE: u32 = 200;
+const LONGEST_CURSOR: usize = 512;
+
+/// Asks scheduler, recordings and deployers in a client's name.
+#[derive(Debug, Clone)]
+pub(crate) struct Bots {
+    pub upstream: Upstream,
+    pub clock: Clock,
+}
+
+/// A call to the scheduler that may be made again.
+macro_rules! scheduler {
+    ($self:ident . $method:ident ($request:expr)) => {{
+        let (request, upstream) = ($request, &$self.upstream);
+        upstream.ask(concat!("SchedulerService.", stringify!($method)), move || {
+            let mut scheduler = upstream.scheduler.clone();
+            let request = within(request.clone());
+            async move { scheduler.$method(request).await }
+        })
+    }};
+}
+
+impl Bots {
+    pub async fn create(&self, client: &Client, mut create: CreateBotRequest) -> Result<Bot, Refused> {
+        validate::create(&create, self.clock.now()).map_err(Refused::Fields)?;
+        if create.idempotency_key.is_empty() {
+            // So that our own second try makes no second bot.
+            create.idempotency_key = format!("gateway-{}", Uuid::now_v7());
+        }
+        let request = SchedulerCreateRequest { caller: Some(client.caller.clone()), create: Some(create) };
+        Ok(scheduler!(self.create(request)).await?)
+    }
+
+    pub async fn get(&self, client: &Client, bot: BotId) -> Result<Bot, Refused> {
+        Ok(scheduler!(self.get(of(client, bot))).await?)
+    }
+
+    pub async fn list(&self, client: &Client, list: ListBotsRequest) -> Result<ListBotsResponse, Refused> {
+        let mut bad = Vec::new();
+        if list.limit > LONGEST_PAGE {
+            bad.push(BadField::new("limit", format!("must be 1 to {LONGEST_PAGE}")));
+        }
+        if list.cursor.len() > LONGEST_CURSOR || list.cursor.chars().any(char::is_control) {
+            bad.push(BadField::new("cursor", "must be what the last answer gave"));
+        }
+        if !list.state.is_empty() && list.state.parse::<BotState>().is_err() {
+            let states = BotState::ALL.map(BotState::as_str).join(", ");
+            bad.push(BadField::new("state", format!("must be one of {states}")));
+        }
+        if !bad.is_empty() {
+            return Err(Refused::Fields(bad));
+        }
+        let request = SchedulerListRequest { tenant_id: client.tenant.to_string(), list: Some(list) };
+        Ok(scheduler!(self.list(request)).await?)
+    }
+
+    pub async fn leave(&self, client: &Client, bot: BotId) -> Result<Bot, Refused> {
+        Ok(scheduler!(self.leave(of(client, bot))).await?)
+    }
+
+    pub async fn cancel(&self, client: &Client, bot: BotId) -> Result<Bot, Refused> {
+        Ok(scheduler!(self.cancel(of(client, bot))).await?)
+    }
+
+    pub async fn recording(&self, client: &Client, bot: BotId) -> Result<Recording, Refused> {
+        let request = RecordingRequest { tenant_id: client.tenant.to_string(), bot_id: bot.to_string() };
+        let answer = self.upstream.ask("RecordingService.Get", || {
+            let mut recordings = self.upstream.recordings.clone();
+            let request = within(request.clone());
+            async move { recordings.get(request).await }
+        });
+        Ok(answer.await?)
+    }
+
+    /// The joined recording.
+    pub async fn recording_content(&self, client: &Client, bot: BotId) -> Result<(Recording, Content), Refused> {
+        let recording = self.recording(client, bot).await?;
+        match recording.state.as_str() {
+            "ready" => {}
+            "none" => return Err(Status::not_found("nothing was recorded").into()),
+            "failed" => return Err(Status::failed_precondition("the recording could not be made one file").into()),
+            _ => return Err(Status::failed_precondition("the recording is not ready yet").into()),
+        }
+        let request = RecordingRequest { tenant_id: client.tenant.to_string(), bot_id: bot.to_string() };
+        let what = "RecordingService.Read";
+        let answer = self.upstream.ask(what, || {
+            let mut recordings = self.upstream.recordings.clone();
+            let request = request.clone();
+            async move { recordings.read(request).await }
+        });
+        let chunks = answer.await?.map(|chunk| chunk.map(|chunk| chunk.content));
+        Ok((recording, Content::begin(what, chunks).await?))
+    }
+
+    pub async fn screenshot(&self, client: &Client, bot: BotId, name: &str) -> Result<Content, Refused> {
+        let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        if name.is_empty() || name.len() > 255 || name.starts_with('.') || !name.chars().all(fine) {
+            return Err(Status::not_found("there is no such screenshot").into());
+        }
+        let request = ReadScreenshotRequest {
+            tenant_id: client.tenant.to_string(),
+            bot_id: bot.to_string(),
+            name: name.to_owned(),
+        };
+        let what = "RecordingService.ReadScreenshot";
+        let answer = self.upstream.ask(what, || {
+            let mut recordings = self.upstream.recordings.clone();
+            let request = request.clone();
+            async move { recordings.read_screenshot(request).await }
+        });
+        let chunks = answer.await?.map(|chunk| chunk.map(|chunk| chunk.content));
+        Ok(Content::begin(what, chunks).await?)
+    }
+
+    /// What the runner of an attempt printed. `bot_id` was parsed already.
+    pub async fn logs(&self, client: &Client, bot_id: BotId, logs: GetLogsRequest) -> Result<Chunks, Refused> {
+        let bot = self.get(client, bot_id).await?;
+        let attempt = if logs.attempt == 0 { bot.attempt } else { logs.attempt };
+        if attempt == 0 {
+            return Err(Status::not_found("no runner was started for this bot yet").into());
+        }
+        let platform = platform_of(&bot, attempt)
+            .ok_or_else(|| Status::not_found(format!("attempt {attempt} has not been on any platform")))?;
+        let request = LogsRequest {
+            platform: platform.to_string(),
+            runner: Some(RunnerRef { kind: "bot".to_owned(), id: bot_id.to_string(), attempt }),
+            follow: logs.follow,
+            tail_lines: logs.tail_lines,
+        };
+        let what = "DeployerService.Logs";
+        let deployer = self.upstream.deployer(&platform);
+        let answer = self.upstream.ask(what, || {
+            let mut deployer = deployer.clone();
+            let request = request.clone();
+            async move { deployer.logs(request).await }
+        });
+        let chunks = answer.await?;
+        // The connection lives as long as the stream.
+        let chunks = chunks.map(move |chunk| {
+            let _keep = &deployer;
+            chunk.map(|chunk| Bytes::from(chunk.content)).map_err(|status| outward(what, &status))
+        });
+        Ok(Box::pin(chunks))
+    }
+}
+
+/// Where an attempt has or had its slot: the current one's platform stands in the bot, an earlier one's in its timeline.
+fn platform_of(bot: &Bot, attempt: u32) -> Option<PlatformName> {
+    if attempt == bot.attempt && !bot.platform.is_empty() {
+        return PlatformName::new(bot.platform.clone()).ok();
+    }
+    let assigned = bot.timeline.iter().rfind(|entry| entry.attempt == attempt && entry.what == "assigned")?;
+    PlatformName::new(assigned.detail.clone()).ok()
+}
+
+fn of(client: &Client, bot: BotId) -> SchedulerBotRequest {
+    SchedulerBotRequest { tenant_id: client.tenant.to_string(), bot_id: bot.to_string() }
+}
+
+fn within<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(CALL);
+    request
+}
+
+/// Bytes as they come.
+pub(crate) type Chunks = std::pin::Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
+
+/// Bytes that have begun to come: what fails before the first one is an answer, and not a broken body.
+pub(crate) struct Content {
+    /// The first of them, by which the kind can be told.
+    pub first: Bytes,
+    /// All of them, the first too.
+    pub chunks: Chunks,
+}
+
+impl Content {
+    async fn begin(
+        what: &'static str,
+        mut chunks: impl Stream<Item = Result<Vec<u8>, Status>> + Send + Unpin + 'static,
+    ) -> Result<Self, Status> {
+        let first = match chunks.next().await {
+            Some(Ok(first)) => Bytes::from(first),
+            Some(Err(status)) => return Err(outward(what, &status)),
+            None => Bytes::new(),
+        };
+        let rest = chunks.map(move |chunk| chunk.map(Bytes::from).map_err(|status| outward(what, &status)));
+        let chunks = futures::stream::iter([Ok(first.clone())]).chain(rest);
+        Ok(Self { first, chunks: Box::pin(chunks) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use greenroom_contracts::proto::v1::TimelineEntry;
+
+    use super::*;
+
+    #[test]
+    fn an_earlier_attempts_platform_stands_in_the_timeline() {
+        let assigned = |attempt, detail: &str| TimelineEntry {
+            what: "assigned".to_owned(),
+            attempt,
+            detail: detail.to_owned(),
+            ..TimelineEntry::default()
+        };
+        let bot = Bot {
+            attempt: 3,
+            platform: "k8s-eu".to_owned(),
+            timeline: vec![assigned(1, "docker"), assigned(2, "No Name")],
+            ..Bot::default()
+        };
+        let platform = |attempt| platform_of(&bot, attempt).map(String::from);
+        assert_eq!(platform(3).as_deref(), Some("k8s-eu"));
+        assert_eq!(platform(1).as_deref(), Some("docker"));
+        assert_eq!((platform(2), platform(4)), (None, None));
+    }
+}

@@ -1,0 +1,45 @@
+//! What can be set.
+
+use std::time::Duration;
+
+use greenroom_chassis::Settings;
+
+/// The settings of this service.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What runners are told to wait between beats.
+    pub heartbeat_interval: Duration,
+    /// How long an API key is good without asking again.
+    pub key_cache: Duration,
+    /// Between two signs of life on an event stream where nothing happens.
+    pub event_keep_alive: Duration,
+}
+
+impl Config {
+    /// Reads them.
+    pub fn parse(settings: &mut Settings) -> Self {
+        settings.section("gateway");
+        let heartbeat_interval = settings.millis(
+            "HEARTBEAT_INTERVAL_MS",
+            Duration::from_secs(10),
+            "Milliseconds between a runner's beats; runners are told with every answer.",
+        );
+        if heartbeat_interval < Duration::from_millis(100) {
+            settings.problem("HEARTBEAT_INTERVAL_MS", "must be at least 100");
+        }
+        let key_cache = settings.millis(
+            "API_KEY_CACHE_MS",
+            Duration::from_secs(60),
+            "Milliseconds for which a gateway knows a key without asking; a revoked key is refused at the latest after them.",
+        );
+        let event_keep_alive = settings.millis(
+            "EVENT_KEEP_ALIVE_MS",
+            Duration::from_secs(15),
+            "Milliseconds between comments on an event stream where nothing happens, so that proxies keep it open.",
+        );
+        if event_keep_alive.is_zero() {
+            settings.problem("EVENT_KEEP_ALIVE_MS", "must not be 0");
+        }
+        Self { heartbeat_interval, key_cache, event_keep_alive }
+    }
+}

@@ -1,0 +1,51 @@
+//! What both doors stand on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use greenroom_chassis::Host;
+use tokio_util::sync::CancellationToken;
+
+use crate::bots::Bots;
+use crate::desired::DesiredCache;
+use crate::events::Events;
+use crate::keys::Keys;
+use crate::runners::Runners;
+use crate::upstream::Upstream;
+use crate::{Config, Error};
+
+/// Everything that answers. Shared by all requests.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub keys: Keys,
+    pub bots: Bots,
+    pub runners: Runners,
+    pub events: Events,
+    pub desired: DesiredCache,
+    pub event_keep_alive: Duration,
+    /// Ends what would otherwise go on for ever, when the process ends.
+    pub closing: CancellationToken,
+}
+
+impl Core {
+    pub fn new(config: &Config, host: &Host) -> Result<Arc<Self>, Error> {
+        let upstream = Upstream::new(host);
+        let desired = DesiredCache::new(host, upstream.clone());
+        let closing = CancellationToken::new();
+        Ok(Arc::new(Self {
+            keys: Keys::new(config, host, upstream.clone()),
+            bots: Bots { upstream: upstream.clone(), clock: host.clock },
+            runners: Runners {
+                upstream,
+                desired: desired.clone(),
+                bus: host.bus.clone(),
+                secret: host.secret.clone(),
+                next_beat: host.scaled(config.heartbeat_interval),
+            },
+            events: Events::new(host, closing.clone()),
+            desired,
+            event_keep_alive: config.event_keep_alive,
+            closing,
+        }))
+    }
+}

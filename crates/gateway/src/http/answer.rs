@@ -1,0 +1,221 @@
+//! What HTTP says of bots and recordings: camelCase, ISO times, nothing empty. Never a meeting's address.
+
+use greenroom_contracts::proto::v1::{Bot, ListBotsResponse, Recording, TimelineEntry};
+use greenroom_domain::Timestamp;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct BotJson {
+    id: String,
+    number: i64,
+    state: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    reason: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    advice: String,
+    meeting: MeetingJson,
+    display_name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start_time: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end_time: Option<Timestamp>,
+    recording_enabled: bool,
+    priority: u32,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    platforms: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Box<RawValue>>,
+    attempt: u32,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    platform: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue_position: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    updated_at: Option<Timestamp>,
+    sequence: i64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    timeline: Vec<EntryJson>,
+}
+
+#[derive(Serialize)]
+struct MeetingJson {
+    provider: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EntryJson {
+    sequence: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<Timestamp>,
+    what: String,
+    state: String,
+    attempt: u32,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    reason: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    detail: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PageJson {
+    bots: Vec<BotJson>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    next_cursor: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RecordingJson {
+    bot_id: String,
+    state: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    media_type: String,
+    duration_ms: u64,
+    size_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mean_volume_db: Option<f64>,
+    parts: u32,
+    /// Where the recordings service keeps it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    location: String,
+    /// Where to fetch it, once it is ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    detail: String,
+    /// Where to fetch them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    screenshots: Vec<String>,
+}
+
+fn time(at: Option<prost_types::Timestamp>) -> Option<Timestamp> {
+    at.and_then(|at| greenroom_contracts::timestamp("", &at).ok())
+}
+
+impl From<Bot> for BotJson {
+    fn from(bot: Bot) -> Self {
+        Self {
+            id: bot.id,
+            number: bot.number,
+            state: bot.state,
+            reason: bot.reason,
+            advice: bot.advice,
+            meeting: MeetingJson { provider: bot.provider },
+            display_name: bot.display_name,
+            start_time: time(bot.start_time),
+            end_time: time(bot.end_time),
+            recording_enabled: bot.recording_enabled,
+            priority: bot.priority,
+            platforms: bot.platforms,
+            metadata: RawValue::from_string(bot.metadata_json).ok(),
+            attempt: bot.attempt,
+            platform: bot.platform,
+            queue_position: bot.queue_position,
+            created_at: time(bot.created_at),
+            updated_at: time(bot.updated_at),
+            sequence: bot.sequence,
+            timeline: bot.timeline.into_iter().map(EntryJson::from).collect(),
+        }
+    }
+}
+
+impl From<TimelineEntry> for EntryJson {
+    fn from(entry: TimelineEntry) -> Self {
+        Self {
+            sequence: entry.sequence,
+            at: time(entry.at),
+            what: entry.what,
+            state: entry.state,
+            attempt: entry.attempt,
+            reason: entry.reason,
+            detail: entry.detail,
+        }
+    }
+}
+
+impl From<ListBotsResponse> for PageJson {
+    fn from(page: ListBotsResponse) -> Self {
+        Self { bots: page.bots.into_iter().map(BotJson::from).collect(), next_cursor: page.next_cursor }
+    }
+}
+
+impl From<Recording> for RecordingJson {
+    fn from(recording: Recording) -> Self {
+        let bot = format!("/v1/bots/{}", recording.bot_id);
+        Self {
+            url: (recording.state == "ready").then(|| format!("{bot}/recording/content")),
+            screenshots: recording.screenshots.iter().map(|name| format!("{bot}/screenshots/{name}")).collect(),
+            bot_id: recording.bot_id,
+            state: recording.state,
+            media_type: recording.media_type,
+            duration_ms: recording.duration_ms,
+            size_bytes: recording.size_bytes,
+            mean_volume_db: recording.mean_volume_db,
+            parts: recording.parts,
+            location: recording.location,
+            detail: recording.detail,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use greenroom_contracts::proto_timestamp;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_bot_has_iso_times_its_own_metadata_and_nothing_empty() {
+        let at: Timestamp = "2026-11-21T10:00:00Z".parse().expect("a time");
+        let bot = Bot {
+            id: "b".to_owned(),
+            number: 7,
+            state: "QUEUED".to_owned(),
+            provider: "web".to_owned(),
+            display_name: "Greenroom".to_owned(),
+            metadata_json: r#"{"z":1.0, "a":[]}"#.to_owned(),
+            created_at: Some(proto_timestamp(at)),
+            timeline: vec![TimelineEntry {
+                at: Some(proto_timestamp(at)),
+                what: "created".to_owned(),
+                ..Default::default()
+            }],
+            ..Bot::default()
+        };
+        let text = serde_json::to_string(&BotJson::from(bot)).expect("plain data");
+        assert!(text.contains(r#""metadata":{"z":1.0, "a":[]}"#), "given back as it came: {text}");
+        let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(
+            value,
+            json!({
+                "id": "b", "number": 7, "state": "QUEUED", "meeting": {"provider": "web"}, "displayName": "Greenroom",
+                "recordingEnabled": false, "priority": 0, "metadata": {"z": 1.0, "a": []}, "attempt": 0, "sequence": 0,
+                "createdAt": "2026-11-21T10:00:00Z",
+                "timeline": [{"sequence": 0, "at": "2026-11-21T10:00:00Z", "what": "created", "state": "", "attempt": 0}],
+            })
+        );
+    }
+
+    #[test]
+    fn only_what_is_ready_has_an_address() {
+        let json = |state: &str| {
+            let recording = Recording {
+                bot_id: "b".to_owned(),
+                state: state.to_owned(),
+                screenshots: vec!["1-in_call.jpg".to_owned()],
+                ..Recording::default()
+            };
+            serde_json::to_value(RecordingJson::from(recording)).expect("plain data")
+        };
+        assert_eq!(json("ready")["url"], "/v1/bots/b/recording/content");
+        assert_eq!(json("ready")["screenshots"][0], "/v1/bots/b/screenshots/1-in_call.jpg");
+        assert_eq!(json("joining").get("url"), None);
+    }
+}

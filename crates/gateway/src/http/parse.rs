@@ -1,0 +1,161 @@
+//! JSON to a new bot. Everything that is not as it should be is named at once: a wrong type, an unknown field, a bad time;
+//! what the values mean is for [`validate`](crate::validate). No problem ever says what was given.
+
+use std::collections::BTreeMap;
+
+use greenroom_contracts::proto::v1::{NewAutomaticLeave, NewBot, NewMeeting};
+use greenroom_contracts::{BadField, proto_timestamp};
+use greenroom_domain::Timestamp;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::body::malformed;
+use super::part::shortened;
+use super::problem::Problem;
+
+/// What could be read, and what could not.
+pub(super) struct Parsed {
+    pub bot: NewBot,
+    pub bad: Vec<BadField>,
+}
+
+/// Reads the body of `POST /v1/bots`.
+pub(super) fn new_bot(body: &[u8]) -> Result<Parsed, Problem> {
+    let value: Value = serde_json::from_slice(body).map_err(|error| malformed(&error))?;
+    let Value::Object(fields) = value else {
+        return Err(BadField::new("(body)", "must be a JSON object").into());
+    };
+    let mut bad = Vec::new();
+    let mut object = Object { path: String::new(), fields, bad: &mut bad };
+    let meeting = object.object("meeting").map(|mut meeting| {
+        let parsed = NewMeeting {
+            provider: meeting.text("provider"),
+            url: meeting.text("url"),
+            id: meeting.text("id"),
+            password: meeting.text("password"),
+        };
+        meeting.finish();
+        parsed
+    });
+    let automatic_leave = object.object("automaticLeave").map(|mut leave| {
+        let parsed = NewAutomaticLeave {
+            waiting_room_timeout_ms: leave.number("waitingRoomTimeoutMs"),
+            no_one_joined_timeout_ms: leave.number("noOneJoinedTimeoutMs"),
+            everyone_left_timeout_ms: leave.number("everyoneLeftTimeoutMs"),
+            inactivity_timeout_ms: leave.number("inactivityTimeoutMs"),
+            max_duration_ms: leave.number("maxDurationMs"),
+        };
+        leave.finish();
+        parsed
+    });
+    let bot = NewBot {
+        meeting,
+        display_name: object.text("displayName"),
+        image: object.text("image"),
+        start_time: object.time("startTime").map(proto_timestamp),
+        end_time: object.time("endTime").map(proto_timestamp),
+        recording_enabled: object.flag("recordingEnabled"),
+        automatic_leave,
+        metadata_json: if object.take("metadata").is_some() { as_it_came(body, "metadata") } else { String::new() },
+        priority: object.number("priority"),
+        platforms: object.texts("platforms"),
+        queue_timeout_ms: object.number("queueTimeoutMs"),
+        max_retries: object.number("maxRetries"),
+        rejoin: object.flag("rejoin"),
+    };
+    object.finish();
+    Ok(Parsed { bot, bad })
+}
+
+/// A field's very text. The body is known to be a JSON object.
+fn as_it_came(body: &[u8], name: &str) -> String {
+    let fields = serde_json::from_slice::<BTreeMap<String, &RawValue>>(body).unwrap_or_default();
+    fields.get(name).map(|raw| raw.get().to_owned()).unwrap_or_default()
+}
+
+/// An object whose fields are taken one by one. `null` is the same as nothing.
+struct Object<'a> {
+    path: String,
+    fields: Map<String, Value>,
+    bad: &'a mut Vec<BadField>,
+}
+
+impl Object<'_> {
+    fn path_of(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+
+    fn problem(&mut self, name: &str, problem: impl ToString) {
+        let field = self.path_of(name);
+        self.bad.push(BadField::new(field, problem));
+    }
+
+    fn take(&mut self, name: &str) -> Option<Value> {
+        self.fields.remove(name).filter(|value| !value.is_null())
+    }
+
+    fn object(&mut self, name: &str) -> Option<Object<'_>> {
+        match self.take(name)? {
+            Value::Object(fields) => Some(Object { path: self.path_of(name), fields, bad: &mut *self.bad }),
+            _ => {
+                self.problem(name, "must be an object");
+                None
+            }
+        }
+    }
+
+    fn text(&mut self, name: &str) -> String {
+        match self.take(name) {
+            None => String::new(),
+            Some(Value::String(text)) => text,
+            Some(_) => {
+                self.problem(name, "must be a string");
+                String::new()
+            }
+        }
+    }
+
+    fn texts(&mut self, name: &str) -> Vec<String> {
+        let Some(value) = self.take(name) else { return Vec::new() };
+        let texts =
+            value.as_array().and_then(|items| items.iter().map(|item| Some(item.as_str()?.to_owned())).collect());
+        texts.unwrap_or_else(|| {
+            self.problem(name, "must be an array of strings");
+            Vec::new()
+        })
+    }
+
+    fn flag(&mut self, name: &str) -> Option<bool> {
+        let flag = self.take(name)?.as_bool();
+        if flag.is_none() {
+            self.problem(name, "must be true or false");
+        }
+        flag
+    }
+
+    fn number<T: TryFrom<u64>>(&mut self, name: &str) -> Option<T> {
+        let number = self.take(name)?.as_u64().and_then(|number| T::try_from(number).ok());
+        if number.is_none() {
+            self.problem(name, "must be a whole number, not negative and not too large");
+        }
+        number
+    }
+
+    fn time(&mut self, name: &str) -> Option<Timestamp> {
+        let time = self.take(name)?.as_str().and_then(|text| text.parse::<Timestamp>().ok());
+        if time.is_none() {
+            self.problem(name, "must be a time with its offset (RFC 3339), as 2027-01-31T10:00:00Z");
+        }
+        time
+    }
+
+    fn finish(self) {
+        for name in self.fields.keys() {
+            let name = self.path_of(&shortened(name));
+            self.bad.push(BadField::new(name, "there is no such field"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+use super::*;
+use crate::http::problem::Kind;
+
+fn fields(body: &str) -> Vec<String> {
+    new_bot(body.as_bytes())
+        .unwrap_or_else(|problem| panic!("{problem:?}"))
+        .bad
+        .into_iter()
+        .map(|bad| bad.field)
+        .collect()
+}
+
+#[test]
+fn everything_a_bot_can_say() {
+    let body = r#"{
+        "meeting": {"provider": "web", "url": "https://example.com/x", "id": "7", "password": "hush"},
+        "displayName": "Notes", "image": "bot:1", "startTime": "2026-11-21T12:00:00+02:00", "endTime": "2026-11-21T11:00:00Z",
+        "recordingEnabled": false,
+        "automaticLeave": {"waitingRoomTimeoutMs": 1, "noOneJoinedTimeoutMs": 2, "everyoneLeftTimeoutMs": 3,
+            "inactivityTimeoutMs": 4, "maxDurationMs": 5},
+        "metadata": {"z": 1.50,  "a": null}, "priority": 0, "platforms": ["docker"], "queueTimeoutMs": 0, "maxRetries": 1,
+        "rejoin": true}"#;
+    let Parsed { bot, bad } = new_bot(body.as_bytes()).unwrap_or_else(|problem| panic!("{problem:?}"));
+    assert_eq!(bad, []);
+    let at = |text: &str| Some(proto_timestamp(text.parse().expect("a time")));
+    let expected = NewBot {
+        meeting: Some(NewMeeting {
+            provider: "web".into(),
+            url: "https://example.com/x".into(),
+            id: "7".into(),
+            password: "hush".into(),
+        }),
+        display_name: "Notes".into(),
+        image: "bot:1".into(),
+        start_time: at("2026-11-21T10:00:00Z"),
+        end_time: at("2026-11-21T11:00:00Z"),
+        recording_enabled: Some(false),
+        automatic_leave: Some(NewAutomaticLeave {
+            waiting_room_timeout_ms: Some(1),
+            no_one_joined_timeout_ms: Some(2),
+            everyone_left_timeout_ms: Some(3),
+            inactivity_timeout_ms: Some(4),
+            max_duration_ms: Some(5),
+        }),
+        metadata_json: r#"{"z": 1.50,  "a": null}"#.into(),
+        priority: Some(0),
+        platforms: vec!["docker".into()],
+        queue_timeout_ms: Some(0),
+        max_retries: Some(1),
+        rejoin: Some(true),
+    };
+    assert_eq!(bot, expected);
+}
+
+#[test]
+fn null_is_nothing() {
+    let parsed = new_bot(br#"{"meeting": null, "metadata": null, "priority": null, "platforms": null}"#);
+    let Parsed { bot, bad } = parsed.unwrap_or_else(|problem| panic!("{problem:?}"));
+    assert_eq!((bot, bad), (NewBot::default(), vec![]));
+}
+
+#[test]
+fn wrong_types_and_unknown_fields_are_all_named() {
+    for (body, expected) in [
+        (r#"{"colour": 1, "meeting": {"link": 2}}"#, vec!["meeting.link", "colour"]),
+        (r#"{"meeting": "https://example.com/hush"}"#, vec!["meeting"]),
+        (r#"{"meeting": {"url": 7, "provider": []}}"#, vec!["meeting.provider", "meeting.url"]),
+        (
+            r#"{"priority": -1, "maxRetries": 1.5, "queueTimeoutMs": "1"}"#,
+            vec!["priority", "queueTimeoutMs", "maxRetries"],
+        ),
+        (r#"{"priority": 4294967296}"#, vec!["priority"]),
+        (r#"{"recordingEnabled": "yes", "rejoin": 1}"#, vec!["recordingEnabled", "rejoin"]),
+        (r#"{"platforms": "docker"}"#, vec!["platforms"]),
+        (r#"{"platforms": ["docker", 7]}"#, vec!["platforms"]),
+        (r#"{"startTime": "2026-11-21T10:00:00"}"#, vec!["startTime"]),
+        (r#"{"startTime": "tomorrow", "endTime": 1795000000}"#, vec!["startTime", "endTime"]),
+        (
+            r#"{"automaticLeave": {"maxDurationMs": -5, "never": true}}"#,
+            vec!["automaticLeave.maxDurationMs", "automaticLeave.never"],
+        ),
+        (r#"{"DisplayName": "x"}"#, vec!["DisplayName"]),
+    ] {
+        assert_eq!(fields(body), expected, "{body}");
+    }
+}
+
+#[test]
+fn what_is_no_json_says_where() {
+    let malformed = |body: &[u8]| {
+        let problem = new_bot(body).map(|parsed| parsed.bad).expect_err("no JSON");
+        assert_eq!(problem.kind, Kind::MalformedJson);
+        problem.detail
+    };
+    assert_eq!(malformed(b"{\n  \"meeting\": {,\n}"), "the body is no JSON at line 2, column 15");
+    assert_eq!(malformed(b"{\"a\": 1"), "the body ends too early at line 1, column 7");
+    assert_eq!(malformed(b""), "the body ends too early at line 1, column 0");
+    assert!(malformed(b"{} {}").starts_with("the body is no JSON"));
+    assert!(malformed(b"{\"a\": \"\xff\"}").starts_with("the body is no JSON"));
+    assert!(malformed("[".repeat(4_000).as_bytes()).starts_with("the body is no JSON"));
+    for body in ["[]", "7", "null", "\"https://example.com/hush\""] {
+        let problem = new_bot(body.as_bytes()).map(|parsed| parsed.bad).expect_err("no object");
+        assert_eq!(problem.errors[0].field, "(body)");
+        assert!(!format!("{problem:?}").contains("hush"));
+    }
+}
+
+#[test]
+fn nothing_that_was_given_is_said_back() {
+    let body = r#"{"meeting": "https://example.com/hush", "startTime": "hush", "priority": "hush", "platforms": "hush",
+        "displayName": ["hush"], "rejoin": "hush", "metadata": "hush"}"#;
+    let Parsed { bad, .. } = new_bot(body.as_bytes()).unwrap_or_else(|problem| panic!("{problem:?}"));
+    assert_eq!(bad.len(), 6);
+    assert!(!format!("{bad:?}").contains("hush"), "{bad:?}");
+}

@@ -1,0 +1,257 @@
+//! Problem documents (RFC 9457).
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use greenroom_contracts::BadField;
+use serde::Serialize;
+use tonic::{Code, Status};
+
+use crate::error::Refused;
+
+/// What went wrong, in one word that programs can rely on: the tail of the document's `type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    MalformedJson,
+    InvalidRequest,
+    InvalidFields,
+    Unauthorized,
+    Forbidden,
+    NotFound,
+    MethodNotAllowed,
+    Conflict,
+    TooLarge,
+    UnsupportedMediaType,
+    TooMany,
+    Unavailable,
+    Internal,
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Self::MalformedJson => "malformed-json",
+            Self::InvalidRequest => "invalid-request",
+            Self::InvalidFields => "invalid-fields",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not-found",
+            Self::MethodNotAllowed => "method-not-allowed",
+            Self::Conflict => "conflict",
+            Self::TooLarge => "too-large",
+            Self::UnsupportedMediaType => "unsupported-media-type",
+            Self::TooMany => "too-many",
+            Self::Unavailable => "unavailable",
+            Self::Internal => "internal",
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::MalformedJson => "The body is no JSON",
+            Self::InvalidRequest => "The request is not valid",
+            Self::InvalidFields => "Some fields are not valid",
+            Self::Unauthorized => "Who are you?",
+            Self::Forbidden => "Not for you",
+            Self::NotFound => "Not found",
+            Self::MethodNotAllowed => "Method not allowed",
+            Self::Conflict => "Not possible now",
+            Self::TooLarge => "Too large",
+            Self::UnsupportedMediaType => "Unsupported media type",
+            Self::TooMany => "Too many",
+            Self::Unavailable => "Away for the moment",
+            Self::Internal => "Our fault",
+        }
+    }
+
+    fn status(self) -> StatusCode {
+        match self {
+            Self::MalformedJson | Self::InvalidRequest => StatusCode::BAD_REQUEST,
+            Self::InvalidFields => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Conflict => StatusCode::CONFLICT,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+/// One field that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct FieldProblem {
+    /// `meeting.url`.
+    pub field: String,
+    /// What would be right; never what was given.
+    pub problem: String,
+}
+
+/// A problem document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub kind: Kind,
+    pub detail: String,
+    pub errors: Vec<FieldProblem>,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldProblem],
+}
+
+impl Problem {
+    pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), errors: Vec::new() }
+    }
+
+    /// Names every field once, in protobuf's words or ours.
+    pub fn fields(bad: impl IntoIterator<Item = BadField>) -> Self {
+        let mut errors: Vec<FieldProblem> = Vec::new();
+        for BadField { field, problem } in bad {
+            let field = json_name(&field);
+            if !errors.iter().any(|known| known.field == field) {
+                errors.push(FieldProblem { field, problem });
+            }
+        }
+        let said: Vec<_> = errors.iter().map(|error| format!("{} {}", error.field, error.problem)).collect();
+        Self { kind: Kind::InvalidFields, detail: said.join("; "), errors }
+    }
+}
+
+/// How HTTP calls a field: `automatic_leave.max_duration_ms` is `automaticLeave.maxDurationMs`.
+fn json_name(field: &str) -> String {
+    match field {
+        "metadata_json" => return "metadata".to_owned(),
+        "idempotency_key" => return "Idempotency-Key".to_owned(),
+        "bot" => return "(body)".to_owned(),
+        _ => {}
+    }
+    let mut name = String::with_capacity(field.len());
+    let mut upper = false;
+    for c in field.chars() {
+        if c == '_' {
+            upper = true;
+        } else if std::mem::take(&mut upper) {
+            name.push(c.to_ascii_uppercase());
+        } else {
+            name.push(c);
+        }
+    }
+    name
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Fields(fields) => Self::fields(fields),
+            Refused::Status(status) => status.into(),
+        }
+    }
+}
+
+impl From<BadField> for Problem {
+    fn from(bad: BadField) -> Self {
+        Self::fields([bad])
+    }
+}
+
+impl From<Status> for Problem {
+    fn from(status: Status) -> Self {
+        let kind = match status.code() {
+            Code::InvalidArgument | Code::OutOfRange => return invalid_argument(status.message()),
+            Code::Unauthenticated => Kind::Unauthorized,
+            Code::PermissionDenied => Kind::Forbidden,
+            Code::NotFound => Kind::NotFound,
+            Code::FailedPrecondition | Code::AlreadyExists | Code::Aborted => Kind::Conflict,
+            Code::ResourceExhausted => Kind::TooMany,
+            Code::Unavailable | Code::DeadlineExceeded => Kind::Unavailable,
+            Code::Ok | Code::Cancelled | Code::Unknown | Code::Unimplemented | Code::Internal | Code::DataLoss => {
+                Kind::Internal
+            }
+        };
+        Self::new(kind, status.message())
+    }
+}
+
+/// What a service behind says of a field begins with its name, as a [`BadField`] does.
+fn invalid_argument(message: &str) -> Problem {
+    let name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '.' | '[' | ']');
+    match message.split_once(": ") {
+        Some((field, problem)) if !field.is_empty() && field.chars().all(name) => BadField::new(field, problem).into(),
+        _ => Problem::new(Kind::InvalidRequest, message),
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = self.kind.status();
+        let document = Document {
+            r#type: format!("urn:greenroom:problem:{}", self.kind.word()),
+            title: self.kind.title(),
+            status: status.as_u16(),
+            detail: &self.detail,
+            errors: &self.errors,
+        };
+        let body = serde_json::to_vec(&document).unwrap_or_default();
+        let kind = HeaderValue::from_static("application/problem+json");
+        let mut response = (status, [(header::CONTENT_TYPE, kind)], body).into_response();
+        let extra = match self.kind {
+            Kind::Unauthorized => Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
+            Kind::Unavailable | Kind::TooMany => Some((header::RETRY_AFTER, HeaderValue::from_static("1"))),
+            _ => None,
+        };
+        response.headers_mut().extend(extra);
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_grpc_says_has_a_place_in_http() {
+        for (code, status, retry) in [
+            (Code::NotFound, 404, false),
+            (Code::Unauthenticated, 401, false),
+            (Code::PermissionDenied, 403, false),
+            (Code::FailedPrecondition, 409, false),
+            (Code::AlreadyExists, 409, false),
+            (Code::ResourceExhausted, 429, true),
+            (Code::Unavailable, 503, true),
+            (Code::DeadlineExceeded, 503, true),
+            (Code::Internal, 500, false),
+            (Code::InvalidArgument, 400, false),
+        ] {
+            let response = Problem::from(Status::new(code, "so it is")).into_response();
+            assert_eq!(response.status().as_u16(), status, "{code:?}");
+            assert_eq!(response.headers().contains_key(header::RETRY_AFTER), retry, "{code:?}");
+            assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+        }
+    }
+
+    #[test]
+    fn a_field_that_another_service_names_is_named() {
+        let problem = Problem::from(Status::from(BadField::new("start_time", "is too far away")));
+        assert_eq!(problem.kind, Kind::InvalidFields);
+        assert_eq!(problem.errors, [FieldProblem { field: "startTime".into(), problem: "is too far away".into() }]);
+        assert_eq!(Problem::from(Status::invalid_argument("No: this is prose")).errors, []);
+    }
+
+    #[test]
+    fn fields_have_their_json_names_and_stand_there_once() {
+        let names = ["automatic_leave.max_duration_ms", "metadata_json", "displayName", "display_name", "platforms[1]"];
+        let problem = Problem::fields(names.map(|name| BadField::new(name, "bad")));
+        let fields: Vec<_> = problem.errors.iter().map(|error| error.field.as_str()).collect();
+        assert_eq!(fields, ["automaticLeave.maxDurationMs", "metadata", "displayName", "platforms[1]"]);
+    }
+}

@@ -1,0 +1,56 @@
+//! `/v1/bots/{id}/recording` and `/v1/bots/{id}/screenshots`
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+
+use super::answer::RecordingJson;
+use super::part::InPath;
+use super::problem::Problem;
+use crate::bots::Content;
+use crate::core::Core;
+use crate::keys::Client;
+
+pub(super) async fn get(
+    State(core): State<Arc<Core>>,
+    client: Client,
+    path: InPath,
+) -> Result<Json<RecordingJson>, Problem> {
+    Ok(Json(core.bots.recording(&client, path.bot()?).await?.into()))
+}
+
+pub(super) async fn content(State(core): State<Arc<Core>>, client: Client, path: InPath) -> Result<Response, Problem> {
+    let (recording, content) = core.bots.recording_content(&client, path.bot()?).await?;
+    let kind = HeaderValue::from_str(&recording.media_type).ok().filter(|kind| !kind.is_empty());
+    Ok(stream(content, kind, Some(recording.size_bytes).filter(|size| *size > 0)))
+}
+
+pub(super) async fn screenshot(
+    State(core): State<Arc<Core>>,
+    client: Client,
+    path: InPath,
+) -> Result<Response, Problem> {
+    let content = core.bots.screenshot(&client, path.bot()?, path.word("name")).await?;
+    let kind = match &content.first[..] {
+        [0x89, b'P', b'N', b'G', ..] => Some("image/png"),
+        [0xff, 0xd8, ..] => Some("image/jpeg"),
+        _ => None,
+    };
+    Ok(stream(content, kind.map(HeaderValue::from_static), None))
+}
+
+fn stream(content: Content, kind: Option<HeaderValue>, length: Option<u64>) -> Response {
+    let mut response = Response::new(Body::from_stream(content.chunks));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, kind.unwrap_or_else(|| HeaderValue::from_static("application/octet-stream")));
+    // It came from a meeting: no browser may take it for a page of ours.
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Some(length) = length {
+        headers.insert(header::CONTENT_LENGTH, length.into());
+    }
+    response
+}

@@ -1,0 +1,66 @@
+//! The gRPC door: the same calls as over HTTP, and for those who ask, what can be called.
+
+mod bots;
+mod runner;
+
+use std::sync::Arc;
+
+use axum::Router;
+use greenroom_contracts::proto::DESCRIPTORS;
+use greenroom_contracts::proto::v1::bot_service_server::{BotServiceServer, SERVICE_NAME as BOTS};
+use greenroom_contracts::proto::v1::runner_service_server::{RunnerServiceServer, SERVICE_NAME as RUNNERS};
+use tonic::Status;
+use tonic::metadata::MetadataMap;
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::pb::FILE_DESCRIPTOR_SET as HEALTH;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
+
+use crate::Error;
+use crate::core::Core;
+use crate::upstream::LARGEST;
+
+/// What is public. Inner services are not served here, and reflection does not list them.
+const PUBLIC: [&str; 3] = [BOTS, RUNNERS, "grpc.health.v1.Health"];
+/// Largest message of a client.
+const LARGEST_OF_CLIENTS: usize = 128 << 10;
+
+/// Everything gRPC as axum routes, without a fallback.
+pub(crate) fn router(core: &Arc<Core>, health: &HealthReporter) -> Result<Router, Error> {
+    let mut reflection = tonic_reflection::server::Builder::configure();
+    let mut old_reflection = tonic_reflection::server::Builder::configure();
+    for descriptors in [DESCRIPTORS, HEALTH] {
+        reflection = reflection.register_encoded_file_descriptor_set(descriptors);
+        old_reflection = old_reflection.register_encoded_file_descriptor_set(descriptors);
+    }
+    for service in PUBLIC {
+        reflection = reflection.with_service_name(service);
+        old_reflection = old_reflection.with_service_name(service);
+    }
+    let routes = Routes::default()
+        .add_service(BotServiceServer::new(bots::Bots(core.clone())).max_decoding_message_size(LARGEST_OF_CLIENTS))
+        .add_service(RunnerServiceServer::new(runner::Runners(core.clone())).max_decoding_message_size(LARGEST))
+        .add_service(HealthServer::new(HealthService::from_health_reporter(health.clone())))
+        .add_service(reflection.build_v1()?)
+        .add_service(old_reflection.build_v1alpha()?);
+    // What is said to whoever asks for something else is the HTTP door's.
+    Ok(routes.into_axum_router().reset_fallback())
+}
+
+/// Says over gRPC whether the public services work.
+pub(crate) async fn set_serving(health: &HealthReporter, serving: bool) {
+    let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+    for service in ["", BOTS, RUNNERS] {
+        health.set_service_status(service, status).await;
+    }
+}
+
+fn authorization(metadata: &MetadataMap) -> Option<&str> {
+    metadata.get("authorization").and_then(|value| value.to_str().ok())
+}
+
+/// A bot's id in a request.
+fn bot_id(text: &str) -> Result<greenroom_domain::BotId, Status> {
+    text.parse().map_err(|_| Status::not_found("there is no such bot"))
+}

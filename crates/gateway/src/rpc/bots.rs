@@ -1,0 +1,97 @@
+//! `BotService`.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt as _};
+use greenroom_contracts::BadField;
+use greenroom_contracts::proto::v1::bot_service_server::BotService;
+use greenroom_contracts::proto::v1::{
+    Bot, CancelBotRequest, CloudEvent, CreateBotRequest, GetBotRequest, GetLogsRequest, GetRecordingRequest,
+    LeaveBotRequest, ListBotsRequest, ListBotsResponse, LogChunk, Recording, WatchEventsRequest,
+};
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status};
+
+use super::{authorization, bot_id};
+use crate::core::Core;
+use crate::keys::Client;
+
+pub(super) struct Bots(pub Arc<Core>);
+
+impl Bots {
+    async fn client(&self, metadata: &MetadataMap) -> Result<Client, Status> {
+        self.0.keys.client(authorization(metadata)).await
+    }
+
+    /// Until the process ends.
+    fn open<T: Send + 'static>(
+        &self,
+        stream: impl Stream<Item = T> + Send + 'static,
+    ) -> Pin<Box<dyn Stream<Item = T> + Send>> {
+        let closing = self.0.closing.clone();
+        Box::pin(stream.take_until(async move { closing.cancelled().await }))
+    }
+}
+
+#[tonic::async_trait]
+impl BotService for Bots {
+    type GetLogsStream = Pin<Box<dyn Stream<Item = Result<LogChunk, Status>> + Send>>;
+    type WatchEventsStream = Pin<Box<dyn Stream<Item = Result<CloudEvent, Status>> + Send>>;
+
+    async fn create_bot(&self, request: Request<CreateBotRequest>) -> Result<Response<Bot>, Status> {
+        let client = self.client(request.metadata()).await?;
+        Ok(Response::new(self.0.bots.create(&client, request.into_inner()).await?))
+    }
+
+    async fn get_bot(&self, request: Request<GetBotRequest>) -> Result<Response<Bot>, Status> {
+        let client = self.client(request.metadata()).await?;
+        Ok(Response::new(self.0.bots.get(&client, bot_id(&request.get_ref().id)?).await?))
+    }
+
+    async fn list_bots(&self, request: Request<ListBotsRequest>) -> Result<Response<ListBotsResponse>, Status> {
+        let client = self.client(request.metadata()).await?;
+        Ok(Response::new(self.0.bots.list(&client, request.into_inner()).await?))
+    }
+
+    async fn leave_bot(&self, request: Request<LeaveBotRequest>) -> Result<Response<Bot>, Status> {
+        let client = self.client(request.metadata()).await?;
+        Ok(Response::new(self.0.bots.leave(&client, bot_id(&request.get_ref().id)?).await?))
+    }
+
+    async fn cancel_bot(&self, request: Request<CancelBotRequest>) -> Result<Response<Bot>, Status> {
+        let client = self.client(request.metadata()).await?;
+        Ok(Response::new(self.0.bots.cancel(&client, bot_id(&request.get_ref().id)?).await?))
+    }
+
+    async fn get_recording(&self, request: Request<GetRecordingRequest>) -> Result<Response<Recording>, Status> {
+        let client = self.client(request.metadata()).await?;
+        Ok(Response::new(self.0.bots.recording(&client, bot_id(&request.get_ref().bot_id)?).await?))
+    }
+
+    async fn get_logs(&self, request: Request<GetLogsRequest>) -> Result<Response<Self::GetLogsStream>, Status> {
+        let client = self.client(request.metadata()).await?;
+        let bot = bot_id(&request.get_ref().bot_id)?;
+        let chunks = self.0.bots.logs(&client, bot, request.into_inner()).await?;
+        Ok(Response::new(self.open(chunks.map(|chunk| chunk.map(|content| LogChunk { content: content.into() })))))
+    }
+
+    async fn watch_events(
+        &self,
+        request: Request<WatchEventsRequest>,
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        let client = self.client(request.metadata()).await?;
+        let WatchEventsRequest { cursor, bot_id } = request.into_inner();
+        let bot = match bot_id.as_str() {
+            "" => None,
+            id => Some(id.parse().map_err(|_| BadField::new("bot_id", "must be a bot's id"))?),
+        };
+        let after = match cursor.as_str() {
+            "" => self.0.events.now().await?,
+            cursor => cursor.parse().map_err(|problem| BadField::new("cursor", problem))?,
+        };
+        let events = self.0.events.watch(client.tenant, bot, after);
+        let events = events.map(|event| Ok(CloudEvent { cursor: event.cursor.to_string(), json: event.json.into() }));
+        Ok(Response::new(Box::pin(events)))
+    }
+}

@@ -1,0 +1,50 @@
+//! `RunnerService`.
+
+use std::sync::Arc;
+
+use greenroom_contracts::proto::v1::runner_service_server::RunnerService;
+use greenroom_contracts::proto::v1::{
+    AdmitRequest, AdmitResponse, BeatRequest, BeatResponse, PutPartRequest, PutPartResponse, PutScreenshotRequest,
+    PutScreenshotResponse, ReportRequest, ReportResponse,
+};
+use tonic::{Request, Response, Status};
+
+use super::authorization;
+use crate::core::Core;
+
+pub(super) struct Runners(pub Arc<Core>);
+
+/// Shows the token, then passes the message on.
+macro_rules! pass_on {
+    ($self:ident . $method:ident ($request:ident)) => {{
+        let runners = &$self.0.runners;
+        let token = runners.token(authorization($request.metadata()))?;
+        Ok(Response::new(runners.$method(token, $request.into_inner()).await?))
+    }};
+}
+
+#[tonic::async_trait]
+impl RunnerService for Runners {
+    async fn admit(&self, request: Request<AdmitRequest>) -> Result<Response<AdmitResponse>, Status> {
+        pass_on!(self.admit(request))
+    }
+
+    async fn beat(&self, request: Request<BeatRequest>) -> Result<Response<BeatResponse>, Status> {
+        pass_on!(self.beat(request))
+    }
+
+    async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportResponse>, Status> {
+        pass_on!(self.report(request))
+    }
+
+    async fn put_part(&self, request: Request<PutPartRequest>) -> Result<Response<PutPartResponse>, Status> {
+        pass_on!(self.put_part(request))
+    }
+
+    async fn put_screenshot(
+        &self,
+        request: Request<PutScreenshotRequest>,
+    ) -> Result<Response<PutScreenshotResponse>, Status> {
+        pass_on!(self.put_screenshot(request))
+    }
+}

@@ -1,0 +1,77 @@
+//! The service in a process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use greenroom_bus::Bus;
+use greenroom_chassis::{Host, Process};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tonic_health::server::HealthReporter;
+
+use crate::core::Core;
+use crate::{Config, Error, http, rpc};
+
+/// How often gRPC health looks whether the bus is there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The door.
+#[derive(Debug)]
+pub struct Service {
+    core: Arc<Core>,
+    router: Router,
+    health: HealthReporter,
+    bus: Bus,
+    look_every: Duration,
+}
+
+impl Service {
+    /// Builds it, within a tokio runtime; nothing is asked of anybody yet.
+    ///
+    /// # Errors
+    /// When reflection cannot be served: a mistake in the build.
+    pub fn build(config: &Config, host: &Host) -> Result<Self, Error> {
+        let core = Core::new(config, host)?;
+        let health = HealthReporter::new();
+        let router = http::router(core.clone(), rpc::router(&core, &health)?);
+        let look_every = host.scaled(LOOK_EVERY).max(Duration::from_millis(50));
+        Ok(Self { core, router, health, bus: host.bus.clone(), look_every })
+    }
+
+    /// Everything it serves, HTTP and gRPC, with an answer for every other address; made to be merged with a router that
+    /// has no fallback (operations) and served over HTTP/1 and HTTP/2.
+    #[must_use]
+    pub fn router(&self) -> Router {
+        self.router.clone()
+    }
+
+    /// Adds its condition for being ready. At the inner door it serves nothing.
+    pub fn register(&self, process: &mut Process) {
+        let bus = self.bus.clone();
+        process.health().require("gateway-bus", move || {
+            let bus = bus.clone();
+            async move { bus.is_connected() }
+        });
+    }
+
+    /// The work in the background: listening to events of bots, noticing a new event stream, gRPC health. When it is told to
+    /// stop, open streams end, so that the listener can close.
+    pub async fn run(self, stop: CancellationToken) {
+        let health = async {
+            while !stop.is_cancelled() {
+                rpc::set_serving(&self.health, self.bus.is_connected()).await;
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = sleep(self.look_every) => {}
+                }
+            }
+            rpc::set_serving(&self.health, false).await;
+        };
+        let close = async {
+            stop.cancelled().await;
+            self.core.closing.cancel();
+        };
+        tokio::join!(self.core.desired.listen(&self.bus, &stop), self.core.events.look(&stop), health, close);
+    }
+}

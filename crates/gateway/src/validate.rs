@@ -1,0 +1,208 @@
+//! What a new bot may say. The same for both doors; fields have protobuf's names, of which HTTP makes camelCase.
+//!
+//! A problem says what would be right and never what was given: it might be a meeting's address.
+
+use greenroom_contracts::proto::v1::{CreateBotRequest, NewAutomaticLeave, NewBot, NewMeeting};
+use greenroom_contracts::{BadField, timestamp};
+use greenroom_domain::{PlatformName, Timestamp};
+use serde_json::Value;
+use url::Url;
+
+/// The providers there are.
+pub(crate) const PROVIDERS: [&str; 4] = ["web", "google-meet", "microsoft-teams", "zoom"];
+
+/// How far back a start may lie: clocks differ, and requests take time.
+const START_LATE_SECONDS: i64 = 60;
+const LONGEST_URL: usize = 2_048;
+const LONGEST_NAME: usize = 100;
+const LONGEST_WORD: usize = 255;
+const LONGEST_IMAGE: usize = 512;
+/// In bytes.
+const LARGEST_METADATA: usize = 16 << 10;
+const MOST_PLATFORMS: usize = 16;
+const MOST_RETRIES: u32 = 20;
+const HIGHEST_PRIORITY: u32 = 10_000;
+/// 30 days: beyond any meeting, and well within what every clock and database holds.
+const LONGEST_MS: u64 = 30 * 24 * 3_600 * 1_000;
+
+/// Checks everything, and names all that cannot be.
+pub(crate) fn create(request: &CreateBotRequest, now: Timestamp) -> Result<(), Vec<BadField>> {
+    let mut bad = Problems::default();
+    bad.word("idempotency_key", &request.idempotency_key, LONGEST_WORD);
+    match &request.bot {
+        Some(bot) => new_bot(&mut bad, bot, now),
+        None => bad.add("bot", "is missing"),
+    }
+    if bad.0.is_empty() { Ok(()) } else { Err(bad.0) }
+}
+
+fn new_bot(bad: &mut Problems, bot: &NewBot, now: Timestamp) {
+    match &bot.meeting {
+        Some(of) => meeting(bad, of),
+        None => bad.add("meeting", "is missing"),
+    }
+    bad.text("display_name", &bot.display_name, LONGEST_NAME);
+    if !bot.display_name.is_empty() && bot.display_name.trim().is_empty() {
+        bad.add("display_name", "must not be blank");
+    }
+    bad.word("image", &bot.image, LONGEST_IMAGE);
+    times(bad, bot, now);
+    if let Some(leave) = &bot.automatic_leave {
+        automatic_leave(bad, leave);
+    }
+    metadata(bad, &bot.metadata_json);
+    if bot.priority.is_some_and(|priority| priority > HIGHEST_PRIORITY) {
+        bad.add("priority", format!("must be 0 to {HIGHEST_PRIORITY}"));
+    }
+    platforms(bad, &bot.platforms);
+    bad.millis("queue_timeout_ms", bot.queue_timeout_ms);
+    if bot.max_retries.is_some_and(|retries| retries > MOST_RETRIES) {
+        bad.add("max_retries", format!("must be 0 to {MOST_RETRIES}"));
+    }
+}
+
+fn meeting(bad: &mut Problems, meeting: &NewMeeting) {
+    let expected = || format!("must be one of {}", PROVIDERS.join(", "));
+    if meeting.provider.is_empty() {
+        bad.add("meeting.provider", format!("is missing; {}", expected()));
+    } else if !PROVIDERS.contains(&meeting.provider.as_str()) {
+        bad.add("meeting.provider", expected());
+    }
+    if !meeting.url.is_empty() {
+        if let Err(problem) = address(&meeting.url) {
+            bad.add("meeting.url", problem);
+        }
+    } else if meeting.provider == "web" || meeting.id.is_empty() {
+        bad.add("meeting.url", "is missing");
+    }
+    bad.text("meeting.id", &meeting.id, LONGEST_WORD);
+    bad.text("meeting.password", &meeting.password, LONGEST_WORD);
+}
+
+fn address(text: &str) -> Result<(), String> {
+    if text.len() > LONGEST_URL {
+        return Err(format!("must not be longer than {LONGEST_URL} bytes"));
+    }
+    // The parser would take these out without a word.
+    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err("must not contain spaces or control characters".to_owned());
+    }
+    let url = Url::parse(text).map_err(|_| "must be an address, as https://example.com/meeting")?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("must begin with http:// or https://".to_owned());
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err("must name a host".to_owned());
+    }
+    Ok(())
+}
+
+fn times(bad: &mut Problems, bot: &NewBot, now: Timestamp) {
+    let mut time = |field: &str, at: Option<&prost_types::Timestamp>| match at.map(|at| timestamp(field, at)) {
+        None => None,
+        Some(Ok(at)) => Some(at),
+        Some(Err(problem)) => {
+            bad.0.push(problem);
+            None
+        }
+    };
+    let start = time("start_time", bot.start_time.as_ref());
+    let end = time("end_time", bot.end_time.as_ref());
+    if start.is_some_and(|start| start.as_second() < now.as_second() - START_LATE_SECONDS) {
+        bad.add("start_time", "is in the past; leave it out to start now");
+    }
+    match (start, end) {
+        (_, Some(end)) if end <= now => bad.add("end_time", "is in the past"),
+        (Some(start), Some(end)) if end <= start => bad.add("end_time", "must be after the start time"),
+        _ => {}
+    }
+}
+
+fn automatic_leave(bad: &mut Problems, leave: &NewAutomaticLeave) {
+    let NewAutomaticLeave {
+        waiting_room_timeout_ms,
+        no_one_joined_timeout_ms,
+        everyone_left_timeout_ms,
+        inactivity_timeout_ms,
+        max_duration_ms,
+    } = leave;
+    bad.millis("automatic_leave.waiting_room_timeout_ms", *waiting_room_timeout_ms);
+    bad.millis("automatic_leave.no_one_joined_timeout_ms", *no_one_joined_timeout_ms);
+    bad.millis("automatic_leave.everyone_left_timeout_ms", *everyone_left_timeout_ms);
+    bad.millis("automatic_leave.inactivity_timeout_ms", *inactivity_timeout_ms);
+    bad.millis("automatic_leave.max_duration_ms", *max_duration_ms);
+}
+
+fn metadata(bad: &mut Problems, json: &str) {
+    if json.is_empty() {
+        return;
+    }
+    if json.len() > LARGEST_METADATA {
+        return bad.add("metadata_json", format!("must not be larger than {} KiB", LARGEST_METADATA >> 10));
+    }
+    match serde_json::from_str(json) {
+        Ok(Value::Object(object)) => {
+            // Postgres holds every character but this one.
+            if object.iter().any(|(name, value)| name.contains('\0') || has_nul(value)) {
+                bad.add("metadata_json", "must not contain the character U+0000");
+            }
+        }
+        _ => bad.add("metadata_json", "must be a JSON object"),
+    }
+}
+
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(has_nul),
+        Value::Object(object) => object.iter().any(|(name, value)| name.contains('\0') || has_nul(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+fn platforms(bad: &mut Problems, platforms: &[String]) {
+    if platforms.len() > MOST_PLATFORMS {
+        return bad.add("platforms", format!("must not name more than {MOST_PLATFORMS}"));
+    }
+    for (index, platform) in platforms.iter().enumerate() {
+        if PlatformName::new(platform.clone()).is_err() {
+            bad.add(format!("platforms[{index}]"), "must be a platform's name: a-z, 0-9 and -, at most 20 characters");
+        } else if platforms[..index].contains(platform) {
+            bad.add(format!("platforms[{index}]"), "is there twice");
+        }
+    }
+}
+
+#[derive(Default)]
+struct Problems(Vec<BadField>);
+
+impl Problems {
+    fn add(&mut self, field: impl Into<String>, problem: impl ToString) {
+        self.0.push(BadField::new(field, problem));
+    }
+
+    fn text(&mut self, field: &str, text: &str, longest: usize) {
+        if text.chars().count() > longest {
+            self.add(field, format!("must not be longer than {longest} characters"));
+        } else if text.chars().any(char::is_control) {
+            self.add(field, "must not contain control characters");
+        }
+    }
+
+    fn word(&mut self, field: &str, text: &str, longest: usize) {
+        if text.chars().any(char::is_whitespace) {
+            self.add(field, "must not contain spaces");
+        } else {
+            self.text(field, text, longest);
+        }
+    }
+
+    fn millis(&mut self, field: &str, millis: Option<u64>) {
+        if millis.is_some_and(|millis| millis > LONGEST_MS) {
+            self.add(field, format!("must be 0 to {LONGEST_MS} (30 days)"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

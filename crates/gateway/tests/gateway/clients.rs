@@ -1,0 +1,274 @@
+//! Clients, over HTTP.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+use tonic::Code;
+use uuid::Uuid;
+
+use crate::house::{House, KEY, named, problem, send};
+
+fn body() -> Value {
+    json!({"meeting": {"provider": "web", "url": "https://example.com/room"}, "metadata": {"a": 1}})
+}
+
+#[tokio::test]
+async fn whoever_shows_no_good_key_is_refused() {
+    let house = House::without_bus().await;
+    for request in [
+        house.http.get(house.url("/v1/bots")),
+        house.http.get(house.url("/v1/bots")).bearer_auth("grk_wrong"),
+        house.http.get(house.url("/v1/bots")).bearer_auth("gr1_wrong"),
+        house.http.get(house.url("/v1/bots")).header("authorization", "Basic eA=="),
+        // The key comes before everything else that is wrong.
+        house.http.post(house.url("/v1/bots")).body("{"),
+        house.http.get(house.url("/v1/events")),
+        house.http.post(house.url("/runner/v1/beat")).bearer_auth(KEY).json(&json!({})),
+    ] {
+        let (status, problem) = problem(request).await;
+        assert_eq!((status, problem["type"].as_str()), (401, Some("urn:greenroom:problem:unauthorized")));
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_asked_about_once_and_a_new_one_is_good_soon() {
+    let house = Arc::new(House::without_bus().await);
+    let requests = (0..20).map(|_| send(house.get("/v1/bots")));
+    for response in futures::future::join_all(requests).await {
+        assert_eq!(response.status(), 200);
+    }
+    assert_eq!(house.fakes.kept().authenticated, 1);
+    for _ in 0..3 {
+        assert_eq!(problem(house.http.get(house.url("/v1/bots")).bearer_auth("grk_new")).await.0, 401);
+    }
+    assert_eq!(house.fakes.kept().authenticated, 2);
+    house.add_tenant("grk_new", house.tenant);
+    let again = || async { send(house.http.get(house.url("/v1/bots")).bearer_auth("grk_new")).await.status() == 200 };
+    let wait = async { while !again().await {} };
+    tokio::time::timeout(std::time::Duration::from_secs(10), wait).await.expect("a new key is good after a while");
+}
+
+#[tokio::test]
+async fn a_bot_is_made_with_what_the_plan_allows() {
+    let house = House::without_bus().await;
+    let request =
+        house.post("/v1/bots").header("idempotency-key", "one").header("x-request-id", "mine-1").json(&body());
+    let response = send(request).await;
+    assert_eq!(response.status(), 201);
+    assert_eq!(response.headers()["location"], "/v1/bots/0198c0de-0000-7000-8000-000000000001");
+    assert_eq!(response.headers()["x-request-id"], "mine-1");
+    let text = response.text().await.expect("text");
+    assert!(text.contains(r#""metadata":{"b":1,"a":2.0}"#), "as it came: {text}");
+    let bot: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!((&bot["number"], &bot["meeting"]), (&json!(7), &json!({"provider": "web"})));
+
+    let kept = house.fakes.kept();
+    let caller = kept.created[0].caller.clone().expect("a caller");
+    assert_eq!((caller.tenant_id, caller.priority, caller.weight), (house.tenant.to_string(), 50, 2));
+    let create = kept.created[0].create.clone().expect("a bot");
+    assert_eq!(create.idempotency_key, "one");
+    assert_eq!(create.bot.map(|bot| bot.metadata_json).as_deref(), Some(r#"{"a":1}"#));
+}
+
+#[tokio::test]
+async fn our_own_second_try_makes_no_second_bot() {
+    let house = House::without_bus().await;
+    house.fakes.fail(2, Code::Unavailable, "restarting");
+    assert_eq!(send(house.post("/v1/bots").json(&body())).await.status(), 201);
+    let kept = house.fakes.kept();
+    let keys: Vec<_> = kept.created.iter().filter_map(|made| Some(&made.create.as_ref()?.idempotency_key)).collect();
+    assert_eq!(keys.len(), 3);
+    assert!(!keys[0].is_empty() && keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+}
+
+#[tokio::test]
+async fn bad_input_is_named_and_never_said_back() {
+    let house = House::without_bus().await;
+    let json = |text: &str| house.post("/v1/bots").header("content-type", "application/json").body(text.to_owned());
+
+    let (status, malformed) = problem(json("{\n \"meeting\": hush}")).await;
+    assert_eq!((status, &malformed["type"]), (400, &json!("urn:greenroom:problem:malformed-json")));
+    assert!(malformed["detail"].as_str().is_some_and(|detail| detail.contains("line 2, column")), "{malformed}");
+
+    let everything = r#"{"meeting": {"provider": "hush", "url": "hush://hush", "link": "hush"}, "colour": "hush",
+        "startTime": "2020-01-01T00:00:00Z", "endTime": "2019-01-01T00:00:00Z", "displayName": 7}"#;
+    let (status, fields) = problem(json(everything)).await;
+    assert_eq!(status, 422);
+    let mut found = named(&fields);
+    found.sort_unstable();
+    let expected = ["colour", "displayName", "endTime", "meeting.link", "meeting.provider", "meeting.url", "startTime"];
+    assert_eq!(found, expected);
+    assert!(!fields.to_string().contains("hush"), "{fields}");
+
+    let (status, empty) = problem(json("{}")).await;
+    assert_eq!((status, named(&empty)), (422, vec!["meeting"]));
+    let (status, key) = problem(house.post("/v1/bots").json(&body()).header("idempotency-key", "x".repeat(256))).await;
+    assert_eq!((status, named(&key)), (422, vec!["Idempotency-Key"]));
+
+    assert_eq!(problem(house.post("/v1/bots").body("{}")).await.0, 415);
+    assert_eq!(problem(house.post("/v1/bots").header("content-type", "text/plain").body("{}")).await.0, 415);
+    let huge = format!(r#"{{"displayName": "{}"}}"#, "x".repeat(64 << 10));
+    assert_eq!(problem(json(&huge)).await.0, 413);
+    let pieces = futures::stream::iter((0..40).map(|_| Ok::<_, std::io::Error>(vec![b' '; 4 << 10])));
+    let chunked = house.post("/v1/bots").header("content-type", "application/json");
+    assert_eq!(problem(chunked.body(reqwest::Body::wrap_stream(pieces))).await.0, 413, "without a length as well");
+
+    assert_eq!(problem(house.get("/v1/robots")).await.0, 404);
+    assert_eq!(problem(house.get("/")).await.0, 404);
+    assert_eq!(problem(house.http.delete(house.url("/v1/bots")).bearer_auth(KEY)).await.0, 405);
+    assert_eq!(problem(house.get("/v1/bots/seven")).await.0, 404);
+    assert_eq!(problem(house.get("/v1/bots/%FF")).await.0, 404);
+
+    for (query, field) in [
+        ("limit=201", "limit"),
+        ("limit=-1", "limit"),
+        ("limit=x", "limit"),
+        ("state=ASLEEP", "state"),
+        ("page=2", "page"),
+    ] {
+        let (status, problem) = problem(house.get(&format!("/v1/bots?{query}"))).await;
+        assert!(matches!(status, 400 | 422), "{query}: {status}");
+        assert_eq!(named(&problem), [field], "{query}");
+    }
+    let (status, problem) = problem(house.get("/v1/events?cursor=yesterday")).await;
+    assert_eq!((status, named(&problem)), (400, vec!["cursor"]));
+    assert!(house.fakes.kept().created.is_empty());
+}
+
+#[tokio::test]
+async fn what_goes_wrong_behind_is_said_in_http() {
+    let house = House::without_bus().await;
+    let path = format!("/v1/bots/{}", Uuid::now_v7());
+    for (code, message, status) in [
+        (Code::NotFound, "there is no such bot", 404),
+        (Code::FailedPrecondition, "it is over", 409),
+        (Code::AlreadyExists, "another bot has this key", 409),
+        (Code::ResourceExhausted, "too many bots", 429),
+        (Code::InvalidArgument, "start_time: is too far away", 422),
+    ] {
+        house.fakes.fail(1, code, message);
+        let (found, problem) = problem(house.get(&path)).await;
+        assert_eq!(found, status, "{problem}");
+        assert!(problem.to_string().contains(message.trim_start_matches("start_time: ")), "{problem}");
+    }
+    for code in [Code::Internal, Code::Unknown, Code::Unauthenticated] {
+        house.fakes.fail(1, code, "row 7 of host db-7");
+        let (status, problem) = problem(house.get(&path)).await;
+        assert_eq!(status, 500);
+        assert!(!problem.to_string().contains("db-7"), "{problem}");
+    }
+    house.fakes.fail(1_000, Code::Unavailable, "db-7 is away");
+    let response = send(house.post(&format!("{path}/cancel"))).await;
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()["retry-after"]),
+        (503, &"1".parse().expect("a header"))
+    );
+    assert!(house.fakes.kept().asked.iter().filter(|(what, _)| *what == "cancel").count() > 2, "it was tried again");
+}
+
+#[tokio::test]
+async fn nobody_behind_is_a_503() {
+    let house = House::on("nats://127.0.0.1:9", Some("127.0.0.1:9")).await;
+    let (status, problem) = problem(house.get("/v1/bots")).await;
+    assert_eq!((status, &problem["type"]), (503, &json!("urn:greenroom:problem:unavailable")));
+}
+
+#[tokio::test]
+async fn a_bots_way_is_asked_in_its_tenants_name() {
+    let house = House::without_bus().await;
+    let id = Uuid::now_v7().to_string();
+    for (request, what) in [
+        (house.get(&format!("/v1/bots/{id}")), "get"),
+        (house.post(&format!("/v1/bots/{id}/leave")), "leave"),
+        (house.post(&format!("/v1/bots/{id}/cancel")), "cancel"),
+    ] {
+        let bot: Value = send(request).await.json().await.expect("JSON");
+        assert_eq!((&bot["id"], &bot["state"]), (&json!(id), &json!("IN_CALL")));
+        let (said, request) = house.fakes.kept().asked.pop().expect("a question");
+        assert_eq!((said, request.tenant_id, request.bot_id), (what, house.tenant.to_string(), id.clone()));
+    }
+    let page: Value = send(house.get("/v1/bots?limit=2&state=DONE&cursor=abc")).await.json().await.expect("JSON");
+    assert_eq!((page["bots"].as_array().map(Vec::len), &page["nextCursor"]), (Some(2), &json!("more")));
+    let list = house.fakes.kept().listed.pop().expect("a question");
+    let asked = list.list.expect("a list");
+    assert_eq!((asked.limit, asked.state.as_str(), asked.cursor.as_str()), (2, "DONE", "abc"));
+    assert_eq!(list.tenant_id, house.tenant.to_string());
+}
+
+#[tokio::test]
+async fn recordings_screenshots_and_logs_come_as_they_are() {
+    let house = House::without_bus().await;
+    let bot = format!("/v1/bots/{}", Uuid::now_v7());
+    let recording: Value = send(house.get(&format!("{bot}/recording"))).await.json().await.expect("JSON");
+    assert_eq!(recording["url"], format!("{bot}/recording/content"));
+    let response = send(house.get(&format!("{bot}/recording/content"))).await;
+    assert_eq!(
+        (&response.headers()["content-type"], &response.headers()["content-length"]),
+        (&"audio/webm".parse().expect("a header"), &"10".parse().expect("a header"),)
+    );
+    assert_eq!(response.text().await.expect("text"), "helloworld");
+    for (state, status) in [("recording", 409), ("joining", 409), ("failed", 409), ("none", 404)] {
+        house.fakes.kept().recording_state = state;
+        assert_eq!(problem(house.get(&format!("{bot}/recording/content"))).await.0, status, "{state}");
+    }
+
+    let response = send(house.get(&format!("{bot}/screenshots/2-in_call.png"))).await;
+    assert_eq!(response.headers()["content-type"], "image/png");
+    for name in ["other.png", "..%2Fsecret", "%2e%2e", "a%20b"] {
+        assert_eq!(problem(house.get(&format!("{bot}/screenshots/{name}"))).await.0, 404, "{name}");
+    }
+
+    let response = send(house.get(&format!("{bot}/logs?tail=5&follow=true"))).await;
+    assert_eq!(response.headers()["content-type"], "text/plain; charset=utf-8");
+    assert_eq!(response.text().await.expect("text"), "one\ntwo\n");
+    let asked = house.fakes.kept().logs.pop().expect("a question");
+    assert_eq!((asked.platform.as_str(), asked.tail_lines, asked.follow), ("k8s-eu", 5, true));
+    assert_eq!(asked.runner.map(|runner| runner.attempt), Some(2));
+    assert_eq!(problem(house.get(&format!("{bot}/logs?attempt=1"))).await.0, 404, "its platform is not known");
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no panic").write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn no_log_holds_a_key_a_token_or_an_address() {
+    let log = Log::default();
+    let writer = log.clone();
+    tracing_subscriber::fmt()
+        .with_env_filter("greenroom=trace,greenroom_gateway=trace,greenroom_bus=trace,greenroom_chassis=trace")
+        .with_span_events(tracing_subscriber::fmt::format::FmtSpan::FULL)
+        .with_writer(move || writer.clone())
+        .init();
+    let house = House::without_bus().await;
+    let meeting =
+        json!({"meeting": {"provider": "web", "url": "https://example.com/the-hush-room", "password": "hush"}});
+    assert_eq!(send(house.post("/v1/bots?hush=1").json(&meeting)).await.status(), 201);
+    let bad = json!({"meeting": {"provider": "web", "url": "ftp://example.com/the-hush-room"}});
+    assert_eq!(problem(house.post("/v1/bots").json(&bad)).await.0, 422);
+    house.fakes.fail(1, Code::Internal, "no such meeting: https://example.com/the-hush-room");
+    assert_eq!(problem(house.get(&format!("/v1/bots/{}", Uuid::now_v7()))).await.0, 500);
+    let token = house.runner(1);
+    let call = json!({"runner": {"kind": "bot", "id": token.runner.id, "attempt": 1}, "instance": Uuid::new_v4()});
+    let admit = house.http.post(house.url("/runner/v1/admit")).bearer_auth(token.sign(&house.secret)).json(&call);
+    assert_eq!(send(admit).await.status(), 200);
+    assert_eq!(problem(house.http.get(house.url("/v1/hush?key=grk_hush")).bearer_auth("grk_hush")).await.0, 404);
+
+    let text = String::from_utf8(log.0.lock().expect("no panic").clone()).expect("text");
+    assert!(text.contains("/v1/bots"), "it logs: {text}");
+    let signature = token.sign(&house.secret);
+    let signature = signature.rsplit('_').next().expect("a signature");
+    for secret in ["hush", KEY, signature] {
+        assert!(!text.contains(secret), "{secret}: {text}");
+    }
+}

@@ -1,0 +1,239 @@
+//! The services behind the gateway, in this process: they keep what they are told, and can be told what to answer.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use futures::Stream;
+use greenroom_contracts::proto::v1::accounts_service_server::{AccountsService, AccountsServiceServer};
+use greenroom_contracts::proto::v1::deployer_service_server::{DeployerService, DeployerServiceServer};
+use greenroom_contracts::proto::v1::owner_service_server::{OwnerService, OwnerServiceServer};
+use greenroom_contracts::proto::v1::recording_service_server::{RecordingService, RecordingServiceServer};
+use greenroom_contracts::proto::v1::scheduler_service_server::{SchedulerService, SchedulerServiceServer};
+use greenroom_contracts::proto::v1::*;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Code, Request, Response, Status};
+
+type Answer<T> = Result<Response<T>, Status>;
+type Chunks<T> = std::pin::Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// What was said, and what to answer.
+#[derive(Default)]
+pub struct Kept {
+    /// Callers by the hash of their key.
+    pub callers: HashMap<Vec<u8>, Caller>,
+    pub authenticated: u32,
+    pub created: Vec<SchedulerCreateRequest>,
+    pub asked: Vec<(&'static str, SchedulerBotRequest)>,
+    pub listed: Vec<SchedulerListRequest>,
+    /// So many calls to the scheduler fail first.
+    pub fail: u32,
+    pub fail_with: Option<Status>,
+    pub admitted: Vec<AdmitRequest>,
+    pub reported: Vec<ReportRequest>,
+    pub desired: Desired,
+    pub desired_asked: u32,
+    pub parts: Vec<(String, PutPartRequest)>,
+    pub screenshots: Vec<(String, PutScreenshotRequest)>,
+    pub logs: Vec<LogsRequest>,
+    pub recording_state: &'static str,
+}
+
+#[derive(Clone, Default)]
+pub struct Fakes(Arc<Mutex<Kept>>);
+
+pub fn bot(id: &str) -> Bot {
+    Bot {
+        id: id.to_owned(),
+        number: 7,
+        state: "IN_CALL".to_owned(),
+        provider: "web".to_owned(),
+        attempt: 2,
+        platform: "k8s-eu".to_owned(),
+        metadata_json: r#"{"b":1,"a":2.0}"#.to_owned(),
+        ..Bot::default()
+    }
+}
+
+impl Fakes {
+    pub async fn start() -> (Self, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let fakes = Self::default();
+        fakes.kept().recording_state = "ready";
+        let server = tonic::transport::Server::builder()
+            .add_service(AccountsServiceServer::new(fakes.clone()))
+            .add_service(SchedulerServiceServer::new(fakes.clone()))
+            .add_service(OwnerServiceServer::new(fakes.clone()))
+            .add_service(RecordingServiceServer::new(fakes.clone()).max_decoding_message_size(20 << 20))
+            .add_service(DeployerServiceServer::new(fakes.clone()));
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        (fakes, address)
+    }
+
+    pub fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().expect("no panic")
+    }
+
+    pub fn fail(&self, times: u32, code: Code, message: &str) {
+        let mut kept = self.kept();
+        (kept.fail, kept.fail_with) = (times, Some(Status::new(code, message)));
+    }
+
+    /// Fails as it was told to.
+    fn enter(&self) -> Result<MutexGuard<'_, Kept>, Status> {
+        let mut kept = self.kept();
+        if kept.fail == 0 {
+            return Ok(kept);
+        }
+        kept.fail -= 1;
+        Err(kept.fail_with.clone().expect("a status"))
+    }
+
+    fn asked(&self, what: &'static str, request: SchedulerBotRequest) -> Answer<Bot> {
+        let answer = bot(&request.bot_id);
+        // Also when it fails.
+        self.kept().asked.push((what, request));
+        self.enter()?;
+        Ok(Response::new(answer))
+    }
+}
+
+#[tonic::async_trait]
+impl AccountsService for Fakes {
+    async fn authenticate(&self, request: Request<AuthenticateRequest>) -> Answer<Caller> {
+        let mut kept = self.kept();
+        kept.authenticated += 1;
+        let caller = kept.callers.get(&request.into_inner().key_sha256).cloned();
+        caller.map(Response::new).ok_or_else(|| Status::unauthenticated("nobody's"))
+    }
+
+    async fn create_key(&self, _: Request<CreateKeyRequest>) -> Answer<CreateKeyResponse> {
+        unreachable!("the gateway makes no keys")
+    }
+}
+
+#[tonic::async_trait]
+impl SchedulerService for Fakes {
+    async fn create(&self, request: Request<SchedulerCreateRequest>) -> Answer<Bot> {
+        self.kept().created.push(request.into_inner());
+        self.enter()?;
+        Ok(Response::new(bot("0198c0de-0000-7000-8000-000000000001")))
+    }
+
+    async fn get(&self, request: Request<SchedulerBotRequest>) -> Answer<Bot> {
+        self.asked("get", request.into_inner())
+    }
+
+    async fn list(&self, request: Request<SchedulerListRequest>) -> Answer<ListBotsResponse> {
+        self.kept().listed.push(request.into_inner());
+        Ok(Response::new(ListBotsResponse { bots: vec![bot("a"), bot("b")], next_cursor: "more".to_owned() }))
+    }
+
+    async fn leave(&self, request: Request<SchedulerBotRequest>) -> Answer<Bot> {
+        self.asked("leave", request.into_inner())
+    }
+
+    async fn cancel(&self, request: Request<SchedulerBotRequest>) -> Answer<Bot> {
+        self.asked("cancel", request.into_inner())
+    }
+}
+
+#[tonic::async_trait]
+impl OwnerService for Fakes {
+    async fn admit(&self, request: Request<AdmitRequest>) -> Answer<AdmitResponse> {
+        self.kept().admitted.push(request.into_inner());
+        self.enter()?;
+        let meeting =
+            Meeting { url: "https://example.com/hush".to_owned(), password: "hush".to_owned(), ..Meeting::default() };
+        let config =
+            RunnerConfig { meeting: Some(meeting), beat_interval_ms: 10_000, first_part: 3, ..RunnerConfig::default() };
+        Ok(Response::new(AdmitResponse { config: Some(config) }))
+    }
+
+    async fn report(&self, request: Request<ReportRequest>) -> Answer<ReportResponse> {
+        let request = request.into_inner();
+        let acknowledged = request.reports.last().map_or(0, |report| report.sequence);
+        self.kept().reported.push(request);
+        self.enter()?;
+        Ok(Response::new(ReportResponse { acknowledged }))
+    }
+
+    async fn get_desired(&self, _: Request<GetDesiredRequest>) -> Answer<GetDesiredResponse> {
+        let mut kept = self.enter()?;
+        kept.desired_asked += 1;
+        Ok(Response::new(GetDesiredResponse { desired: kept.desired.into() }))
+    }
+
+    async fn launch_environment(&self, _: Request<LaunchEnvironmentRequest>) -> Answer<LaunchEnvironmentResponse> {
+        unreachable!("that is for deployers")
+    }
+
+    async fn close_attempt(&self, _: Request<CloseAttemptRequest>) -> Answer<CloseAttemptResponse> {
+        unreachable!("that is for the pool manager")
+    }
+}
+
+#[tonic::async_trait]
+impl RecordingService for Fakes {
+    type ReadStream = Chunks<RecordingChunk>;
+    type ReadScreenshotStream = Chunks<RecordingChunk>;
+
+    async fn put_part(&self, request: Request<PutPartRequest>) -> Answer<PutPartResponse> {
+        let tenant = tenant(&request);
+        self.kept().parts.push((tenant, request.into_inner()));
+        Ok(Response::new(PutPartResponse {}))
+    }
+
+    async fn put_screenshot(&self, request: Request<PutScreenshotRequest>) -> Answer<PutScreenshotResponse> {
+        let tenant = tenant(&request);
+        self.kept().screenshots.push((tenant, request.into_inner()));
+        Ok(Response::new(PutScreenshotResponse {}))
+    }
+
+    async fn get(&self, request: Request<RecordingRequest>) -> Answer<Recording> {
+        Ok(Response::new(Recording {
+            bot_id: request.into_inner().bot_id,
+            state: self.kept().recording_state.to_owned(),
+            media_type: "audio/webm".to_owned(),
+            size_bytes: 10,
+            ..Recording::default()
+        }))
+    }
+
+    async fn read(&self, _: Request<RecordingRequest>) -> Answer<Self::ReadStream> {
+        Ok(Response::new(chunks(&["hello", "world"], |content| RecordingChunk { content })))
+    }
+
+    async fn read_screenshot(&self, request: Request<ReadScreenshotRequest>) -> Answer<Self::ReadScreenshotStream> {
+        if request.get_ref().name != "2-in_call.png" {
+            return Err(Status::not_found("there is no such screenshot"));
+        }
+        let content = b"\x89PNG and so on".to_vec();
+        Ok(Response::new(Box::pin(futures::stream::iter([Ok(RecordingChunk { content })]))))
+    }
+}
+
+#[tonic::async_trait]
+impl DeployerService for Fakes {
+    type LogsStream = Chunks<LogsChunk>;
+
+    async fn inspect(&self, _: Request<InspectRequest>) -> Answer<InspectResponse> {
+        unreachable!("that is for others")
+    }
+
+    async fn logs(&self, request: Request<LogsRequest>) -> Answer<Self::LogsStream> {
+        self.kept().logs.push(request.into_inner());
+        Ok(Response::new(chunks(&["one\n", "two\n"], |content| LogsChunk { content })))
+    }
+}
+
+fn tenant<T>(request: &Request<T>) -> String {
+    request.metadata().get("greenroom-tenant").and_then(|tenant| tenant.to_str().ok()).unwrap_or_default().to_owned()
+}
+
+fn chunks<T: Send + 'static>(words: &[&str], chunk: impl Fn(Vec<u8>) -> T) -> Chunks<T> {
+    let chunks: Vec<_> = words.iter().map(|word| Ok(chunk(word.as_bytes().to_vec()))).collect();
+    Box::pin(futures::stream::iter(chunks))
+}

@@ -1,0 +1,8 @@
+//! The gateway as its callers see it: a real listener, fakes behind it, a real nats-server where the bus matters.
+
+mod clients;
+mod events;
+mod fakes;
+mod grpc;
+mod house;
+mod runners;

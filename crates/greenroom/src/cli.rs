@@ -1,0 +1,124 @@
+//! The command line.
+
+mod bots;
+mod config;
+mod parked;
+mod tail;
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use greenroom_chassis::Settings;
+use greenroom_chassis::telemetry::Telemetry;
+
+use crate::configuration::Configuration;
+use crate::serve::{self, Named};
+use crate::{Error, Platforms, docs, exit, up};
+
+#[derive(Debug, Parser)]
+#[command(name = "greenroom", version, about = "Runs fleets of meeting bots and browser sessions.", infer_subcommands = false)]
+struct Cli {
+    /// A file of NAME=value lines; the environment wins over it.
+    #[arg(long, env = "GREENROOM_CONFIG", global = true)]
+    config: Option<std::path::PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Everything in one process, with a Postgres and a nats-server of its own unless DATABASE_URL and NATS_URL say where others are.
+    Up(up::Up),
+    /// Some services, as production runs them: `serve all`, `serve scheduler`, `serve queue pool-manager`.
+    Serve {
+        #[arg(required = true)]
+        services: Vec<Named>,
+    },
+    /// Brings every schema up to date. Old and new versions run side by side.
+    Migrate,
+    /// Settings.
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Bots.
+    #[command(subcommand)]
+    Bots(bots::Command),
+    /// Shows what is said on the bus, as it is said.
+    Tail(tail::Tail),
+    /// Messages that nobody could handle.
+    #[command(subcommand)]
+    Parked(parked::Command),
+    /// Writes the documents that are made of the code.
+    Docs(docs::Docs),
+    /// Watches over one local runner; started by the local deployer.
+    #[command(hide = true)]
+    LocalSupervise,
+}
+
+/// Runs the command line with the kinds of platforms that this program has.
+#[must_use]
+pub fn main(platforms: Platforms) -> ExitCode {
+    let cli = Cli::parse();
+    if matches!(cli.command, Command::LocalSupervise) {
+        return greenroom_deployer_local::supervise();
+    }
+    // The only TLS stack; without it nothing that may use TLS starts.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return exit(Err(Error::machine("start")(error))),
+    };
+    exit(runtime.block_on(run(cli, platforms)))
+}
+
+async fn run(cli: Cli, platforms: Platforms) -> Result<(), Error> {
+    let file = match &cli.config {
+        Some(path) => std::fs::read_to_string(path).map_err(Error::machine(format!("read {}", path.display())))?,
+        None => String::new(),
+    };
+    let environment: BTreeMap<String, String> = std::env::vars().collect();
+    match cli.command {
+        Command::Up(up) => up.run(environment, file, platforms).await,
+        Command::Serve { services } => {
+            let mut services: Vec<_> = services.into_iter().flat_map(|named| named.0).collect();
+            services.sort_unstable();
+            services.dedup();
+            let outer = services.contains(&serve::Service::Gateway);
+            let (configuration, doors, _) = Configuration::read(Settings::new(environment, &file), &platforms, outer, true)?;
+            let doors = doors.ok_or_else(|| Error::Plain("no door was opened".to_owned()))?;
+            let names: Vec<_> = services.iter().map(|service| service.as_str()).collect();
+            let telemetry = Telemetry::install(&configuration.common.telemetry, &names.join("-")).map_err(Error::Plain)?;
+            let ready = serve::build(configuration, doors, &services, telemetry).await?;
+            serve::on_signals(ready.process.stop())?;
+            tracing::info!(services = names.join(","), "serving");
+            ready.process.run(ready.drain).await.map_err(Error::from)
+        }
+        Command::Migrate => {
+            let (configuration, _, _) = Configuration::read(Settings::new(environment, &file), &platforms, false, false)?;
+            let _telemetry = Telemetry::install(&configuration.common.telemetry, "migrate").map_err(Error::Plain)?;
+            let host = greenroom_chassis::Host {
+                installation: configuration.common.installation.clone(),
+                bus: greenroom_bus::Bus::connect(&configuration.common.nats_url, configuration.common.installation.clone(), "migrate").await?,
+                clock: greenroom_chassis::Clock::system(),
+                peers: configuration.peers.clone(),
+                secret: configuration.common.secret.clone(),
+                time_scale: 1.0,
+                drain: configuration.common.drain,
+                ack_wait: configuration.common.ack_wait,
+            };
+            serve::migrate(&configuration, &host).await
+        }
+        Command::Config(command) => command.run(Settings::new(environment, &file), &platforms),
+        Command::Bots(command) => command.run().await,
+        Command::Tail(tail) => tail.run(Settings::new(environment, &file), &platforms).await,
+        Command::Parked(command) => command.run(Settings::new(environment, &file), &platforms).await,
+        Command::Docs(docs) => docs.run(&platforms),
+        Command::LocalSupervise => Ok(()),
+    }
+}
+
+/// A bus to look at, for whoever is not a service.
+async fn bus(settings: Settings, platforms: &Platforms) -> Result<greenroom_bus::Bus, Error> {
+    let (configuration, _, _) = Configuration::read(settings, platforms, false, false)?;
+    Ok(greenroom_bus::Bus::connect(&configuration.common.nats_url, configuration.common.installation, "cli").await?)
+}

@@ -1,0 +1,190 @@
+//! `greenroom bots …`: a client like any other, by gRPC through the gateway.
+
+use std::str::FromStr;
+
+use clap::{Args, Subcommand};
+use comfy_table::{Table, presets};
+use greenroom_contracts::proto::v1::bot_service_client::BotServiceClient;
+use greenroom_contracts::proto::v1::{
+    Bot, CancelBotRequest, CreateBotRequest, GetBotRequest, LeaveBotRequest, ListBotsRequest, NewBot, NewMeeting,
+    WatchEventsRequest,
+};
+use greenroom_contracts::{proto_timestamp, timestamp};
+use greenroom_domain::Timestamp;
+use greenroom_domain::bot::BotState;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+use crate::Error;
+
+#[derive(Debug, Args)]
+pub struct Connection {
+    /// Where the gateway is.
+    #[arg(long, env = "GREENROOM_URL", default_value = "http://127.0.0.1:8460")]
+    url: String,
+    /// An API key; default: the one that `greenroom up` keeps in .greenroom/api-key.
+    #[arg(long, env = "GREENROOM_API_KEY", hide_env_values = true)]
+    api_key: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Sends a bot into a meeting.
+    Create {
+        #[command(flatten)]
+        connection: Connection,
+        /// The meeting's address.
+        meeting: String,
+        /// web, google-meet, microsoft-teams or zoom.
+        #[arg(long, default_value = "web")]
+        provider: String,
+        /// The name that others see.
+        #[arg(long)]
+        name: Option<String>,
+        /// When the meeting starts, with an offset: 2026-12-01T10:00:00+01:00. Default: now.
+        #[arg(long)]
+        start: Option<String>,
+        /// The same key makes the same bot.
+        #[arg(long)]
+        idempotency_key: Option<String>,
+    },
+    /// Lists bots, newest first.
+    Ls {
+        #[command(flatten)]
+        connection: Connection,
+        /// Only those in this state.
+        #[arg(long)]
+        state: Option<String>,
+        /// At most so many.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// Shows a bot and its timeline.
+    Get {
+        #[command(flatten)]
+        connection: Connection,
+        id: String,
+    },
+    /// Follows a bot to its end.
+    Watch {
+        #[command(flatten)]
+        connection: Connection,
+        id: String,
+    },
+    /// Out of the meeting in good order.
+    Leave {
+        #[command(flatten)]
+        connection: Connection,
+        id: String,
+    },
+    /// Away with it, at once.
+    Cancel {
+        #[command(flatten)]
+        connection: Connection,
+        id: String,
+    },
+}
+
+type Client = BotServiceClient<InterceptedService<Channel, Key>>;
+
+/// Shows the key with every call.
+#[derive(Clone)]
+struct Key(MetadataValue<Ascii>);
+
+impl tonic::service::Interceptor for Key {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", self.0.clone());
+        Ok(request)
+    }
+}
+
+impl Connection {
+    fn client(self) -> Result<Client, Error> {
+        let key = match self.api_key {
+            Some(key) => key,
+            None => std::fs::read_to_string(".greenroom/api-key")
+                .map_err(|_| Error::Plain("GREENROOM_API_KEY is not set, and there is no .greenroom/api-key".to_owned()))?,
+        };
+        let key = format!("Bearer {}", key.trim());
+        let key = MetadataValue::from_str(&key).map_err(|_| Error::Plain("GREENROOM_API_KEY: is no key".to_owned()))?;
+        let endpoint = Endpoint::from_shared(self.url).map_err(|_| Error::Plain("GREENROOM_URL: expected http://HOST:PORT".to_owned()))?;
+        Ok(BotServiceClient::with_interceptor(endpoint.connect_lazy(), Key(key)))
+    }
+}
+
+impl Command {
+    pub async fn run(self) -> Result<(), Error> {
+        match self {
+            Self::Create { connection, meeting, provider, name, start, idempotency_key } => {
+                let start_time = start
+                    .map(|start| start.parse::<Timestamp>().map_err(|error| Error::Plain(format!("--start: {error}"))))
+                    .transpose()?;
+                let bot = NewBot {
+                    meeting: Some(NewMeeting { provider, url: meeting, ..NewMeeting::default() }),
+                    display_name: name.unwrap_or_default(),
+                    start_time: start_time.map(proto_timestamp),
+                    ..NewBot::default()
+                };
+                let request = CreateBotRequest { bot: Some(bot), idempotency_key: idempotency_key.unwrap_or_default() };
+                show(&connection.client()?.create_bot(request).await?.into_inner());
+            }
+            Self::Ls { connection, state, limit } => {
+                let request = ListBotsRequest { limit, cursor: String::new(), state: state.unwrap_or_default() };
+                let bots = connection.client()?.list_bots(request).await?.into_inner().bots;
+                let mut table = Table::new();
+                table.load_style(presets::NOTHING).set_header(["NUMBER", "ID", "STATE", "PROVIDER", "PLATFORM", "START", "REASON"]);
+                for bot in bots {
+                    table.add_row([bot.number.to_string(), bot.id.clone(), bot.state.clone(), bot.provider.clone(), bot.platform.clone(), time(bot.start_time.as_ref()), bot.reason]);
+                }
+                println!("{table}");
+            }
+            Self::Get { connection, id } => show(&connection.client()?.get_bot(GetBotRequest { id }).await?.into_inner()),
+            Self::Watch { connection, id } => watch(connection.client()?, id).await?,
+            Self::Leave { connection, id } => show(&connection.client()?.leave_bot(LeaveBotRequest { id }).await?.into_inner()),
+            Self::Cancel { connection, id } => show(&connection.client()?.cancel_bot(CancelBotRequest { id }).await?.into_inner()),
+        }
+        Ok(())
+    }
+}
+
+async fn watch(mut client: Client, id: String) -> Result<(), Error> {
+    let request = WatchEventsRequest { cursor: String::new(), bot_id: id.clone() };
+    let mut events = client.watch_events(request).await?.into_inner();
+    let mut shown = 0;
+    loop {
+        // Listening first and asking then, nothing falls between; after each event the timeline says what is new.
+        let bot = client.get_bot(GetBotRequest { id: id.clone() }).await?.into_inner();
+        for line in bot.timeline.iter().filter(|line| line.sequence > shown) {
+            println!("{}  {:<16} {:<18} {}", time(line.at.as_ref()), line.state, line.what, line.detail);
+        }
+        shown = bot.timeline.last().map_or(shown, |line| line.sequence);
+        if bot.state.parse::<BotState>().is_ok_and(BotState::is_terminal) {
+            return Ok(());
+        }
+        if events.message().await?.is_none() {
+            return Err(Error::Plain("the gateway ended the stream".to_owned()));
+        }
+    }
+}
+
+fn show(bot: &Bot) {
+    println!("bot {}  {}\n  id        {}\n  provider  {}\n  start     {}", bot.number, bot.state, bot.id, bot.provider, time(bot.start_time.as_ref()));
+    if !bot.platform.is_empty() {
+        println!("  platform  {} (attempt {})", bot.platform, bot.attempt);
+    }
+    if !bot.reason.is_empty() {
+        println!("  reason    {}: {}", bot.reason, bot.advice);
+    }
+    if let Some(position) = bot.queue_position {
+        println!("  queue     place {position}");
+    }
+    for line in &bot.timeline {
+        println!("  {}  {:<16} {:<18} {}", time(line.at.as_ref()), line.state, line.what, line.detail);
+    }
+}
+
+fn time(at: Option<&prost_types::Timestamp>) -> String {
+    at.and_then(|at| timestamp("at", at).ok()).map(|at| at.strftime("%F %T%.3f").to_string()).unwrap_or_default()
+}

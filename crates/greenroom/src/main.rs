@@ -1,0 +1,7 @@
+//! `greenroom`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    greenroom::main(greenroom::Platforms::default())
+}

@@ -1,0 +1,197 @@
+//! `greenroom up`: all services, with Postgres and NATS of its own unless somebody says where others are.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fs, io::Write};
+
+use clap::Args;
+use greenroom_chassis::telemetry::Telemetry;
+use greenroom_chassis::Settings;
+use greenroom_deployer_local::LocalDeployer;
+use greenroom_embedded::{Binaries, Nats, Postgres};
+use rand::RngCore;
+
+use crate::configuration::Configuration;
+use crate::serve::{self, Service};
+use crate::{Error, Platforms};
+
+/// How long runners may take to leave when everything ends.
+const GRACE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Args)]
+pub struct Up {
+    /// Where everything is kept: databases, recordings, logs, secrets.
+    #[arg(long, default_value = ".greenroom")]
+    dir: PathBuf,
+    /// Where the gateway listens; port 0 takes a free one.
+    #[arg(long)]
+    http: Option<String>,
+    /// When it is ready, print one line of JSON with address and key instead of words for people.
+    #[arg(long)]
+    print_json: bool,
+}
+
+/// Servers of our own; those that somebody else has are not here.
+struct Servers {
+    postgres: Option<Postgres>,
+    nats: Option<Nats>,
+}
+
+impl Up {
+    pub async fn run(self, mut environment: BTreeMap<String, String>, file: String, platforms: Platforms) -> Result<(), Error> {
+        let dir = std::path::absolute(&self.dir).map_err(Error::machine("find the folder"))?;
+        // Others may pass through (runners and Postgres run as other users), and read nothing that is not theirs.
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(&dir).map_err(Error::machine(format!("make {}", dir.display())))?;
+        let mut unless_set = |name: &str, value: String| {
+            environment.entry(name.to_owned()).or_insert(value);
+        };
+        unless_set("GREENROOM_SECRET", keep(&dir.join("secret"), random)?);
+        unless_set("LOG_FILE", dir.join("greenroom.log").display().to_string());
+        unless_set("LOG_FORMAT", "json".to_owned());
+        unless_set("LOCAL_DIR", dir.join("local").display().to_string());
+        unless_set("RECORDINGS_DIR", dir.join("recordings").display().to_string());
+        unless_set("GRPC_ADDR", "127.0.0.1:0".to_owned());
+        if let Some(http) = &self.http {
+            environment.insert("HTTP_ADDR".to_owned(), http.clone());
+        }
+        let mut servers = Servers::start(&dir, &mut environment, self.print_json).await?;
+        let settings = Settings::new(environment, &file);
+        let done = self.serve(settings, platforms, &dir).await;
+        servers.stop().await;
+        done
+    }
+
+    async fn serve(&self, settings: Settings, platforms: Platforms, dir: &Path) -> Result<(), Error> {
+        let (configuration, doors, _) = Configuration::read(settings, &platforms, true, true)?;
+        let doors = doors.ok_or_else(|| Error::Plain("no door was opened".to_owned()))?;
+        let telemetry = Telemetry::install(&configuration.common.telemetry, "all").map_err(Error::Plain)?;
+        let gateway = doors.outer.as_ref().and_then(|door| door.local_addr().ok());
+        let gateway = gateway.map(|address| format!("http://{address}")).unwrap_or_default();
+        let local: Vec<_> = configuration.pool_manager.platforms.iter().filter(|platform| platform.kind == "local").map(|platform| platform.name.clone()).collect();
+        let local_config = greenroom_deployer_local::Config::parse(&mut Settings::new(
+            [("LOCAL_DIR".to_owned(), dir.join("local").display().to_string())],
+            "",
+        ));
+        let accounts = configuration.accounts.clone();
+        let ready = {
+            let bus = greenroom_bus::Bus::connect(&configuration.common.nats_url, configuration.common.installation.clone(), "up").await?;
+            let host = greenroom_chassis::Host {
+                installation: configuration.common.installation.clone(),
+                bus,
+                clock: greenroom_chassis::Clock::system(),
+                peers: configuration.peers.clone(),
+                secret: configuration.common.secret.clone(),
+                time_scale: configuration.common.time_scale,
+                drain: configuration.common.drain,
+                ack_wait: configuration.common.ack_wait,
+            };
+            serve::migrate(&configuration, &host).await?;
+            serve::build(configuration, doors, &Service::ALL, telemetry).await?
+        };
+        let host = ready.host.clone();
+        let stop = ready.process.stop();
+        serve::on_signals(stop.clone())?;
+        let health = ready.process.health().clone();
+        let running = tokio::spawn(ready.process.run(ready.drain));
+        let accounts = greenroom_accounts::Service::build(&accounts, &host).map_err(|error| Error::Plain(error.to_string()))?;
+        let key_file = dir.join("api-key");
+        let key = match fs::read_to_string(&key_file) {
+            Ok(key) => key.trim().to_owned(),
+            Err(_) => {
+                let made = accounts.create_key("default", "made by greenroom up").await?;
+                keep(&key_file, || made.api_key)?
+            }
+        };
+        while !stop.is_cancelled() && !health.look().await.values().all(|holds| *holds) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        if !stop.is_cancelled() {
+            self.say(&gateway, &key, dir);
+        }
+        let done = running.await.map_err(|error| Error::Plain(error.to_string()))?;
+        for platform in local {
+            let deployer = LocalDeployer::build(local_config.clone(), &host.installation, &platform, host.clock);
+            if let Err(error) = deployer.stop_all(GRACE).await {
+                tracing::warn!(platform = %platform, %error, "some runners still run");
+            }
+        }
+        done.map_err(Error::from)
+    }
+
+    fn say(&self, gateway: &str, key: &str, dir: &Path) {
+        let mut out = std::io::stdout().lock();
+        let written = if self.print_json {
+            let line = serde_json::json!({ "url": gateway, "api_key": key });
+            writeln!(out, "{line}")
+        } else {
+            writeln!(
+                out,
+                "\nGreenroom is up.\n\n  address   {gateway}\n  key       {key}\n  logs      {log}\n\nAsk for a bot:\n\n  curl -s {gateway}/v1/bots -H 'authorization: Bearer {key}' -H 'content-type: application/json' \\\n    -d '{{\"meeting\": {{\"provider\": \"web\", \"url\": \"https://meeting.example/room\"}}}}'\n\nCtrl-C stops it.",
+                log = dir.join("greenroom.log").display(),
+            )
+        };
+        let _ = written.and_then(|()| out.flush());
+    }
+}
+
+impl Servers {
+    async fn start(dir: &Path, environment: &mut BTreeMap<String, String>, quiet: bool) -> Result<Self, Error> {
+        let (postgres, nats) = (!environment.contains_key("DATABASE_URL"), !environment.contains_key("NATS_URL"));
+        let mut servers = Self { postgres: None, nats: None };
+        if !postgres && !nats {
+            return Ok(servers);
+        }
+        let binaries = Binaries::find()?;
+        let say = |what: &str| {
+            if !quiet {
+                println!("{what}");
+            }
+        };
+        if postgres {
+            say("starting Postgres (DATABASE_URL is not set)");
+            let server = Postgres::start(&binaries, dir.join("postgres"), None, &[]).await?;
+            server.create_database("greenroom").await?;
+            environment.insert("DATABASE_URL".to_owned(), server.url("greenroom"));
+            servers.postgres = Some(server);
+        }
+        if nats {
+            say("starting nats-server (NATS_URL is not set)");
+            let server = Nats::start(&binaries, dir.join("nats"), None).await?;
+            environment.insert("NATS_URL".to_owned(), server.url());
+            servers.nats = Some(server);
+        }
+        Ok(servers)
+    }
+
+    async fn stop(&mut self) {
+        if let Some(nats) = &mut self.nats
+            && let Err(error) = nats.stop().await
+        {
+            eprintln!("greenroom: {error}");
+        }
+        if let Some(postgres) = &mut self.postgres
+            && let Err(error) = postgres.stop().await
+        {
+            eprintln!("greenroom: {error}");
+        }
+    }
+}
+
+/// What a file holds; if it is not there, it is made, for our eyes only.
+fn keep(path: &Path, make: impl FnOnce() -> String) -> Result<String, Error> {
+    if let Ok(kept) = fs::read_to_string(path) {
+        return Ok(kept.trim().to_owned());
+    }
+    let made = make();
+    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    file.and_then(|mut file| writeln!(file, "{made}")).map_err(Error::machine(format!("write {}", path.display())))?;
+    Ok(made)
+}
+
+fn random() -> String {
+    let mut bytes = [0; 32];
+    rand::rng().fill_bytes(&mut bytes);
+    hex::encode(bytes)
+}

@@ -1,0 +1,95 @@
+//! What can be set.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use greenroom_chassis::{Host, Settings};
+use greenroom_store::Options;
+
+use crate::policy::Limits;
+
+/// The settings of this service.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Its database.
+    pub database: Options,
+    /// Where recordings, parts and screenshots are kept.
+    pub directory: PathBuf,
+    /// The program that joins.
+    pub ffmpeg: PathBuf,
+    /// Most joins at once.
+    pub joins: usize,
+    /// How long one run of ffmpeg may take.
+    pub join_timeout: Duration,
+}
+
+/// A joiner that is not heard for so long is dead, and another may claim its work.
+const LEASE: Duration = Duration::from_secs(30);
+/// However much tests are hurried, a lease outlasts a busy machine's hiccups.
+const LEASE_AT_LEAST: Duration = Duration::from_secs(3);
+/// However much tests are hurried, ffmpeg is not.
+const JOIN_AT_LEAST: Duration = Duration::from_secs(30);
+
+impl Config {
+    /// Reads them. `database_url` is shared with other services.
+    pub fn parse(settings: &mut Settings, database_url: &str) -> Self {
+        settings.section("recordings");
+        let url = settings.url("RECORDINGS_DATABASE_URL", database_url, "Where the schema `recordings` is.");
+        let connections = settings.get("RECORDINGS_DATABASE_CONNECTIONS", "8", "Most connections to Postgres at once.");
+        if connections == 0 {
+            settings.problem("RECORDINGS_DATABASE_CONNECTIONS", "must be at least 1");
+        }
+        let directory = settings.get(
+            "RECORDINGS_DIR",
+            ".greenroom/recordings",
+            "Where recordings, their parts and screenshots are kept; replicas share it.",
+        );
+        let ffmpeg =
+            settings.get("FFMPEG", "ffmpeg", "The ffmpeg that joins a recording's parts: a path, or a name on PATH.");
+        let joins = settings.get(
+            "RECORDINGS_JOINS_AT_ONCE",
+            "2",
+            "Most recordings joined at once by one process; each keeps a processor busy.",
+        );
+        if joins == 0 {
+            settings.problem("RECORDINGS_JOINS_AT_ONCE", "must be at least 1");
+        }
+        let join_timeout = settings.millis(
+            "RECORDINGS_JOIN_TIMEOUT_MS",
+            Duration::from_secs(600),
+            "How long one run of ffmpeg may take; eight hours of sound take about two minutes.",
+        );
+        Self {
+            database: Options { url, connections },
+            directory,
+            ffmpeg,
+            joins,
+            join_timeout,
+        }
+    }
+
+    pub(crate) fn timing(&self, host: &Host) -> Timing {
+        let seconds = |n| host.scaled(Duration::from_secs(n));
+        Timing {
+            limits: Limits {
+                grace: seconds(30),
+                settle: seconds(5),
+                first_retry: seconds(5),
+                longest_retry: seconds(60),
+                tries: 3,
+            },
+            sweep: seconds(10),
+            lease: host.scaled(LEASE).max(LEASE_AT_LEAST),
+            ffmpeg: host.scaled(self.join_timeout).max(JOIN_AT_LEAST),
+        }
+    }
+}
+
+/// Every period and limit, scaled.
+#[derive(Debug, Clone)]
+pub(crate) struct Timing {
+    pub limits: Limits,
+    pub sweep: Duration,
+    pub lease: Duration,
+    pub ffmpeg: Duration,
+}

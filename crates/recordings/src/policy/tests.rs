@@ -1,0 +1,120 @@
+use super::*;
+
+fn limits() -> Limits {
+    let s = Duration::from_secs;
+    Limits { grace: s(30), settle: s(5), first_retry: s(5), longest_retry: s(60), tries: 3 }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_000_000 + second).expect("in range")
+}
+
+/// What is known after these facts, heard at these seconds.
+fn after(facts: &[(i64, Fact)]) -> Progress {
+    let mut progress = Progress::default();
+    facts.iter().for_each(|(second, fact)| progress.hear(*fact, at(*second)));
+    progress
+}
+
+const PART: Fact = Fact::PartCame;
+const fn over(attempt: u32) -> Fact {
+    Fact::BotOver { attempt }
+}
+const fn gone(attempt: u32) -> Fact {
+    Fact::RunnerGone { attempt }
+}
+
+/// What was heard and when, when something is due, and what.
+type Row = (&'static [(i64, Fact)], Option<i64>, Step);
+
+#[test]
+fn when_and_what_is_due() {
+    let table: &[Row] = &[
+        (&[], None, Step::Wait),
+        (&[(1, PART), (2, PART)], None, Step::Wait),
+        // A lost attempt's runner is gone; the bot goes on with the next one.
+        (&[(1, PART), (2, gone(1))], None, Step::Wait),
+        // Over, but late parts may come: until the grace has passed.
+        (&[(1, PART), (10, over(1))], Some(40), Step::Join),
+        (&[(1, PART), (10, over(1)), (12, gone(1))], Some(10), Step::Join),
+        (&[(1, PART), (9, gone(1)), (10, over(1))], Some(10), Step::Join),
+        // The first attempt's runner is gone, the second's is not.
+        (&[(1, PART), (5, gone(1)), (10, over(2))], Some(40), Step::Join),
+        // Nothing was recorded.
+        (&[(10, over(1))], Some(40), Step::SettleEmpty),
+        (&[(10, over(1)), (11, gone(1))], Some(10), Step::SettleEmpty),
+        // It never had a runner.
+        (&[(10, over(0))], Some(10), Step::SettleEmpty),
+        // Said twice, late, and in another order.
+        (&[(1, PART), (10, over(2)), (20, over(2)), (30, over(1)), (31, gone(1))], Some(40), Step::Join),
+        (&[(1, PART), (3, gone(2)), (4, gone(1)), (10, over(2))], Some(10), Step::Join),
+    ];
+    for (facts, due, step) in table {
+        let progress = after(facts);
+        assert_eq!(progress.due(&limits()), due.map(at), "{facts:?}");
+        if let Some(due) = due {
+            assert_eq!(progress.step(at(due - 1), &limits()), Step::Wait, "{facts:?}");
+            assert_eq!(progress.step(at(*due), &limits()), *step, "{facts:?}");
+        } else {
+            assert_eq!(progress.step(at(1_000_000), &limits()), *step, "{facts:?}");
+        }
+    }
+}
+
+#[test]
+fn a_settled_one_rests_and_a_late_part_opens_it_again() {
+    let mut progress = after(&[(1, PART), (10, over(1)), (11, gone(1))]);
+    assert_eq!(progress.state(), State::Joining);
+    progress.settle(Verdict::Ready, 1);
+    assert_eq!((progress.state(), progress.due(&limits())), (State::Settled(Verdict::Ready), None));
+    progress.hear(over(1), at(50));
+    assert_eq!(progress.due(&limits()), None);
+
+    progress.hear(PART, at(100));
+    assert_eq!((progress.state(), progress.due(&limits())), (State::Joining, Some(at(105))));
+    progress.hear(PART, at(103));
+    assert_eq!(progress.due(&limits()), Some(at(108)), "its company is waited for");
+    progress.settle(Verdict::Ready, 3);
+    assert_eq!(progress.due(&limits()), None);
+}
+
+#[test]
+fn a_part_that_came_while_joining_is_not_forgotten() {
+    let mut progress = after(&[(1, PART), (10, over(1)), (11, gone(1)), (12, PART)]);
+    progress.settle(Verdict::Ready, 1);
+    assert_eq!((progress.state(), progress.due(&limits())), (State::Joining, Some(at(17))));
+}
+
+#[test]
+fn none_can_become_some() {
+    let mut progress = after(&[(10, over(1)), (11, gone(1))]);
+    progress.settle(Verdict::None, 0);
+    assert_eq!(progress.state().as_str(), "none");
+    progress.hear(PART, at(60));
+    assert_eq!(progress.step(at(65), &limits()), Step::Join);
+}
+
+#[test]
+fn three_failures_are_the_end_and_what_is_away_is_none() {
+    let mut progress = after(&[(1, PART), (10, over(1)), (11, gone(1))]);
+    assert!(!progress.fail(Failure::Ours, 1, at(20), &limits()));
+    assert_eq!(progress.due(&limits()), Some(at(25)));
+    for _ in 0..10 {
+        assert!(!progress.fail(Failure::Away, 1, at(30), &limits()));
+        assert_eq!(progress.due(&limits()), Some(at(90)));
+    }
+    assert!(!progress.fail(Failure::Ours, 1, at(90), &limits()));
+    assert_eq!(progress.due(&limits()), Some(at(100)));
+    assert!(progress.fail(Failure::Ours, 1, at(100), &limits()));
+    assert_eq!((progress.state(), progress.due(&limits())), (State::Settled(Verdict::Failed), None));
+    progress.hear(PART, at(200));
+    assert_eq!((progress.tries, progress.state()), (0, State::Joining), "another part, another chance");
+}
+
+#[test]
+fn verdicts_are_words() {
+    for verdict in [Verdict::Ready, Verdict::Failed, Verdict::None] {
+        assert_eq!(Verdict::parse(verdict.as_str()), Some(verdict));
+    }
+    assert_eq!(Verdict::parse("recording"), None);
+}

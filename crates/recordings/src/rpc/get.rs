@@ -1,0 +1,33 @@
+//! `Get`: how far a bot's recording is. A bot of which nothing was heard has none.
+
+use greenroom_contracts::proto::v1::{Recording, RecordingRequest};
+use tonic::Status;
+
+use super::{Rpc, asked};
+use crate::policy::{State, Verdict};
+use crate::{Error, store};
+
+pub async fn handle(rpc: &Rpc, request: RecordingRequest) -> Result<Recording, Status> {
+    let (tenant, bot) = asked(&request.tenant_id, &request.bot_id)?;
+    let pool = rpc.store.pool();
+    let row = store::get(pool, tenant, bot).await.map_err(Error::Store)?;
+    let screenshots = store::screenshots(pool, tenant, bot).await.map_err(Error::Store)?;
+    let Some(row) = row else {
+        let state = State::Settled(Verdict::None).as_str().to_owned();
+        return Ok(Recording { bot_id: bot.to_string(), state, screenshots, ..Recording::default() });
+    };
+    let progress = row.progress().map_err(Error::Store)?;
+    let unsigned = |n: Option<i64>| n.and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+    Ok(Recording {
+        bot_id: bot.to_string(),
+        state: progress.state().as_str().to_owned(),
+        media_type: row.media_type.unwrap_or_default(),
+        duration_ms: unsigned(row.duration_ms),
+        size_bytes: unsigned(row.size_bytes),
+        mean_volume_db: row.mean_volume_db,
+        parts: progress.parts,
+        location: row.object.map(|key| rpc.vault.location(&key)).unwrap_or_default(),
+        detail: row.detail,
+        screenshots,
+    })
+}

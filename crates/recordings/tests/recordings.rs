@@ -1,0 +1,245 @@
+//! Recordings with a real Postgres, nats-server and ffmpeg, through the service's own door.
+
+#[path = "recordings/house.rs"]
+mod house;
+#[path = "../../testkit/src/servers.rs"]
+#[allow(dead_code)]
+mod servers;
+#[path = "recordings/sound.rs"]
+mod sound;
+
+use greenroom_contracts::proto::v1::{PutScreenshotRequest, ReadScreenshotRequest, RecordingRequest};
+use greenroom_domain::TenantId;
+use greenroom_domain::bot::BotState;
+use house::{House, Said};
+use tonic::Code;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parts_become_one_recording() {
+    let house = House::new().await;
+    let bot = house.bot();
+    let whole = sound::webm(12);
+    let parts = sound::cut(&whole, 4);
+    for (index, part) in parts.iter().enumerate() {
+        house.put(&bot, 1, index, part).await.expect("stored");
+    }
+    assert_eq!(house.get(&bot).await.state, "recording");
+    // Sent again: the same, and by mistake another content. Nothing is stored, the answer is the same.
+    house.put(&bot, 1, 2, &parts[2]).await.expect("answered the same");
+    house.put(&bot, 1, 2, b"something else").await.expect("answered the same");
+    assert_eq!(house.get(&bot).await.parts, 4);
+
+    house.over(&bot, BotState::Done, 1).await;
+    house.gone(&bot, 1).await;
+    let Said::Ready { sequence, ready } = house.said(&bot, 1).await else { panic!("it is ready") };
+    assert_eq!(sequence, 1);
+    assert!((11_500..12_500).contains(&ready.duration_ms), "{ready:?}");
+    assert!(ready.mean_volume_db.is_some_and(|volume| volume > -40.0), "{ready:?}");
+
+    let recording = house.get(&bot).await;
+    assert_eq!((recording.state.as_str(), recording.duration_ms, recording.parts), ("ready", ready.duration_ms, 4));
+    assert_eq!((recording.media_type.as_str(), recording.detail.as_str()), ("audio/webm", ""));
+    let on_disk = std::fs::read(&recording.location).expect("where it says");
+    assert_eq!(on_disk.len() as u64, ready.size_bytes);
+    assert_eq!(house.read(&bot).await.expect("readable"), on_disk);
+
+    // Another tenant sees nothing of it.
+    let mut client = house.client();
+    let theirs = RecordingRequest { tenant_id: TenantId::generate().to_string(), bot_id: bot.id.to_string() };
+    assert_eq!(client.get(theirs.clone()).await.expect("answered").into_inner().state, "none");
+    assert_eq!(client.read(theirs).await.expect_err("nothing").code(), Code::NotFound);
+
+    // Said again, late: nothing changes.
+    house.over(&bot, BotState::Done, 1).await;
+    house.gone(&bot, 1).await;
+    house.settled_events().await;
+    assert_eq!(house.count(&bot), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_attempt_loses_its_truncated_tail_and_the_next_one_is_joined_to_it() {
+    let house = House::new().await;
+    let bot = house.bot();
+    let parts = sound::cut(&sound::webm(12), 6);
+    for (index, part) in parts[..3].iter().enumerate() {
+        house.put(&bot, 1, index, part).await.expect("stored");
+    }
+    // Killed in the middle of its fourth part: of 12 s some 7 are left.
+    house.put(&bot, 1, 3, &parts[3][..parts[3].len() / 2]).await.expect("stored");
+    house.gone(&bot, 1).await;
+    for (index, part) in sound::cut(&sound::webm(4), 2).iter().enumerate() {
+        house.put(&bot, 2, 10 + index, part).await.expect("stored");
+    }
+    house.over(&bot, BotState::Fatal, 2).await;
+    house.gone(&bot, 2).await;
+    let Said::Ready { ready, .. } = house.said(&bot, 1).await else { panic!("it is ready") };
+    assert!((10_000..12_000).contains(&ready.duration_ms), "7 and 4 seconds: {ready:?}");
+    assert!(ready.mean_volume_db.is_some_and(|volume| volume > -40.0), "{ready:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attempts_with_other_encodings_are_joined_by_encoding_again() {
+    let house = House::new().await;
+    let bot = house.bot();
+    house.put(&bot, 1, 0, &sound::webm(3)).await.expect("stored");
+    house.put(&bot, 2, 0, &sound::vorbis(5)).await.expect("stored");
+    house.over(&bot, BotState::Done, 2).await;
+    house.gone(&bot, 2).await;
+    let Said::Ready { ready, .. } = house.said(&bot, 1).await else { panic!("it is ready") };
+    assert!((7_500..8_700).contains(&ready.duration_ms), "{ready:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_word_of_its_runner_late_parts_are_waited_for() {
+    let house = House::new().await;
+    let (silent, empty) = (house.bot(), house.bot());
+    let parts = sound::cut(&sound::webm(4), 2);
+    house.put(&silent, 1, 0, &parts[0]).await.expect("stored");
+    house.over(&silent, BotState::Cancelled, 1).await;
+    house.over(&empty, BotState::Cancelled, 1).await;
+    house.until("it is joining", async |house| house.get(&silent).await.state == "joining").await;
+    house.put(&silent, 1, 1, &parts[1]).await.expect("stored");
+    let Said::Ready { ready, sequence } = house.said(&silent, 1).await else { panic!("it is ready") };
+    assert_eq!(sequence, 1);
+    assert!((3_500..4_500).contains(&ready.duration_ms), "both parts: {ready:?}");
+
+    house.until("there is none", async |house| house.get(&empty).await.state == "none").await;
+    assert_eq!(house.count(&empty), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_after_joining_opens_it_again() {
+    let house = House::new().await;
+    let bot = house.bot();
+    let parts = sound::cut(&sound::webm(10), 5);
+    for (index, part) in parts[..4].iter().enumerate() {
+        house.put(&bot, 1, index, part).await.expect("stored");
+    }
+    house.over(&bot, BotState::Done, 1).await;
+    house.gone(&bot, 1).await;
+    let Said::Ready { ready: first, .. } = house.said(&bot, 1).await else { panic!("it is ready") };
+    house.put(&bot, 1, 4, &parts[4]).await.expect("stored");
+    let Said::Ready { sequence, ready } = house.said(&bot, 2).await else { panic!("it is ready again") };
+    assert_eq!(sequence, 2);
+    assert!(ready.duration_ms > first.duration_ms + 1_000, "{first:?} {ready:?}");
+    house
+        .until("it is ready again", async |house| {
+            house.get(&bot).await.parts == 5 && house.get(&bot).await.state == "ready"
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_joined_fails_and_keeps_its_parts() {
+    let house = House::new().await;
+    let bot = house.bot();
+    house.put(&bot, 1, 0, b"this is no sound").await.expect("stored");
+    house.over(&bot, BotState::Done, 1).await;
+    house.gone(&bot, 1).await;
+    let Said::Failed { sequence, failed } = house.said(&bot, 1).await else { panic!("it fails") };
+    assert_eq!(sequence, 1);
+    assert!(failed.detail.contains("attempt 1"), "{failed:?}");
+    assert!(!failed.detail.contains('/'), "no path of this machine's: {failed:?}");
+    let recording = house.get(&bot).await;
+    assert_eq!((recording.state.as_str(), recording.parts), ("failed", 1));
+    assert_eq!(house.read(&bot).await.expect_err("nothing").code(), Code::NotFound);
+    let kept = house.directory.path().join(format!("{}/{}/parts/1/000000.webm", bot.tenant, bot.id));
+    assert_eq!(std::fs::read(kept).expect("kept"), b"this is no sound");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_ffmpeg_is_waited_for() {
+    let house = House::with(&[("FFMPEG", "/nowhere/ffmpeg")], 1).await;
+    let bot = house.bot();
+    house.put(&bot, 1, 0, &sound::webm(2)).await.expect("stored");
+    house.over(&bot, BotState::Done, 1).await;
+    house.gone(&bot, 1).await;
+    house.until("it says why", async |house| house.get(&bot).await.detail.contains("FFMPEG")).await;
+    assert_eq!(house.get(&bot).await.state, "joining");
+    // A replica that has one does it, though it was never told.
+    house.replica(&[]).await;
+    assert!(matches!(house.said(&bot, 1).await, Said::Ready { sequence: 1, .. }));
+    assert_eq!(house.get(&bot).await.detail, "");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_replicas_join_each_recording_once() {
+    let house = House::with(&[], 2).await;
+    let sound = sound::webm(2);
+    let bots: Vec<_> = (0..12).map(|_| house.bot()).collect();
+    for bot in &bots {
+        house.put(bot, 1, 0, &sound).await.expect("stored");
+        house.over(bot, BotState::Done, 1).await;
+        house.gone(bot, 1).await;
+    }
+    for bot in &bots {
+        assert!(matches!(house.said(bot, 1).await, Said::Ready { sequence: 1, .. }));
+    }
+    house.settled_events().await;
+    for bot in &bots {
+        assert_eq!(house.count(bot), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parts_of_one_index_sent_at_once_are_stored_once() {
+    let house = House::new().await;
+    let bot = house.bot();
+    let sound = sound::webm(2);
+    let puts = (0..16).map(|_| house.put(&bot, 1, 0, &sound));
+    for put in futures::future::join_all(puts).await {
+        put.expect("answered the same");
+    }
+    assert_eq!(house.get(&bot).await.parts, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn screenshots_are_kept_once_and_served() {
+    let house = House::new().await;
+    let bot = house.bot();
+    for (label, content) in [("in_call", "one"), ("in_call", "one"), ("in_call", "two"), ("done", "one")] {
+        house.put_screenshot(&bot, label, content.as_bytes()).await.expect("stored");
+    }
+    let names = house.get(&bot).await.screenshots;
+    assert_eq!(names.len(), 3, "{names:?}");
+    assert!(names[0].starts_with("1-in_call-") && names[2].starts_with("1-done-"), "{names:?}");
+    let ask = |name: &str| ReadScreenshotRequest {
+        tenant_id: bot.tenant.to_string(),
+        bot_id: bot.id.to_string(),
+        name: name.to_owned(),
+    };
+    let stream = house.client().read_screenshot(ask(&names[1])).await.expect("there").into_inner();
+    assert_eq!(house::collect(stream).await.expect("read"), b"two");
+    assert_eq!(
+        house.client().read_screenshot(ask("../recording.webm")).await.expect_err("none").code(),
+        Code::NotFound
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_uploads_are_refused_by_name() {
+    let house = House::new().await;
+    let bot = house.bot();
+    let good = house.part(&bot, 1, 0, b"x");
+    let mut session = good.clone();
+    session.runner.as_mut().expect("set").kind = "session".to_owned();
+    let mut video = good.clone();
+    video.media_type = "video/mp4".to_owned();
+    let mut empty = good.clone();
+    empty.content.clear();
+    let mut large = good.clone();
+    large.content = vec![0; (16 << 20) + 1];
+    for (request, field) in [(session, "runner.kind"), (video, "media_type"), (empty, "content"), (large, "content")] {
+        let refused = house.put_request(&bot, request).await.expect_err(field);
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+        assert!(refused.message().starts_with(field), "{refused:?}");
+    }
+    let refused = house.client().put_part(good).await.expect_err("no tenant");
+    assert!(refused.message().starts_with("greenroom-tenant"), "{refused:?}");
+    let request = PutScreenshotRequest { label: "../x".to_owned(), ..house.screenshot(&bot, "x", b"x") };
+    let refused =
+        house.client().put_screenshot(house::with_tenant(bot.tenant, request)).await.expect_err("a bad label");
+    assert!(refused.message().starts_with("label"), "{refused:?}");
+    let most = vec![7; 16 << 20];
+    house.put(&bot, 1, 0, &most).await.expect("16 MiB are allowed");
+}

@@ -1,0 +1,87 @@
+//! What really happened.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use greenroom_domain::{Exit, InstanceId, RunnerId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// A line of the file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Fact {
+    /// When.
+    pub at: Timestamp,
+    /// Where.
+    pub platform: String,
+    /// Who.
+    pub runner: RunnerId,
+    /// Which of the processes that were started under this name; none for what is about the name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<InstanceId>,
+    /// What.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+pub enum What {
+    /// A start was asked for and answered so: `ok`, `exists`, `late`, `lost`, `delayed`, `transient`, `no_capacity`, `rejected`.
+    Ensured {
+        /// How.
+        answer: String,
+    },
+    /// A process was started.
+    Started,
+    /// Its owner let it in.
+    Admitted,
+    /// Its owner did not.
+    Refused,
+    /// It touched the meeting: from here until `left` somebody in the meeting sees it.
+    Entered,
+    /// It is not in the meeting any more, one way or the other.
+    Left,
+    /// It was asked to stop.
+    Asked,
+    /// The process is over.
+    Exited {
+        /// How.
+        exit: Exit,
+    },
+    /// Its remains were removed.
+    Removed,
+}
+
+/// The file.
+#[derive(Debug)]
+pub(super) struct Facts(Mutex<File>);
+
+impl Facts {
+    pub fn create(path: &Path) -> io::Result<Self> {
+        Ok(Self(Mutex::new(File::options().create(true).append(true).open(path)?)))
+    }
+
+    /// Whole lines, in the order in which things happened.
+    pub fn tell(&self, platform: &str, runner: RunnerId, instance: Option<InstanceId>, what: What) {
+        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let fact = Fact { at: Timestamp::now(), platform: platform.to_owned(), runner, instance, what };
+        let mut line = serde_json::to_vec(&fact).expect("plain data");
+        line.push(b'\n');
+        file.write_all(&line).expect("the facts can be written, or no check is worth anything");
+    }
+}
+
+impl Fact {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// When it cannot be read or a line is no fact.
+    pub fn read(path: &Path) -> io::Result<Vec<Self>> {
+        let text = std::fs::read_to_string(path)?;
+        text.lines().map(|line| serde_json::from_str(line).map_err(io::Error::other)).collect()
+    }
+}

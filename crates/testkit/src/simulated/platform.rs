@@ -1,0 +1,341 @@
+//! The truth: which runners run.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use greenroom_deployer::{Error, Launch, Listed, Observed};
+use greenroom_domain::{Exit, InstanceId, RunnerId, Timestamp};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tonic::transport::{Channel, Endpoint};
+
+use super::facts::{Facts, What};
+use super::life::{Life, Wish};
+use super::link::Link;
+use super::script::Script;
+
+/// A name on a platform.
+type Name = (String, RunnerId);
+
+/// What is known under a name. Kept after its removal, as lists lag and tries are counted.
+#[derive(Default)]
+struct Known {
+    tries: u32,
+    running: u32,
+    exit: Option<Exit>,
+    signals: Vec<watch::Sender<Wish>>,
+    made_at: Option<Instant>,
+    ended_at: Option<Instant>,
+    removed_at: Option<Instant>,
+    log: String,
+}
+
+impl Known {
+    fn is_there(&self) -> bool {
+        self.made_at.is_some() && self.removed_at.is_none()
+    }
+
+    fn observed(&self) -> Observed {
+        match self.exit {
+            _ if !self.is_there() => Observed::Gone,
+            Some(exit) if self.running == 0 => Observed::Exited(exit),
+            _ => Observed::Running,
+        }
+    }
+}
+
+/// All platforms of one server. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Truth(Arc<Inner>);
+
+struct Inner {
+    script: Mutex<Arc<Script>>,
+    facts: Arc<Facts>,
+    known: Mutex<BTreeMap<Name, Known>>,
+    channels: Mutex<BTreeMap<String, Channel>>,
+    /// Runners that ended, in order.
+    changes: Mutex<Vec<Name>>,
+    changed: Notify,
+    began: Instant,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Truth {
+    pub fn new(script: Script, facts: Facts) -> Self {
+        Self(Arc::new(Inner {
+            script: Mutex::new(Arc::new(script)),
+            facts: Arc::new(facts),
+            known: Mutex::default(),
+            channels: Mutex::default(),
+            changes: Mutex::default(),
+            changed: Notify::new(),
+            began: Instant::now(),
+        }))
+    }
+
+    pub fn script(&self) -> Arc<Script> {
+        lock(&self.0.script).clone()
+    }
+
+    pub fn set_script(&self, script: Script) {
+        *lock(&self.0.script) = Arc::new(script);
+    }
+
+    pub fn is_reachable(&self) -> bool {
+        !self.script().is_unreachable(self.0.began.elapsed())
+    }
+
+    fn tell(&self, name: &Name, what: What) {
+        self.0.facts.tell(&name.0, name.1, None, what);
+    }
+
+    pub async fn ensure(&self, platform: &str, launch: Launch) -> Result<(), Error> {
+        let name = (platform.to_owned(), launch.spec.runner);
+        let (answer, result) = self.try_ensure(&name, launch).await;
+        self.tell(&name, What::Ensured { answer: answer.to_owned() });
+        result
+    }
+
+    async fn try_ensure(&self, name: &Name, launch: Launch) -> (&'static str, Result<(), Error>) {
+        let script = self.script();
+        let number = {
+            let mut known = lock(&self.0.known);
+            let known = known.entry(name.clone()).or_default();
+            known.tries += 1;
+            known.tries
+        };
+        let mut fate = script.dice(name.1, ("ensure", number));
+        tokio::time::sleep(fate.within(script.ensure_ms)).await;
+        // Each is decided whatever the others are, so that one rate does not change another's story.
+        let [no_capacity, rejected, transient, lost, late, doubled] = [
+            script.no_capacity,
+            script.rejected,
+            script.transient,
+            script.lost_answers,
+            script.late_starts,
+            script.doubled_starts,
+        ]
+        .map(|rate| fate.happens(rate));
+        {
+            let known = lock(&self.0.known);
+            if known.get(name).is_some_and(Known::is_there) {
+                return ("exists", Ok(()));
+            }
+            let running =
+                known.iter().filter(|((platform, _), known)| *platform == name.0 && known.running > 0).count();
+            if no_capacity || script.capacity.is_some_and(|capacity| running >= capacity) {
+                return ("no_capacity", Err(Error::NoCapacity("simulated: full".to_owned())));
+            }
+        }
+        if Timestamp::now() > launch.start_by {
+            return ("late", Err(Error::Transient("simulated: it is too late".to_owned())));
+        }
+        if rejected {
+            return ("rejected", Err(Error::Rejected("simulated: never like this".to_owned())));
+        }
+        if transient {
+            return ("transient", Err(Error::Transient("simulated: not this time".to_owned())));
+        }
+        if late {
+            let (this, name, after) = (self.clone(), name.clone(), fate.within(script.late_start_ms));
+            tokio::spawn(async move {
+                tokio::time::sleep(after).await;
+                this.start(&name, &launch, number);
+            });
+            return ("delayed", Err(Error::Transient("simulated: no answer".to_owned())));
+        }
+        for instance in 0..=u32::from(doubled) {
+            self.start(name, &launch, number * 1_000 + instance);
+        }
+        if lost {
+            return ("lost", Err(Error::Transient("simulated: no answer".to_owned())));
+        }
+        ("ok", Ok(()))
+    }
+
+    /// One more process under this name.
+    fn start(&self, name: &Name, launch: &Launch, number: u32) {
+        let instance = InstanceId::generate();
+        let (signals, wish) = watch::channel(Wish::Stay);
+        {
+            let mut known = lock(&self.0.known);
+            let known = known.entry(name.clone()).or_default();
+            // A start that comes late makes the name anew, as platforms do.
+            known.removed_at = None;
+            known.ended_at = None;
+            known.made_at.get_or_insert_with(Instant::now);
+            known.running += 1;
+            known.signals.push(signals);
+            known.log.push_str(&format!("started {instance}\n"));
+        }
+        self.0.facts.tell(&name.0, name.1, Some(instance), What::Started);
+        let variable = |variable: &str| launch.environment.get(variable).cloned().unwrap_or_default();
+        let link = self
+            .channel(&variable("GREENROOM_URL"))
+            .and_then(|channel| Link::new(channel, &variable("GREENROOM_TOKEN"), name.1, instance));
+        let (this, name) = (self.clone(), name.clone());
+        let Some(link) = link else {
+            tracing::error!(runner.id = %name.1, "the environment of a simulated runner names no gateway or no token");
+            this.over(&name, instance, Exit { code: Some(2), signal: None, out_of_memory: false });
+            return;
+        };
+        let (mut killed, lifetime) = (wish.clone(), launch.spec.max_lifetime);
+        let life = Life {
+            script: self.script(),
+            facts: self.0.facts.clone(),
+            platform: name.0.clone(),
+            runner: name.1,
+            link,
+            number,
+            wish,
+        };
+        tokio::spawn(async move {
+            let kill = Exit { code: None, signal: Some(9), out_of_memory: false };
+            let killed = async {
+                // The sender is gone only with the name, which is not before it has ended.
+                let _ = killed.wait_for(|wish| *wish == Wish::Exit).await;
+            };
+            let exit = tokio::select! {
+                exit = life.live() => exit,
+                () = killed => kill,
+                () = tokio::time::sleep(lifetime) => kill,
+            };
+            this.over(&name, instance, exit);
+        });
+    }
+
+    fn channel(&self, url: &str) -> Option<Channel> {
+        let mut channels = lock(&self.0.channels);
+        if let Some(channel) = channels.get(url) {
+            return Some(channel.clone());
+        }
+        let channel = Endpoint::from_shared(url.to_owned())
+            .ok()?
+            .connect_timeout(Duration::from_secs(2))
+            .tcp_nodelay(true)
+            .connect_lazy();
+        channels.insert(url.to_owned(), channel.clone());
+        Some(channel)
+    }
+
+    fn over(&self, name: &Name, instance: InstanceId, exit: Exit) {
+        self.0.facts.tell(&name.0, name.1, Some(instance), What::Exited { exit });
+        {
+            let mut known = lock(&self.0.known);
+            if let Some(known) = known.get_mut(name) {
+                known.running = known.running.saturating_sub(1);
+                known.log.push_str(&format!("exited {instance} {exit:?}\n"));
+                // Of doubled ones the one that was let in says how it ended; the other only left the stage.
+                if known.exit.is_none_or(|before| before.code == Some(0)) {
+                    known.exit = Some(exit);
+                }
+                if known.running == 0 {
+                    known.ended_at = Some(Instant::now());
+                }
+            }
+        }
+        lock(&self.0.changes).push(name.clone());
+        self.0.changed.notify_waiters();
+    }
+
+    pub fn inspect(&self, platform: &str, runner: RunnerId) -> Observed {
+        let known = lock(&self.0.known);
+        known.get(&(platform.to_owned(), runner)).map_or(Observed::Gone, Known::observed)
+    }
+
+    pub fn stop(&self, platform: &str, runner: RunnerId, grace: Duration) {
+        let name = (platform.to_owned(), runner);
+        let signals = {
+            let known = lock(&self.0.known);
+            match known.get(&name) {
+                Some(known) if known.observed() == Observed::Running => known.signals.clone(),
+                _ => return,
+            }
+        };
+        self.tell(&name, What::Asked);
+        let deaf = self.script().dice(runner, "deaf").happens(self.script().deaf);
+        if !deaf {
+            for signal in &signals {
+                signal.send_if_modified(|wish| {
+                    let first = *wish == Wish::Stay;
+                    if first {
+                        *wish = Wish::Leave("terminated");
+                    }
+                    first
+                });
+            }
+        }
+        tokio::spawn(async move {
+            tokio::time::sleep(grace).await;
+            for signal in signals {
+                signal.send_replace(Wish::Exit);
+            }
+        });
+    }
+
+    /// False: it runs still.
+    pub fn remove(&self, platform: &str, runner: RunnerId) -> bool {
+        let name = (platform.to_owned(), runner);
+        {
+            let mut known = lock(&self.0.known);
+            let Some(known) = known.get_mut(&name) else { return true };
+            match known.observed() {
+                Observed::Running => return false,
+                Observed::Gone => return true,
+                Observed::Exited(_) => {
+                    known.removed_at = Some(Instant::now());
+                    known.signals.clear();
+                    known.exit = None;
+                }
+            }
+        }
+        self.tell(&name, What::Removed);
+        true
+    }
+
+    /// As things stood a while ago.
+    pub fn list(&self, platform: &str) -> Vec<Listed> {
+        let script = self.script();
+        let lag = script.scaled(script.list_lag_ms);
+        let was = |at: Option<Instant>| at.is_some_and(|at| at.elapsed() >= lag);
+        let known = lock(&self.0.known);
+        known
+            .iter()
+            .filter(|((on, _), known)| on == platform && was(known.made_at) && !was(known.removed_at))
+            .map(|((_, runner), known)| Listed { runner: *runner, running: !was(known.ended_at) })
+            .collect()
+    }
+
+    pub fn log(&self, platform: &str, runner: RunnerId) -> Option<String> {
+        let known = lock(&self.0.known);
+        known.get(&(platform.to_owned(), runner)).map(|known| known.log.clone()).filter(|log| !log.is_empty())
+    }
+
+    /// Runners that ended after the first so many changes, and how many changes there are now. Waits a while for one.
+    pub async fn changes(&self, platform: &str, after: Option<usize>) -> (usize, Vec<RunnerId>) {
+        let look = |after: usize| {
+            let changes = lock(&self.0.changes);
+            let new = changes
+                .iter()
+                .skip(after)
+                .filter(|(on, _)| on == platform)
+                .map(|(_, runner)| *runner)
+                .collect::<Vec<_>>();
+            (changes.len(), new)
+        };
+        let Some(after) = after else { return (look(usize::MAX).0, Vec::new()) };
+        let end = Instant::now() + Duration::from_secs(5);
+        loop {
+            let mut changed = std::pin::pin!(self.0.changed.notified());
+            changed.as_mut().enable();
+            let (now, new) = look(after);
+            if !new.is_empty() || tokio::time::timeout_at(end, changed).await.is_err() {
+                return (now, new);
+            }
+        }
+    }
+}

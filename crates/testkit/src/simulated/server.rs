@@ -1,0 +1,245 @@
+//! The platform's own API: HTTP and JSON, one path for each platform's name.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path as FilePath, PathBuf};
+use std::time::Duration;
+
+use axum::extract::{Path, Query, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use greenroom_deployer::{Error, Launch, Observed};
+use greenroom_domain::{Exit, RunnerId, RunnerSpec, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use tokio::net::TcpListener;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::facts::Facts;
+use super::platform::Truth;
+use super::script::Script;
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct EnsureBody {
+    pub spec: RunnerSpec,
+    pub environment: BTreeMap<String, String>,
+    pub start_by: Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct StopBody {
+    pub grace_ms: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ErrorBody {
+    Transient(String),
+    NoCapacity(String),
+    Rejected(String),
+    Unauthorized(String),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ObservedBody {
+    Running,
+    Exited(Exit),
+    Gone,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct ListedBody {
+    pub runner: RunnerId,
+    pub running: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct ChangesQuery {
+    pub after: Option<usize>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct ChangesBody {
+    /// Whether this platform tells of changes at all.
+    pub watch: bool,
+    pub next: usize,
+    pub ended: Vec<RunnerId>,
+}
+
+impl From<Error> for ErrorBody {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Transient(detail) => Self::Transient(detail),
+            Error::NoCapacity(detail) => Self::NoCapacity(detail),
+            Error::Rejected(detail) => Self::Rejected(detail),
+            Error::Unauthorized(detail) => Self::Unauthorized(detail),
+        }
+    }
+}
+
+impl From<ErrorBody> for Error {
+    fn from(error: ErrorBody) -> Self {
+        match error {
+            ErrorBody::Transient(detail) => Self::Transient(detail),
+            ErrorBody::NoCapacity(detail) => Self::NoCapacity(detail),
+            ErrorBody::Rejected(detail) => Self::Rejected(detail),
+            ErrorBody::Unauthorized(detail) => Self::Unauthorized(detail),
+        }
+    }
+}
+
+fn refused(status: StatusCode, error: Error) -> Response {
+    (status, Json(ErrorBody::from(error))).into_response()
+}
+
+/// A simulated platform at work; dropping it ends the server. (Its runners end with the runtime.)
+pub struct SimulatedPlatform {
+    truth: Truth,
+    address: SocketAddr,
+    facts: PathBuf,
+    _stop: DropGuard,
+}
+
+impl std::fmt::Debug for SimulatedPlatform {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SimulatedPlatform").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl SimulatedPlatform {
+    /// Begins to serve on a free port of this machine, and to write down facts.
+    ///
+    /// # Errors
+    /// When there is no port, or the file cannot be written.
+    pub async fn start(script: Script, facts: impl AsRef<FilePath>) -> io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let (address, facts) = (listener.local_addr()?, facts.as_ref().to_owned());
+        let truth = Truth::new(script, Facts::create(&facts)?);
+        let stop = CancellationToken::new();
+        let serve = axum::serve(listener, router(truth.clone())).with_graceful_shutdown(stop.clone().cancelled_owned());
+        tokio::spawn(async move { serve.await });
+        Ok(Self { truth, address, facts, _stop: stop.drop_guard() })
+    }
+
+    /// What a [`SimulatedDeployer`](super::SimulatedDeployer) for a platform of this name speaks to. Every name has a
+    /// platform of its own.
+    #[must_use]
+    pub fn url(&self, platform: &str) -> String {
+        format!("http://{}/{platform}", self.address)
+    }
+
+    /// Where the facts are.
+    #[must_use]
+    pub fn facts(&self) -> &FilePath {
+        &self.facts
+    }
+
+    /// How it behaves now.
+    #[must_use]
+    pub fn script(&self) -> Script {
+        (*self.truth.script()).clone()
+    }
+
+    /// From now on it behaves so. (Runners keep the fate they were born with.)
+    pub fn set_script(&self, script: Script) {
+        self.truth.set_script(script);
+    }
+
+    /// How many runners run, or have ended and not been removed: nothing, when all is well and over.
+    #[must_use]
+    pub fn left(&self, platform: &str) -> Vec<RunnerId> {
+        let script = self.script();
+        self.truth.set_script(Script { list_lag_ms: 0, ..script.clone() });
+        let listed = self.truth.list(platform);
+        self.truth.set_script(script);
+        listed.into_iter().map(|listed| listed.runner).collect()
+    }
+}
+
+fn router(truth: Truth) -> Router {
+    Router::new()
+        .route("/{platform}/runners", get(list).post(ensure))
+        .route("/{platform}/runners/{runner}", get(inspect).delete(remove))
+        .route("/{platform}/runners/{runner}/stop", post(stop))
+        .route("/{platform}/runners/{runner}/logs", get(logs))
+        .route("/{platform}/changes", get(changes))
+        .layer(middleware::from_fn_with_state(truth.clone(), reachable))
+        .with_state(truth)
+}
+
+async fn reachable(State(truth): State<Truth>, request: Request, next: Next) -> Response {
+    let unreachable =
+        || refused(StatusCode::SERVICE_UNAVAILABLE, Error::Transient("simulated: unreachable".to_owned()));
+    if !truth.is_reachable() {
+        return unreachable();
+    }
+    let answer = next.run(request).await;
+    // What was done when it fell silent is done; nobody hears of it.
+    if truth.is_reachable() { answer } else { unreachable() }
+}
+
+async fn ensure(State(truth): State<Truth>, Path(platform): Path<String>, Json(body): Json<EnsureBody>) -> Response {
+    let launch = Launch { spec: body.spec, environment: body.environment, start_by: body.start_by };
+    // Whoever asked may be gone before there is an answer; the platform does it all the same.
+    let ensured = tokio::spawn(async move { truth.ensure(&platform, launch).await }).await;
+    match ensured {
+        Ok(Ok(())) => StatusCode::OK.into_response(),
+        Ok(Err(error @ Error::Transient(_))) => refused(StatusCode::SERVICE_UNAVAILABLE, error),
+        Ok(Err(error)) => refused(StatusCode::CONFLICT, error),
+        Err(panic) => refused(StatusCode::INTERNAL_SERVER_ERROR, Error::Transient(panic.to_string())),
+    }
+}
+
+async fn inspect(State(truth): State<Truth>, Path((platform, runner)): Path<(String, String)>) -> Response {
+    let Ok(runner) = runner.parse() else { return StatusCode::BAD_REQUEST.into_response() };
+    Json(match truth.inspect(&platform, runner) {
+        Observed::Running => ObservedBody::Running,
+        Observed::Exited(exit) => ObservedBody::Exited(exit),
+        Observed::Gone => ObservedBody::Gone,
+    })
+    .into_response()
+}
+
+async fn stop(
+    State(truth): State<Truth>,
+    Path((platform, runner)): Path<(String, String)>,
+    Json(body): Json<StopBody>,
+) -> Response {
+    let Ok(runner) = runner.parse() else { return StatusCode::BAD_REQUEST.into_response() };
+    truth.stop(&platform, runner, Duration::from_millis(body.grace_ms));
+    StatusCode::OK.into_response()
+}
+
+async fn remove(State(truth): State<Truth>, Path((platform, runner)): Path<(String, String)>) -> Response {
+    let Ok(runner) = runner.parse() else { return StatusCode::BAD_REQUEST.into_response() };
+    if truth.remove(&platform, runner) {
+        StatusCode::OK.into_response()
+    } else {
+        refused(StatusCode::CONFLICT, Error::Rejected("simulated: it runs still".to_owned()))
+    }
+}
+
+async fn list(State(truth): State<Truth>, Path(platform): Path<String>) -> Response {
+    let listed = truth.list(&platform).into_iter();
+    Json(listed.map(|listed| ListedBody { runner: listed.runner, running: listed.running }).collect::<Vec<_>>())
+        .into_response()
+}
+
+async fn logs(State(truth): State<Truth>, Path((platform, runner)): Path<(String, String)>) -> Response {
+    let Ok(runner) = runner.parse() else { return StatusCode::BAD_REQUEST.into_response() };
+    truth.log(&platform, runner).map_or_else(|| StatusCode::NOT_FOUND.into_response(), IntoResponse::into_response)
+}
+
+async fn changes(
+    State(truth): State<Truth>,
+    Path(platform): Path<String>,
+    Query(query): Query<ChangesQuery>,
+) -> Response {
+    let watch = truth.script().watch;
+    let (next, ended) = if watch { truth.changes(&platform, query.after).await } else { (0, Vec::new()) };
+    Json(ChangesBody { watch, next, ended }).into_response()
+}

@@ -1,0 +1,314 @@
+//! A simulated platform and its runners, against an owner of a few lines.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, TryStreamExt};
+use greenroom_contracts::proto::v1::runner_report::Report;
+use greenroom_contracts::proto::v1::runner_service_server::{RunnerService, RunnerServiceServer};
+use greenroom_contracts::proto::v1::{self as proto, Desired, RunnerConfig};
+use greenroom_deployer::{Deployer, Error, Launch, Observed, Progress};
+use greenroom_domain::{Attempt, BotId, Provider, Resources, RunnerId, RunnerSpec, TenantId, Timestamp};
+use greenroom_testkit::simulated::{Fact, Millis, Script, SimulatedDeployer, SimulatedPlatform, What, Window};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tonic::{Request, Response, Status};
+
+/// Lets in one instance of each runner, keeps what is reported, and says to everybody what is desired.
+#[derive(Default)]
+struct Owner {
+    admitted: Mutex<BTreeMap<String, String>>,
+    reported: Mutex<BTreeMap<String, Vec<String>>>,
+    desired: Mutex<Desired>,
+}
+
+fn name(runner: Option<&proto::RunnerRef>) -> String {
+    greenroom_contracts::runner_of(runner).expect("a runner").to_string()
+}
+
+#[tonic::async_trait]
+impl RunnerService for Owner {
+    async fn admit(&self, request: Request<proto::AdmitRequest>) -> Result<Response<proto::AdmitResponse>, Status> {
+        assert_eq!(request.metadata().get("authorization").expect("a token"), "Bearer token");
+        let request = request.into_inner();
+        let mut admitted = self.admitted.lock().unwrap();
+        let first = admitted.entry(name(request.runner.as_ref())).or_insert_with(|| request.instance.clone());
+        if *first != request.instance {
+            return Err(Status::failed_precondition("another one is in"));
+        }
+        let config = RunnerConfig {
+            recording_enabled: true,
+            beat_interval_ms: 50,
+            orphan_timeout_ms: 5_000,
+            ..Default::default()
+        };
+        Ok(Response::new(proto::AdmitResponse { config: Some(config) }))
+    }
+
+    async fn beat(&self, _: Request<proto::BeatRequest>) -> Result<Response<proto::BeatResponse>, Status> {
+        let desired = (*self.desired.lock().unwrap()).into();
+        Ok(Response::new(proto::BeatResponse { desired, next_beat_ms: 50, log_level: String::new() }))
+    }
+
+    async fn report(&self, request: Request<proto::ReportRequest>) -> Result<Response<proto::ReportResponse>, Status> {
+        let request = request.into_inner();
+        let mut reported = self.reported.lock().unwrap();
+        let reported = reported.entry(name(request.runner.as_ref())).or_default();
+        for report in request.reports {
+            assert_eq!(report.sequence, reported.len() as u64 + 1, "no gap, no repeat");
+            reported.push(match report.report.expect("a report") {
+                Report::InWaitingRoom(_) => "in_waiting_room".to_owned(),
+                Report::InCall(_) => "in_call".to_owned(),
+                Report::RecordingStarted(_) => "recording_started".to_owned(),
+                Report::RecordingStopped(_) => "recording_stopped".to_owned(),
+                Report::Leaving(leaving) => format!("leaving {}", leaving.reason),
+                Report::Finished(finished) => format!("finished {}", finished.reason),
+                other => panic!("{other:?}"),
+            });
+        }
+        Ok(Response::new(proto::ReportResponse { acknowledged: reported.len() as u64 }))
+    }
+
+    async fn put_part(&self, _: Request<proto::PutPartRequest>) -> Result<Response<proto::PutPartResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn put_screenshot(
+        &self,
+        _: Request<proto::PutScreenshotRequest>,
+    ) -> Result<Response<proto::PutScreenshotResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+}
+
+struct Stage {
+    _dir: TempDir,
+    facts: PathBuf,
+    owner: Arc<Owner>,
+    gateway: String,
+    platform: SimulatedPlatform,
+    driver: SimulatedDeployer,
+}
+
+impl Stage {
+    async fn new(script: Script) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let facts = dir.path().join("facts.jsonl");
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let gateway = format!("http://{}", listener.local_addr().unwrap());
+        let owner = Arc::new(Owner::default());
+        let service = RunnerServiceServer::from_arc(owner.clone());
+        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
+        let platform = SimulatedPlatform::start(script, &facts).await.unwrap();
+        let driver = SimulatedDeployer::new(platform.url("simulated"));
+        Self { _dir: dir, facts, owner, gateway, platform, driver }
+    }
+
+    fn launch(&self) -> Launch {
+        let runner = RunnerId::of_bot(BotId::generate(), Attempt::FIRST);
+        Launch {
+            spec: RunnerSpec {
+                runner,
+                tenant: TenantId::generate(),
+                provider: Provider::new("web").unwrap(),
+                image: None,
+                resources: Resources::default(),
+                max_lifetime: Duration::from_secs(60),
+            },
+            environment: [("GREENROOM_URL", self.gateway.as_str()), ("GREENROOM_TOKEN", "token")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            start_by: Timestamp::now() + jiff::SignedDuration::from_secs(30),
+        }
+    }
+
+    async fn started(&self) -> RunnerId {
+        let launch = self.launch();
+        self.driver.ensure(&launch, &Progress::silent()).await.unwrap();
+        launch.spec.runner
+    }
+
+    async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
+        let began = Instant::now();
+        while !holds().await {
+            assert!(began.elapsed() < Duration::from_secs(10), "{what}; facts: {:#?}", self.facts());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn exit(&self, runner: RunnerId) -> greenroom_domain::Exit {
+        self.until("it ends", async || self.driver.inspect(runner).await.unwrap() != Observed::Running).await;
+        match self.driver.inspect(runner).await.unwrap() {
+            Observed::Exited(exit) => exit,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn facts(&self) -> Vec<Fact> {
+        Fact::read(&self.facts).unwrap()
+    }
+
+    fn count(&self, what: &What) -> usize {
+        self.facts().iter().filter(|fact| fact.what == *what).count()
+    }
+
+    fn reported(&self, runner: RunnerId) -> Vec<String> {
+        self.owner.reported.lock().unwrap().get(&runner.to_string()).cloned().unwrap_or_default()
+    }
+}
+
+/// Twenty times as fast; short calls.
+fn quick() -> Script {
+    Script { time_scale: 0.05, call_ms: Millis(4_000, 6_000), ..Script::default() }
+}
+
+#[tokio::test]
+async fn a_bot_lives_as_a_bot_does() {
+    let stage = Stage::new(quick()).await;
+    let mut changes = stage.driver.watch().unwrap();
+    // The first look takes bearings; what ends after it is told.
+    tokio::select! {
+        _ = changes.next() => panic!("nothing has ended"),
+        () = tokio::time::sleep(Duration::from_millis(200)) => {}
+    }
+    let runner = stage.started().await;
+    assert_eq!(stage.driver.inspect(runner).await.unwrap(), Observed::Running);
+    assert_eq!(changes.next().await, Some(runner));
+    assert_eq!(stage.exit(runner).await.code, Some(0));
+    let life = [
+        "in_waiting_room",
+        "in_call",
+        "recording_started",
+        "recording_stopped",
+        "leaving meeting_ended",
+        "finished meeting_ended",
+    ];
+    assert_eq!(stage.reported(runner), life);
+    let facts: Vec<_> =
+        stage.facts().into_iter().filter(|fact| fact.instance.is_some()).map(|fact| fact.what).collect();
+    assert!(
+        matches!(facts[..], [What::Started, What::Admitted, What::Entered, What::Left, What::Exited { .. }]),
+        "{facts:?}"
+    );
+    assert_eq!(stage.platform.left("simulated"), [runner]);
+    stage.driver.remove(runner).await.unwrap();
+    assert_eq!(stage.driver.inspect(runner).await.unwrap(), Observed::Gone);
+    assert!(stage.platform.left("simulated").is_empty());
+    let other = SimulatedDeployer::new(stage.platform.url("another"));
+    assert_eq!(other.inspect(runner).await.unwrap(), Observed::Gone);
+}
+
+#[tokio::test]
+async fn it_leaves_when_it_is_told_to_and_when_it_is_stopped() {
+    let stage = Stage::new(Script { call_ms: Millis(600_000, 600_000), ..quick() }).await;
+    let told = stage.started().await;
+    stage.until("it is in", async || stage.reported(told).iter().any(|report| report == "recording_started")).await;
+    *stage.owner.desired.lock().unwrap() = Desired::Leave;
+    stage.exit(told).await;
+    assert_eq!(stage.reported(told).last().unwrap(), "finished leave_requested");
+
+    *stage.owner.desired.lock().unwrap() = Desired::Continue;
+    let stopped = stage.started().await;
+    stage.until("it is in", async || stage.reported(stopped).iter().any(|report| report == "recording_started")).await;
+    assert!(stage.driver.remove(stopped).await.is_err(), "it runs");
+    stage.driver.stop(stopped, Duration::from_secs(5)).await.unwrap();
+    assert_eq!(stage.exit(stopped).await.code, Some(0));
+    assert_eq!(stage.reported(stopped).last().unwrap(), "finished terminated");
+
+    let killed = stage.started().await;
+    stage.until("it is in", async || !stage.reported(killed).is_empty()).await;
+    stage.driver.stop(killed, Duration::ZERO).await.unwrap();
+    assert_eq!(stage.exit(killed).await.signal, Some(9));
+    assert_eq!(stage.count(&What::Entered), stage.count(&What::Left), "also who is killed is in the meeting no more");
+
+    let unwanted = stage.started().await;
+    *stage.owner.desired.lock().unwrap() = Desired::Exit;
+    stage.exit(unwanted).await;
+    assert!(!stage.reported(unwanted).iter().any(|report| report.starts_with("finished")));
+}
+
+#[tokio::test]
+async fn of_two_instances_one_touches_the_meeting() {
+    let stage = Stage::new(Script { doubled_starts: 1.0, ..quick() }).await;
+    let runner = stage.started().await;
+    stage.exit(runner).await;
+    let of = |what: &What| {
+        stage
+            .facts()
+            .into_iter()
+            .filter(|fact| fact.what == *what)
+            .map(|fact| fact.instance)
+            .collect::<BTreeSet<_>>()
+            .len()
+    };
+    assert_eq!([&What::Started, &What::Admitted, &What::Refused, &What::Entered].map(of), [2, 1, 1, 1]);
+}
+
+#[tokio::test]
+async fn starts_go_wrong_as_the_script_says() {
+    let stage = Stage::new(quick()).await;
+    let outcome = async |script: Script| {
+        stage.platform.set_script(script);
+        let launch = stage.launch();
+        let answer = stage.driver.ensure(&launch, &Progress::silent()).await;
+        (answer.err(), stage.driver.inspect(launch.spec.runner).await.unwrap(), launch)
+    };
+    let (error, observed, _) = outcome(Script { no_capacity: 1.0, ..quick() }).await;
+    assert!(matches!((error, observed), (Some(Error::NoCapacity(_)), Observed::Gone)));
+    let (error, observed, _) = outcome(Script { rejected: 1.0, ..quick() }).await;
+    assert!(matches!((error, observed), (Some(Error::Rejected(_)), Observed::Gone)));
+    let (error, observed, _) = outcome(Script { transient: 1.0, ..quick() }).await;
+    assert!(matches!((error, observed), (Some(Error::Transient(_)), Observed::Gone)));
+    let (error, observed, lost) = outcome(Script { lost_answers: 1.0, ..quick() }).await;
+    assert!(matches!((error, observed), (Some(Error::Transient(_)), Observed::Running)));
+    stage.driver.ensure(&lost, &Progress::silent()).await.expect("it is there");
+    assert_eq!(stage.count(&What::Started), 1);
+    let (error, observed, _) = outcome(Script { capacity: Some(1), ..quick() }).await;
+    assert!(matches!((error, observed), (Some(Error::NoCapacity(_)), Observed::Gone)), "the one before has the room");
+    let (error, observed, late) =
+        outcome(Script { late_starts: 1.0, late_start_ms: Millis(4_000, 6_000), ..quick() }).await;
+    assert!(matches!((error, observed), (Some(Error::Transient(_)), Observed::Gone)));
+    stage
+        .until("it starts after all", async || stage.driver.inspect(late.spec.runner).await.unwrap() != Observed::Gone)
+        .await;
+}
+
+#[tokio::test]
+async fn runners_crash_as_the_script_says() {
+    let crashes = [
+        Script { crash_before_admission: 1.0, ..quick() },
+        Script { crash_after_admission: 1.0, ..quick() },
+        Script { crash_in_call: 1.0, ..quick() },
+    ];
+    let mut seen = Vec::new();
+    for script in crashes {
+        let stage = Stage::new(script).await;
+        let runner = stage.started().await;
+        assert_eq!(stage.exit(runner).await.code, Some(134));
+        assert!(!stage.reported(runner).iter().any(|report| report.starts_with("finished")));
+        seen.push([stage.count(&What::Admitted), stage.count(&What::Entered), stage.count(&What::Left)]);
+    }
+    assert_eq!(seen, [[0, 0, 0], [1, 0, 0], [1, 1, 1]]);
+}
+
+#[tokio::test]
+async fn lists_lag_and_silence_is_an_error() {
+    let stage = Stage::new(Script { list_lag_ms: 10_000, ..quick() }).await;
+    let list = async || stage.driver.list().try_concat().await.map(|listed| listed.len());
+    let runner = stage.started().await;
+    assert_eq!(list().await, Ok(0), "not yet");
+    stage.until("it shows", async || list().await == Ok(1)).await;
+    stage.driver.stop(runner, Duration::ZERO).await.unwrap();
+    stage.exit(runner).await;
+    stage.driver.remove(runner).await.unwrap();
+    assert_eq!(list().await, Ok(1), "still");
+    assert!(stage.platform.left("simulated").is_empty());
+    stage.until("it is gone from the list", async || list().await == Ok(0)).await;
+
+    stage.platform.set_script(Script { unreachable: vec![Window { from_ms: 0, to_ms: u64::MAX / 1_000 }], ..quick() });
+    assert!(matches!(stage.driver.inspect(runner).await, Err(Error::Transient(_))));
+    assert!(matches!(list().await, Err(Error::Transient(_))));
+}
