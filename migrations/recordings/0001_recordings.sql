@@ -12,6 +12,8 @@ CREATE TABLE recordings.recordings (
     -- What came of it, and for how many parts that holds: with more parts it is joined again.
     verdict        text        CHECK (verdict IN ('ready', 'failed', 'none')),
     settled_parts  integer,
+    -- When the bot's owner was asked last whether it is over: its event may have been lost.
+    asked_at       timestamptz,
     tries          integer     NOT NULL DEFAULT 0,
     retry_at       timestamptz,
     -- When to look at it; NULL: when something is heard.
@@ -37,6 +39,8 @@ CREATE TABLE recordings.recordings (
 CREATE UNIQUE INDEX recordings_bot ON recordings.recordings (bot_id);
 -- What the sweep claims; short, as nothing is due while a bot lives or after it is settled.
 CREATE INDEX recordings_due ON recordings.recordings (due_at) WHERE due_at IS NOT NULL;
+-- Bots that are not over: what the sweep asks their owner about. No column in it changes while parts come in.
+CREATE INDEX recordings_live ON recordings.recordings (bot_id) WHERE over_at IS NULL;
 
 -- A part: its object is there before its row is.
 CREATE TABLE recordings.parts (

@@ -176,7 +176,8 @@ fn platform_of(bot: &Bot, attempt: u32) -> Option<PlatformName> {
         return PlatformName::new(bot.platform.clone()).ok();
     }
     let assigned = bot.timeline.iter().rfind(|entry| entry.attempt == attempt && entry.what == "assigned")?;
-    PlatformName::new(assigned.detail.clone()).ok()
+    // "<slot> on <platform>"
+    PlatformName::new(assigned.detail.rsplit(' ').next()?).ok()
 }
 
 fn of(client: &Client, bot: BotId) -> SchedulerBotRequest {
@@ -233,7 +234,7 @@ mod tests {
         let bot = Bot {
             attempt: 3,
             platform: "k8s-eu".to_owned(),
-            timeline: vec![assigned(1, "docker"), assigned(2, "No Name")],
+            timeline: vec![assigned(1, "0198c0de on docker"), assigned(2, "0198c0de on DOCKER")],
             ..Bot::default()
         };
         let platform = |attempt| platform_of(&bot, attempt).map(String::from);

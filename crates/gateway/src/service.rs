@@ -41,7 +41,6 @@ impl Service {
 
     /// Everything it serves, HTTP and gRPC, with an answer for every other address; made to be merged with a router that
     /// has no fallback (operations) and served over HTTP/1 and HTTP/2.
-    #[must_use]
     pub fn router(&self) -> Router {
         self.router.clone()
     }

@@ -22,8 +22,8 @@ const LARGEST_METADATA: usize = 16 << 10;
 const MOST_PLATFORMS: usize = 16;
 const MOST_RETRIES: u32 = 20;
 const HIGHEST_PRIORITY: u32 = 10_000;
-/// 30 days: beyond any meeting, and well within what every clock and database holds.
-const LONGEST_MS: u64 = 30 * 24 * 3_600 * 1_000;
+/// A day.
+const LONGEST_MS: u64 = 24 * 3_600 * 1_000;
 
 /// Checks everything, and names all that cannot be.
 pub(crate) fn create(request: &CreateBotRequest, now: Timestamp) -> Result<(), Vec<BadField>> {
@@ -199,7 +199,7 @@ impl Problems {
 
     fn millis(&mut self, field: &str, millis: Option<u64>) {
         if millis.is_some_and(|millis| millis > LONGEST_MS) {
-            self.add(field, format!("must be 0 to {LONGEST_MS} (30 days)"));
+            self.add(field, format!("must be 0 to {LONGEST_MS} (a day)"));
         }
     }
 }

@@ -205,7 +205,7 @@ pub async fn assign(
     // slots_idle, assignments_in_flight
     let rows = sqlx::query(
         "WITH asks AS (
-             SELECT * FROM json_to_recordset($1) AS a (
+             SELECT * FROM jsonb_to_recordset($1) AS a (
                     ord integer, kind text, owner_id uuid, attempt integer, id uuid, provider text, spec text,
                     traceparent text)),
          fresh AS (

@@ -81,7 +81,7 @@ pub async fn put(connection: &mut PgConnection, entries: &[EntryJson<'_>]) -> Re
                     not_before, deadline, traceparent)
              SELECT kind, owner_id, attempt, spec, platforms, opened, open_at, priority, queued_at, not_before, deadline,
                     traceparent
-               FROM json_to_recordset($1) AS e (
+               FROM jsonb_to_recordset($1) AS e (
                     kind text, owner_id uuid, attempt integer, spec text, platforms text[], opened integer,
                     open_at timestamptz, priority integer, queued_at timestamptz, not_before timestamptz,
                     deadline timestamptz, traceparent text)

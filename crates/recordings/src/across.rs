@@ -51,6 +51,26 @@ pub async fn next_due(pool: &PgPool) -> Result<Option<Timestamp>, Error> {
     Ok(next.map(SqlTimestamp::to_jiff))
 }
 
+/// Recordings whose bot is not known to be over, though no part has come since `before`; those that were asked about longest
+/// ago first.
+pub async fn quiet(pool: &PgPool, before: Timestamp, asked_before: Timestamp, most: i64) -> Result<Vec<Row>, Error> {
+    // recordings_live
+    let sql = "SELECT *
+                 FROM recordings.recordings
+                WHERE over_at IS NULL AND last_part_at < $1 AND (asked_at IS NULL OR asked_at < $2)
+                ORDER BY asked_at NULLS FIRST, last_part_at
+                LIMIT $3";
+    let query = sqlx::query_as(sql).bind(sql_time(before)).bind(sql_time(asked_before)).bind(most);
+    Ok(query.fetch_all(pool).await?)
+}
+
+/// The owner was asked about these bots.
+pub async fn asked(pool: &PgPool, bots: &[Uuid], now: Timestamp) -> Result<(), Error> {
+    let sql = "UPDATE recordings.recordings SET asked_at = $2 WHERE bot_id = ANY($1)";
+    sqlx::query(sql).bind(bots).bind(sql_time(now)).execute(pool).await?;
+    Ok(())
+}
+
 /// Keeps a claim. False: it was lost.
 pub async fn renew(pool: &PgPool, bot: BotId, lease: Uuid, until: Timestamp) -> Result<bool, Error> {
     let sql = "UPDATE recordings.recordings SET leased_until = $3 WHERE bot_id = $1 AND lease = $2";

@@ -59,13 +59,7 @@ impl Config {
             Duration::from_secs(600),
             "How long one run of ffmpeg may take; eight hours of sound take about two minutes.",
         );
-        Self {
-            database: Options { url, connections },
-            directory,
-            ffmpeg,
-            joins,
-            join_timeout,
-        }
+        Self { database: Options { url, connections }, directory, ffmpeg, joins, join_timeout }
     }
 
     pub(crate) fn timing(&self, host: &Host) -> Timing {
@@ -79,6 +73,7 @@ impl Config {
                 tries: 3,
             },
             sweep: seconds(10),
+            quiet: seconds(600),
             lease: host.scaled(LEASE).max(LEASE_AT_LEAST),
             ffmpeg: host.scaled(self.join_timeout).max(JOIN_AT_LEAST),
         }
@@ -90,6 +85,7 @@ impl Config {
 pub(crate) struct Timing {
     pub limits: Limits,
     pub sweep: Duration,
+    pub quiet: Duration,
     pub lease: Duration,
     pub ffmpeg: Duration,
 }

@@ -5,7 +5,8 @@
 //! over (`<tenant>/<bot>/recording.webm`).
 //!
 //! **Hears** gRPC at the inner door (`RecordingService`): the gateway brings what runners upload and fetches what clients
-//! ask for; `bot.state_changed` (the bot is over) and `runner.gone` (no more parts will come).
+//! ask for; `bot.state_changed` (the bot is over) and `runner.gone` (no more parts will come). When
+//! nothing comes for ten minutes it asks the scheduler (`SchedulerService.Get`).
 //!
 //! **Says** `recording.ready` and `recording.failed`, both public.
 //!
@@ -19,6 +20,7 @@ mod consumers;
 mod error;
 mod ffmpeg;
 mod join;
+mod missed;
 mod policy;
 mod rpc;
 mod service;

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::consumers::{self, Handler};
 use crate::ffmpeg::Ffmpeg;
+use crate::missed::Missed;
 use crate::rpc::Rpc;
 use crate::sweep::{Joiner, joins, seconds};
 use crate::vault::Vault;
@@ -116,7 +117,18 @@ impl Service {
             signal: joiner.signal.clone(),
         };
         let subscription = consumers::subscription(&self.host.installation).ack_wait(self.host.ack_wait);
-        let sweep = async {
+        let missed = Missed {
+            store: joiner.store.clone(),
+            clock: self.host.clock,
+            limits: joiner.timing.limits.clone(),
+            signal: joiner.signal.clone(),
+            scheduler: self.host.peers.channel("scheduler"),
+            quiet: joiner.timing.quiet,
+        };
+        let never = Notify::new();
+        let period = joiner.timing.quiet / 10;
+        let ask = sweep("recordings-missed", period, &never, &stop, || missed.turn());
+        let join = async {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = joiner.store.wait() => {}
@@ -125,6 +137,7 @@ impl Service {
             tasks.close();
             tasks.wait().await;
         };
-        tokio::join!(sweep, self.host.bus.consume(subscription, handler, stop.clone()), self.relay.run(stop.clone()));
+        let listen = self.host.bus.consume(subscription, handler, stop.clone());
+        tokio::join!(join, ask, listen, self.relay.run(stop.clone()));
     }
 }

@@ -108,6 +108,17 @@ async fn without_word_of_its_runner_late_parts_are_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bot_whose_end_was_never_heard_of_is_asked_about() {
+    let house = House::hurried().await;
+    let (over, live) = (house.bot(), house.bot());
+    house.scheduler.over.lock().expect("no panic").insert(over.id.to_string(), BotState::Done);
+    house.put(&live, 1, 0, &sound::webm(2)).await.expect("stored");
+    house.put(&over, 1, 0, &sound::webm(2)).await.expect("stored");
+    assert!(matches!(house.said(&over, 1).await, Said::Ready { sequence: 1, .. }));
+    assert_eq!(house.get(&live).await.state, "recording");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_part_after_joining_opens_it_again() {
     let house = House::new().await;
     let bot = house.bot();

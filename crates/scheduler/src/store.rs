@@ -1,7 +1,7 @@
 //! The scheduler's SQL, all of it. What is asked for a caller takes the tenant first; what looks across tenants (the
 //! writer's locking read, the sweeps) says so.
 //!
-//! Batches go in as one JSON document and are unfolded by `json_to_recordset`: one parameter and one statement for any
+//! Batches go in as one JSON document and are unfolded by `jsonb_to_recordset`: one parameter and one statement for any
 //! number of rows.
 
 use greenroom_domain::{Attempt, BotId, Exit, PlatformName, TenantId, Timestamp};
@@ -111,7 +111,7 @@ pub async fn claim(connection: &mut PgConnection, keys: &[KeyJson]) -> Result<Ve
     let won: Vec<Uuid> = sqlx::query_scalar(
         "INSERT INTO scheduler.idempotency (tenant_id, key, request, bot_id, created_at)
          SELECT tenant_id, key, decode(request, 'hex'), bot_id, created_at
-           FROM json_to_recordset($1) AS k (tenant_id uuid, key text, request text, bot_id uuid, created_at timestamptz)
+           FROM jsonb_to_recordset($1) AS k (tenant_id uuid, key text, request text, bot_id uuid, created_at timestamptz)
           ORDER BY tenant_id, key
          ON CONFLICT (tenant_id, key) DO NOTHING
          RETURNING bot_id",
@@ -152,7 +152,7 @@ pub async fn insert(connection: &mut PgConnection, bots: &[NewBotJson]) -> Resul
                 priority, chain, chain_from, failures, max_retries, rejoin, queue_timeout_ms, waiting_room_timeout_ms,
                 no_one_joined_timeout_ms, everyone_left_timeout_ms, inactivity_timeout_ms, max_duration_ms, metadata,
                 queued_at, queue_deadline, joined_at, wake_at, asserts, attempt, traceparent, created_at, updated_at
-           FROM json_to_recordset($1) AS n (
+           FROM jsonb_to_recordset($1) AS n (
                 id uuid, shard smallint, tenant_id uuid, version bigint, sequence bigint, state text,
                 state_since timestamptz, reason text, provider text, meeting_url text, meeting_id text,
                 meeting_password text, display_name text, image text, start_at timestamptz, end_at timestamptz,
@@ -178,7 +178,7 @@ pub async fn update(connection: &mut PgConnection, bots: &[ChangedBotJson]) -> R
                 reason = c.reason, chain_from = c.chain_from, failures = c.failures, queued_at = c.queued_at,
                 queue_deadline = c.queue_deadline, joined_at = c.joined_at, wake_at = c.wake_at, asserts = c.asserts,
                 attempt = c.attempt, updated_at = c.updated_at
-           FROM json_to_recordset($1) AS c (
+           FROM jsonb_to_recordset($1) AS c (
                 bot_id uuid, version bigint, sequence bigint, state text, state_since timestamptz, reason text,
                 chain_from integer, failures integer, queued_at timestamptz, queue_deadline timestamptz,
                 joined_at timestamptz, wake_at timestamptz, asserts integer, attempt integer, updated_at timestamptz)
@@ -201,7 +201,7 @@ pub async fn put_attempts(connection: &mut PgConnection, attempts: &[AttemptJson
     }
     sqlx::query(
         "INSERT INTO scheduler.attempts
-         SELECT * FROM json_to_recordset($1) AS a (
+         SELECT * FROM jsonb_to_recordset($1) AS a (
                 bot_id uuid, attempt integer, not_before timestamptz, platform text, progress_at timestamptz,
                 started boolean, instance uuid, admitted_at timestamptz, stopped boolean, cause text, may_pass boolean,
                 report_sequence bigint, joined boolean, gone_at timestamptz, exit_code integer, exit_signal integer,
@@ -251,7 +251,7 @@ pub async fn tell(connection: &mut PgConnection, lines: &[TimelineJson]) -> Resu
     sqlx::query(
         "INSERT INTO scheduler.timeline (bot_id, sequence, at, what, state, attempt, reason, detail)
          SELECT bot_id, sequence, at, what, state, attempt, reason, detail
-           FROM json_to_recordset($1) AS t (
+           FROM jsonb_to_recordset($1) AS t (
                 bot_id uuid, sequence bigint, at timestamptz, what text, state text, attempt integer, reason text,
                 detail text)",
     )

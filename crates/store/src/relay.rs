@@ -75,6 +75,9 @@ impl Relay {
         let mut epoch = ticker(self.timing.epoch);
         let mut partitions = ticker(Duration::from_secs(3600));
         let mut marked_at = Instant::now();
+        // Marks say which making of the stream they speak of: know it before the first.
+        let done = self.compare().await;
+        self.tell("compare the outbox with the stream", done);
         loop {
             let mark = tokio::time::sleep_until(marked_at + MARK_AFTER);
             tokio::select! {

@@ -36,11 +36,13 @@ static GRPC: LazyLock<Histogram<f64>> = LazyLock::new(|| {
 
 pub(super) async fn observe(request: Request, next: Next) -> Response {
     let began = Instant::now();
-    let grpc = is_grpc(request.headers());
     let method = request.method().clone();
-    let route = match request.extensions().get::<MatchedPath>() {
-        Some(_) if grpc => request.uri().path().to_owned(),
-        Some(path) => path.as_str().to_owned(),
+    let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    // Only tonic's routes end so.
+    let grpc = matched.is_some_and(|route| route.ends_with("/{*rest}")) && is_grpc(request.headers());
+    let route = match matched {
+        Some(_) if grpc && is_call(request.uri().path()) => request.uri().path().to_owned(),
+        Some(route) => route.to_owned(),
         None => "none".to_owned(),
     };
     let id = request_id(request.headers());
@@ -78,6 +80,12 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
         response.headers_mut().insert(REQUEST_ID, id);
     }
     response
+}
+
+/// `/package.Service/Method`, and nothing that anybody could hide in an address.
+fn is_call(path: &str) -> bool {
+    path.rsplit_once('/')
+        .is_some_and(|(_, method)| method.len() <= 32 && method.bytes().all(|b| b.is_ascii_alphabetic()))
 }
 
 /// The caller's, if it is one; else a new one.

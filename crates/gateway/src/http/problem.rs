@@ -184,9 +184,11 @@ impl From<Status> for Problem {
 
 /// What a service behind says of a field begins with its name, as a [`BadField`] does.
 fn invalid_argument(message: &str) -> Problem {
-    let name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '.' | '[' | ']');
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '[' | ']');
     match message.split_once(": ") {
-        Some((field, problem)) if !field.is_empty() && field.chars().all(name) => BadField::new(field, problem).into(),
+        Some((field, problem)) if field.starts_with(|c: char| c.is_ascii_lowercase()) && field.chars().all(inner) => {
+            BadField::new(field, problem).into()
+        }
         _ => Problem::new(Kind::InvalidRequest, message),
     }
 }
@@ -244,6 +246,7 @@ mod tests {
         let problem = Problem::from(Status::from(BadField::new("start_time", "is too far away")));
         assert_eq!(problem.kind, Kind::InvalidFields);
         assert_eq!(problem.errors, [FieldProblem { field: "startTime".into(), problem: "is too far away".into() }]);
+        assert_eq!(Problem::from(Status::invalid_argument("endTime: is odd")).errors[0].field, "endTime");
         assert_eq!(Problem::from(Status::invalid_argument("No: this is prose")).errors, []);
     }
 

@@ -55,7 +55,8 @@ async fn a_token_is_good_for_its_own_attempt_alone() {
         let runner = json!({"kind": "bot", "id": token.runner.id, "attempt": 2});
         assert_eq!(problem(call(&house, method, token, json!({"runner": runner}))).await.0, 403, "{method}");
         let forged = RunnerToken { tenant: TenantId::generate(), ..token }.sign(&house.secret);
-        let forged = forged.replace(&format!("_{}_", forged.split('_').nth(2).expect("a tenant")), &format!("_{}_", token.tenant));
+        let forged = forged
+            .replace(&format!("_{}_", forged.split('_').nth(2).expect("a tenant")), &format!("_{}_", token.tenant));
         let forged = house.http.post(house.url(&format!("/runner/v1/{method}"))).bearer_auth(forged).json(&json!({}));
         assert_eq!(problem(forged).await.0, 401, "{method}");
         let (status, bad) = problem(call(&house, method, token, json!({"instance": "me"}))).await;

@@ -17,15 +17,15 @@ fn after(facts: &[(i64, Fact)]) -> Progress {
 }
 
 const PART: Fact = Fact::PartCame;
-const fn over(attempt: u32) -> Fact {
+fn over(attempt: u32) -> Fact {
     Fact::BotOver { attempt }
 }
-const fn gone(attempt: u32) -> Fact {
+fn gone(attempt: u32) -> Fact {
     Fact::RunnerGone { attempt }
 }
 
 /// What was heard and when, when something is due, and what.
-type Row = (&'static [(i64, Fact)], Option<i64>, Step);
+type Row<'a> = (&'a [(i64, Fact)], Option<i64>, Step);
 
 #[test]
 fn when_and_what_is_due() {

@@ -9,15 +9,17 @@ use greenroom_bus::Bus;
 use greenroom_chassis::{Clock, Host, InnerChannel, Peers, Process, Secret, Settings, telemetry};
 use greenroom_contracts::messages::{BotStateChanged, Message, RecordingFailed, RecordingReady, RunnerGone};
 use greenroom_contracts::proto::v1::recording_service_client::RecordingServiceClient;
+use greenroom_contracts::proto::v1::scheduler_service_server::{SchedulerService, SchedulerServiceServer};
 use greenroom_contracts::proto::v1::{
-    PutPartRequest, PutScreenshotRequest, Recording, RecordingChunk, RecordingRequest,
+    Bot as SchedulersBot, ListBotsResponse, PutPartRequest, PutScreenshotRequest, Recording, RecordingChunk,
+    RecordingRequest, SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest,
 };
 use greenroom_contracts::{Envelope, Origin, subjects};
 use greenroom_domain::bot::BotState;
 use greenroom_domain::{Attempt, BotId, PlatformName, Provider, RunnerId, TenantId};
 use greenroom_recordings::{Config, Service};
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::servers::{Servers, fresh_installation};
 
@@ -36,6 +38,37 @@ pub enum Said {
     Failed { sequence: i64, failed: RecordingFailed },
 }
 
+/// The scheduler, as far as this service knows it: whether a bot is over.
+#[derive(Clone, Default)]
+pub struct Scheduler {
+    pub over: Arc<Mutex<BTreeMap<String, BotState>>>,
+}
+
+#[tonic::async_trait]
+impl SchedulerService for Scheduler {
+    async fn get(&self, request: Request<SchedulerBotRequest>) -> Result<Response<SchedulersBot>, Status> {
+        let id = request.into_inner().bot_id;
+        let state = self.over.lock().expect("no panic").get(&id).copied().unwrap_or(BotState::InCall);
+        Ok(Response::new(SchedulersBot { id, state: state.to_string(), attempt: 1, ..SchedulersBot::default() }))
+    }
+
+    async fn create(&self, _: Request<SchedulerCreateRequest>) -> Result<Response<SchedulersBot>, Status> {
+        Err(Status::unimplemented("not asked by recordings"))
+    }
+
+    async fn list(&self, _: Request<SchedulerListRequest>) -> Result<Response<ListBotsResponse>, Status> {
+        Err(Status::unimplemented("not asked by recordings"))
+    }
+
+    async fn leave(&self, _: Request<SchedulerBotRequest>) -> Result<Response<SchedulersBot>, Status> {
+        Err(Status::unimplemented("not asked by recordings"))
+    }
+
+    async fn cancel(&self, _: Request<SchedulerBotRequest>) -> Result<Response<SchedulersBot>, Status> {
+        Err(Status::unimplemented("not asked by recordings"))
+    }
+}
+
 pub struct House {
     _servers: Servers,
     pub directory: tempfile::TempDir,
@@ -43,6 +76,7 @@ pub struct House {
     host: Host,
     origin: Origin,
     said: Arc<Mutex<BTreeMap<BotId, Vec<Said>>>>,
+    pub scheduler: Scheduler,
     stop: CancellationToken,
 }
 
@@ -56,7 +90,8 @@ fn telemetry() -> telemetry::Telemetry {
     static INSTALLED: OnceLock<telemetry::Telemetry> = OnceLock::new();
     let install = || {
         let level = std::env::var("LOG_LEVEL").unwrap_or_else(|_| "error".to_owned());
-        telemetry::Telemetry::install(&telemetry::Config { level, json: false, otlp: None }, "test").expect("once")
+        telemetry::Telemetry::install(&telemetry::Config { level, json: false, file: None, otlp: None }, "test")
+            .expect("once")
     };
     INSTALLED.get_or_init(install).clone()
 }
@@ -67,8 +102,17 @@ impl House {
         Self::with(&[], 1).await
     }
 
+    /// One service that is in a hurry.
+    pub async fn hurried() -> Self {
+        Self::scaled(&[], 1, 0.002).await
+    }
+
     /// So many replicas with these settings; calls go to the first.
     pub async fn with(settings: &[(&str, &str)], replicas: usize) -> Self {
+        Self::scaled(settings, replicas, 0.05).await
+    }
+
+    async fn scaled(settings: &[(&str, &str)], replicas: usize, time_scale: f64) -> Self {
         let servers = Servers::get().await;
         let installation = fresh_installation();
         let database = servers.fresh_database("recordings").await;
@@ -83,7 +127,7 @@ impl House {
             clock: Clock::system(),
             peers,
             secret,
-            time_scale: 0.05,
+            time_scale,
             drain: Duration::from_secs(1),
             ack_wait: Duration::from_secs(5),
         };
@@ -94,6 +138,7 @@ impl House {
             host,
             origin: Origin { installation, service: "test" },
             said: Arc::default(),
+            scheduler: Scheduler::default(),
             stop: CancellationToken::new(),
         };
         house.listen().await;
@@ -103,6 +148,7 @@ impl House {
         let service = Service::build(&config, &house.host).expect("a service");
         let mut process = Process::new(telemetry());
         service.register(&mut process);
+        process.routes().add_service(SchedulerServiceServer::new(house.scheduler.clone()));
         process.serve_inner(listener, house.host.peers.inner().clone());
         let stop = process.stop();
         tokio::spawn(service.run(stop.clone()));

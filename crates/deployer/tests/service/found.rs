@@ -1,0 +1,54 @@
+//! Ends that nobody commanded.
+
+use greenroom_deployer::Observed;
+
+use crate::stage::{House, Told, new_runner, soon};
+
+#[tokio::test]
+async fn an_end_is_found_by_watching() {
+    let house = House::with(2, Told { watched: true, ..Told::default() }).await;
+    let runner = new_runner();
+    house.start(runner, soon()).await;
+    house.hears(runner, "started").await;
+    house.driver.ends(runner, 7);
+    house.driver.changed.notify_waiters();
+    let gone = house.hears(runner, "gone").await;
+    assert_eq!((gone["observed"].as_bool(), gone["exit"]["code"].as_i64()), (Some(true), Some(7)));
+    assert_eq!(house.driver.told().runners.get(&runner), None, "its remains are removed");
+    house.settled().await;
+    assert_eq!(house.words(runner), ["started", "gone"], "two replicas say it once");
+}
+
+#[tokio::test]
+async fn an_end_that_nobody_watched_is_found_by_the_list() {
+    let runner = new_runner();
+    let house = House::with(1, Told { runners: [(runner, crate::stage::exited(9))].into(), ..Told::default() }).await;
+    let gone = house.hears(runner, "gone").await;
+    assert_eq!((gone["observed"].as_bool(), gone["exit"]["code"].as_i64()), (Some(true), Some(9)));
+    assert!(house.lists()[0]["runners"].as_array().expect("runners").len() == 1, "it was listed before it was removed");
+}
+
+#[tokio::test]
+async fn lists_come_in_pages_and_nothing_is_a_list_too() {
+    let empty = House::new().await;
+    empty.until("a list", || !empty.lists().is_empty()).await;
+    let list = &empty.lists()[0];
+    assert_eq!(
+        (list["last"].as_bool(), list["page"].as_u64(), list["runners"].as_array().map(Vec::len)),
+        (Some(true), Some(0), Some(0))
+    );
+
+    let runners = (0..1_001).map(|_| (new_runner(), Observed::Running)).collect();
+    let full = House::with(1, Told { runners, ..Told::default() }).await;
+    full.until("three pages", || full.lists().len() >= 3).await;
+    let pages: Vec<_> = full.lists().into_iter().take(3).collect();
+    assert!(pages.iter().all(|page| page["list"] == pages[0]["list"]), "of one list");
+    let shapes: Vec<_> = pages
+        .iter()
+        .map(|page| (page["page"].as_u64(), page["last"].as_bool(), page["runners"].as_array().map(Vec::len)))
+        .collect();
+    assert_eq!(
+        shapes,
+        [(Some(0), Some(false), Some(500)), (Some(1), Some(false), Some(500)), (Some(2), Some(true), Some(1))]
+    );
+}
