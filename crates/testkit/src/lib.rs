@@ -1,3 +1,18 @@
-//! Being written.
+//! What scenarios stand on.
+//!
+//! - [`servers`]: a real Postgres and nats-server for tests;
+//! - [`simulated`]: a platform that is not there: scriptable, late, forgetful, and watched;
+//! - [`Sandbox`]: a whole Greenroom in processes of its own, all in one or split, that can be killed, paused and doubled;
+//! - [`story`]: what users do to it;
+//! - [`evidence`] and [`checker`]: what is left afterwards, and whether the promises were kept.
 
+pub mod checker;
+pub mod evidence;
+mod node;
+mod sandbox;
+pub mod servers;
 pub mod simulated;
+pub mod story;
+
+pub use node::Node;
+pub use sandbox::{Layout, Sandbox, Settings};

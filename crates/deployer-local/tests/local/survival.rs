@@ -93,6 +93,7 @@ async fn an_orphan_that_is_deaf_is_forced() {
     killed(stage.pid_of(runner, "supervisor"));
     driver.stop(runner, Duration::from_millis(300)).await.expect("stopped");
     exit(&driver, runner).await;
+    driver.remove(runner).await.expect("removed");
 }
 
 #[tokio::test]

@@ -59,13 +59,14 @@ impl<D: Deployer> StartHandler<D> {
         let (runner, arrived) = (start.runner, Instant::now());
         let mut environment = None;
         let mut tries = 0;
+        let mut last = None;
         let failed = loop {
             if shared.host.clock.now() > start.start_by {
                 if tries == 0 {
                     // Whoever commanded it counts on this, and fences what an earlier delivery may have started.
                     return Ok("late");
                 }
-                break Error::Transient("not in time".to_owned());
+                break last.unwrap_or_else(|| Error::Transient("not in time".to_owned()));
             }
             if shared.memory.was_stopped(runner) {
                 return Ok("stopped before");
@@ -91,6 +92,7 @@ impl<D: Deployer> StartHandler<D> {
             match after_failure(&error, tries, shared.host.clock.now(), start.start_by) {
                 AfterFailure::Again(pause) => {
                     tracing::debug!(runner.id = %runner, platform = %shared.platform, tries, %error, "trying again");
+                    last = Some(error);
                     shared.pause(pause).await;
                 }
                 AfterFailure::GiveUp => break error,

@@ -73,6 +73,7 @@ async fn what_never_passes_ends_in_a_refusal_after_its_time() {
     house.start(runner, start_by).await;
     let refused = house.hears(runner, "refused").await;
     assert!(Timestamp::now() >= start_by, "transient is no outcome");
+    assert_eq!(refused["detail"], "not now", "the platform's last words");
     assert_eq!((refused["reason"].as_str(), refused["mayPass"].as_bool()), (Some("deploy_failed"), Some(true)));
     assert!(
         house.driver.told().stopped.iter().any(|(stopped, _)| *stopped == runner),

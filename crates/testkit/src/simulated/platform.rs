@@ -200,9 +200,11 @@ impl Truth {
                 let _ = killed.wait_for(|wish| *wish == Wish::Exit).await;
             };
             let exit = tokio::select! {
-                exit = life.live() => exit,
+                // First, or the runner could still answer to being killed.
+                biased;
                 () = killed => kill,
                 () = tokio::time::sleep(lifetime) => kill,
+                exit = life.live() => exit,
             };
             this.over(&name, instance, exit);
         });
@@ -300,7 +302,10 @@ impl Truth {
     /// As things stood a while ago.
     pub fn list(&self, platform: &str) -> Vec<Listed> {
         let script = self.script();
-        let lag = script.scaled(script.list_lag_ms);
+        self.list_before(platform, script.scaled(script.list_lag_ms))
+    }
+
+    pub fn list_before(&self, platform: &str, lag: Duration) -> Vec<Listed> {
         let was = |at: Option<Instant>| at.is_some_and(|at| at.elapsed() >= lag);
         let known = lock(&self.0.known);
         known

@@ -149,14 +149,10 @@ impl SimulatedPlatform {
         self.truth.set_script(script);
     }
 
-    /// How many runners run, or have ended and not been removed: nothing, when all is well and over.
+    /// Who runs, or has ended and not been removed, whatever lists say: nobody, when all is well and over.
     #[must_use]
     pub fn left(&self, platform: &str) -> Vec<RunnerId> {
-        let script = self.script();
-        self.truth.set_script(Script { list_lag_ms: 0, ..script.clone() });
-        let listed = self.truth.list(platform);
-        self.truth.set_script(script);
-        listed.into_iter().map(|listed| listed.runner).collect()
+        self.truth.list_before(platform, Duration::ZERO).into_iter().map(|listed| listed.runner).collect()
     }
 }
 

@@ -1,0 +1,76 @@
+//! The whole matrix: every trouble, all in one and split. `./dev chaos`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use greenroom_scenarios::{Plan, Trouble, run};
+use greenroom_testkit::Layout;
+
+/// Plays stories while everything fails, and checks the promises.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Only this trouble: none, kill, pause, double, postgres, nats, combined.
+    #[arg(long)]
+    trouble: Option<String>,
+    /// Only this layout: all or split.
+    #[arg(long)]
+    layout: Option<String>,
+    /// Bots in each story.
+    #[arg(long, default_value_t = 200)]
+    bots: usize,
+    /// Slots of the platform.
+    #[arg(long, default_value_t = 20)]
+    slots: u32,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many times, each with the next seed.
+    #[arg(long, default_value_t = 1)]
+    rounds: u64,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let program = std::env::current_exe().map(|own| own.with_file_name("greenroom-node")).unwrap_or_default();
+    let layouts = [("all", Layout::AllInOne), ("split", Layout::Split)];
+    let wanted = |wanted: &Option<String>, name: &str| wanted.as_deref().is_none_or(|wanted| wanted == name);
+    let mut failed = 0;
+    let mut passed = 0;
+    for seed in arguments.seed..arguments.seed + arguments.rounds {
+        for (name, layout) in layouts.into_iter().filter(|(name, _)| wanted(&arguments.layout, name)) {
+            for trouble in Trouble::ALL.into_iter().filter(|trouble| wanted(&arguments.trouble, trouble.as_str())) {
+                print!("{trouble:<9} {name:<6} seed {seed:<3} ");
+                let _ = std::io::Write::flush(&mut std::io::stdout());
+                let plan = Plan { program: program.clone(), layout, trouble, bots: arguments.bots, slots: arguments.slots, seed };
+                match run(&plan).await {
+                    Ok(outcome) if outcome.violations.is_empty() => {
+                        passed += 1;
+                        let ends: Vec<_> = outcome.ends.iter().map(|(end, count)| format!("{count} {end}")).collect();
+                        println!("kept    {:>5.1} s  drained {:>5.1} s  {}", outcome.took.as_secs_f64(), outcome.evidence.drained.as_secs_f64(), ends.join(", "));
+                    }
+                    Ok(outcome) => {
+                        failed += 1;
+                        println!("BROKEN  {:>5.1} s", outcome.took.as_secs_f64());
+                        for violation in outcome.violations.iter().take(20) {
+                            println!("    {}: {}", violation.promise, violation.how);
+                        }
+                        println!("    {} in all; ends: {:?}", outcome.violations.len(), outcome.ends);
+                        let file = std::env::temp_dir().join(format!("greenroom-chaos-{trouble}-{name}-{seed}.json"));
+                        let written = serde_json::to_vec(&outcome.evidence).map(|json| std::fs::write(&file, json));
+                        if matches!(written, Ok(Ok(()))) {
+                            println!("    evidence in {}", file.display());
+                        }
+                        eprintln!("{}", outcome.logs);
+                    }
+                    Err(error) => {
+                        failed += 1;
+                        println!("could not be played: {error}");
+                    }
+                }
+            }
+        }
+    }
+    println!("{passed} passed, {failed} failed");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

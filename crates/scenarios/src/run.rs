@@ -1,0 +1,154 @@
+//! One story, with trouble, and the verdict.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use greenroom_domain::bot::BotState;
+use greenroom_testkit::checker::{Violation, check};
+use greenroom_testkit::evidence::Evidence;
+use greenroom_testkit::simulated::{Millis, Script};
+use greenroom_testkit::story::{Story, User};
+use greenroom_testkit::{Layout, Sandbox, Settings};
+use tokio_util::sync::CancellationToken;
+
+use crate::Trouble;
+
+/// What is to be played.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The program: `greenroom-node`.
+    pub program: PathBuf,
+    /// Who runs where.
+    pub layout: Layout,
+    /// What happens meanwhile.
+    pub trouble: Trouble,
+    /// How many bots.
+    pub bots: usize,
+    /// How many slots.
+    pub slots: u32,
+    /// Another seed is another story.
+    pub seed: u64,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Broken promises.
+    pub violations: Vec<Violation>,
+    /// How the bots ended: state, reason, how many.
+    pub ends: BTreeMap<String, usize>,
+    /// From the first request to the last end.
+    pub took: Duration,
+    /// All of it.
+    pub evidence: Evidence,
+    /// The last lines of the logs, when something is wrong.
+    pub logs: String,
+}
+
+/// Every deadline and period is a twentieth.
+const TIME_SCALE: f64 = 0.05;
+
+fn script(seed: u64) -> Script {
+    Script {
+        seed,
+        // 1 to 2 seconds in the meeting.
+        call_ms: Millis(20_000, 40_000),
+        boot_ms: Millis(500, 2_000),
+        ensure_ms: Millis(200, 1_000),
+        no_capacity: 0.03,
+        transient: 0.05,
+        lost_answers: 0.05,
+        late_starts: 0.02,
+        doubled_starts: 0.05,
+        list_lag_ms: 2_000,
+        crash_before_admission: 0.03,
+        crash_after_admission: 0.03,
+        crash_in_call: 0.03,
+        deaf: 0.02,
+        ..Script::default()
+    }
+}
+
+/// Plays a plan.
+///
+/// # Errors
+/// When the sandbox cannot be made or treated as planned.
+pub async fn run(plan: &Plan) -> io::Result<Outcome> {
+    let settings = Settings {
+        program: plan.program.clone(),
+        layout: plan.layout,
+        slots: plan.slots,
+        time_scale: TIME_SCALE,
+        script: script(plan.seed),
+        more: BTreeMap::new(),
+    };
+    let mut sandbox = Sandbox::start(settings).await?;
+    let user = User::new(sandbox.url(), sandbox.key());
+    let stop = CancellationToken::new();
+    let listener = user.listen(stop.clone());
+    let story = Story {
+        bots: plan.bots,
+        over: Duration::from_secs(4),
+        cancels: 10,
+        leaves: 10,
+        regret: Duration::from_secs(6),
+        // Nobody is to run out of time for want of slots alone.
+        queue_timeout: Duration::from_secs(120),
+        seed: plan.seed,
+    };
+    let begin = Instant::now();
+    let playing = tokio::spawn({
+        let (user, story) = (user.clone(), story.clone());
+        async move { user.play(&story).await }
+    });
+    // The subscriber is there before the trouble begins.
+    plan.trouble.happen(&mut sandbox).await?;
+    let acknowledged = playing.await.map_err(io::Error::other)?;
+    let quiet_since = Instant::now();
+
+    // A backlog drains within its size over the sustained rate, plus 30 s; six sweep periods more after a wipe. A crashed
+    // runner's bot goes again, so its size is the attempts'. Waiting for what hangs has an end, and then it is reported.
+    let hold = Duration::from_millis(2_600);
+    let work = hold.mul_f64(1.4 * plan.bots as f64 / f64::from(plan.slots));
+    let drain_limit = work + Duration::from_secs(30) + Duration::from_secs(60).mul_f64(TIME_SCALE);
+    let mut drained = None;
+    while quiet_since.elapsed() < drain_limit + Duration::from_secs(30) {
+        let evidence = Evidence::collect(&sandbox).await?;
+        let over = evidence.bots.iter().all(|bot| bot.state.parse::<BotState>().is_ok_and(BotState::is_terminal));
+        if over {
+            drained.get_or_insert_with(|| quiet_since.elapsed());
+        }
+        let up_to = listener.complete_up_to();
+        let all_heard = evidence.bots.iter().all(|bot| up_to.get(&bot.id) == Some(&bot.sequence));
+        let all_idle = evidence.slots.iter().all(|(_, state)| state == "idle") && evidence.left.is_empty();
+        if over && all_heard && all_idle {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let evidence = Evidence {
+        acknowledged,
+        heard: listener.heard(),
+        drained: drained.unwrap_or_else(|| quiet_since.elapsed()),
+        drain_limit,
+        ..Evidence::collect(&sandbox).await?
+    };
+    let took = begin.elapsed();
+    let mut violations = check(&evidence);
+    for node in &mut sandbox.nodes {
+        if node.has_died() {
+            violations.push(Violation { promise: "alive", how: format!("process {} died by itself", node.name) });
+        }
+    }
+    let mut ends = BTreeMap::new();
+    for bot in &evidence.bots {
+        let reason = bot.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        *ends.entry(format!("{}{reason}", bot.state)).or_insert(0) += 1;
+    }
+    let logs = if violations.is_empty() { String::new() } else { sandbox.logs(40) };
+    stop.cancel();
+    sandbox.stop().await?;
+    Ok(Outcome { violations, ends, took, evidence, logs })
+}

@@ -1,0 +1,143 @@
+//! What is left after a story: what the databases say, what a subscriber heard, what the platform saw.
+
+use std::io;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sqlx::{Connection, PgConnection, Row};
+
+use crate::Sandbox;
+use crate::simulated::Fact;
+use crate::story::Acknowledged;
+
+/// Everything that a checker needs to know.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Bots that users were told they have.
+    pub acknowledged: Vec<Acknowledged>,
+    /// Bots as the scheduler has them.
+    pub bots: Vec<BotEnd>,
+    /// Their timelines, each in the order of its sequence.
+    pub timeline: Vec<Line>,
+    /// Assignments, over or not.
+    pub assignments: Vec<AssignmentEnd>,
+    /// (name, state) of the slots.
+    pub slots: Vec<(String, String)>,
+    /// Entries that are still in the queue.
+    pub waiting: i64,
+    /// What a subscriber heard.
+    pub heard: Vec<Heard>,
+    /// What the platform saw.
+    pub facts: Vec<Fact>,
+    /// Runners that the platform still has.
+    pub left: Vec<String>,
+    /// How long it took from the last request until every bot was over.
+    pub drained: Duration,
+    /// How long it may take.
+    pub drain_limit: Duration,
+}
+
+/// A bot at the end.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BotEnd {
+    /// Its id.
+    pub id: String,
+    /// Its state.
+    pub state: String,
+    /// Why.
+    pub reason: Option<String>,
+    /// Of its last public event.
+    pub sequence: i64,
+}
+
+/// A line of a timeline.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Line {
+    /// Whose.
+    pub bot: String,
+    /// Its place.
+    pub sequence: i64,
+    /// What happened.
+    pub what: String,
+    /// The state after it.
+    pub state: String,
+    /// To which attempt.
+    pub attempt: i32,
+}
+
+/// An assignment at the end.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AssignmentEnd {
+    /// `bot-<id>-<attempt>`.
+    pub runner: String,
+    /// Its slot.
+    pub slot: String,
+    /// Its state.
+    pub state: String,
+    /// From, in microseconds.
+    pub from: i64,
+    /// To, in microseconds; none while it has the slot.
+    pub to: Option<i64>,
+}
+
+/// An event that a subscriber heard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// The CloudEvent's id.
+    pub id: String,
+    /// Its type.
+    pub message_type: String,
+    /// Whom it is about.
+    pub subject: String,
+    /// Its place.
+    pub sequence: i64,
+    /// The state it tells of.
+    pub state: Option<String>,
+}
+
+impl Evidence {
+    /// Reads what the databases and the platform say. Nothing is running against it any more, or soon nothing will.
+    ///
+    /// # Errors
+    /// When Postgres does not answer.
+    pub async fn collect(sandbox: &Sandbox) -> io::Result<Self> {
+        let mut connection = PgConnection::connect(&sandbox.database_url()).await.map_err(io::Error::other)?;
+        let evidence = Self {
+            facts: Fact::read(sandbox.platform.facts())?,
+            left: sandbox.platform.left("simulated").iter().map(ToString::to_string).collect(),
+            ..Self::read(&mut connection).await.map_err(io::Error::other)?
+        };
+        Ok(evidence)
+    }
+
+    async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
+        let bots = sqlx::query("SELECT id::text, state, reason, sequence FROM scheduler.bots ORDER BY id").fetch_all(&mut *connection).await?;
+        let bots = bots.iter().map(|row| {
+            Ok(BotEnd { id: row.try_get(0)?, state: row.try_get(1)?, reason: row.try_get(2)?, sequence: row.try_get(3)? })
+        });
+        let lines = sqlx::query("SELECT bot_id::text, sequence, what, state, attempt FROM scheduler.timeline ORDER BY bot_id, sequence")
+            .fetch_all(&mut *connection)
+            .await?;
+        let lines = lines.iter().map(|row| {
+            Ok(Line { bot: row.try_get(0)?, sequence: row.try_get(1)?, what: row.try_get(2)?, state: row.try_get(3)?, attempt: row.try_get(4)? })
+        });
+        let assignments = sqlx::query(
+            "SELECT kind || '-' || owner_id || '-' || attempt, slot_name, state,
+                    (extract(epoch FROM assigned_at) * 1000000)::bigint, (extract(epoch FROM ended_at) * 1000000)::bigint
+               FROM pool.assignments WHERE state <> 'closed' ORDER BY slot_name, assigned_at",
+        )
+        .fetch_all(&mut *connection)
+        .await?;
+        let assignments = assignments.iter().map(|row| {
+            Ok(AssignmentEnd { runner: row.try_get(0)?, slot: row.try_get(1)?, state: row.try_get(2)?, from: row.try_get(3)?, to: row.try_get(4)? })
+        });
+        let slots = sqlx::query("SELECT platform || '-' || number, state FROM pool.slots ORDER BY platform, number").fetch_all(&mut *connection).await?;
+        let slots = slots.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+        let slots = slots.collect::<Result<_, sqlx::Error>>()?;
+        let bots = bots.collect::<Result<_, sqlx::Error>>()?;
+        let timeline = lines.collect::<Result<_, sqlx::Error>>()?;
+        let assignments = assignments.collect::<Result<_, sqlx::Error>>()?;
+        let waiting = sqlx::query_scalar("SELECT count(*) FROM queue.entries").fetch_one(&mut *connection).await?;
+        Ok(Self { bots, timeline, assignments, slots, waiting, ..Self::default() })
+    }
+}

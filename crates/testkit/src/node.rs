@@ -1,0 +1,105 @@
+//! One process of a sandbox.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// A process that runs some services, and can be treated badly. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Node {
+    /// What it is called here.
+    pub name: String,
+    program: PathBuf,
+    services: Vec<String>,
+    environment: BTreeMap<String, String>,
+    child: Option<Child>,
+}
+
+impl Node {
+    /// A node that is not started yet.
+    #[must_use]
+    pub fn new(name: String, program: &Path, services: &[&str], environment: BTreeMap<String, String>) -> Self {
+        let services = services.iter().map(|service| (*service).to_owned()).collect();
+        Self { name, program: program.to_owned(), services, environment, child: None }
+    }
+
+    /// Starts it, with nothing of our own environment but what programs need to run.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn start(&mut self) -> io::Result<()> {
+        let kept = ["PATH", "HOME", "LANG", "TMPDIR"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+        let child = Command::new(&self.program)
+            .arg("serve")
+            .args(&self.services)
+            .env_clear()
+            .envs(kept)
+            .envs(&self.environment)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        self.child = Some(child);
+        Ok(())
+    }
+
+    /// SIGKILL.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub fn kill(&mut self) -> io::Result<()> {
+        if let Some(mut child) = self.child.take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// SIGSTOP: it holds all it holds, and says nothing.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn pause(&self) -> io::Result<()> {
+        self.signal("STOP")
+    }
+
+    /// SIGCONT.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn resume(&self) -> io::Result<()> {
+        self.signal("CONT")
+    }
+
+    /// SIGTERM, and the exit code that follows.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn terminate(&mut self) -> io::Result<Option<i32>> {
+        self.signal("TERM")?;
+        match self.child.take() {
+            Some(mut child) => Ok(child.wait()?.code()),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether it ended by itself.
+    pub fn has_died(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(Some(_))))
+    }
+
+    fn signal(&self, signal: &str) -> io::Result<()> {
+        let child = self.child.as_ref().ok_or_else(|| io::Error::other("the node does not run"))?;
+        // By number, and only of a child that we have not waited for: it cannot be anybody else's.
+        let sent = Command::new("kill").arg(format!("-{signal}")).arg(child.id().to_string()).status()?;
+        if sent.success() { Ok(()) } else { Err(io::Error::other(format!("kill -{signal} failed"))) }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // A paused process is killed as well.
+        let _ = self.kill();
+    }
+}

@@ -1,0 +1,302 @@
+//! A whole Greenroom in processes of its own, with a Postgres and a nats-server that belong to it alone.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use greenroom_domain::Installation;
+use greenroom_embedded::{Binaries, Nats, Postgres, THROW_AWAY};
+
+use crate::Node;
+use crate::servers::fresh_installation;
+use crate::simulated::{Script, SimulatedPlatform};
+
+/// Every service, in the order in which a request meets them.
+pub const SERVICES: [&str; 8] =
+    ["gateway", "accounts", "scheduler", "queue", "pool-manager", "deployer", "heartbeat-monitor", "recordings"];
+
+/// Which services run in which process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// All in one.
+    AllInOne,
+    /// Each in its own.
+    Split,
+}
+
+/// How a sandbox is made.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The program: `greenroom` with a simulated platform.
+    pub program: PathBuf,
+    /// Who runs where.
+    pub layout: Layout,
+    /// Slots of the simulated platform.
+    pub slots: u32,
+    /// Every deadline and period is multiplied by this.
+    pub time_scale: f64,
+    /// How the platform and its runners behave. Its time scale is set to the one above.
+    pub script: Script,
+    /// What the services are told beside that.
+    pub more: BTreeMap<String, String>,
+}
+
+/// A Greenroom to treat badly.
+pub struct Sandbox {
+    /// Postgres.
+    pub postgres: Postgres,
+    /// nats-server.
+    pub nats: Nats,
+    /// The platform.
+    pub platform: SimulatedPlatform,
+    /// The processes.
+    pub nodes: Vec<Node>,
+    /// How it was made.
+    pub settings: Settings,
+    installation: Installation,
+    url: String,
+    key: String,
+    environment: BTreeMap<String, String>,
+    folder: tempfile::TempDir,
+}
+
+/// The database's name.
+const DATABASE: &str = "greenroom";
+/// A server that is paused for longer than this loses its messages to another replica.
+pub const ACK_WAIT: Duration = Duration::from_secs(3);
+
+impl Sandbox {
+    /// Starts everything and waits until it is ready.
+    ///
+    /// # Errors
+    /// When something cannot be started, or is not ready within a minute.
+    pub async fn start(settings: Settings) -> io::Result<Self> {
+        let binaries = Binaries::find().map_err(io::Error::other)?;
+        let folder = greenroom_embedded::scratch().map_err(io::Error::other)?;
+        let (postgres, nats) = tokio::try_join!(
+            Postgres::start(&binaries, folder.path().join("postgres"), None, THROW_AWAY),
+            Nats::start(&binaries, folder.path().join("nats"), None),
+        )
+        .map_err(io::Error::other)?;
+        postgres.create_database(DATABASE).await.map_err(io::Error::other)?;
+        let script = Script { time_scale: settings.time_scale, ..settings.script.clone() };
+        let platform = SimulatedPlatform::start(script, folder.path().join("facts.jsonl")).await?;
+        let installation = fresh_installation();
+        let mut ports = Ports::default();
+        let http = ports.free()?;
+        let mut environment: BTreeMap<String, String> = [
+            ("GREENROOM_INSTALLATION", installation.to_string()),
+            ("GREENROOM_SECRET", "a secret of nobody but this sandbox".to_owned()),
+            ("DATABASE_URL", postgres.url(DATABASE)),
+            ("NATS_URL", nats.url()),
+            ("HTTP_ADDR", format!("127.0.0.1:{http}")),
+            ("RUNNER_GATEWAY_URL", format!("http://127.0.0.1:{http}")),
+            ("PLATFORM_PRIORITY", "simulated".to_owned()),
+            ("SIMULATED_URL", platform.url("simulated")),
+            ("SIMULATED_BOT_LIMIT", settings.slots.to_string()),
+            ("GREENROOM_TIME_SCALE", settings.time_scale.to_string()),
+            ("GREENROOM_ACK_WAIT_MS", ACK_WAIT.as_millis().to_string()),
+            ("RECORDINGS_DIR", folder.path().join("recordings").display().to_string()),
+            ("LOG_LEVEL", std::env::var("GREENROOM_TEST_LOG").unwrap_or_else(|_| "info".to_owned())),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into();
+        environment.extend(settings.more.clone());
+        let mut sandbox = Self {
+            postgres,
+            nats,
+            platform,
+            nodes: Vec::new(),
+            installation,
+            url: format!("http://127.0.0.1:{http}"),
+            key: String::new(),
+            environment,
+            folder,
+            settings,
+        };
+        sandbox.make_nodes(&mut ports)?;
+        sandbox.migrate()?;
+        sandbox.key = sandbox.make_key().await?;
+        drop(ports);
+        for node in &mut sandbox.nodes {
+            node.start()?;
+        }
+        sandbox.ready(Duration::from_secs(60)).await?;
+        Ok(sandbox)
+    }
+
+    fn make_nodes(&mut self, ports: &mut Ports) -> io::Result<()> {
+        let parts: Vec<(&str, Vec<&str>)> = match self.settings.layout {
+            Layout::AllInOne => vec![("all", vec!["all"])],
+            Layout::Split => SERVICES.iter().map(|service| (*service, vec![*service])).collect(),
+        };
+        let mut environment = self.environment.clone();
+        let mut addresses = Vec::new();
+        for (name, _) in &parts {
+            let port = ports.free()?;
+            addresses.push(format!("127.0.0.1:{port}"));
+            let service = match *name {
+                "gateway" | "heartbeat-monitor" | "all" => continue,
+                service => service.to_uppercase().replace('-', "_"),
+            };
+            environment.insert(format!("{service}_URL"), format!("http://127.0.0.1:{port}"));
+        }
+        self.environment = environment;
+        for ((name, services), address) in parts.into_iter().zip(addresses) {
+            let node = self.node(name.to_owned(), &services, &address);
+            self.nodes.push(node);
+        }
+        Ok(())
+    }
+
+    fn node(&self, name: String, services: &[&str], grpc: &str) -> Node {
+        let mut environment = self.environment.clone();
+        environment.insert("GRPC_ADDR".to_owned(), grpc.to_owned());
+        environment.insert("LOG_FILE".to_owned(), self.folder.path().join(format!("{name}.log")).display().to_string());
+        Node::new(name, &self.settings.program, services, environment)
+    }
+
+    /// One more replica of a service. It hears the bus; nobody calls it. Of the gateway there is one: it has the door.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn double(&mut self, service: &str) -> io::Result<()> {
+        let port = Ports::default().free()?;
+        let mut node = self.node(format!("{service}-2"), &[service], &format!("127.0.0.1:{port}"));
+        node.start()?;
+        self.nodes.push(node);
+        Ok(())
+    }
+
+    /// The process that runs a service.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn node_of(&mut self, service: &str) -> &mut Node {
+        let name = match self.settings.layout {
+            Layout::AllInOne => "all",
+            Layout::Split => service,
+        };
+        self.nodes.iter_mut().find(|node| node.name == name).expect("every service has a process")
+    }
+
+    fn migrate(&self) -> io::Result<()> {
+        let migrated = std::process::Command::new(&self.settings.program)
+            .arg("migrate")
+            .env_clear()
+            .envs(std::env::vars().filter(|(name, _)| ["PATH", "HOME"].contains(&name.as_str())))
+            .envs(&self.environment)
+            .env("LOG_FILE", self.folder.path().join("migrate.log"))
+            .output()?;
+        if migrated.status.success() {
+            return Ok(());
+        }
+        Err(io::Error::other(format!("migrate failed: {}", String::from_utf8_lossy(&migrated.stderr))))
+    }
+
+    /// A tenant and a key, written as the accounts service would.
+    async fn make_key(&self) -> io::Result<String> {
+        use sqlx::Connection;
+        let key = "grk_a-key-of-nobody-but-this-sandbox-0000000000";
+        let mut connection = sqlx::PgConnection::connect(&self.database_url()).await.map_err(io::Error::other)?;
+        let sql = "WITH t AS (INSERT INTO accounts.tenants (id, name, created_at) VALUES ($1, 'sandbox', $4) RETURNING id)
+                   INSERT INTO accounts.api_keys (id, tenant_id, label, key_sha256, created_at)
+                   SELECT $2, t.id, 'sandbox', sha256($3), $4 FROM t";
+        sqlx::query(sql)
+            .bind(uuid::Uuid::now_v7())
+            .bind(uuid::Uuid::now_v7())
+            .bind(key.as_bytes())
+            .bind(greenroom_store::sql_time(jiff::Timestamp::now()))
+            .execute(&mut connection)
+            .await
+            .map_err(io::Error::other)?;
+        Ok(key.to_owned())
+    }
+
+    /// Waits until the gateway says that it is ready.
+    ///
+    /// # Errors
+    /// When it does not within a time; the last words of the logs are in the error.
+    pub async fn ready(&self, within: Duration) -> io::Result<()> {
+        let until = Instant::now() + within;
+        let client = crate::story::client();
+        while Instant::now() < until {
+            let list = client.get(format!("{}/v1/bots?limit=1", self.url)).bearer_auth(&self.key).send().await;
+            let ready = client.get(format!("{}/health/ready", self.url)).send().await;
+            if list.is_ok_and(|answer| answer.status().is_success()) && ready.is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Err(io::Error::other(format!("not ready within {within:?}\n{}", self.logs(10))))
+    }
+
+    /// The last lines of every log.
+    #[must_use]
+    pub fn logs(&self, lines: usize) -> String {
+        let mut text = String::new();
+        let files = std::fs::read_dir(self.folder.path()).into_iter().flatten().flatten();
+        for path in files.map(|file| file.path()).filter(|path| path.extension().is_some_and(|end| end == "log")) {
+            let log = std::fs::read_to_string(&path).unwrap_or_default();
+            let skip = log.lines().count().saturating_sub(lines);
+            text.push_str(&format!("--- {}\n", path.display()));
+            log.lines().skip(skip).for_each(|line| text.push_str(&format!("{line}\n")));
+        }
+        text
+    }
+
+    /// Where the gateway is.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// An API key.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Which installation it is.
+    #[must_use]
+    pub fn installation(&self) -> &Installation {
+        &self.installation
+    }
+
+    /// Where its database is.
+    #[must_use]
+    pub fn database_url(&self) -> String {
+        self.postgres.url(DATABASE)
+    }
+
+    /// Where its files are.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Ends everything, servers last.
+    ///
+    /// # Errors
+    /// When a server does not stop.
+    pub async fn stop(mut self) -> io::Result<()> {
+        self.nodes.clear();
+        self.nats.stop().await.map_err(io::Error::other)?;
+        self.postgres.stop().await.map_err(io::Error::other)
+    }
+}
+
+/// Ports that were free a moment ago, each given once. They are held until all are chosen.
+#[derive(Default)]
+struct Ports(Vec<TcpListener>);
+
+impl Ports {
+    fn free(&mut self) -> io::Result<u16> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let port = listener.local_addr()?.port();
+        self.0.push(listener);
+        Ok(port)
+    }
+}
