@@ -58,6 +58,8 @@ CREATE TABLE pool.assignments (
     PRIMARY KEY (kind, owner_id, attempt)
 ) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.02);
 
+-- A slot has at most one owner, whatever the code believes.
+CREATE UNIQUE INDEX assignments_one_owner ON pool.assignments (slot_id) WHERE state IN ('assigned', 'accepted', 'stopping');
 CREATE INDEX assignments_wake ON pool.assignments (wake_at) WHERE wake_at IS NOT NULL;
 -- Permits are counted here: never more rows than permits.
 CREATE INDEX assignments_in_flight ON pool.assignments (platform) WHERE state = 'assigned';

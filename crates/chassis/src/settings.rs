@@ -65,7 +65,8 @@ impl std::error::Error for Problems {}
 /// Names that begin so are ours: one that nobody asked for is a mistake.
 const OURS: &[&str] = &["GREENROOM_"];
 /// Names of ours that other programs of the house read.
-const NOT_HERE: &[&str] = &["GREENROOM_URL", "GREENROOM_API_KEY", "GREENROOM_TOKEN", "GREENROOM_TOOLS", "GREENROOM_CONFIG"];
+const NOT_HERE: &[&str] =
+    &["GREENROOM_URL", "GREENROOM_API_KEY", "GREENROOM_TOKEN", "GREENROOM_TOOLS", "GREENROOM_CONFIG", "GREENROOM_SANDBOX"];
 
 /// The settings, as they are being read.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 mod bots;
 mod config;
+mod keys;
 mod parked;
 mod tail;
 
@@ -40,6 +41,9 @@ enum Command {
     /// Settings.
     #[command(subcommand)]
     Config(config::Command),
+    /// API keys.
+    #[command(subcommand)]
+    Keys(keys::Command),
     /// Bots.
     #[command(subcommand)]
     Bots(bots::Command),
@@ -109,6 +113,7 @@ async fn run(cli: Cli, platforms: Platforms) -> Result<(), Error> {
             serve::migrate(&configuration, &host).await
         }
         Command::Config(command) => command.run(Settings::new(environment, &file), &platforms),
+        Command::Keys(command) => command.run(Settings::new(environment, &file), &platforms).await,
         Command::Bots(command) => command.run().await,
         Command::Tail(tail) => tail.run(Settings::new(environment, &file), &platforms).await,
         Command::Parked(command) => command.run(Settings::new(environment, &file), &platforms).await,

@@ -30,6 +30,17 @@ pub enum Answer {
 
 /// Gives slots to a batch, in its order, in one transaction: the assignments, the starts and `slot.assigned`.
 pub async fn assign(ledger: &Ledger, asks: Vec<Ask>) -> Result<Vec<Answer>, Error> {
+    loop {
+        match try_assign(ledger, &asks).await {
+            // One of them was closed in between, by somebody who waits for no platform's lock. The next try sees it; there
+            // are no more of these than there are asks.
+            Err(Error::Store(error)) if error.is_conflict() => {}
+            answer => return answer,
+        }
+    }
+}
+
+async fn try_assign(ledger: &Ledger, asks: &[Ask]) -> Result<Vec<Answer>, Error> {
     let now = ledger.now();
     let start_by = now + ledger.timing.start;
     let wake_at = now + ledger.timing.assert_first;

@@ -226,7 +226,7 @@ pub async fn assign(
                LEFT JOIN provider_room r ON r.provider = f.provider
               WHERE r.provider IS NULL OR f.of_provider <= r.room),
          free AS (
-             SELECT q.id AS slot_id, q.number, row_number() OVER (ORDER BY q.last_used_at NULLS FIRST, q.number) AS place
+             SELECT q.id AS slot_id, q.number, q.last_used_at, row_number() OVER (ORDER BY q.last_used_at NULLS FIRST, q.number) AS place
                FROM (SELECT s.id, s.number, s.last_used_at
                        FROM pool.slots s
                       WHERE s.platform = $2 AND s.state = 'idle'
@@ -244,7 +244,9 @@ pub async fn assign(
          INSERT INTO pool.assignments (kind, owner_id, attempt, id, state, platform, slot_id, slot_name, provider, spec,
                 traceparent, assigned_at, start_by, observed, grace_ms, wake_at, asserts)
          SELECT a.kind, a.owner_id, a.attempt, a.id, 'assigned', $2, f.slot_id,
-                $2 || '-' || lpad(f.number::text, 3, '0'), a.provider, a.spec, a.traceparent, $3, $4, false, 0, $5, 0
+                $2 || '-' || lpad(f.number::text, 3, '0'), a.provider, a.spec, a.traceparent,
+                -- Another replica's clock may be ahead, and a slot is never given before it came back.
+                greatest($3, f.last_used_at), $4, false, 0, $5, 0
            FROM free f
            JOIN allowed a USING (place)
          RETURNING kind, owner_id, attempt, id, slot_name",
@@ -369,12 +371,14 @@ pub async fn update(connection: &mut PgConnection, changed: &[Changed], now: Tim
     // A slot above the limit is not idle again but cordoned.
     sqlx::query(
         "UPDATE pool.slots s
-            SET state = CASE WHEN c.state = 'idle' AND s.number > p.slot_limit THEN 'cordoned' ELSE c.state END
+            SET state = CASE WHEN c.state = 'idle' AND s.number > p.slot_limit THEN 'cordoned' ELSE c.state END,
+                last_used_at = CASE WHEN c.state = 'idle' THEN $3 ELSE s.last_used_at END
            FROM unnest($1::uuid[], $2::text[]) AS c (id, state), pool.platforms p
           WHERE s.id = c.id AND p.name = s.platform",
     )
     .bind(slots.iter().map(|(id, _)| *id).collect::<Vec<_>>())
     .bind(slots.iter().map(|(_, state)| *state).collect::<Vec<_>>())
+    .bind(sql_time(now))
     .execute(connection)
     .await?;
     Ok(())

@@ -124,11 +124,18 @@ pub async fn claim(connection: &mut PgConnection, keys: &[KeyJson]) -> Result<Ve
 
 // --- across tenants: the writer -----------------------------------------------------------------------------------------
 
-/// Reads bots and locks them until the transaction ends, in the order of their ids, so that no two writers wait for each
-/// other.
+/// Locks bots until the transaction ends, in the order of their ids, so that no two writers wait for each other; then reads
+/// them.
+///
+/// Two statements, and not one with a join: who waits for a lock sees the locked row as it is then, but every row that is
+/// joined to it as it was before the wait. An attempt read so would be admitted twice.
 pub async fn lock(connection: &mut PgConnection, bots: &[BotId]) -> Result<Vec<Stored>, Error> {
-    let sql = format!("{SELECT} WHERE b.id = ANY($1) ORDER BY b.id FOR UPDATE OF b");
     let ids: Vec<Uuid> = bots.iter().map(|bot| bot.uuid()).collect();
+    sqlx::query("SELECT id FROM scheduler.bots WHERE id = ANY($1) ORDER BY id FOR UPDATE")
+        .bind(&ids)
+        .execute(&mut *connection)
+        .await?;
+    let sql = format!("{SELECT} WHERE b.id = ANY($1)");
     stored(sqlx::query_as(AssertSqlSafe(sql)).bind(ids).fetch_all(connection).await?)
 }
 
@@ -263,11 +270,22 @@ pub async fn tell(connection: &mut PgConnection, lines: &[TimelineJson]) -> Resu
 
 // --- across tenants: the sweeps -----------------------------------------------------------------------------------------
 
-/// Bots at which somebody has to look now; what another replica is looking at is left to it.
+/// Locks and reads the bots at which somebody has to look now, as [`lock`] does; what another replica is looking at is left
+/// to it.
 pub async fn awake(connection: &mut PgConnection, now: Timestamp, limit: i64) -> Result<Vec<Stored>, Error> {
     // bots_wake
-    let sql = format!("{SELECT} WHERE b.wake_at <= $1 ORDER BY b.wake_at LIMIT $2 FOR UPDATE OF b SKIP LOCKED");
-    stored(sqlx::query_as(AssertSqlSafe(sql)).bind(sql_time(now)).bind(limit).fetch_all(connection).await?)
+    let ids: Vec<Uuid> = sqlx::query_scalar(
+        "SELECT id FROM scheduler.bots WHERE wake_at <= $1 ORDER BY wake_at LIMIT $2 FOR UPDATE SKIP LOCKED",
+    )
+    .bind(sql_time(now))
+    .bind(limit)
+    .fetch_all(&mut *connection)
+    .await?;
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = format!("{SELECT} WHERE b.id = ANY($1) ORDER BY b.wake_at");
+    stored(sqlx::query_as(AssertSqlSafe(sql)).bind(ids).fetch_all(connection).await?)
 }
 
 /// When the next one has to be looked at.

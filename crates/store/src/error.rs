@@ -39,6 +39,12 @@ impl Error {
     pub fn is_away(&self) -> bool {
         matches!(self, Self::Away(_))
     }
+
+    /// Whether somebody else wrote a row with the same key first.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Refused(error) if error.as_database_error().is_some_and(|error| error.is_unique_violation()))
+    }
 }
 
 impl From<sqlx::Error> for Error {

@@ -162,7 +162,8 @@ impl User {
         let heard = Arc::new(Mutex::new(Vec::new()));
         let (user, keep) = (self.clone(), heard.clone());
         let task = tokio::spawn(async move {
-            let mut cursor: Option<String> = None;
+            // A cursor of no making of the stream: from its beginning.
+            let mut cursor: Option<String> = Some("0-0".to_owned());
             let client = reqwest::Client::builder().connect_timeout(Duration::from_secs(2)).read_timeout(Duration::from_secs(40)).build();
             let client = client.expect("plain settings");
             while !stop.is_cancelled() {

@@ -1,0 +1,69 @@
+//! Everything that is said on an installation's bus, in the order in which it was said. It listens beside JetStream, so that
+//! no command is taken away from whoever has to do it. What is published again is heard again.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use greenroom_bus::Bus;
+use greenroom_contracts::{Envelope, Message};
+use uuid::Uuid;
+
+/// Longer than anything takes on a machine that compiles beside it.
+pub const WITHIN: Duration = Duration::from_secs(60);
+
+/// What was said so far: subjects and bodies.
+#[derive(Clone, Default)]
+pub struct Heard(Arc<Mutex<Vec<(String, Vec<u8>)>>>);
+
+impl Heard {
+    /// Hears whatever is said from now on.
+    pub async fn listen(bus: &Bus) -> Self {
+        let heard = Self::default();
+        let mut said = bus.listen_lossy(format!("{}.>", bus.installation())).await.expect("a subscription");
+        bus.flush().await.expect("NATS is there");
+        let keep = heard.clone();
+        tokio::spawn(async move {
+            while let Some((subject, _, body)) = said.next().await {
+                keep.0.lock().expect("no panic").push((subject, body.to_vec()));
+            }
+        });
+        heard
+    }
+
+    /// Everything, as it was.
+    pub fn raw(&self) -> Vec<(String, Vec<u8>)> {
+        self.0.lock().expect("no panic").clone()
+    }
+
+    /// Everything of one type.
+    pub fn all<T: Message>(&self) -> Vec<Envelope<T>> {
+        let said = self.0.lock().expect("no panic");
+        let of_type = said.iter().filter(|(_, body)| {
+            serde_json::from_slice::<serde_json::Value>(body).is_ok_and(|value| value["type"] == T::TYPE)
+        });
+        of_type.map(|(_, body)| serde_json::from_slice(body).expect("as agreed")).collect()
+    }
+
+    /// Everything of one type about one thing.
+    pub fn about<T: Message>(&self, key: Uuid) -> Vec<T> {
+        self.all::<T>().into_iter().map(|envelope| envelope.data).filter(|data| data.key() == key).collect()
+    }
+
+    /// Waits until so many of a type were said about one thing.
+    pub async fn until<T: Message>(&self, key: Uuid, count: usize) -> Vec<T> {
+        until(T::TYPE, async || Some(self.about::<T>(key)).filter(|said| said.len() >= count)).await
+    }
+}
+
+/// Waits for a condition.
+pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(started.elapsed() < WITHIN, "{what}: not within {WITHIN:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,40 @@
+//! `greenroom keys create`: straight to the accounts' database, for whoever sets an installation up.
+
+use clap::Subcommand;
+use greenroom_chassis::{Clock, Host, Settings};
+
+use crate::configuration::Configuration;
+use crate::{Error, Platforms};
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Makes an API key and prints it: this once, as only its hash is kept. Needs ACCOUNTS_DATABASE_URL or DATABASE_URL.
+    Create {
+        /// Whose it is; a tenant of that name is made unless there is one.
+        #[arg(long, default_value = "default")]
+        tenant: String,
+        /// For people, in lists.
+        #[arg(long, default_value = "made at the command line")]
+        label: String,
+    },
+}
+
+impl Command {
+    pub async fn run(self, settings: Settings, platforms: &Platforms) -> Result<(), Error> {
+        let Self::Create { tenant, label } = self;
+        let (Configuration { common, peers, accounts, .. }, _, _) = Configuration::read(settings, platforms, false, false)?;
+        let host = Host {
+            bus: greenroom_bus::Bus::connect(&common.nats_url, common.installation.clone(), "cli").await?,
+            installation: common.installation,
+            clock: Clock::system(),
+            peers,
+            secret: common.secret,
+            time_scale: 1.0,
+            drain: common.drain,
+            ack_wait: common.ack_wait,
+        };
+        let accounts = greenroom_accounts::Service::build(&accounts, &host).map_err(|error| Error::Plain(error.to_string()))?;
+        println!("{}", accounts.create_key(&tenant, &label).await?.api_key);
+        Ok(())
+    }
+}

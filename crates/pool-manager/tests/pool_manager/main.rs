@@ -1,0 +1,15 @@
+//! The pool manager with a real Postgres and nats-server, spoken to by gRPC and over the bus.
+
+mod assigning;
+mod ending;
+#[path = "../../../bus/tests/ground/heard.rs"]
+#[allow(dead_code)]
+mod heard;
+mod house;
+mod interleavings;
+mod limits;
+mod lists;
+mod neighbours;
+#[path = "../../../testkit/src/servers.rs"]
+#[allow(dead_code)]
+mod servers;
