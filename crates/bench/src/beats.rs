@@ -9,11 +9,11 @@ use greenroom_contracts::{beat, runner_of, subjects};
 use greenroom_domain::{PlatformName, RunnerId};
 use greenroom_heartbeat_monitor::{Liveness, Moment, Taken};
 
+use crate::Effort;
 use crate::assignments;
 use crate::error::Error;
 use crate::figures::{Report, say, thousands};
 use crate::house::{BOTS, House};
-use crate::Effort;
 
 /// Beats a second that are published.
 const RATES: [u32; 3] = [50_000, 100_000, 200_000];
@@ -50,11 +50,12 @@ pub async fn measure(house: &House, effort: Effort, report: &mut Report) -> Resu
         let share = 100.0 * cpu / elapsed;
         let a_core = heard / cpu.max(1e-9);
         best = best.max(a_core);
-        let note = format!(
-            "{lost:.1} % lost; {share:.0} % of a core: {} a second and core",
-            thousands(a_core)
+        let note = format!("{lost:.1} % lost; {share:.0} % of a core: {} a second and core", thousands(a_core));
+        report.rate(
+            format!("heartbeats heard of {} sent a second", thousands(sent as f64 / elapsed)),
+            heard / elapsed,
+            note,
         );
-        report.rate(format!("heartbeats heard of {} sent a second", thousands(sent as f64 / elapsed)), heard / elapsed, note);
     }
     report.aim("heartbeats a second on one core", format!("≥ {}", thousands(AIM.into())), thousands(best));
     report.rate("heartbeats, the monitor's memory alone", in_memory(&runners, effort), "one thread, without NATS");

@@ -90,11 +90,7 @@ pub async fn measure(
             0 => format!("until the last of {}", thousands(made.len() as f64)),
             missing => format!("{missing} were not started in time"),
         };
-        report.rate(
-            format!("creates to started, {callers} callers"),
-            (made.len() - missing) as f64 / until_last,
-            note,
-        );
+        report.rate(format!("creates to started, {callers} callers"), (made.len() - missing) as f64 / until_last, note);
     }
     Ok(())
 }

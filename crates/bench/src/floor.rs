@@ -107,7 +107,8 @@ impl Hops {
             }
             let began = Instant::now();
             let message = PublishMessage::build().payload(body.clone()).message_id(Uuid::now_v7().to_string());
-            let said = self.jetstream.send_publish(SUBJECT, message).await.map_err(|error| Error::Nats(error.into()))?;
+            let said =
+                self.jetstream.send_publish(SUBJECT, message).await.map_err(|error| Error::Nats(error.into()))?;
             let message = self.messages.next().await.ok_or_else(|| Error::Plain("the consumer ended".to_owned()))?;
             let message = message.map_err(|error| Error::Nats(error.into()))?;
             times.push(began.elapsed());

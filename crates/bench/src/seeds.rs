@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::task::JoinSet;
 
+use crate::Effort;
 use crate::assignments::{CALLERS, SECONDS};
 use crate::error::Error;
 use crate::figures::{Report, say};
 use crate::house::{House, SLOTS};
-use crate::Effort;
 
 /// Batch assignment at so many callers …
 const COMPARED: usize = 64;
@@ -85,11 +85,7 @@ async fn run(house: &House, callers: usize, length: Duration) -> Result<f64, Err
             while began.elapsed() < length {
                 let bot = i32::try_from(caller).unwrap_or(0);
                 let micros = i64::try_from(began.elapsed().as_micros()).unwrap_or(0);
-                let row = sqlx::query(STATEMENT)
-                    .bind(bot)
-                    .bind(micros)
-                    .fetch_optional(&mut connection)
-                    .await?;
+                let row = sqlx::query(STATEMENT).bind(bot).bind(micros).fetch_optional(&mut connection).await?;
                 if row.is_none() {
                     break;
                 }

@@ -61,8 +61,9 @@ pub(crate) enum Settled {
 /// the handler's needs are away, why.
 pub(crate) async fn settle<H: BatchHandler>(handler: &H, batch: &[H::Input]) -> (Vec<Settled>, Option<String>) {
     let mut settled = vec![Settled::Away; batch.len()];
-    let mut parts = vec![0..batch.len()];
-    while let Some(part) = parts.pop() {
+    let mut parts = Vec::from([(0, batch.len())]);
+    while let Some((from, to)) = parts.pop() {
+        let part = from..to;
         if part.is_empty() {
             continue;
         }
@@ -77,8 +78,8 @@ pub(crate) async fn settle<H: BatchHandler>(handler: &H, batch: &[H::Input]) -> 
             Err(Failure::Data(why)) if part.len() == 1 => settled[part.start] = Settled::Culprit(why),
             Err(Failure::Data(_)) => {
                 let middle = part.start + part.len() / 2;
-                parts.push(middle..part.end);
-                parts.push(part.start..middle);
+                parts.push((middle, part.end));
+                parts.push((part.start, middle));
             }
         }
     }

@@ -127,8 +127,7 @@ impl Bus {
     }
 
     async fn try_publish(&self, message: &Outgoing) -> Result<Published, jetstream::context::PublishError> {
-        let outgoing =
-            PublishMessage::build().payload(message.body.clone()).message_id(message.id.to_string());
+        let outgoing = PublishMessage::build().payload(message.body.clone()).message_id(message.id.to_string());
         let pending = self.inner.jetstream.send_publish(message.subject.clone(), outgoing).await?;
         let ack = pending.into_future().await?;
         Ok(Published { sequence: ack.sequence, duplicate: ack.duplicate })
@@ -300,7 +299,7 @@ impl Bus {
             self.inner.jetstream.get_stream(&stream.name).await.map_err(|error| Error::ask(doing)(error.into()))?;
         let state = current.info().await.map_err(|error| Error::ask(doing)(error.into()))?.state.clone();
         let current = &current;
-        stream::iter((state.messages > 0).then(|| state.first_sequence..=state.last_sequence).into_iter().flatten())
+        stream::iter((state.messages > 0).then_some(state.first_sequence..=state.last_sequence).into_iter().flatten())
             .map(|sequence| async move {
                 match current.direct_get(sequence).await {
                     Ok(message) => Ok(serde_json::from_slice::<Parked>(&message.payload)

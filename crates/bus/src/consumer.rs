@@ -118,11 +118,8 @@ impl Bus {
     }
 
     pub(crate) async fn messages(&self, subscription: &Subscription) -> Result<consumer::pull::Stream, Error> {
-        let failed = |source: async_nats::Error| Error::Make {
-            what: "consumer",
-            name: subscription.consumer.clone(),
-            source,
-        };
+        let failed =
+            |source: async_nats::Error| Error::Make { what: "consumer", name: subscription.consumer.clone(), source };
         self.ensure(&subscription.stream).await?;
         let in_hand = i64::try_from(subscription.batch * 4).unwrap_or(i64::MAX).max(1_000);
         let config = consumer::pull::Config {
@@ -234,7 +231,12 @@ impl<'a> Run<'a> {
                 return;
             }
             // What is in hand stays in hand, and nothing more is fetched, until the store is back.
-            tracing::warn!(consumer = self.subscription.consumer, waiting = again.len(), error = why, "the store is away, waiting");
+            tracing::warn!(
+                consumer = self.subscription.consumer,
+                waiting = again.len(),
+                error = why,
+                "the store is away, waiting"
+            );
             self.count("away");
             for (message, _) in &again {
                 self.acknowledge(message, AckKind::Progress).await;
@@ -256,7 +258,12 @@ impl<'a> Run<'a> {
             self.failures.remove(&sequence);
             self.park(message, &format!("failed {TRIES} times: {why}")).await;
         } else {
-            tracing::warn!(consumer = self.subscription.consumer, error = why, try_ = *failures, "a message failed, trying again");
+            tracing::warn!(
+                consumer = self.subscription.consumer,
+                error = why,
+                try_ = *failures,
+                "a message failed, trying again"
+            );
             self.count("failed");
             self.acknowledge(message, AckKind::Nak(Some(AFTER_FAILURE))).await;
         }
@@ -290,7 +297,12 @@ pub(crate) async fn park(bus: &Bus, subscription: &Subscription, message: &jetst
     };
     let kind = match bus.park(subscription.service, &parked).await {
         Ok(()) => {
-            tracing::error!(consumer = parked.consumer, message.subject = parked.subject, reason = why, "a message was parked");
+            tracing::error!(
+                consumer = parked.consumer,
+                message.subject = parked.subject,
+                reason = why,
+                "a message was parked"
+            );
             AckKind::Ack
         }
         Err(error) => {

@@ -93,7 +93,8 @@ async fn one<H: EachHandler>(
     message: jetstream::Message,
     give_up: CancellationToken,
 ) {
-    let parsed = header(&message).and_then(|header| Ok(handler.parse(&header, &message.payload)?.map(|input| (header, input))));
+    let parsed =
+        header(&message).and_then(|header| Ok(handler.parse(&header, &message.payload)?.map(|input| (header, input))));
     let (header, input) = match parsed {
         Ok(Some(parsed)) => parsed,
         Ok(None) => {

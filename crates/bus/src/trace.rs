@@ -1,7 +1,7 @@
 //! W3C trace context: one bot's story is one trace, through HTTP, gRPC, NATS and the runner.
 
-use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use opentelemetry::Context;
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
@@ -17,9 +17,9 @@ pub fn of(span: &Span) -> Option<String> {
     let context = span.context();
     let span = context.span();
     let context = span.span_context();
-    context.is_valid().then(|| {
-        format!("00-{}-{}-{:02x}", context.trace_id(), context.span_id(), context.trace_flags().to_u8())
-    })
+    context
+        .is_valid()
+        .then(|| format!("00-{}-{}-{:02x}", context.trace_id(), context.span_id(), context.trace_flags().to_u8()))
 }
 
 /// Makes a span the child of the trace that `traceparent` names. Anything else is no parent, and no error.
@@ -55,7 +55,9 @@ mod tests {
     fn only_well_formed_contexts_are_parents() {
         let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         assert!(parse(good).is_some_and(|context| context.is_sampled() && context.is_remote()));
-        for bad in ["", "00", "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "00-0-0-01", &format!("{good}-00")] {
+        for bad in
+            ["", "00", "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "00-0-0-01", &format!("{good}-00")]
+        {
             assert!(parse(bad).is_none(), "{bad:?}");
         }
     }

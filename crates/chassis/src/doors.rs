@@ -83,7 +83,11 @@ impl Peers {
         }
         for platform in platforms {
             let variable = format!("DEPLOYER_{}_URL", platform.as_str().to_uppercase().replace('-', "_"));
-            read(format!("deployer-{platform}"), variable, "Where the deployer of that platform is; default: DEPLOYER_URL.");
+            read(
+                format!("deployer-{platform}"),
+                variable,
+                "Where the deployer of that platform is; default: DEPLOYER_URL.",
+            );
         }
         Self { addresses, default: format!("http://{own}"), inner: Inner::new(secret) }
     }

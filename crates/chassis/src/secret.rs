@@ -105,7 +105,8 @@ mod tests {
     fn a_token_is_good_for_one_attempt_and_one_house() {
         let secret = |text: &str| Secret::new(text.to_owned().into()).expect("long enough");
         let ours = secret("sixteen characters");
-        let token = RunnerToken { runner: RunnerId::of_bot(BotId::generate(), Attempt(2)), tenant: TenantId::generate() };
+        let token =
+            RunnerToken { runner: RunnerId::of_bot(BotId::generate(), Attempt(2)), tenant: TenantId::generate() };
         let text = token.sign(&ours);
         assert_eq!(RunnerToken::verify(&text, &ours), Ok(token));
         assert_eq!(RunnerToken::verify(&text, &secret("another's sixteen characters")), Err(InvalidToken));

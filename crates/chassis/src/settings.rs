@@ -65,8 +65,14 @@ impl std::error::Error for Problems {}
 /// Names that begin so are ours: one that nobody asked for is a mistake.
 const OURS: &[&str] = &["GREENROOM_"];
 /// Names of ours that other programs of the house read.
-const NOT_HERE: &[&str] =
-    &["GREENROOM_URL", "GREENROOM_API_KEY", "GREENROOM_TOKEN", "GREENROOM_TOOLS", "GREENROOM_CONFIG", "GREENROOM_SANDBOX"];
+const NOT_HERE: &[&str] = &[
+    "GREENROOM_URL",
+    "GREENROOM_API_KEY",
+    "GREENROOM_TOKEN",
+    "GREENROOM_TOOLS",
+    "GREENROOM_CONFIG",
+    "GREENROOM_SANDBOX",
+];
 
 /// The settings, as they are being read.
 #[derive(Debug)]
@@ -236,7 +242,8 @@ impl Settings {
         let ours = self.environment.keys().filter(|name| OURS.iter().any(|prefix| name.starts_with(prefix)));
         for (name, place) in ours.map(|name| (name, "environment")).chain(self.file.keys().map(|name| (name, "file"))) {
             if !known.contains(name.as_str()) && !name.starts_with("GREENROOM_TEST_") {
-                let nearest = known.iter().min_by_key(|known| distance(known, name)).filter(|known| distance(known, name) <= 4);
+                let nearest =
+                    known.iter().min_by_key(|known| distance(known, name)).filter(|known| distance(known, name) <= 4);
                 let hint = nearest.map(|known| format!("; is {known} meant?")).unwrap_or_default();
                 problems.push(format!("{name} ({place}): there is no such setting{hint}"));
             }
@@ -280,7 +287,8 @@ mod tests {
 
     #[test]
     fn everything_wrong_is_said_at_once_and_by_name() {
-        let mut settings = settings(&[("WAIT_MS", "soon"), ("GREENROOM_SECRTE", "x"), ("PATH", "/bin")], "COLOUR=red\nnonsense");
+        let mut settings =
+            settings(&[("WAIT_MS", "soon"), ("GREENROOM_SECRTE", "x"), ("PATH", "/bin")], "COLOUR=red\nnonsense");
         settings.millis("WAIT_MS", Duration::from_secs(1), "");
         let _ = settings.secret("GREENROOM_SECRET", "");
         let problems = settings.finish().expect_err("three problems").0;

@@ -117,7 +117,9 @@ impl Telemetry {
             tracing_opentelemetry::layer()
                 .with_tracer(traces.tracer("greenroom"))
                 // Spans of ours alone, whatever the log level is.
-                .with_filter(tracing_subscriber::filter::filter_fn(|meta| meta.is_span() && meta.target().starts_with("greenroom")))
+                .with_filter(tracing_subscriber::filter::filter_fn(|meta| {
+                    meta.is_span() && meta.target().starts_with("greenroom")
+                }))
         });
         tracing_subscriber::registry()
             .with(logs.with_filter(filter_layer))

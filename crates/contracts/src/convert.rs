@@ -57,7 +57,10 @@ impl TryFrom<&v1::RunnerRef> for RunnerId {
             return Err(BadField::new("runner.attempt", "counts from 1"));
         }
         Ok(Self {
-            kind: runner.kind.parse::<OwnerKind>().map_err(|_| BadField::new("runner.kind", "must be bot or session"))?,
+            kind: runner
+                .kind
+                .parse::<OwnerKind>()
+                .map_err(|_| BadField::new("runner.kind", "must be bot or session"))?,
             id: runner.id.parse().map_err(|error| BadField::new("runner.id", error))?,
             attempt: Attempt(runner.attempt),
         })

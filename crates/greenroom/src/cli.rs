@@ -18,7 +18,12 @@ use crate::serve::{self, Named};
 use crate::{Error, Platforms, docs, exit, up};
 
 #[derive(Debug, Parser)]
-#[command(name = "greenroom", version, about = "Runs fleets of meeting bots and browser sessions.", infer_subcommands = false)]
+#[command(
+    name = "greenroom",
+    version,
+    about = "Runs fleets of meeting bots and browser sessions.",
+    infer_subcommands = false
+)]
 struct Cli {
     /// A file of NAME=value lines; the environment wins over it.
     #[arg(long, env = "GREENROOM_CONFIG", global = true)]
@@ -88,21 +93,29 @@ async fn run(cli: Cli, platforms: Platforms) -> Result<(), Error> {
             services.sort_unstable();
             services.dedup();
             let outer = services.contains(&serve::Service::Gateway);
-            let (configuration, doors, _) = Configuration::read(Settings::new(environment, &file), &platforms, outer, true)?;
+            let (configuration, doors, _) =
+                Configuration::read(Settings::new(environment, &file), &platforms, outer, true)?;
             let doors = doors.ok_or_else(|| Error::Plain("no door was opened".to_owned()))?;
             let names: Vec<_> = services.iter().map(|service| service.as_str()).collect();
-            let telemetry = Telemetry::install(&configuration.common.telemetry, &names.join("-")).map_err(Error::Plain)?;
+            let telemetry =
+                Telemetry::install(&configuration.common.telemetry, &names.join("-")).map_err(Error::Plain)?;
             let ready = serve::build(configuration, doors, &services, telemetry).await?;
             serve::on_signals(ready.process.stop())?;
             tracing::info!(services = names.join(","), "serving");
             ready.process.run(ready.drain).await.map_err(Error::from)
         }
         Command::Migrate => {
-            let (configuration, _, _) = Configuration::read(Settings::new(environment, &file), &platforms, false, false)?;
+            let (configuration, _, _) =
+                Configuration::read(Settings::new(environment, &file), &platforms, false, false)?;
             let _telemetry = Telemetry::install(&configuration.common.telemetry, "migrate").map_err(Error::Plain)?;
             let host = greenroom_chassis::Host {
                 installation: configuration.common.installation.clone(),
-                bus: greenroom_bus::Bus::connect(&configuration.common.nats_url, configuration.common.installation.clone(), "migrate").await?,
+                bus: greenroom_bus::Bus::connect(
+                    &configuration.common.nats_url,
+                    configuration.common.installation.clone(),
+                    "migrate",
+                )
+                .await?,
                 clock: greenroom_chassis::Clock::system(),
                 peers: configuration.peers.clone(),
                 secret: configuration.common.secret.clone(),

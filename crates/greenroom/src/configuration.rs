@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use greenroom_chassis::settings::{Asked, Problems};
+use greenroom_chassis::settings::Asked;
 use greenroom_chassis::{Peers, Secret, Settings, telemetry};
 use greenroom_domain::{Installation, PlatformName};
 use secrecy::SecretString;
@@ -82,7 +82,11 @@ impl Common {
             }
             None => None,
         };
-        let platforms = settings.list("PLATFORM_PRIORITY", "local", "The platforms there are, in the order in which bots try them.");
+        let platforms = settings.list(
+            "PLATFORM_PRIORITY",
+            "local",
+            "The platforms there are, in the order in which bots try them.",
+        );
         let mut seen = Vec::new();
         for platform in &platforms {
             if seen.contains(&platform) {
@@ -108,8 +112,16 @@ impl Common {
             secret: secret.or_else(|| Secret::new(SecretString::from(NOBODYS))).expect("long enough"),
             platforms,
             time_scale: time_scale.clamp(1e-6, 1e6),
-            drain: settings.millis("GREENROOM_DRAIN_MS", Duration::from_secs(20), "How long a process may take after SIGTERM to finish what is in hand."),
-            ack_wait: settings.millis("GREENROOM_ACK_WAIT_MS", Duration::from_secs(30), "A message whose handler says nothing for so long is brought to another replica."),
+            drain: settings.millis(
+                "GREENROOM_DRAIN_MS",
+                Duration::from_secs(20),
+                "How long a process may take after SIGTERM to finish what is in hand.",
+            ),
+            ack_wait: settings.millis(
+                "GREENROOM_ACK_WAIT_MS",
+                Duration::from_secs(30),
+                "A message whose handler says nothing for so long is brought to another replica.",
+            ),
             telemetry: telemetry::Config::parse(settings),
         }
     }
@@ -124,12 +136,30 @@ impl Configuration {
     ///
     /// # Errors
     /// Every problem with the settings at once; or a door that cannot be opened.
-    pub fn read(mut settings: Settings, platforms: &Platforms, outer: bool, listen: bool) -> Result<(Self, Option<Doors>, Vec<Asked>), Error> {
+    pub fn read(
+        mut settings: Settings,
+        platforms: &Platforms,
+        outer: bool,
+        listen: bool,
+    ) -> Result<(Self, Option<Doors>, Vec<Asked>), Error> {
         let common = Common::parse(&mut settings, listen);
         settings.section("doors");
-        let http = address(&mut settings, "HTTP_ADDR", "127.0.0.1:8460", "Where the gateway listens: HTTP and gRPC, for clients and runners.");
-        let grpc = address(&mut settings, "GRPC_ADDR", "127.0.0.1:8461", "Where the services of this process listen for each other. Not for the world.");
-        let ops: Option<SocketAddr> = settings.optional("OPS_ADDR", "Where health, metrics and the log level are served, for operators; default: nowhere but at the gateway.");
+        let http = address(
+            &mut settings,
+            "HTTP_ADDR",
+            "127.0.0.1:8460",
+            "Where the gateway listens: HTTP and gRPC, for clients and runners.",
+        );
+        let grpc = address(
+            &mut settings,
+            "GRPC_ADDR",
+            "127.0.0.1:8461",
+            "Where the services of this process listen for each other. Not for the world.",
+        );
+        let ops: Option<SocketAddr> = settings.optional(
+            "OPS_ADDR",
+            "Where health, metrics and the log level are served, for operators; default: nowhere but at the gateway.",
+        );
         let doors = if listen { Some(Doors::open(outer.then_some(http), grpc, ops)?) } else { None };
         let at = |listener: Option<&TcpListener>, otherwise: SocketAddr| {
             listener.and_then(|listener| listener.local_addr().ok()).unwrap_or(otherwise).to_string()
@@ -149,7 +179,7 @@ impl Configuration {
             deployers: platforms.read(&mut settings),
             common,
         };
-        let asked = settings.finish().map_err(|Problems(problems)| Problems(problems))?;
+        let asked = settings.finish()?;
         Ok((configuration, doors, asked))
     }
 }
@@ -157,7 +187,8 @@ impl Configuration {
 impl Doors {
     fn open(outer: Option<SocketAddr>, inner: SocketAddr, operations: Option<SocketAddr>) -> Result<Self, Error> {
         let open = |name: &str, address: SocketAddr| {
-            let listener = TcpListener::bind(address).map_err(Error::machine(format!("{name}: cannot listen on {address}")))?;
+            let listener =
+                TcpListener::bind(address).map_err(Error::machine(format!("{name}: cannot listen on {address}")))?;
             listener.set_nonblocking(true).map_err(Error::machine(name.to_owned()))?;
             Ok::<_, Error>(listener)
         };

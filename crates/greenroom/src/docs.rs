@@ -26,7 +26,8 @@ const MADE: &str = "<!-- Made by `./dev docs`; do not edit. -->\n";
 
 impl Docs {
     pub fn run(self, platforms: &Platforms) -> Result<(), Error> {
-        let documents = [("subjects.md", subjects()), ("configuration.md", configuration(platforms)?), ("reasons.md", reasons())];
+        let documents =
+            [("subjects.md", subjects()), ("configuration.md", configuration(platforms)?), ("reasons.md", reasons())];
         for (name, text) in documents {
             let path = self.dir.join(name);
             if !self.check {
@@ -47,7 +48,11 @@ fn subjects() -> String {
          | subject | type | said by | what it says |\n| --- | --- | --- | --- |\n"
     );
     for message in messages::ALL {
-        let _ = writeln!(text, "| `{}` | `{}` | {} | {} |", message.subject, message.message_type, message.from, message.about);
+        let _ = writeln!(
+            text,
+            "| `{}` | `{}` | {} | {} |",
+            message.subject, message.message_type, message.from, message.about
+        );
     }
     text.push_str(
         "\nBeside these, on core NATS and lossy by design: `hb.<shard>` (beats, 21 bytes: kind, id, attempt), `hb-ask` (a heartbeat \

@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 pub type RunDeployer = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Builds the deployer of a platform and registers it with the process. Settings have been read before.
-pub type MakeDeployer = Arc<dyn Fn(&PlatformName, &Host, &mut Process, &Deployers, CancellationToken) -> RunDeployer + Send + Sync>;
+pub type MakeDeployer =
+    Arc<dyn Fn(&PlatformName, &Host, &mut Process, &Deployers, CancellationToken) -> RunDeployer + Send + Sync>;
 
 /// Reads a kind's settings and says how to make its deployers.
 type ReadSettings = Arc<dyn Fn(&mut Settings) -> MakeDeployer + Send + Sync>;
@@ -44,7 +45,11 @@ impl Default for Platforms {
 impl Platforms {
     /// Adds a kind.
     #[must_use]
-    pub fn with<D, Make>(mut self, kind: &'static str, read: impl Fn(&mut Settings) -> Make + Send + Sync + 'static) -> Self
+    pub fn with<D, Make>(
+        mut self,
+        kind: &'static str,
+        read: impl Fn(&mut Settings) -> Make + Send + Sync + 'static,
+    ) -> Self
     where
         D: Deployer,
         Make: Fn(&PlatformName, &Host) -> D + Send + Sync + 'static,

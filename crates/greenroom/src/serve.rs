@@ -9,8 +9,8 @@ use greenroom_deployer::Deployers;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::configuration::{Configuration, Doors};
 use crate::Error;
+use crate::configuration::{Configuration, Doors};
 
 /// A service that a process can run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,7 +65,10 @@ impl FromStr for Named {
         }
         match Service::ALL.into_iter().find(|service| service.as_str() == name) {
             Some(service) => Ok(Self(vec![service])),
-            None => Err(format!("there is no service {name}; there is all, {}", Service::ALL.map(Service::as_str).join(", "))),
+            None => Err(format!(
+                "there is no service {name}; there is all, {}",
+                Service::ALL.map(Service::as_str).join(", ")
+            )),
         }
     }
 }
@@ -124,7 +127,8 @@ pub async fn build(
                 run(&mut process, *service, &stop, |stop| accounts.run(stop));
             }
             Service::Scheduler => {
-                let scheduler = greenroom_scheduler::Service::build(configuration.scheduler.clone(), &host).map_err(plain)?;
+                let scheduler =
+                    greenroom_scheduler::Service::build(configuration.scheduler.clone(), &host).map_err(plain)?;
                 scheduler.register(&mut process);
                 run(&mut process, *service, &stop, |stop| scheduler.run(stop));
             }
@@ -134,7 +138,8 @@ pub async fn build(
                 run(&mut process, *service, &stop, |stop| queue.run(stop));
             }
             Service::PoolManager => {
-                let pool = greenroom_pool_manager::Service::build(configuration.pool_manager.clone(), &host).map_err(plain)?;
+                let pool =
+                    greenroom_pool_manager::Service::build(configuration.pool_manager.clone(), &host).map_err(plain)?;
                 pool.register(&mut process);
                 run(&mut process, *service, &stop, |stop| pool.run(stop));
             }
@@ -143,20 +148,24 @@ pub async fn build(
                 deployers.register(&mut process);
                 for platform in &configuration.pool_manager.platforms {
                     let make = configuration.deployers.get(platform.kind.as_str()).ok_or_else(|| {
-                        Error::Plain(format!("{}: this program has no deployer for the kind {}", platform.name, platform.kind))
+                        Error::Plain(format!(
+                            "{}: this program has no deployer for the kind {}",
+                            platform.name, platform.kind
+                        ))
                     })?;
                     let running = make(&platform.name, &host, &mut process, &deployers, stop.clone());
                     process.spawn(format!("deployer {}", platform.name), finish(running, stop.clone()));
                 }
             }
             Service::HeartbeatMonitor => {
-                let monitor =
-                    greenroom_heartbeat_monitor::Service::build(&configuration.heartbeat_monitor, &host).map_err(plain)?;
+                let monitor = greenroom_heartbeat_monitor::Service::build(&configuration.heartbeat_monitor, &host)
+                    .map_err(plain)?;
                 monitor.register(&mut process);
                 run(&mut process, *service, &stop, |stop| monitor.run(stop));
             }
             Service::Recordings => {
-                let recordings = greenroom_recordings::Service::build(&configuration.recordings, &host).map_err(plain)?;
+                let recordings =
+                    greenroom_recordings::Service::build(&configuration.recordings, &host).map_err(plain)?;
                 recordings.register(&mut process);
                 run(&mut process, *service, &stop, |stop| recordings.run(stop));
             }
@@ -179,8 +188,12 @@ fn plain(error: impl std::error::Error) -> Error {
     Error::Plain(error.to_string())
 }
 
-fn run<Fut>(process: &mut Process, service: Service, stop: &CancellationToken, start: impl FnOnce(CancellationToken) -> Fut)
-where
+fn run<Fut>(
+    process: &mut Process,
+    service: Service,
+    stop: &CancellationToken,
+    start: impl FnOnce(CancellationToken) -> Fut,
+) where
     Fut: Future<Output = ()> + Send + 'static,
 {
     process.spawn(service.as_str(), finish(start(stop.clone()), stop.clone()));

@@ -7,8 +7,8 @@ use std::time::Duration;
 use std::{fs, io::Write};
 
 use clap::Args;
-use greenroom_chassis::telemetry::Telemetry;
 use greenroom_chassis::Settings;
+use greenroom_chassis::telemetry::Telemetry;
 use greenroom_deployer_local::LocalDeployer;
 use greenroom_embedded::{Binaries, Nats, Postgres};
 use rand::RngCore;
@@ -40,10 +40,19 @@ struct Servers {
 }
 
 impl Up {
-    pub async fn run(self, mut environment: BTreeMap<String, String>, file: String, platforms: Platforms) -> Result<(), Error> {
+    pub async fn run(
+        self,
+        mut environment: BTreeMap<String, String>,
+        file: String,
+        platforms: Platforms,
+    ) -> Result<(), Error> {
         let dir = std::path::absolute(&self.dir).map_err(Error::machine("find the folder"))?;
         // Others may pass through (runners and Postgres run as other users), and read nothing that is not theirs.
-        fs::DirBuilder::new().recursive(true).mode(0o755).create(&dir).map_err(Error::machine(format!("make {}", dir.display())))?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(&dir)
+            .map_err(Error::machine(format!("make {}", dir.display())))?;
         let mut unless_set = |name: &str, value: String| {
             environment.entry(name.to_owned()).or_insert(value);
         };
@@ -69,14 +78,25 @@ impl Up {
         let telemetry = Telemetry::install(&configuration.common.telemetry, "all").map_err(Error::Plain)?;
         let gateway = doors.outer.as_ref().and_then(|door| door.local_addr().ok());
         let gateway = gateway.map(|address| format!("http://{address}")).unwrap_or_default();
-        let local: Vec<_> = configuration.pool_manager.platforms.iter().filter(|platform| platform.kind == "local").map(|platform| platform.name.clone()).collect();
+        let local: Vec<_> = configuration
+            .pool_manager
+            .platforms
+            .iter()
+            .filter(|platform| platform.kind == "local")
+            .map(|platform| platform.name.clone())
+            .collect();
         let local_config = greenroom_deployer_local::Config::parse(&mut Settings::new(
             [("LOCAL_DIR".to_owned(), dir.join("local").display().to_string())],
             "",
         ));
         let accounts = configuration.accounts.clone();
         let ready = {
-            let bus = greenroom_bus::Bus::connect(&configuration.common.nats_url, configuration.common.installation.clone(), "up").await?;
+            let bus = greenroom_bus::Bus::connect(
+                &configuration.common.nats_url,
+                configuration.common.installation.clone(),
+                "up",
+            )
+            .await?;
             let host = greenroom_chassis::Host {
                 installation: configuration.common.installation.clone(),
                 bus,
@@ -95,7 +115,8 @@ impl Up {
         serve::on_signals(stop.clone())?;
         let health = ready.process.health().clone();
         let running = tokio::spawn(ready.process.run(ready.drain));
-        let accounts = greenroom_accounts::Service::build(&accounts, &host).map_err(|error| Error::Plain(error.to_string()))?;
+        let accounts =
+            greenroom_accounts::Service::build(&accounts, &host).map_err(|error| Error::Plain(error.to_string()))?;
         let key_file = dir.join("api-key");
         let key = match fs::read_to_string(&key_file) {
             Ok(key) => key.trim().to_owned(),

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use greenroom_contracts::messages::{SlotAssigned, Start};
 use greenroom_domain::{AssignmentId, PlatformName, RunnerId, RunnerSpec};
 
+use crate::Error;
 use crate::ledger::Ledger;
 use crate::policy::State;
 use crate::store::{self, AskJson};
-use crate::Error;
 
 /// A runner that wants a slot.
 #[derive(Debug, Clone)]
@@ -56,7 +56,9 @@ async fn try_assign(ledger: &Ledger, asks: &[Ask]) -> Result<Vec<Answer>, Error>
         let mut by_platform: BTreeMap<&PlatformName, Vec<AskJson>> = BTreeMap::new();
         for (ord, ask) in asks.iter().enumerate() {
             let runner = ask.spec.runner;
-            let Some(platform) = ask.platforms.get(choice).filter(|name| known.contains(name.as_str())) else { continue };
+            let Some(platform) = ask.platforms.get(choice).filter(|name| known.contains(name.as_str())) else {
+                continue;
+            };
             let asked = by_platform.entry(platform).or_default();
             let twice = asked.iter().any(|json| (json.owner_id, json.attempt) == (runner.id, runner.attempt.0));
             if given.contains_key(&runner) || twice {
@@ -121,7 +123,9 @@ async fn try_assign(ledger: &Ledger, asks: &[Ask]) -> Result<Vec<Answer>, Error>
                 return Answer::Assigned(platform.clone());
             }
             match before.get(runner).map(|stored| (stored.assignment.state, stored.platform.clone())) {
-                Some((State::Assigned | State::Accepted | State::Stopping, Some(platform))) => Answer::Assigned(platform),
+                Some((State::Assigned | State::Accepted | State::Stopping, Some(platform))) => {
+                    Answer::Assigned(platform)
+                }
                 Some(_) => Answer::Closed,
                 None if ask.platforms.iter().any(|name| known.contains(name.as_str())) => Answer::Full,
                 None => Answer::UnknownPlatform,

@@ -37,18 +37,29 @@ pub struct PlatformConfig {
 }
 
 /// (kind, limit, permits): what a platform gets that says nothing. Permits: design, section 9.
-const KINDS: &[(&str, u32, u32)] =
-    &[("local", 20, 16), ("docker", 20, 16), ("k8s", 80, 64), ("aws", 50, 20), ("coolify", 20, 4), ("simulated", 20, 64)];
+const KINDS: &[(&str, u32, u32)] = &[
+    ("local", 20, 16),
+    ("docker", 20, 16),
+    ("k8s", 80, 64),
+    ("aws", 50, 20),
+    ("coolify", 20, 4),
+    ("simulated", 20, 64),
+];
 
 impl Config {
     /// Reads the settings. `database_url` and `platforms` are shared with other services.
     pub fn parse(settings: &mut Settings, database_url: &str, platforms: &[PlatformName]) -> Self {
         settings.section("pool-manager");
         let url = settings.url("POOL_MANAGER_DATABASE_URL", database_url, "Where the schema `pool` is.");
-        let connections = settings.get("POOL_MANAGER_DATABASE_CONNECTIONS", "12", "Most connections to Postgres at once.");
+        let connections =
+            settings.get("POOL_MANAGER_DATABASE_CONNECTIONS", "12", "Most connections to Postgres at once.");
         let default = Timing::default();
         let timing = Timing {
-            start: settings.millis("START_TIMEOUT_MS", default.start, "A start that a platform has not accepted after so long is given up."),
+            start: settings.millis(
+                "START_TIMEOUT_MS",
+                default.start,
+                "A start that a platform has not accepted after so long is given up.",
+            ),
             ensure: settings.millis(
                 "ENSURE_TIMEOUT_MS",
                 default.ensure,
@@ -66,8 +77,10 @@ impl PlatformConfig {
     fn parse(settings: &mut Settings, name: &PlatformName) -> Self {
         let prefix = name.as_str().to_uppercase().replace('-', "_");
         // `k8s-eu` is a `k8s` unless somebody says otherwise.
-        let guess = KINDS.iter().find(|(kind, ..)| name.as_str().split('-').next() == Some(kind)).map_or("", |(kind, ..)| kind);
-        let kind: String = settings.get(&format!("{prefix}_KIND"), guess, "local, docker, k8s, aws, coolify or simulated.");
+        let guess =
+            KINDS.iter().find(|(kind, ..)| name.as_str().split('-').next() == Some(kind)).map_or("", |(kind, ..)| kind);
+        let kind: String =
+            settings.get(&format!("{prefix}_KIND"), guess, "local, docker, k8s, aws, coolify or simulated.");
         let known = KINDS.iter().find(|(known, ..)| *known == kind);
         if known.is_none() {
             let kinds: Vec<_> = KINDS.iter().map(|(kind, ..)| *kind).collect();
@@ -77,8 +90,16 @@ impl PlatformConfig {
         Self {
             name: name.clone(),
             region: settings.get(&format!("{prefix}_REGION"), "", "Where that platform is, for people."),
-            limit: settings.get(&format!("{prefix}_BOT_LIMIT"), &limit.to_string(), "Most runners on that platform at once."),
-            permits: settings.get(&format!("{prefix}_PERMITS"), &permits.to_string(), "Most deployments in flight on that platform."),
+            limit: settings.get(
+                &format!("{prefix}_BOT_LIMIT"),
+                &limit.to_string(),
+                "Most runners on that platform at once.",
+            ),
+            permits: settings.get(
+                &format!("{prefix}_PERMITS"),
+                &permits.to_string(),
+                "Most deployments in flight on that platform.",
+            ),
             kind,
         }
     }

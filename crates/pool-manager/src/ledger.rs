@@ -61,9 +61,15 @@ impl Ledger {
         Ok((events.len(), asked))
     }
 
-    pub(crate) async fn fold(&self, tx: &mut Tx, locked: Vec<Stored>, events: &[(RunnerId, Event)]) -> Result<Vec<Stored>, Error> {
+    pub(crate) async fn fold(
+        &self,
+        tx: &mut Tx,
+        locked: Vec<Stored>,
+        events: &[(RunnerId, Event)],
+    ) -> Result<Vec<Stored>, Error> {
         let now = self.clock.now();
-        let mut assignments: BTreeMap<RunnerId, Stored> = locked.into_iter().map(|stored| (stored.runner, stored)).collect();
+        let mut assignments: BTreeMap<RunnerId, Stored> =
+            locked.into_iter().map(|stored| (stored.runner, stored)).collect();
         let mut changed: BTreeMap<RunnerId, Changed> = BTreeMap::new();
         let mut asked = Vec::new();
         let mut raised: BTreeSet<(PlatformName, Option<Provider>)> = BTreeSet::new();
@@ -85,8 +91,11 @@ impl Ledger {
                     Effect::AskToClose => asked.push(stored.clone()),
                     Effect::Free => {
                         self.freed.add(1, &[KeyValue::new("platform", platform.to_string())]);
-                        let released =
-                            SlotReleased { runner: *runner, platform: platform.clone(), slot: stored.slot_name.clone() };
+                        let released = SlotReleased {
+                            runner: *runner,
+                            platform: platform.clone(),
+                            slot: stored.slot_name.clone(),
+                        };
                         say(tx, stored, now, released);
                         raised.insert((platform.clone(), Some(stored.provider.clone())));
                     }

@@ -34,7 +34,9 @@ impl State {
     }
 
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Assigned, Self::Accepted, Self::Stopping, Self::Over, Self::Closed].into_iter().find(|state| state.as_str() == text)
+        [Self::Assigned, Self::Accepted, Self::Stopping, Self::Over, Self::Closed]
+            .into_iter()
+            .find(|state| state.as_str() == text)
     }
 
     /// The state of the slot that it has.
@@ -218,7 +220,14 @@ mod tests {
 
     /// Assigned at second 0, to be started by 240.
     fn assigned() -> Assignment {
-        Assignment { state: State::Assigned, start_by: at(240), observed: false, grace: Duration::ZERO, wake_at: Some(at(10)), asserts: 0 }
+        Assignment {
+            state: State::Assigned,
+            start_by: at(240),
+            observed: false,
+            grace: Duration::ZERO,
+            wake_at: Some(at(10)),
+            asserts: 0,
+        }
     }
 
     fn play(events: &[(i64, Event)]) -> (Assignment, Vec<Effect>) {
@@ -245,16 +254,56 @@ mod tests {
             ("started", &[(1, Event::Started)], Accepted, &[PermitFree]),
             ("started, and gone by itself", &[(1, Event::Started), (50, SEEN)], Over, &[PermitFree, Free]),
             ("refused", &[(1, Event::Refused)], Over, &[Free]),
-            ("a doubled start is refused after the first was accepted", &[(1, Event::Started), (2, Event::Refused)], Accepted, &[PermitFree]),
-            ("released, stopped, gone", &[(1, Event::Started), (9, RELEASE), (12, SEEN)], Over, &[PermitFree, Stop, Free]),
-            ("released before anybody saw it: not free yet", &[(1, RELEASE), (2, UNSEEN)], Stopping, &[Stop, PermitFree]),
-            ("and then asked again when nothing can come of it", &[(1, RELEASE), (2, UNSEEN), (300, Event::Tick), (301, UNSEEN)], Over, &[Stop, PermitFree, Stop, Free]),
-            ("released before anybody saw it, but refused", &[(1, RELEASE), (2, Event::Refused)], Over, &[Stop, PermitFree, Free]),
+            (
+                "a doubled start is refused after the first was accepted",
+                &[(1, Event::Started), (2, Event::Refused)],
+                Accepted,
+                &[PermitFree],
+            ),
+            (
+                "released, stopped, gone",
+                &[(1, Event::Started), (9, RELEASE), (12, SEEN)],
+                Over,
+                &[PermitFree, Stop, Free],
+            ),
+            (
+                "released before anybody saw it: not free yet",
+                &[(1, RELEASE), (2, UNSEEN)],
+                Stopping,
+                &[Stop, PermitFree],
+            ),
+            (
+                "and then asked again when nothing can come of it",
+                &[(1, RELEASE), (2, UNSEEN), (300, Event::Tick), (301, UNSEEN)],
+                Over,
+                &[Stop, PermitFree, Stop, Free],
+            ),
+            (
+                "released before anybody saw it, but refused",
+                &[(1, RELEASE), (2, Event::Refused)],
+                Over,
+                &[Stop, PermitFree, Free],
+            ),
             ("the start is commanded again", &[(10, Event::Tick), (30, Event::Tick)], Assigned, &[Start, Start]),
             ("nobody started it", &[(240, Event::Tick)], Assigned, &[AskToClose]),
-            ("nobody started it, and it is fenced", &[(240, Event::Tick), (241, Event::Closed)], Stopping, &[AskToClose, Stop, PermitFree]),
-            ("nobody told us, but it is admitted", &[(240, Event::Tick), (241, Event::Admitted)], Accepted, &[AskToClose, PermitFree]),
-            ("the stop is commanded again", &[(1, Event::Started), (2, RELEASE), (12, Event::Tick)], Stopping, &[PermitFree, Stop, Stop]),
+            (
+                "nobody started it, and it is fenced",
+                &[(240, Event::Tick), (241, Event::Closed)],
+                Stopping,
+                &[AskToClose, Stop, PermitFree],
+            ),
+            (
+                "nobody told us, but it is admitted",
+                &[(240, Event::Tick), (241, Event::Admitted)],
+                Accepted,
+                &[AskToClose, PermitFree],
+            ),
+            (
+                "the stop is commanded again",
+                &[(1, Event::Started), (2, RELEASE), (12, Event::Tick)],
+                Stopping,
+                &[PermitFree, Stop, Stop],
+            ),
             ("a start that nobody heard of is no evidence", &[(1, UNSEEN)], Assigned, &[]),
             ("over is over", &[(1, Event::Refused), (2, Event::Started), (3, Event::Closed)], Over, &[Free]),
             ("over, and its owner has not heard", &[(1, Event::Refused), (3, RELEASE)], Over, &[Free, Stop]),
@@ -267,7 +316,8 @@ mod tests {
 
     #[test]
     fn a_slot_is_freed_once_and_whoever_holds_one_is_looked_after() {
-        let events = [Event::Started, Event::Refused, UNSEEN, SEEN, RELEASE, Event::Closed, Event::Admitted, Event::Tick];
+        let events =
+            [Event::Started, Event::Refused, UNSEEN, SEEN, RELEASE, Event::Closed, Event::Admitted, Event::Tick];
         // Every history of five events, in steps of a minute.
         for n in 0..events.len().pow(5) {
             let history: Vec<_> =

@@ -10,9 +10,9 @@ use greenroom_domain::{PlatformName, RunnerId};
 use std::time::Duration;
 use tonic::Request;
 
+use crate::Error;
 use crate::ledger::{Ledger, stop};
 use crate::store::{self, Page};
-use crate::Error;
 
 /// An orphan is nobody's: it gets no time to leave in good order beyond this.
 const GRACE: Duration = Duration::from_secs(10);
@@ -49,7 +49,12 @@ pub async fn listed(ledger: &Ledger, said: &RunnersListed) -> Result<Vec<RunnerI
 
 /// A list may lag or be cut: the platform is asked for each of the losses. What it says is gone is stopped, so that its
 /// deployer gives the evidence to everybody.
-pub async fn inspect(host: &Host, ledger: &Ledger, platform: &PlatformName, losses: Vec<RunnerId>) -> Result<(), Error> {
+pub async fn inspect(
+    host: &Host,
+    ledger: &Ledger,
+    platform: &PlatformName,
+    losses: Vec<RunnerId>,
+) -> Result<(), Error> {
     let mut deployer = DeployerServiceClient::new(host.peers.deployer(platform));
     let mut gone = Vec::new();
     for runner in losses {

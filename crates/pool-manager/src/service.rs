@@ -81,7 +81,8 @@ impl Service {
         let relay_stop = CancellationToken::new();
         let relay = tokio::spawn(self.relay.run(relay_stop.clone()));
         let never = Notify::new();
-        let lists = Arc::new(consumers::runners_listed::Handler { ledger: self.ledger.clone(), host: self.host.clone() });
+        let lists =
+            Arc::new(consumers::runners_listed::Handler { ledger: self.ledger.clone(), host: self.host.clone() });
         tokio::join!(
             bus.consume(
                 consumers::release::subscription(&installation).ack_wait(wait),

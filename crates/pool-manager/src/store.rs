@@ -56,7 +56,10 @@ fn stored(row: &PgRow) -> Result<Stored, Error> {
             wake_at: row.try_get::<Option<SqlTimestamp>, _>("wake_at")?.map(SqlTimestamp::to_jiff),
             asserts: u32::try_from(row.try_get::<i32, _>("asserts")?).unwrap_or(0),
         },
-        platform: platform.map(PlatformName::new).transpose().map_err(|error| Error::row("assignments.platform", error))?,
+        platform: platform
+            .map(PlatformName::new)
+            .transpose()
+            .map_err(|error| Error::row("assignments.platform", error))?,
         slot_id: row.try_get::<Option<Uuid>, _>("slot_id")?.map(SlotId::from_uuid),
         slot_name: row.try_get("slot_name")?,
         provider: Provider::new(provider).map_err(|error| Error::row("assignments.provider", error))?,
@@ -82,7 +85,11 @@ fn keys(runners: &[RunnerId]) -> (Vec<&'static str>, Vec<Uuid>, Vec<i32>) {
 
 /// Brings platforms and the rows of their slots in line with the settings. A slot above the limit is cordoned as soon as
 /// nobody has it.
-pub async fn sync_platforms(connection: &mut PgConnection, platforms: &[PlatformConfig], now: Timestamp) -> Result<(), Error> {
+pub async fn sync_platforms(
+    connection: &mut PgConnection,
+    platforms: &[PlatformConfig],
+    now: Timestamp,
+) -> Result<(), Error> {
     for platform in platforms {
         let (name, limit) = (platform.name.as_str(), i32::try_from(platform.limit).unwrap_or(i32::MAX));
         sqlx::query(
@@ -270,7 +277,11 @@ pub async fn assign(
 }
 
 /// Writes closings for runners that have no assignment; says which were closed by it.
-pub async fn close(connection: &mut PgConnection, runners: &[RunnerId], now: Timestamp) -> Result<Vec<RunnerId>, Error> {
+pub async fn close(
+    connection: &mut PgConnection,
+    runners: &[RunnerId],
+    now: Timestamp,
+) -> Result<Vec<RunnerId>, Error> {
     let (kinds, ids, attempts) = keys(runners);
     let rows = sqlx::query(
         "INSERT INTO pool.assignments (kind, owner_id, attempt, id, state, slot_name, provider, spec, assigned_at, start_by,
@@ -354,7 +365,12 @@ pub async fn update(connection: &mut PgConnection, changed: &[Changed], now: Tim
     .bind(attempts)
     .bind(changed.iter().map(|change| change.after.state.as_str()).collect::<Vec<_>>())
     .bind(changed.iter().map(|change| change.after.observed).collect::<Vec<_>>())
-    .bind(changed.iter().map(|change| i64::try_from(change.after.grace.as_millis()).unwrap_or(i64::MAX)).collect::<Vec<_>>())
+    .bind(
+        changed
+            .iter()
+            .map(|change| i64::try_from(change.after.grace.as_millis()).unwrap_or(i64::MAX))
+            .collect::<Vec<_>>(),
+    )
     .bind(changed.iter().map(|change| sql_time_opt(change.after.wake_at)).collect::<Vec<_>>())
     .bind(changed.iter().map(|change| i32::try_from(change.after.asserts).unwrap_or(i32::MAX)).collect::<Vec<_>>())
     .bind(sql_time(now))
@@ -385,14 +401,19 @@ pub async fn update(connection: &mut PgConnection, changed: &[Changed], now: Tim
 }
 
 /// Accepted runners, a page of them after a key.
-pub async fn expected(pool: &PgPool, after: Option<RunnerId>, limit: i64) -> Result<Vec<(RunnerId, String, Timestamp)>, Error> {
+pub async fn expected(
+    pool: &PgPool,
+    after: Option<RunnerId>,
+    limit: i64,
+) -> Result<Vec<(RunnerId, String, Timestamp)>, Error> {
     // assignments_expected
     let sql = "SELECT kind, owner_id, attempt, platform, coalesce(accepted_at, assigned_at) AS since
                  FROM pool.assignments
                 WHERE state = 'accepted' AND (owner_id, attempt) > ($1, $2)
                 ORDER BY owner_id, attempt
                 LIMIT $3";
-    let (id, attempt) = after.map_or((Uuid::nil(), 0), |runner| (runner.id, i32::try_from(runner.attempt.0).unwrap_or(i32::MAX)));
+    let (id, attempt) =
+        after.map_or((Uuid::nil(), 0), |runner| (runner.id, i32::try_from(runner.attempt.0).unwrap_or(i32::MAX)));
     let rows = sqlx::query(sql).bind(id).bind(attempt).bind(limit).fetch_all(pool).await?;
     rows.iter()
         .map(|row| Ok((runner_of(row)?, row.try_get("platform")?, row.try_get::<SqlTimestamp, _>("since")?.to_jiff())))
@@ -459,14 +480,22 @@ pub async fn complete_lists(connection: &mut PgConnection, platform: &PlatformNa
 }
 
 /// Lists that are older than both.
-pub async fn forget_lists(connection: &mut PgConnection, platform: &PlatformName, before: SqlTimestamp) -> Result<(), Error> {
+pub async fn forget_lists(
+    connection: &mut PgConnection,
+    platform: &PlatformName,
+    before: SqlTimestamp,
+) -> Result<(), Error> {
     let sql = "DELETE FROM pool.lists WHERE platform = $1 AND began_at < $2";
     sqlx::query(sql).bind(platform.as_str()).bind(before).execute(connection).await?;
     Ok(())
 }
 
 /// Runners that both lists show and that nobody ought to run: not when the first of them was complete either.
-pub async fn orphans(connection: &mut PgConnection, platform: &PlatformName, lists: &[List; 2]) -> Result<Vec<RunnerId>, Error> {
+pub async fn orphans(
+    connection: &mut PgConnection,
+    platform: &PlatformName,
+    lists: &[List; 2],
+) -> Result<Vec<RunnerId>, Error> {
     let sql = "SELECT r.runner
                  FROM (SELECT unnest(runners) AS runner FROM pool.lists WHERE platform = $1 AND list = $2
                        INTERSECT
@@ -488,7 +517,11 @@ pub async fn orphans(connection: &mut PgConnection, platform: &PlatformName, lis
 }
 
 /// Accepted runners that neither list shows, although they were there before the first of them began.
-pub async fn losses(connection: &mut PgConnection, platform: &PlatformName, lists: &[List; 2]) -> Result<Vec<RunnerId>, Error> {
+pub async fn losses(
+    connection: &mut PgConnection,
+    platform: &PlatformName,
+    lists: &[List; 2],
+) -> Result<Vec<RunnerId>, Error> {
     let sql = "SELECT a.kind, a.owner_id, a.attempt
                  FROM pool.assignments a
                 WHERE a.platform = $1 AND a.state = 'accepted' AND a.accepted_at < $4

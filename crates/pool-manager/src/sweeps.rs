@@ -7,10 +7,10 @@ use greenroom_contracts::proto::v1::CloseAttemptRequest;
 use greenroom_contracts::proto::v1::owner_service_client::OwnerServiceClient;
 use tonic::{Code, Request};
 
+use crate::Error;
 use crate::ledger::Ledger;
 use crate::policy::Event;
 use crate::store::{self, Stored};
-use crate::Error;
 
 /// Rows in one transaction.
 const PAGE: i64 = 500;

@@ -38,8 +38,16 @@ impl Config {
         Self {
             platform_timeouts: timeouts.collect(),
             database: Options { url, connections },
-            sweep: settings.millis("QUEUE_SWEEP_MS", Duration::from_secs(10), "Between sweeps; what is due sooner is done sooner."),
-            claim: settings.millis("QUEUE_CLAIM_MS", Duration::from_secs(5), "How long a dispatcher may take to ask for what it has claimed."),
+            sweep: settings.millis(
+                "QUEUE_SWEEP_MS",
+                Duration::from_secs(10),
+                "Between sweeps; what is due sooner is done sooner.",
+            ),
+            claim: settings.millis(
+                "QUEUE_CLAIM_MS",
+                Duration::from_secs(5),
+                "How long a dispatcher may take to ask for what it has claimed.",
+            ),
         }
     }
 }

@@ -69,7 +69,8 @@ impl Queue {
                 let labels = [KeyValue::new("platform", platform.to_owned()), KeyValue::new("outcome", outcome)];
                 self.dispatched.add(count as u64, &labels);
             }
-            let runners = |list: &[(RunnerId, Option<String>)]| list.iter().map(|(runner, _)| *runner).collect::<Vec<_>>();
+            let runners =
+                |list: &[(RunnerId, Option<String>)]| list.iter().map(|(runner, _)| *runner).collect::<Vec<_>>();
             store::unclaim(self.store.pool(), &runners(&full)).await?;
             let mut tx = self.store.begin().await?;
             store::remove(&mut tx, &runners(&assigned)).await?;

@@ -25,7 +25,8 @@ pub async fn enqueue(queue: &Queue, wishes: &[Wish]) -> Result<(), Error> {
     let now = queue.clock.now();
     let timeouts = &queue.config.platform_timeouts;
     let opened = |wish: &Wish| policy::opened_at_first(&wish.enqueue.platforms, timeouts);
-    let platforms: BTreeSet<&str> = wishes.iter().flat_map(|wish| wish.enqueue.platforms.iter().map(PlatformName::as_str)).collect();
+    let platforms: BTreeSet<&str> =
+        wishes.iter().flat_map(|wish| wish.enqueue.platforms.iter().map(PlatformName::as_str)).collect();
     let waited_for = store::waited_for(queue.store.pool(), &platforms.into_iter().collect::<Vec<_>>()).await?;
 
     let mut asks = Vec::new();

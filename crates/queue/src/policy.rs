@@ -12,7 +12,12 @@ pub fn opened_at_first(chain: &[PlatformName], timeouts: &BTreeMap<PlatformName,
 }
 
 /// When the next platform is opened; never after the last.
-pub fn open_at(chain: &[PlatformName], opened: usize, timeouts: &BTreeMap<PlatformName, Duration>, now: Timestamp) -> Option<Timestamp> {
+pub fn open_at(
+    chain: &[PlatformName],
+    opened: usize,
+    timeouts: &BTreeMap<PlatformName, Duration>,
+    now: Timestamp,
+) -> Option<Timestamp> {
     let last = chain.get(opened.checked_sub(1)?)?;
     (opened < chain.len()).then(|| now + timeouts.get(last).copied().unwrap_or_default())
 }
@@ -41,14 +46,19 @@ mod tests {
 
     #[test]
     fn a_chain_opens_as_its_time_outs_say() {
-        let timeouts = |waits: [u64; 3]| chain().into_iter().zip(waits.map(Duration::from_secs)).collect::<BTreeMap<_, _>>();
+        let timeouts =
+            |waits: [u64; 3]| chain().into_iter().zip(waits.map(Duration::from_secs)).collect::<BTreeMap<_, _>>();
         assert_eq!(opened_at_first(&chain(), &timeouts([0, 0, 0])), 3);
         assert_eq!(opened_at_first(&chain(), &timeouts([30, 0, 0])), 1);
         assert_eq!(opened_at_first(&chain(), &timeouts([0, 30, 0])), 2);
         assert_eq!(open_from(&chain(), 2, &timeouts([30, 0, 0])), 3);
         let now = Timestamp::UNIX_EPOCH;
         assert_eq!(open_at(&chain(), 1, &timeouts([30, 0, 0]), now), Some(now + Duration::from_secs(30)));
-        assert_eq!(open_at(&chain(), 3, &timeouts([30, 0, 0]), now), None, "after the last it waits until its deadline");
+        assert_eq!(
+            open_at(&chain(), 3, &timeouts([30, 0, 0]), now),
+            None,
+            "after the last it waits until its deadline"
+        );
         assert_eq!(opened_at_first(&[], &BTreeMap::new()), 0);
     }
 

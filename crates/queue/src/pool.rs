@@ -52,7 +52,8 @@ impl Pool {
         });
         let mut request = Request::new(AssignRequest { asks: asks.collect() });
         request.set_timeout(TIMEOUT);
-        let answers = self.0.clone().assign(request).await.map_err(|status| Error::Pool(status.message().to_owned()))?;
+        let answers =
+            self.0.clone().assign(request).await.map_err(|status| Error::Pool(status.message().to_owned()))?;
         Ok(answers
             .into_inner()
             .answers

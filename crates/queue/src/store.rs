@@ -224,7 +224,11 @@ pub async fn to_open(
             let names: Vec<String> = row.try_get("platforms")?;
             let names = names.into_iter().map(PlatformName::new).collect::<Result<_, _>>();
             let opened: i32 = row.try_get("opened")?;
-            Ok((runner_of(row)?, names.map_err(|error| Error::row("entries.platforms", error))?, usize::try_from(opened).unwrap_or(0)))
+            Ok((
+                runner_of(row)?,
+                names.map_err(|error| Error::row("entries.platforms", error))?,
+                usize::try_from(opened).unwrap_or(0),
+            ))
         })
         .collect()
 }

@@ -55,5 +55,7 @@ pub async fn dispatch(queue: &Queue) -> Result<Option<Duration>, Error> {
     queue.dispatch().await?;
     let next = store::next_due(queue.store.pool(), queue.clock.now()).await?;
     // A back-off that ends is a reason to ask.
-    Ok(next.map(|at| Duration::try_from(at.duration_since(queue.clock.now())).unwrap_or_default().max(Duration::from_millis(20))))
+    Ok(next.map(|at| {
+        Duration::try_from(at.duration_since(queue.clock.now())).unwrap_or_default().max(Duration::from_millis(20))
+    }))
 }

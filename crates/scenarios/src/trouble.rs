@@ -38,7 +38,8 @@ pub enum Trouble {
 
 impl Trouble {
     /// Every one.
-    pub const ALL: [Self; 7] = [Self::None, Self::Kill, Self::Pause, Self::Double, Self::Postgres, Self::Nats, Self::Combined];
+    pub const ALL: [Self; 7] =
+        [Self::None, Self::Kill, Self::Pause, Self::Double, Self::Postgres, Self::Nats, Self::Combined];
 
     /// What it is called.
     #[must_use]

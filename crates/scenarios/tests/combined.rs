@@ -7,7 +7,14 @@ use greenroom_testkit::Layout;
 use greenroom_testkit::checker::check;
 
 fn plan(layout: Layout, trouble: Trouble) -> Plan {
-    Plan { program: PathBuf::from(env!("CARGO_BIN_EXE_greenroom-node")), layout, trouble, bots: 200, slots: 20, seed: 7 }
+    Plan {
+        program: PathBuf::from(env!("CARGO_BIN_EXE_greenroom-node")),
+        layout,
+        trouble,
+        bots: 200,
+        slots: 20,
+        seed: 7,
+    }
 }
 
 #[tokio::test]

@@ -23,7 +23,12 @@ fn duration(field: &str, given: Option<u64>, default: Duration) -> Result<Durati
 }
 
 /// A bot that is not made yet: SCHEDULED, and looked at when it is due.
-pub fn new_bot(caller: &Caller, request: &CreateBotRequest, now: Timestamp, config: &Config) -> Result<Stored, BadField> {
+pub fn new_bot(
+    caller: &Caller,
+    request: &CreateBotRequest,
+    now: Timestamp,
+    config: &Config,
+) -> Result<Stored, BadField> {
     let bot = request.bot.as_ref().ok_or_else(|| BadField::new("bot", "is missing"))?;
     let meeting = bot.meeting.as_ref().ok_or_else(|| BadField::new("meeting", "is missing"))?;
     let leave = bot.automatic_leave.unwrap_or_default();
@@ -43,7 +48,10 @@ pub fn new_bot(caller: &Caller, request: &CreateBotRequest, now: Timestamp, conf
             let name = PlatformName::new(name.clone()).map_err(|error| BadField::new(&field, error))?;
             if !config.platforms.contains(&name) {
                 let known: Vec<_> = config.platforms.iter().map(PlatformName::as_str).collect();
-                return Err(BadField::new(field, format!("there is no platform {name}; there is {}", known.join(", "))));
+                return Err(BadField::new(
+                    field,
+                    format!("there is no platform {name}; there is {}", known.join(", ")),
+                ));
             }
             if chain.contains(&name) {
                 return Err(BadField::new(field, "stands there twice"));
@@ -90,7 +98,8 @@ pub fn new_bot(caller: &Caller, request: &CreateBotRequest, now: Timestamp, conf
         },
         details: Details {
             number: 0,
-            provider: Provider::new(meeting.provider.clone()).map_err(|error| BadField::new("meeting.provider", error))?,
+            provider: Provider::new(meeting.provider.clone())
+                .map_err(|error| BadField::new("meeting.provider", error))?,
             meeting_url: meeting.url.clone(),
             meeting_id: meeting.id.clone(),
             meeting_password: meeting.password.clone(),
@@ -108,7 +117,11 @@ pub fn new_bot(caller: &Caller, request: &CreateBotRequest, now: Timestamp, conf
                 leave.everyone_left_timeout_ms,
                 defaults.everyone_left,
             )?,
-            inactivity: duration("automaticLeave.inactivityTimeoutMs", leave.inactivity_timeout_ms, defaults.inactivity)?,
+            inactivity: duration(
+                "automaticLeave.inactivityTimeoutMs",
+                leave.inactivity_timeout_ms,
+                defaults.inactivity,
+            )?,
             metadata: if bot.metadata_json.is_empty() { "{}".to_owned() } else { bot.metadata_json.clone() },
             traceparent: greenroom_bus::trace::current(),
             created_at: now,

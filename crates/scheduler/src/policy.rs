@@ -69,7 +69,14 @@ pub fn what(event: &Event, before: &Bot, after: &Bot) -> Option<&'static str> {
 }
 
 /// When the release of an attempt is asserted (again): never while it is current and wanted, or once it is gone.
-pub fn release_at(over: bool, gone: bool, asserted: bool, now: Timestamp, exit: std::time::Duration, first: std::time::Duration) -> Option<Timestamp> {
+pub fn release_at(
+    over: bool,
+    gone: bool,
+    asserted: bool,
+    now: Timestamp,
+    exit: std::time::Duration,
+    first: std::time::Duration,
+) -> Option<Timestamp> {
     match (over, gone, asserted) {
         (false, _, _) | (_, true, _) => None,
         // It said its last word and ends by itself: leave it that time.

@@ -52,7 +52,9 @@ impl Stored {
             image: self.details.image.clone(),
             resources: Resources::default(),
             // Longer than anything the owner allows: it is there for runners that nobody can reach any more.
-            max_lifetime: self.bot.policy.max_duration + self.bot.policy.waiting_room_timeout + Duration::from_secs(1800),
+            max_lifetime: self.bot.policy.max_duration
+                + self.bot.policy.waiting_room_timeout
+                + Duration::from_secs(1800),
         }
     }
 }
@@ -189,10 +191,10 @@ impl BotRow {
     fn attempt_state(&self) -> Result<Option<AttemptState>, Error> {
         let (Some(not_before), Some(progress_at)) = (self.a_not_before, self.a_progress_at) else { return Ok(None) };
         let platform = self.a_platform.clone().map(PlatformName::new).transpose();
-        let admission = self.a_instance.zip(self.a_admitted_at).map(|(instance, at)| Admission {
-            instance: InstanceId::from_uuid(instance),
-            at: at.to_jiff(),
-        });
+        let admission = self
+            .a_instance
+            .zip(self.a_admitted_at)
+            .map(|(instance, at)| Admission { instance: InstanceId::from_uuid(instance), at: at.to_jiff() });
         let gone_at = jiff(self.a_gone_at);
         let out_of_memory = self.a_exit_oom.unwrap_or(false);
         let known = self.a_exit_code.is_some() || self.a_exit_signal.is_some() || out_of_memory;

@@ -78,7 +78,8 @@ impl Service {
         let never = Notify::new();
         let events = consumers::runners_and_queue::subscription(&installation).ack_wait(self.host.ack_wait);
         let silence = consumers::runner_silent::subscription(&installation).ack_wait(self.host.ack_wait);
-        let silent = Arc::new(consumers::runner_silent::Handler { writer: self.writer.clone(), host: self.host.clone() });
+        let silent =
+            Arc::new(consumers::runner_silent::Handler { writer: self.writer.clone(), host: self.host.clone() });
         tokio::join!(
             bus.consume(events, consumers::runners_and_queue::Handler(self.writer.clone()), stop.clone()),
             bus.consume_each(silence, silent, stop.clone(), self.host.drain),

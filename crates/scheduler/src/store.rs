@@ -340,7 +340,10 @@ pub async fn to_release(
             Ok(ToRelease {
                 bot: BotId::from_uuid(row.try_get("bot_id")?),
                 attempt: Attempt(u32::try_from(row.try_get::<i32, _>("attempt")?).unwrap_or(0)),
-                platform: platform.map(PlatformName::new).transpose().map_err(|error| Error::row("attempts.platform", error))?,
+                platform: platform
+                    .map(PlatformName::new)
+                    .transpose()
+                    .map_err(|error| Error::row("attempts.platform", error))?,
                 started: row.try_get("started")?,
                 traceparent: row.try_get("traceparent")?,
             })
@@ -364,7 +367,8 @@ mod tests {
     #[test]
     fn attempts_stand_in_the_order_of_the_table() {
         let table = include_str!("../../../migrations/scheduler/0001_bots.sql");
-        let table = table.split("CREATE TABLE scheduler.attempts (").nth(1).and_then(|rest| rest.split("PRIMARY KEY").next());
+        let table =
+            table.split("CREATE TABLE scheduler.attempts (").nth(1).and_then(|rest| rest.split("PRIMARY KEY").next());
         let columns: Vec<_> = table
             .expect("the table is there")
             .lines()
@@ -379,7 +383,9 @@ mod tests {
         let json = json.expect("plain data");
         let mut at = 0;
         for column in columns {
-            let found = json[at..].find(&format!("\"{column}\":")).unwrap_or_else(|| panic!("{column} is missing or misplaced"));
+            let found = json[at..]
+                .find(&format!("\"{column}\":"))
+                .unwrap_or_else(|| panic!("{column} is missing or misplaced"));
             at += found;
         }
     }

@@ -65,11 +65,16 @@ impl Writer {
                 .u64_counter("greenroom_bot_events_ignored")
                 .with_description("Events that changed nothing, by reason: late and repeated messages are ordinary")
                 .build(),
-            moved: meter.u64_counter("greenroom_bot_transitions").with_description("Changes of state, by new state and reason").build(),
+            moved: meter
+                .u64_counter("greenroom_bot_transitions")
+                .with_description("Changes of state, by new state and reason")
+                .build(),
             wait: meter
                 .f64_histogram("greenroom_bot_queue_wait_seconds")
                 .with_description("From wanting a slot to having one")
-                .with_boundaries(vec![0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0])
+                .with_boundaries(vec![
+                    0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
+                ])
                 .build(),
         }
     }
@@ -141,7 +146,13 @@ fn say<T: greenroom_contracts::Message>(tx: &mut Tx, stored: &Stored, now: Times
 }
 
 /// Says a public event, with the sequence it has.
-pub fn say_public<T: greenroom_contracts::Message>(tx: &mut Tx, stored: &Stored, sequence: i64, now: Timestamp, data: T) {
+pub fn say_public<T: greenroom_contracts::Message>(
+    tx: &mut Tx,
+    stored: &Stored,
+    sequence: i64,
+    now: Timestamp,
+    data: T,
+) {
     let mut envelope = tx.envelope(now, data).public(stored.bot.tenant, sequence);
     envelope.header.traceparent.clone_from(&stored.details.traceparent);
     envelope.header.attempt = stored.bot.attempt.as_ref().map(|attempt| attempt.number.0);
@@ -304,14 +315,18 @@ impl<'a> Fold<'a> {
                 if is_current { after.attempt.clone().unwrap_or_else(|| attempt.clone()) } else { attempt.clone() };
             if !is_current {
                 attempt.stopped = true;
-                if matches!(input.event, Event::Gone { .. } | Event::Withdrawn { .. } | Event::Refused { .. } | Event::QueueTimedOut { .. }) {
+                if matches!(
+                    input.event,
+                    Event::Gone { .. } | Event::Withdrawn { .. } | Event::Refused { .. } | Event::QueueTimedOut { .. }
+                ) {
                     attempt.gone_at = Some(self.now);
                 }
                 if let Event::Gone { exit, .. } = &input.event {
                     attempt.exit = *exit;
                 }
             }
-            let asserted = effects.iter().any(|effect| matches!(effect, Effect::Release(n) | Effect::Withdraw(n) if *n == number));
+            let asserted =
+                effects.iter().any(|effect| matches!(effect, Effect::Release(n) | Effect::Withdraw(n) if *n == number));
             let release_at = policy::release_at(
                 policy::is_over(&after, number),
                 attempt.gone_at.is_some(),

@@ -8,8 +8,8 @@ use greenroom_domain::Timestamp;
 use sqlx::{PgConnection, Postgres, Transaction};
 use tokio::sync::mpsc;
 
-use crate::outbox::{self, Row};
 use crate::Error;
+use crate::outbox::{self, Row};
 
 /// A transaction with its outbox. Dropped, it is rolled back and nothing was said.
 pub struct Tx {

@@ -72,7 +72,10 @@ fn one_admitted(evidence: &Evidence, found: &mut Vec<Violation>) {
                 if meeting.len() > 1 {
                     found.push(violation("I2", format!("{} entered while another of its bot was inside", fact.runner)));
                 }
-                if !admitted.get(&fact.runner).is_some_and(|instances| fact.instance.is_some_and(|instance| instances.contains(&instance))) {
+                if !admitted
+                    .get(&fact.runner)
+                    .is_some_and(|instances| fact.instance.is_some_and(|instance| instances.contains(&instance)))
+                {
                     found.push(violation("I2", format!("{} entered without being admitted", fact.runner)));
                 }
             }
@@ -92,7 +95,10 @@ fn one_admitted(evidence: &Evidence, found: &mut Vec<Violation>) {
         let current = highest.entry(&line.bot).or_default();
         if line.what == "admitted" {
             if line.attempt < *current {
-                found.push(violation("I2", format!("bot {}: attempt {} was admitted after {current}", line.bot, line.attempt)));
+                found.push(violation(
+                    "I2",
+                    format!("bot {}: attempt {} was admitted after {current}", line.bot, line.attempt),
+                ));
             }
             if !seen.insert((&line.bot, line.attempt)) {
                 found.push(violation("I2", format!("bot {}: attempt {} was admitted twice", line.bot, line.attempt)));
@@ -108,7 +114,10 @@ fn one_owner(evidence: &Evidence, found: &mut Vec<Violation>) {
         found.push(violation("I3", format!("slot {slot} is {state} although everything is over")));
     }
     for assignment in evidence.assignments.iter().filter(|assignment| assignment.state != "over") {
-        found.push(violation("I3", format!("{} is {} on {} for ever", assignment.runner, assignment.state, assignment.slot)));
+        found.push(violation(
+            "I3",
+            format!("{} is {} on {} for ever", assignment.runner, assignment.state, assignment.slot),
+        ));
     }
     for runner in &evidence.left {
         found.push(violation("I3", format!("{runner} is left on the platform")));
@@ -121,7 +130,10 @@ fn one_owner(evidence: &Evidence, found: &mut Vec<Violation>) {
         owners.sort_by_key(|assignment| assignment.from);
         for pair in owners.windows(2) {
             if pair[0].to.is_none_or(|to| to > pair[1].from) {
-                found.push(violation("I3", format!("slot {slot}: {} had it when {} got it", pair[0].runner, pair[1].runner)));
+                found.push(violation(
+                    "I3",
+                    format!("slot {slot}: {} had it when {} got it", pair[0].runner, pair[1].runner),
+                ));
             }
         }
     }
@@ -158,13 +170,18 @@ fn every_event(evidence: &Evidence, found: &mut Vec<Violation>) {
         found.push(violation("I5", format!("event {sequence} of bot {bot} came under {} ids", ids.len())));
     }
     for bot in &evidence.bots {
-        let missing: Vec<i64> = (1..=bot.sequence).filter(|sequence| !heard.contains_key(&(bot.id.as_str(), *sequence))).collect();
+        let missing: Vec<i64> =
+            (1..=bot.sequence).filter(|sequence| !heard.contains_key(&(bot.id.as_str(), *sequence))).collect();
         if !missing.is_empty() {
             found.push(violation("I5", format!("bot {}: events {missing:?} of {} never came", bot.id, bot.sequence)));
         }
-        let lines: Vec<i64> = evidence.timeline.iter().filter(|line| line.bot == bot.id).map(|line| line.sequence).collect();
+        let lines: Vec<i64> =
+            evidence.timeline.iter().filter(|line| line.bot == bot.id).map(|line| line.sequence).collect();
         if lines != (1..=bot.sequence).collect::<Vec<_>>() {
-            found.push(violation("I5", format!("bot {}: its timeline has a gap: {lines:?} of {}", bot.id, bot.sequence)));
+            found.push(violation(
+                "I5",
+                format!("bot {}: its timeline has a gap: {lines:?} of {}", bot.id, bot.sequence),
+            ));
         }
     }
 }
@@ -172,7 +189,10 @@ fn every_event(evidence: &Evidence, found: &mut Vec<Violation>) {
 /// I7: a backlog drains in time.
 fn drained(evidence: &Evidence, found: &mut Vec<Violation>) {
     if evidence.drained > evidence.drain_limit {
-        found.push(violation("I7", format!("it took {:?} to drain, and may take {:?}", evidence.drained, evidence.drain_limit)));
+        found.push(violation(
+            "I7",
+            format!("it took {:?} to drain, and may take {:?}", evidence.drained, evidence.drain_limit),
+        ));
     }
 }
 
@@ -199,7 +219,13 @@ mod tests {
     /// A bot that did well, after one runner that crashed.
     fn good() -> Evidence {
         let id = runner(1).id.to_string();
-        let line = |sequence, what: &str, state: &str, attempt| Line { bot: id.clone(), sequence, what: what.into(), state: state.into(), attempt };
+        let line = |sequence, what: &str, state: &str, attempt| Line {
+            bot: id.clone(),
+            sequence,
+            what: what.into(),
+            state: state.into(),
+            attempt,
+        };
         let timeline = vec![
             line(1, "created", "SCHEDULED", 0),
             line(2, "admitted", "JOINING_CALL", 1),
@@ -224,7 +250,13 @@ mod tests {
                 .collect(),
             timeline,
             assignments: [(1, 10, 20), (2, 20, 30)]
-                .map(|(attempt, from, to)| AssignmentEnd { runner: runner(attempt).to_string(), slot: "one".into(), state: "over".into(), from, to: Some(to) })
+                .map(|(attempt, from, to)| AssignmentEnd {
+                    runner: runner(attempt).to_string(),
+                    slot: "one".into(),
+                    state: "over".into(),
+                    from,
+                    to: Some(to),
+                })
                 .to_vec(),
             slots: vec![("one".into(), "idle".into())],
             facts: vec![
@@ -269,10 +301,14 @@ mod tests {
             ("a runner is left", |e| e.left.push(runner(2).to_string()), "I3"),
             ("a bot comes back to life", |e| e.timeline[5].state = "QUEUED".into(), "I4"),
             ("an event never comes", |e| drop(e.heard.remove(2)), "I5"),
-            ("an event has two ids", |e| {
-                let again = Heard { id: "another".into(), ..e.heard[2].clone() };
-                e.heard.push(again);
-            }, "I5"),
+            (
+                "an event has two ids",
+                |e| {
+                    let again = Heard { id: "another".into(), ..e.heard[2].clone() };
+                    e.heard.push(again);
+                },
+                "I5",
+            ),
             ("the sequence has a gap", |e| drop(e.timeline.remove(2)), "I5"),
             ("it takes too long", |e| e.drained = Duration::from_secs(3), "I7"),
         ];

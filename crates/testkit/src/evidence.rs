@@ -111,15 +111,30 @@ impl Evidence {
     }
 
     async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
-        let bots = sqlx::query("SELECT id::text, state, reason, sequence FROM scheduler.bots ORDER BY id").fetch_all(&mut *connection).await?;
-        let bots = bots.iter().map(|row| {
-            Ok(BotEnd { id: row.try_get(0)?, state: row.try_get(1)?, reason: row.try_get(2)?, sequence: row.try_get(3)? })
-        });
-        let lines = sqlx::query("SELECT bot_id::text, sequence, what, state, attempt FROM scheduler.timeline ORDER BY bot_id, sequence")
+        let bots = sqlx::query("SELECT id::text, state, reason, sequence FROM scheduler.bots ORDER BY id")
             .fetch_all(&mut *connection)
             .await?;
+        let bots = bots.iter().map(|row| {
+            Ok(BotEnd {
+                id: row.try_get(0)?,
+                state: row.try_get(1)?,
+                reason: row.try_get(2)?,
+                sequence: row.try_get(3)?,
+            })
+        });
+        let lines = sqlx::query(
+            "SELECT bot_id::text, sequence, what, state, attempt FROM scheduler.timeline ORDER BY bot_id, sequence",
+        )
+        .fetch_all(&mut *connection)
+        .await?;
         let lines = lines.iter().map(|row| {
-            Ok(Line { bot: row.try_get(0)?, sequence: row.try_get(1)?, what: row.try_get(2)?, state: row.try_get(3)?, attempt: row.try_get(4)? })
+            Ok(Line {
+                bot: row.try_get(0)?,
+                sequence: row.try_get(1)?,
+                what: row.try_get(2)?,
+                state: row.try_get(3)?,
+                attempt: row.try_get(4)?,
+            })
         });
         let assignments = sqlx::query(
             "SELECT kind || '-' || owner_id || '-' || attempt, slot_name, state,
@@ -129,9 +144,17 @@ impl Evidence {
         .fetch_all(&mut *connection)
         .await?;
         let assignments = assignments.iter().map(|row| {
-            Ok(AssignmentEnd { runner: row.try_get(0)?, slot: row.try_get(1)?, state: row.try_get(2)?, from: row.try_get(3)?, to: row.try_get(4)? })
+            Ok(AssignmentEnd {
+                runner: row.try_get(0)?,
+                slot: row.try_get(1)?,
+                state: row.try_get(2)?,
+                from: row.try_get(3)?,
+                to: row.try_get(4)?,
+            })
         });
-        let slots = sqlx::query("SELECT platform || '-' || number, state FROM pool.slots ORDER BY platform, number").fetch_all(&mut *connection).await?;
+        let slots = sqlx::query("SELECT platform || '-' || number, state FROM pool.slots ORDER BY platform, number")
+            .fetch_all(&mut *connection)
+            .await?;
         let slots = slots.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
         let slots = slots.collect::<Result<_, sqlx::Error>>()?;
         let bots = bots.collect::<Result<_, sqlx::Error>>()?;

@@ -29,7 +29,8 @@ impl Node {
     /// # Errors
     /// When the program cannot be started.
     pub fn start(&mut self) -> io::Result<()> {
-        let kept = ["PATH", "HOME", "LANG", "TMPDIR"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+        let kept =
+            ["PATH", "HOME", "LANG", "TMPDIR"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
         let child = Command::new(&self.program)
             .arg("serve")
             .args(&self.services)

@@ -201,7 +201,8 @@ impl Sandbox {
         use sqlx::Connection;
         let key = "grk_a-key-of-nobody-but-this-sandbox-0000000000";
         let mut connection = sqlx::PgConnection::connect(&self.database_url()).await.map_err(io::Error::other)?;
-        let sql = "WITH t AS (INSERT INTO accounts.tenants (id, name, created_at) VALUES ($1, 'sandbox', $4) RETURNING id)
+        let sql =
+            "WITH t AS (INSERT INTO accounts.tenants (id, name, created_at) VALUES ($1, 'sandbox', $4) RETURNING id)
                    INSERT INTO accounts.api_keys (id, tenant_id, label, key_sha256, created_at)
                    SELECT $2, t.id, 'sandbox', sha256($3), $4 FROM t";
         sqlx::query(sql)
@@ -225,7 +226,9 @@ impl Sandbox {
         while Instant::now() < until {
             let list = client.get(format!("{}/v1/bots?limit=1", self.url)).bearer_auth(&self.key).send().await;
             let ready = client.get(format!("{}/health/ready", self.url)).send().await;
-            if list.is_ok_and(|answer| answer.status().is_success()) && ready.is_ok_and(|answer| answer.status().is_success()) {
+            if list.is_ok_and(|answer| answer.status().is_success())
+                && ready.is_ok_and(|answer| answer.status().is_success())
+            {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;

@@ -164,7 +164,10 @@ impl User {
         let task = tokio::spawn(async move {
             // A cursor of no making of the stream: from its beginning.
             let mut cursor: Option<String> = Some("0-0".to_owned());
-            let client = reqwest::Client::builder().connect_timeout(Duration::from_secs(2)).read_timeout(Duration::from_secs(40)).build();
+            let client = reqwest::Client::builder()
+                .connect_timeout(Duration::from_secs(2))
+                .read_timeout(Duration::from_secs(40))
+                .build();
             let client = client.expect("plain settings");
             while !stop.is_cancelled() {
                 let mut request = client.get(format!("{}/v1/events", user.url)).bearer_auth(&user.key);
@@ -233,7 +236,8 @@ impl Listener {
         for heard in self.heard().into_iter().filter(|heard| heard.message_type.starts_with("dev.greenroom.bot.")) {
             sequences.entry(heard.subject).or_default().insert(heard.sequence);
         }
-        let unbroken = |heard: &std::collections::BTreeSet<i64>| (1..).take_while(|n| heard.contains(n)).last().unwrap_or(0);
+        let unbroken =
+            |heard: &std::collections::BTreeSet<i64>| (1..).take_while(|n| heard.contains(n)).last().unwrap_or(0);
         sequences.iter().map(|(subject, heard)| (subject.clone(), unbroken(heard))).collect()
     }
 }

@@ -104,12 +104,14 @@ impl Connection {
     fn client(self) -> Result<Client, Error> {
         let key = match self.api_key {
             Some(key) => key,
-            None => std::fs::read_to_string(".greenroom/api-key")
-                .map_err(|_| Error::Plain("GREENROOM_API_KEY is not set, and there is no .greenroom/api-key".to_owned()))?,
+            None => std::fs::read_to_string(".greenroom/api-key").map_err(|_| {
+                Error::Plain("GREENROOM_API_KEY is not set, and there is no .greenroom/api-key".to_owned())
+            })?,
         };
         let key = format!("Bearer {}", key.trim());
         let key = MetadataValue::from_str(&key).map_err(|_| Error::Plain("GREENROOM_API_KEY: is no key".to_owned()))?;
-        let endpoint = Endpoint::from_shared(self.url).map_err(|_| Error::Plain("GREENROOM_URL: expected http://HOST:PORT".to_owned()))?;
+        let endpoint = Endpoint::from_shared(self.url)
+            .map_err(|_| Error::Plain("GREENROOM_URL: expected http://HOST:PORT".to_owned()))?;
         Ok(BotServiceClient::with_interceptor(endpoint.connect_lazy(), Key(key)))
     }
 }
@@ -134,16 +136,32 @@ impl Command {
                 let request = ListBotsRequest { limit, cursor: String::new(), state: state.unwrap_or_default() };
                 let bots = connection.client()?.list_bots(request).await?.into_inner().bots;
                 let mut table = Table::new();
-                table.load_style(presets::NOTHING).set_header(["NUMBER", "ID", "STATE", "PROVIDER", "PLATFORM", "START", "REASON"]);
+                table
+                    .load_style(presets::NOTHING)
+                    .set_header(["NUMBER", "ID", "STATE", "PROVIDER", "PLATFORM", "START", "REASON"]);
                 for bot in bots {
-                    table.add_row([bot.number.to_string(), bot.id.clone(), bot.state.clone(), bot.provider.clone(), bot.platform.clone(), time(bot.start_time.as_ref()), bot.reason]);
+                    table.add_row([
+                        bot.number.to_string(),
+                        bot.id.clone(),
+                        bot.state.clone(),
+                        bot.provider.clone(),
+                        bot.platform.clone(),
+                        time(bot.start_time.as_ref()),
+                        bot.reason,
+                    ]);
                 }
                 println!("{table}");
             }
-            Self::Get { connection, id } => show(&connection.client()?.get_bot(GetBotRequest { id }).await?.into_inner()),
+            Self::Get { connection, id } => {
+                show(&connection.client()?.get_bot(GetBotRequest { id }).await?.into_inner())
+            }
             Self::Watch { connection, id } => watch(connection.client()?, id).await?,
-            Self::Leave { connection, id } => show(&connection.client()?.leave_bot(LeaveBotRequest { id }).await?.into_inner()),
-            Self::Cancel { connection, id } => show(&connection.client()?.cancel_bot(CancelBotRequest { id }).await?.into_inner()),
+            Self::Leave { connection, id } => {
+                show(&connection.client()?.leave_bot(LeaveBotRequest { id }).await?.into_inner())
+            }
+            Self::Cancel { connection, id } => {
+                show(&connection.client()?.cancel_bot(CancelBotRequest { id }).await?.into_inner())
+            }
         }
         Ok(())
     }
@@ -170,7 +188,14 @@ async fn watch(mut client: Client, id: String) -> Result<(), Error> {
 }
 
 fn show(bot: &Bot) {
-    println!("bot {}  {}\n  id        {}\n  provider  {}\n  start     {}", bot.number, bot.state, bot.id, bot.provider, time(bot.start_time.as_ref()));
+    println!(
+        "bot {}  {}\n  id        {}\n  provider  {}\n  start     {}",
+        bot.number,
+        bot.state,
+        bot.id,
+        bot.provider,
+        time(bot.start_time.as_ref())
+    );
     if !bot.platform.is_empty() {
         println!("  platform  {} (attempt {})", bot.platform, bot.attempt);
     }

@@ -22,7 +22,8 @@ pub enum Command {
 impl Command {
     pub async fn run(self, settings: Settings, platforms: &Platforms) -> Result<(), Error> {
         let Self::Create { tenant, label } = self;
-        let (Configuration { common, peers, accounts, .. }, _, _) = Configuration::read(settings, platforms, false, false)?;
+        let (Configuration { common, peers, accounts, .. }, _, _) =
+            Configuration::read(settings, platforms, false, false)?;
         let host = Host {
             bus: greenroom_bus::Bus::connect(&common.nats_url, common.installation.clone(), "cli").await?,
             installation: common.installation,
@@ -33,7 +34,8 @@ impl Command {
             drain: common.drain,
             ack_wait: common.ack_wait,
         };
-        let accounts = greenroom_accounts::Service::build(&accounts, &host).map_err(|error| Error::Plain(error.to_string()))?;
+        let accounts =
+            greenroom_accounts::Service::build(&accounts, &host).map_err(|error| Error::Plain(error.to_string()))?;
         println!("{}", accounts.create_key(&tenant, &label).await?.api_key);
         Ok(())
     }

@@ -31,7 +31,13 @@ impl Command {
                 table.load_style(presets::NOTHING).set_header(["NUMBER", "AT", "CONSUMER", "SUBJECT", "REASON"]);
                 for parked in &parked {
                     let at = parked.at.strftime("%F %T").to_string();
-                    table.add_row([parked.sequence.to_string(), at, parked.consumer.clone(), parked.subject.clone(), parked.reason.clone()]);
+                    table.add_row([
+                        parked.sequence.to_string(),
+                        at,
+                        parked.consumer.clone(),
+                        parked.subject.clone(),
+                        parked.reason.clone(),
+                    ]);
                 }
                 println!("{table}");
             }

@@ -1,9 +1,9 @@
 //! Slots for many runners at once.
 
 use futures::future::join_all;
+use greenroom_contracts::BadField;
 use greenroom_contracts::proto::v1::answer::Outcome;
 use greenroom_contracts::proto::v1::{self, AssignRequest, AssignResponse};
-use greenroom_contracts::BadField;
 use greenroom_domain::{PlatformName, RunnerSpec};
 use tonic::Status;
 

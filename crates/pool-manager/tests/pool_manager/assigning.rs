@@ -113,8 +113,12 @@ async fn no_more_starts_are_unresolved_than_there_are_permits() {
     assert_eq!((platform.permits_taken, platform.idle), (4, 16));
 
     // Each start that is resolved frees one permit, whatever its outcome.
-    let taken: Vec<RunnerId> =
-        runners.iter().zip(&outcomes).filter(|(_, got)| **got == Outcome::Assigned).map(|(runner, _)| *runner).collect();
+    let taken: Vec<RunnerId> = runners
+        .iter()
+        .zip(&outcomes)
+        .filter(|(_, got)| **got == Outcome::Assigned)
+        .map(|(runner, _)| *runner)
+        .collect();
     house.started(taken[0]).await;
     house.refused(taken[1]).await;
     let rest: Vec<RunnerId> = runners.iter().copied().filter(|runner| !taken.contains(runner)).collect();

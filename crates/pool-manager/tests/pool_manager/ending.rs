@@ -18,7 +18,8 @@ async fn a_refusal_frees_at_once_and_tells_whoever_waits() {
     house.refused(one).await;
     assert_eq!(house.platform(PLATFORM).await.idle, 20);
     house.heard.until::<SlotReleased>(one.id, 1).await;
-    until("capacity was raised", async || (house.heard.all::<CapacityRaised>().len() > raised_before).then_some(())).await;
+    until("capacity was raised", async || (house.heard.all::<CapacityRaised>().len() > raised_before).then_some(()))
+        .await;
     let raised = house.heard.all::<CapacityRaised>().pop().expect("one").data;
     assert_eq!((raised.platform, raised.provider.map(String::from)), (platform(PLATFORM), Some("web".to_owned())));
     assert_eq!(house.ask(one).await, Outcome::Closed, "the next attempt has a number of its own");
@@ -32,7 +33,11 @@ async fn gone_frees_what_was_observed_and_not_what_may_still_come() {
     house.gone(unseen, false).await;
     house.gone(running, false).await;
     let states = (house.state(seen).await, house.state(unseen).await, house.state(running).await);
-    assert_eq!(states, (Some("over".into()), Some("assigned".into()), Some("over".into())), "a running one had been seen");
+    assert_eq!(
+        states,
+        (Some("over".into()), Some("assigned".into()), Some("over".into())),
+        "a running one had been seen"
+    );
     // Said again, nothing is freed twice.
     house.gone(seen, true).await;
     house.started(seen).await;

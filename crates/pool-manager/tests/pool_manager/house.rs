@@ -188,7 +188,8 @@ impl House {
 
     pub async fn refused(&self, runner: RunnerId) {
         let (reason, detail) = (Reason::NO_CAPACITY, "full".to_owned());
-        let said = self.say(RunnerRefused { runner, platform: platform(PLATFORM), reason, detail, may_pass: true }).await;
+        let said =
+            self.say(RunnerRefused { runner, platform: platform(PLATFORM), reason, detail, may_pass: true }).await;
         self.handled("pool-manager-runners", said).await;
     }
 

@@ -131,7 +131,8 @@ async fn play(house: &House, steps: &[(usize, Step)]) {
 
 #[test]
 fn a_slot_has_at_most_one_owner_and_none_leaks() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     let (slots, permits) = (SLOTS.to_string(), PERMITS.to_string());
     // As slow as in life, so that no sweep takes part.
     let settings = [("SIMULATED_BOT_LIMIT", slots.as_str()), ("SIMULATED_PERMITS", permits.as_str())];

@@ -42,12 +42,24 @@ async fn main() -> ExitCode {
             for trouble in Trouble::ALL.into_iter().filter(|trouble| wanted(&arguments.trouble, trouble.as_str())) {
                 print!("{trouble:<9} {name:<6} seed {seed:<3} ");
                 let _ = std::io::Write::flush(&mut std::io::stdout());
-                let plan = Plan { program: program.clone(), layout, trouble, bots: arguments.bots, slots: arguments.slots, seed };
+                let plan = Plan {
+                    program: program.clone(),
+                    layout,
+                    trouble,
+                    bots: arguments.bots,
+                    slots: arguments.slots,
+                    seed,
+                };
                 match run(&plan).await {
                     Ok(outcome) if outcome.violations.is_empty() => {
                         passed += 1;
                         let ends: Vec<_> = outcome.ends.iter().map(|(end, count)| format!("{count} {end}")).collect();
-                        println!("kept    {:>5.1} s  drained {:>5.1} s  {}", outcome.took.as_secs_f64(), outcome.evidence.drained.as_secs_f64(), ends.join(", "));
+                        println!(
+                            "kept    {:>5.1} s  drained {:>5.1} s  {}",
+                            outcome.took.as_secs_f64(),
+                            outcome.evidence.drained.as_secs_f64(),
+                            ends.join(", ")
+                        );
                     }
                     Ok(outcome) => {
                         failed += 1;

@@ -6,7 +6,8 @@ use greenroom_testkit::simulated::SimulatedDeployer;
 
 fn main() -> ExitCode {
     let platforms = greenroom::Platforms::default().with("simulated", |settings| {
-        let url: Option<String> = settings.section("deployer-simulated").optional("SIMULATED_URL", "Where the simulated platform is.");
+        let url: Option<String> =
+            settings.section("deployer-simulated").optional("SIMULATED_URL", "Where the simulated platform is.");
         move |_: &greenroom_domain::PlatformName, _: &_| SimulatedDeployer::new(url.clone().unwrap_or_default())
     });
     greenroom::main(platforms)

@@ -51,8 +51,7 @@ impl EachHandler for Handler {
         let event = match deployer.inspect(request).await {
             Ok(answer) => {
                 let answer = answer.into_inner();
-                let exit =
-                    Exit { code: answer.exit_code, signal: answer.signal, out_of_memory: answer.out_of_memory };
+                let exit = Exit { code: answer.exit_code, signal: answer.signal, out_of_memory: answer.out_of_memory };
                 match answer.state() {
                     State::Running => inspected(Observed::Running),
                     State::Exited => Event::Gone { attempt, exit: Some(exit) },

@@ -24,7 +24,10 @@ pub fn bot(stored: &Stored) -> v1::Bot {
         platforms: bot.chain.iter().map(PlatformName::to_string).collect(),
         metadata_json: details.metadata.clone(),
         attempt: attempt.map_or(0, |attempt| attempt.number.0),
-        platform: attempt.and_then(|attempt| attempt.platform.as_ref()).map(PlatformName::to_string).unwrap_or_default(),
+        platform: attempt
+            .and_then(|attempt| attempt.platform.as_ref())
+            .map(PlatformName::to_string)
+            .unwrap_or_default(),
         created_at: Some(proto_timestamp(details.created_at)),
         updated_at: Some(proto_timestamp(stored.updated_at)),
         sequence: stored.sequence,

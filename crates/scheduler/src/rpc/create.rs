@@ -116,7 +116,9 @@ async fn write(
             stored.sequence = 1;
             let first = stored.bot.state;
             let mut effects = Vec::new();
-            if let Decision::Advance { next, effects: following } = decide(&stored.bot, &Event::Tick, now, &writer.timing) {
+            if let Decision::Advance { next, effects: following } =
+                decide(&stored.bot, &Event::Tick, now, &writer.timing)
+            {
                 stored.bot = *next;
                 stored.sequence = 2;
                 effects = following;

@@ -1,0 +1,121 @@
+//! The fence: one instance of the current attempt is admitted, and nobody else.
+
+use futures::future::join_all;
+use greenroom_chassis::RunnerToken;
+use greenroom_contracts::proto::v1::{
+    CloseAttemptRequest, Desired, GetDesiredRequest, LaunchEnvironmentRequest, LaunchEnvironmentResponse,
+};
+use greenroom_domain::bot::BotState;
+use greenroom_domain::{InstanceId, Reason, RunnerId};
+use tonic::{Code, Response, Status};
+
+use crate::house::{House, PASSWORD, URL, admit, id_of, runner_of};
+
+impl House {
+    async fn environment(&self, runner: RunnerId) -> Result<LaunchEnvironmentResponse, Status> {
+        let request = LaunchEnvironmentRequest { runner: Some(runner.into()) };
+        self.owner.clone().launch_environment(request).await.map(Response::into_inner)
+    }
+
+    async fn desired(&self, runner: RunnerId) -> Desired {
+        let request = GetDesiredRequest { runner: Some(runner.into()) };
+        self.owner.clone().get_desired(request).await.expect("answered").into_inner().desired()
+    }
+
+    async fn close_attempt(&self, runner: RunnerId) -> Result<(), Status> {
+        let request = CloseAttemptRequest { runner: Some(runner.into()) };
+        self.owner.clone().close_attempt(request).await.map(|_| ())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_instance_is_admitted_and_told_what_to_do() {
+    let house = House::new().await;
+    let (bot, _) = house.at(BotState::Deploying).await;
+    let (runner, instance) = (runner_of(&bot, 1), InstanceId::generate());
+    let config = house.admit(runner, instance).await.expect("admitted").config.expect("a config");
+    let meeting = config.meeting.clone().expect("a meeting");
+    assert_eq!((meeting.url.as_str(), meeting.password.as_str()), (URL, PASSWORD));
+    assert_eq!(house.admit(runner, instance).await.expect("again").config, Some(config), "the same, the same");
+    for (runner, instance) in
+        [(runner, InstanceId::generate()), (runner_of(&bot, 2), instance), (runner_of(&bot, 2), InstanceId::generate())]
+    {
+        assert_eq!(house.admit(runner, instance).await.expect_err("fenced").code(), Code::FailedPrecondition);
+    }
+    assert_eq!(house.get(&bot).await.sequence, 4, "created, due, assigned, admitted");
+}
+
+/// Two processes of one attempt ask at the doors of two replicas at the same moment.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_who_ask_at_once_one_is_admitted() {
+    let house = House::new().await;
+    let (_, other) = house.replica().await;
+    for round in 0..12 {
+        let (bot, _) = house.at(BotState::Deploying).await;
+        let runner = runner_of(&bot, 1);
+        let asking = (0..6).map(|n| {
+            let door = if n % 2 == 0 { &house.owner } else { &other };
+            admit(door, runner, InstanceId::generate())
+        });
+        let answers = join_all(asking).await;
+        let admitted = answers.iter().filter(|answer| answer.is_ok()).count();
+        assert_eq!(admitted, 1, "round {round}: {answers:?}");
+        assert!(answers.iter().filter_map(|answer| answer.as_ref().err()).all(|status| status.code() == Code::FailedPrecondition));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_closing_loses_to_an_admission_and_an_admission_to_a_closing() {
+    let house = House::new().await;
+    let (bot, _) = house.at(BotState::JoiningCall).await;
+    assert_eq!(house.close_attempt(runner_of(&bot, 1)).await.expect_err("admitted").code(), Code::FailedPrecondition);
+
+    for round in 0..10 {
+        let (bot, _) = house.at(BotState::Deploying).await;
+        let runner = runner_of(&bot, 1);
+        let (admitted, closed) = tokio::join!(house.admit(runner, InstanceId::generate()), house.close_attempt(runner));
+        assert!(admitted.is_ok() != closed.is_ok(), "round {round}: {admitted:?} {closed:?}");
+        let seen = house.get(&bot).await;
+        let expected = if closed.is_ok() { ("QUEUED", 2) } else { ("JOINING_CALL", 1) };
+        assert_eq!((seen.state.as_str(), seen.attempt), expected);
+    }
+    // Of a bot that nobody knows, nobody is admitted.
+    let stranger = RunnerId::of_bot(greenroom_domain::BotId::generate(), greenroom_domain::Attempt::FIRST);
+    house.close_attempt(stranger).await.expect("closed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attempt_that_is_over_is_not_launched() {
+    let house = House::new().await;
+    let (bot, _) = house.at(BotState::Deploying).await;
+    let (first, second) = (runner_of(&bot, 1), runner_of(&bot, 2));
+    let variables = house.environment(first).await.expect("its environment").variables;
+    assert_eq!((variables["BOT_ID"].as_str(), variables["ATTEMPT"].as_str()), (bot.id.as_str(), "1"));
+    assert_eq!(variables["GREENROOM_URL"], "http://gateway.example:8080");
+    let token = RunnerToken::verify(&variables["GREENROOM_TOKEN"], house.secret()).expect("ours");
+    assert_eq!((token.runner, token.tenant), (first, house.tenant));
+    assert!(variables.values().all(|value| !value.contains(URL) && !value.contains(PASSWORD)), "only the admitted see it");
+    assert_eq!(house.environment(second).await.expect_err("not yet").code(), Code::FailedPrecondition);
+
+    house.refused(first, "one", Reason::NO_CAPACITY, true).await;
+    assert_eq!(house.environment(first).await.expect_err("over").code(), Code::FailedPrecondition);
+    assert_eq!(house.admit(first, InstanceId::generate()).await.expect_err("over").code(), Code::FailedPrecondition);
+    house.environment(second).await.expect("its turn");
+    house.cancel(&bot).await;
+    assert_eq!(house.environment(second).await.expect_err("cancelled").code(), Code::FailedPrecondition);
+    assert_eq!(id_of(&bot).to_string(), bot.id);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_runner_is_told_what_is_desired() {
+    let house = House::new().await;
+    let (bot, _) = house.at(BotState::InCall).await;
+    let runner = runner_of(&bot, 1);
+    assert_eq!(house.desired(runner).await, Desired::Continue);
+    assert_eq!(house.desired(runner_of(&bot, 2)).await, Desired::Exit);
+    house.leave(&bot).await;
+    assert_eq!(house.desired(runner).await, Desired::Leave);
+    let (bot, _) = house.at(BotState::InCall).await;
+    house.cancel(&bot).await;
+    assert_eq!(house.desired(runner_of(&bot, 1)).await, Desired::Leave);
+}

@@ -1,0 +1,354 @@
+//! A scheduler at work, and everybody whom it speaks to.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use greenroom_bus::{Bus, Published};
+use greenroom_chassis::{Clock, Host, InnerChannel, Peers, Process, Secret, Settings, telemetry};
+use greenroom_contracts::messages::{
+    BotCreated, BotProgressed, BotStateChanged, Message, RunnerGone, RunnerRefused, RunnerStarted, SlotAssigned,
+};
+use greenroom_contracts::proto::v1::owner_service_client::OwnerServiceClient;
+use greenroom_contracts::proto::v1::queue_service_server::{QueueService, QueueServiceServer};
+use greenroom_contracts::proto::v1::runner_report::Report;
+use greenroom_contracts::proto::v1::scheduler_service_client::SchedulerServiceClient;
+use greenroom_contracts::proto::v1::{
+    AdmitRequest, AdmitResponse, Bot, Caller, CreateBotRequest, GetPositionRequest, GetPositionResponse, InCall,
+    InWaitingRoom, Leaving, NewBot, NewMeeting, RecordingStarted, ReportRequest, ReportResponse, RunnerReport,
+    SchedulerBotRequest, SchedulerCreateRequest,
+};
+use greenroom_contracts::{Envelope, Origin, proto_timestamp, streams};
+use greenroom_domain::bot::BotState;
+use greenroom_domain::{
+    AssignmentId, Attempt, BotId, InstanceId, PlatformName, Reason, RunnerId, TenantId, Timestamp,
+};
+use greenroom_scheduler::{Config, Service};
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use crate::heard::{Heard, until};
+use crate::servers::{Servers, fresh_installation};
+
+/// What must never be seen anywhere.
+pub const URL: &str = "https://meet.example/very-secret-room?pwd=hush";
+pub const PASSWORD: &str = "open-sesame-4711";
+
+pub type Client = SchedulerServiceClient<InnerChannel>;
+pub type Owner = OwnerServiceClient<InnerChannel>;
+
+pub struct House {
+    _servers: Servers,
+    host: Host,
+    database: String,
+    pub sql: PgPool,
+    pub heard: Heard,
+    pub scheduler: Client,
+    pub owner: Owner,
+    pub tenant: TenantId,
+    jetstream: async_nats::jetstream::Context,
+    stop: CancellationToken,
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// A queue that says of everybody that he is the third.
+struct Third;
+
+#[tonic::async_trait]
+impl QueueService for Third {
+    async fn get_position(&self, _: Request<GetPositionRequest>) -> Result<Response<GetPositionResponse>, Status> {
+        Ok(Response::new(GetPositionResponse { position: Some(3) }))
+    }
+}
+
+pub fn platform(name: &str) -> PlatformName {
+    PlatformName::new(name).expect("a name")
+}
+
+/// A bot that is wanted now.
+pub fn new_bot() -> NewBot {
+    NewBot {
+        meeting: Some(NewMeeting {
+            provider: "web".to_owned(),
+            url: URL.to_owned(),
+            id: "room-1".to_owned(),
+            password: PASSWORD.to_owned(),
+        }),
+        ..NewBot::default()
+    }
+}
+
+pub fn id_of(bot: &Bot) -> BotId {
+    bot.id.parse().expect("a UUID")
+}
+
+pub fn runner_of(bot: &Bot, attempt: u32) -> RunnerId {
+    RunnerId::of_bot(id_of(bot), Attempt(attempt))
+}
+
+fn install_telemetry() -> telemetry::Telemetry {
+    static INSTALLED: OnceLock<telemetry::Telemetry> = OnceLock::new();
+    let install = || {
+        let level = std::env::var("LOG_LEVEL").unwrap_or_else(|_| "error".to_owned());
+        telemetry::Telemetry::install(&telemetry::Config { level, json: false, file: None, otlp: None }, "test")
+            .expect("once")
+    };
+    INSTALLED.get_or_init(install).clone()
+}
+
+impl House {
+    /// One service, as slow as in life: no deadline and no sweep takes part.
+    pub async fn new() -> Self {
+        Self::scaled(1.0).await
+    }
+
+    /// Twenty times as fast.
+    pub async fn fast() -> Self {
+        Self::scaled(0.05).await
+    }
+
+    async fn scaled(time_scale: f64) -> Self {
+        let servers = Servers::get().await;
+        let installation = fresh_installation();
+        let database = servers.fresh_database("scheduler").await;
+        let bus = Bus::connect(servers.nats_url(), installation.clone(), "test").await.expect("a bus");
+        let nats = async_nats::connect(servers.nats_url()).await.expect("NATS");
+        let heard = Heard::listen(&bus).await;
+        let secret = Secret::new("sixteen characters".to_owned().into()).expect("long enough");
+        let host = Host {
+            installation,
+            bus,
+            clock: Clock::system(),
+            peers: Peers::parse(&mut Settings::new([], ""), "127.0.0.1:9", &[], &secret),
+            secret,
+            time_scale,
+            drain: Duration::from_secs(1),
+            ack_wait: Duration::from_secs(5),
+        };
+        let stop = CancellationToken::new();
+        let (scheduler, owner) = serve(&host, &database, &stop).await;
+        Self {
+            _servers: servers,
+            sql: PgPool::connect(&database).await.expect("a pool"),
+            host,
+            database,
+            heard,
+            scheduler,
+            owner,
+            tenant: TenantId::generate(),
+            jetstream: async_nats::jetstream::new(nats),
+            stop,
+        }
+    }
+
+    /// One more service on the same database, with a door of its own.
+    pub async fn replica(&self) -> (Client, Owner) {
+        serve(&self.host, &self.database, &self.stop).await
+    }
+
+    pub fn secret(&self) -> &Secret {
+        &self.host.secret
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.host.clock.now()
+    }
+
+    // --- callers ------------------------------------------------------------------------------------------------------
+
+    pub fn creation(&self, tenant: TenantId, bot: NewBot, key: &str) -> SchedulerCreateRequest {
+        let caller = Caller { tenant_id: tenant.to_string(), key_id: String::new(), priority: 100, weight: 1 };
+        let create = CreateBotRequest { bot: Some(bot), idempotency_key: key.to_owned() };
+        SchedulerCreateRequest { caller: Some(caller), create: Some(create) }
+    }
+
+    pub async fn try_create(&self, bot: NewBot, key: &str) -> Result<Bot, Status> {
+        self.scheduler.clone().create(self.creation(self.tenant, bot, key)).await.map(Response::into_inner)
+    }
+
+    pub async fn create(&self, bot: NewBot) -> Bot {
+        self.try_create(bot, "").await.expect("a bot")
+    }
+
+    /// A bot that starts after so long.
+    pub async fn create_later(&self, after: Duration) -> Bot {
+        self.create(NewBot { start_time: Some(proto_timestamp(self.now() + after)), ..new_bot() }).await
+    }
+
+    pub fn request(&self, bot: &Bot) -> SchedulerBotRequest {
+        SchedulerBotRequest { tenant_id: self.tenant.to_string(), bot_id: bot.id.clone() }
+    }
+
+    pub async fn get(&self, bot: &Bot) -> Bot {
+        self.scheduler.clone().get(self.request(bot)).await.expect("a bot").into_inner()
+    }
+
+    pub async fn leave(&self, bot: &Bot) -> Bot {
+        self.scheduler.clone().leave(self.request(bot)).await.expect("answered").into_inner()
+    }
+
+    pub async fn cancel(&self, bot: &Bot) -> Bot {
+        self.scheduler.clone().cancel(self.request(bot)).await.expect("answered").into_inner()
+    }
+
+    pub async fn until_state(&self, bot: &Bot, state: BotState) -> Bot {
+        until(state.as_str(), async || Some(self.get(bot).await).filter(|bot| bot.state == state.as_str())).await
+    }
+
+    // --- queue, pool manager and deployers ----------------------------------------------------------------------------
+
+    /// Says something, and waits until the scheduler has handled it.
+    pub async fn say<T: Message>(&self, data: T) {
+        let origin = Origin { installation: self.host.installation.clone(), service: "test" };
+        let said = self.host.bus.say(Envelope::new(&origin, self.now(), data)).await.expect("said");
+        self.handled(said).await;
+    }
+
+    async fn handled(&self, said: Published) {
+        let stream = streams::events(&self.host.installation).name;
+        until("a message is handled", async || {
+            let mut found: async_nats::jetstream::consumer::PullConsumer =
+                self.jetstream.get_consumer_from_stream("scheduler", &stream).await.ok()?;
+            let info = found.info().await.ok()?;
+            (info.ack_floor.stream_sequence >= said.sequence).then_some(())
+        })
+        .await;
+    }
+
+    pub async fn assigned(&self, runner: RunnerId, platform_name: &str) {
+        let (assignment, start_by) = (AssignmentId::generate(), self.now() + Duration::from_secs(240));
+        let (platform, slot) = (platform(platform_name), format!("{platform_name}-001"));
+        self.say(SlotAssigned { runner, platform, assignment, slot, start_by }).await;
+    }
+
+    pub async fn started(&self, runner: RunnerId) {
+        self.say(RunnerStarted { runner, platform: platform("one") }).await;
+    }
+
+    pub async fn refused(&self, runner: RunnerId, platform_name: &str, reason: Reason, may_pass: bool) {
+        let detail = "the platform's words".to_owned();
+        self.say(RunnerRefused { runner, platform: platform(platform_name), reason, detail, may_pass }).await;
+    }
+
+    pub async fn gone(&self, runner: RunnerId) {
+        self.say(RunnerGone { runner, platform: platform("one"), exit: None, observed: true }).await;
+    }
+
+    // --- runners ------------------------------------------------------------------------------------------------------
+
+    pub async fn admit(&self, runner: RunnerId, instance: InstanceId) -> Result<AdmitResponse, Status> {
+        admit(&self.owner, runner, instance).await
+    }
+
+    pub async fn report(
+        &self,
+        runner: RunnerId,
+        instance: InstanceId,
+        reports: impl IntoIterator<Item = (u64, Report)>,
+    ) -> Result<ReportResponse, Status> {
+        let reports = reports.into_iter().map(|(sequence, report)| RunnerReport {
+            sequence,
+            at: self.now().to_string(),
+            report: Some(report),
+        });
+        let request = ReportRequest {
+            runner: Some(runner.into()),
+            instance: instance.to_string(),
+            reports: reports.collect(),
+        };
+        self.owner.clone().report(request).await.map(Response::into_inner)
+    }
+
+    /// A bot whose first attempt is so far.
+    pub async fn at(&self, state: BotState) -> (Bot, InstanceId) {
+        let instance = InstanceId::generate();
+        if state == BotState::Scheduled {
+            return (self.create_later(Duration::from_secs(3600)).await, instance);
+        }
+        let bot = self.create(new_bot()).await;
+        let runner = runner_of(&bot, 1);
+        if state == BotState::Queued {
+            return (bot, instance);
+        }
+        self.assigned(runner, "one").await;
+        if state == BotState::Deploying {
+            return (bot, instance);
+        }
+        self.started(runner).await;
+        self.admit(runner, instance).await.expect("admitted");
+        let reports: &[Report] = match state {
+            BotState::InWaitingRoom => &[Report::InWaitingRoom(InWaitingRoom {})],
+            BotState::InCall => &[Report::InCall(InCall {})],
+            BotState::Recording => &[Report::InCall(InCall {}), Report::RecordingStarted(RecordingStarted {})],
+            BotState::Leaving => &[Report::InCall(InCall {}), Report::Leaving(Leaving { reason: "everyone_left".into() })],
+            _ => &[],
+        };
+        for (sequence, report) in (1..).zip(reports) {
+            self.report(runner, instance, [(sequence, report.clone())]).await.expect("taken");
+        }
+        assert_eq!(self.get(&bot).await.state, state.as_str());
+        (bot, instance)
+    }
+
+    /// The sequences of a bot's public events, in the order in which they were said.
+    pub fn sequences(&self, bot: &Bot) -> Vec<i64> {
+        let mut sequences = Vec::new();
+        let key = id_of(bot).uuid();
+        for (_, body) in self.heard.raw() {
+            let Ok(value) = serde_json::from_slice::<serde_json::Value>(&body) else { continue };
+            let public = [BotCreated::TYPE, BotStateChanged::TYPE, BotProgressed::TYPE].iter().any(|one| value["type"] == *one);
+            if public && value["subject"] == key.to_string() {
+                assert_eq!(value["tenantid"], self.tenant.to_string(), "public: {value}");
+                sequences.push(value["sequence"].as_i64().expect("numbered"));
+            }
+        }
+        sequences
+    }
+
+    /// Waits until the public events up to a sequence were said, and holds that each was said once.
+    pub async fn until_sequence(&self, bot: &Bot, last: i64) {
+        let mut sequences = until("every event is said", async || {
+            Some(self.sequences(bot)).filter(|said| said.len() as i64 >= last)
+        })
+        .await;
+        sequences.sort_unstable();
+        assert_eq!(sequences, (1..=last).collect::<Vec<_>>());
+    }
+}
+
+pub async fn admit(owner: &Owner, runner: RunnerId, instance: InstanceId) -> Result<AdmitResponse, Status> {
+    let request = AdmitRequest { runner: Some(runner.into()), instance: instance.to_string() };
+    owner.clone().admit(request).await.map(Response::into_inner)
+}
+
+async fn serve(host: &Host, database: &str, stop: &CancellationToken) -> (Client, Owner) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound").to_string();
+    let mut settings = Settings::new([], "");
+    let platforms = [platform("one"), platform("two")];
+    let config = Config::parse(&mut settings, database, &platforms, "gateway.example:8080");
+    let peers = Peers::parse(&mut settings, &address, &[], &host.secret);
+    settings.finish().expect("good settings");
+    let host = Host { peers, ..host.clone() };
+    let service = Service::build(config, &host).expect("a service");
+    service.store().migrate(host.clock.now()).await.expect("migrated");
+    let mut process = Process::new(install_telemetry());
+    service.register(&mut process);
+    process.routes().add_service(QueueServiceServer::new(Third));
+    process.serve_inner(listener, host.peers.inner().clone());
+    let own = process.stop();
+    tokio::spawn(service.run(own.clone()));
+    tokio::spawn(process.run(Duration::from_secs(1)));
+    let all = stop.clone();
+    tokio::spawn(async move {
+        all.cancelled().await;
+        own.cancel();
+    });
+    let channel = host.peers.channel("scheduler");
+    (SchedulerServiceClient::new(channel.clone()), OwnerServiceClient::new(channel))
+}

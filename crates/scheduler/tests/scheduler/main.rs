@@ -1,0 +1,17 @@
+//! The scheduler with a real Postgres and nats-server. Queue, pool manager, deployers and runners are the tests themselves:
+//! they listen on the bus and answer at the inner door.
+
+mod creating;
+mod ending;
+mod fence;
+#[path = "../../../bus/tests/ground/heard.rs"]
+#[allow(dead_code)]
+mod heard;
+mod house;
+mod life;
+mod reading;
+mod secrets;
+#[path = "../../../testkit/src/servers.rs"]
+#[allow(dead_code)]
+mod servers;
+mod time;

@@ -1,0 +1,82 @@
+//! What callers see, and whose.
+
+use greenroom_contracts::proto::v1::{ListBotsRequest, ListBotsResponse, SchedulerBotRequest, SchedulerListRequest};
+use greenroom_domain::TenantId;
+use greenroom_domain::bot::BotState;
+use tonic::Code;
+
+use crate::house::{House, new_bot};
+
+impl House {
+    async fn list(&self, tenant: TenantId, list: ListBotsRequest) -> ListBotsResponse {
+        let request = SchedulerListRequest { tenant_id: tenant.to_string(), list: Some(list) };
+        self.scheduler.clone().list(request).await.expect("answered").into_inner()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_comes_in_pages_newest_first() {
+    let house = House::new().await;
+    let mut made = Vec::new();
+    for _ in 0..7 {
+        made.push(house.create(new_bot()).await.id);
+    }
+    made.reverse();
+    let (mut found, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = house.list(house.tenant, ListBotsRequest { limit: 3, cursor, ..ListBotsRequest::default() }).await;
+        assert!(page.bots.len() <= 3 && page.bots.iter().all(|bot| bot.timeline.is_empty()));
+        found.extend(page.bots.into_iter().map(|bot| bot.id));
+        // One that is made in between is newer than the page, and disturbs nothing.
+        house.create(new_bot()).await;
+        cursor = page.next_cursor;
+        if cursor.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(found, made);
+
+    let (cancelled, _) = house.at(BotState::Queued).await;
+    house.cancel(&cancelled).await;
+    let of_state = ListBotsRequest { state: "CANCELLED".to_owned(), ..ListBotsRequest::default() };
+    let page = house.list(house.tenant, of_state).await;
+    assert_eq!(page.bots.iter().map(|bot| &bot.id).collect::<Vec<_>>(), [&cancelled.id]);
+
+    for bad in [("limit", 201, "", ""), ("cursor", 0, "x", ""), ("state", 0, "", "ENDED")] {
+        let list = ListBotsRequest { limit: bad.1, cursor: bad.2.to_owned(), state: bad.3.to_owned() };
+        let request = SchedulerListRequest { tenant_id: house.tenant.to_string(), list: Some(list) };
+        let status = house.scheduler.clone().list(request).await.expect_err(bad.0);
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().starts_with(bad.0), "{}", status.message());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_tenant_sees_and_changes_nothing() {
+    let house = House::new().await;
+    let bot = house.create(new_bot()).await;
+    let stranger = TenantId::generate();
+    let theirs = || SchedulerBotRequest { tenant_id: stranger.to_string(), bot_id: bot.id.clone() };
+    let mut door = house.scheduler.clone();
+    let answers =
+        [door.get(theirs()).await, door.leave(theirs()).await, door.cancel(theirs()).await].map(|answer| answer.expect_err("theirs"));
+    assert!(answers.iter().all(|status| status.code() == Code::NotFound), "{answers:?}");
+    assert_eq!(house.list(stranger, ListBotsRequest::default()).await.bots, []);
+    let past = ListBotsRequest { cursor: uuid::Uuid::max().to_string(), ..ListBotsRequest::default() };
+    assert_eq!(house.list(stranger, past).await.bots, []);
+
+    let unknown = SchedulerBotRequest { tenant_id: house.tenant.to_string(), bot_id: "17".to_owned() };
+    assert_eq!(door.get(unknown).await.expect_err("no UUID").code(), Code::NotFound);
+    let seen = house.get(&bot).await;
+    assert_eq!((seen.state.as_str(), seen.sequence), ("QUEUED", 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_sees_his_place_and_who_waits_no_longer_does_not() {
+    let house = House::new().await;
+    let (queued, _) = house.at(BotState::Queued).await;
+    assert_eq!(house.get(&queued).await.queue_position, Some(3));
+    let (deploying, _) = house.at(BotState::Deploying).await;
+    let seen = house.get(&deploying).await;
+    assert_eq!((seen.queue_position, seen.platform.as_str()), (None, "one"));
+}

@@ -1,0 +1,78 @@
+//! What time alone does: starts that are due, and wishes that nobody answered.
+
+use std::time::Duration;
+
+use greenroom_contracts::messages::{Enqueue, Release};
+use greenroom_contracts::timestamp;
+use greenroom_domain::bot::BotState;
+
+use crate::house::{House, id_of, runner_of};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bot_asks_for_its_slot_a_lead_before_its_start() {
+    let house = House::fast().await;
+    // A minute of head start, twenty times as fast.
+    let lead = Duration::from_secs(3);
+    let later = house.create_later(Duration::from_secs(3600)).await;
+    let soon = house.create_later(lead + Duration::from_secs(2)).await;
+    let at_once = house.create_later(lead / 2).await;
+    assert_eq!((later.state.as_str(), soon.state.as_str(), at_once.state.as_str()), ("SCHEDULED", "SCHEDULED", "QUEUED"));
+    assert_eq!((soon.attempt, soon.sequence), (0, 1));
+    let wish = &house.heard.until::<Enqueue>(id_of(&soon).uuid(), 1).await[0];
+    let start = timestamp("", soon.start_time.as_ref().expect("a start")).expect("a time");
+    assert!(wish.queued_at >= start - lead, "{} is too soon for {start}", wish.queued_at);
+    assert!(wish.queued_at < start, "{} is too late for {start}", wish.queued_at);
+    assert!(wish.deadline > start, "the time-out counts from the start that was asked for");
+    assert_eq!(house.until_state(&soon, BotState::Queued).await.attempt, 1);
+    assert_eq!(house.get(&later).await.state, "SCHEDULED");
+    house.until_sequence(&soon, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wish_that_nobody_answers_is_said_again_word_for_word() {
+    let house = House::fast().await;
+    let (bot, _) = house.at(BotState::Queued).await;
+    let wishes = house.heard.until::<Enqueue>(id_of(&bot).uuid(), 3).await;
+    assert!(wishes.iter().all(|wish| *wish == wishes[0]), "{wishes:?}");
+    assert_eq!(house.get(&bot).await.sequence, 2, "nobody need read about it");
+    // Answered, it is not said any more.
+    house.assigned(runner_of(&bot, 1), "one").await;
+    let wake: i32 = sqlx::query_scalar("SELECT asserts FROM scheduler.bots WHERE id = $1")
+        .bind(id_of(&bot).uuid())
+        .fetch_one(&house.sql)
+        .await
+        .expect("a row");
+    assert_eq!((wake, house.get(&bot).await.state.as_str()), (0, "DEPLOYING"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_without_progress_is_given_up_and_tried_again() {
+    let house = House::fast().await;
+    let (bot, _) = house.at(BotState::Deploying).await;
+    let key = id_of(&bot).uuid();
+    let release = &house.heard.until::<Release>(key, 1).await[0];
+    assert_eq!(release.runner, runner_of(&bot, 1));
+    let seen = house.until_state(&bot, BotState::Queued).await;
+    assert_eq!((seen.attempt, seen.reason.as_str()), (2, "deploy_timeout"));
+    // The first attempt is released until it is gone, whatever becomes of the second.
+    house.heard.until::<Release>(key, 2).await;
+    house.gone(runner_of(&bot, 1)).await;
+    let open: i64 = sqlx::query_scalar("SELECT count(*) FROM scheduler.attempts WHERE bot_id = $1 AND release_at IS NOT NULL")
+        .bind(key)
+        .fetch_one(&house.sql)
+        .await
+        .expect("a row");
+    assert_eq!(open, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_runner_that_does_not_leave_is_released_and_the_bot_is_done_when_it_is_gone() {
+    let house = House::fast().await;
+    let (bot, _) = house.at(BotState::InCall).await;
+    house.leave(&bot).await;
+    house.heard.until::<Release>(id_of(&bot).uuid(), 1).await;
+    assert_eq!(house.get(&bot).await.state, "LEAVING");
+    house.gone(runner_of(&bot, 1)).await;
+    let seen = house.get(&bot).await;
+    assert_eq!((seen.state.as_str(), seen.reason.as_str()), ("DONE", "leave_requested"));
+}
