@@ -57,7 +57,7 @@ with-servers +command:
 # kills, pauses and doubles services under load, and checks the promises
 [no-exit-message]
 chaos *args:
-    @cargo build --workspace
+    @cargo build --quiet -p greenroom-scenarios --bins
     @exec {{ target }}/greenroom-chaos "$@"
 
 # how many bots, how fast, on this machine

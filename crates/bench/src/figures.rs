@@ -123,7 +123,7 @@ fn print_table<const N: usize>(header: [&str; N], rows: &[[String; N]]) {
         return;
     }
     let mut table = Table::new();
-    table.load_preset(presets::ASCII_MARKDOWN).set_header(header);
+    table.load_style(presets::ASCII_MARKDOWN).set_header(header);
     table.add_rows(rows.iter().map(|row| row.to_vec()));
     for index in 1..N {
         if let Some(column) = table.column_mut(index) {

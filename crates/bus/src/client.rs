@@ -115,7 +115,11 @@ impl Bus {
     /// When the server does not say in time that it has it. It may have it all the same: say it again with the same id.
     pub async fn publish(&self, message: &Outgoing) -> Result<Published, Error> {
         match self.try_publish(message).await {
-            Err(error) if error.kind() == PublishErrorKind::StreamNotFound => {
+            // Where somebody else listens to the subject (`nats sub`), a missing stream shows as silence alone.
+            Err(error)
+                if error.kind() == PublishErrorKind::StreamNotFound
+                    || (error.kind() == PublishErrorKind::TimedOut && self.is_connected()) =>
+            {
                 if let Some(stream) = streams::of_subject(self.installation(), &message.subject) {
                     self.ensure(&stream).await?;
                 }

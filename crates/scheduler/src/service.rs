@@ -39,7 +39,11 @@ impl Service {
     /// When the database's address is none.
     pub fn build(config: Config, host: &Host) -> Result<Self, Error> {
         let origin = Origin { installation: host.installation.clone(), service: "scheduler" };
-        let config = Config { timing: config.timing.scaled(host.time_scale), ..config };
+        let config = Config {
+            timing: config.timing.scaled(host.time_scale),
+            beat_interval: host.scaled(config.beat_interval),
+            ..config
+        };
         let (store, committed) = Store::new(&config.database, SCHEMA, origin)?;
         let timing = RelayTiming { epoch: host.scaled(RelayTiming::default().epoch), ..RelayTiming::default() };
         let relay = Relay::new(store.clone(), committed, host.bus.clone(), timing, host.clock.as_fn());

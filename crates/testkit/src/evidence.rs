@@ -1,14 +1,15 @@
 //! What is left after a story: what the databases say, what a subscriber heard, what the platform saw.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use greenroom_domain::bot::BotState;
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection, PgConnection, Row};
 
 use crate::Sandbox;
 use crate::simulated::Fact;
-use crate::story::Acknowledged;
+use crate::story::{Acknowledged, Listener};
 
 /// Everything that a checker needs to know.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -108,6 +109,31 @@ impl Evidence {
             ..Self::read(&mut connection).await.map_err(io::Error::other)?
         };
         Ok(evidence)
+    }
+
+    /// Waits until every bot is over, the listener has heard everything and the platform is empty; then all there is to
+    /// check. When it does not come to that within a time, the evidence says what hangs.
+    ///
+    /// # Errors
+    /// When Postgres does not answer.
+    pub async fn settled(
+        sandbox: &Sandbox,
+        acknowledged: Vec<Acknowledged>,
+        listener: &Listener,
+        within: Duration,
+    ) -> io::Result<Self> {
+        let end = Instant::now() + within;
+        loop {
+            let evidence = Self::collect(sandbox).await?;
+            let is_over = |bot: &BotEnd| bot.state.parse::<BotState>().is_ok_and(BotState::is_terminal);
+            let up_to = listener.complete_up_to();
+            let heard = evidence.bots.iter().all(|bot| up_to.get(&bot.id) == Some(&bot.sequence));
+            let idle = evidence.slots.iter().all(|(_, state)| state == "idle") && evidence.left.is_empty();
+            if (evidence.bots.iter().all(is_over) && heard && idle) || Instant::now() > end {
+                return Ok(Self { acknowledged, heard: listener.heard(), ..evidence });
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {

@@ -13,6 +13,8 @@ mod sandbox;
 pub mod servers;
 pub mod simulated;
 pub mod story;
+mod until;
 
 pub use node::Node;
 pub use sandbox::{Layout, Sandbox, Settings};
+pub use until::until;

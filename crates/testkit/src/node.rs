@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// A process that runs some services, and can be treated badly. Dropped, it is killed.
 #[derive(Debug)]
@@ -73,16 +74,40 @@ impl Node {
         self.signal("CONT")
     }
 
-    /// SIGTERM, and the exit code that follows.
+    /// SIGTERM, and the exit code that follows; none when a signal ended it.
     ///
     /// # Errors
-    /// When it is not there.
-    pub fn terminate(&mut self) -> io::Result<Option<i32>> {
+    /// When it is not there, or does not end within a time; then it runs still.
+    pub async fn terminate(&mut self, within: Duration) -> io::Result<Option<i32>> {
         self.signal("TERM")?;
-        match self.child.take() {
-            Some(mut child) => Ok(child.wait()?.code()),
-            None => Ok(None),
+        let end = Instant::now() + within;
+        while let Some(child) = &mut self.child {
+            if let Some(status) = child.try_wait()? {
+                self.child = None;
+                return Ok(status.code());
+            }
+            if Instant::now() > end {
+                return Err(io::Error::other(format!("{} did not end within {within:?}", self.name)));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        Ok(None)
+    }
+
+    /// Where its operators' door is.
+    #[must_use]
+    pub fn operations(&self) -> String {
+        format!("http://{}", self.variable("OPS_ADDR"))
+    }
+
+    /// What it has logged so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.variable("LOG_FILE")).unwrap_or_default()
+    }
+
+    fn variable(&self, name: &str) -> &str {
+        self.environment.get(name).map_or("", String::as_str)
     }
 
     /// Whether it ended by itself.

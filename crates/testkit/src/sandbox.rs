@@ -135,8 +135,8 @@ impl Sandbox {
         let mut environment = self.environment.clone();
         let mut addresses = Vec::new();
         for (name, _) in &parts {
-            let port = ports.free()?;
-            addresses.push(format!("127.0.0.1:{port}"));
+            let (port, operations) = (ports.free()?, ports.free()?);
+            addresses.push([format!("127.0.0.1:{port}"), format!("127.0.0.1:{operations}")]);
             let service = match *name {
                 "gateway" | "heartbeat-monitor" | "all" => continue,
                 service => service.to_uppercase().replace('-', "_"),
@@ -151,9 +151,10 @@ impl Sandbox {
         Ok(())
     }
 
-    fn node(&self, name: String, services: &[&str], grpc: &str) -> Node {
+    fn node(&self, name: String, services: &[&str], [grpc, operations]: &[String; 2]) -> Node {
         let mut environment = self.environment.clone();
-        environment.insert("GRPC_ADDR".to_owned(), grpc.to_owned());
+        environment.insert("GRPC_ADDR".to_owned(), grpc.clone());
+        environment.insert("OPS_ADDR".to_owned(), operations.clone());
         environment.insert("LOG_FILE".to_owned(), self.folder.path().join(format!("{name}.log")).display().to_string());
         Node::new(name, &self.settings.program, services, environment)
     }
@@ -163,8 +164,10 @@ impl Sandbox {
     /// # Errors
     /// When it cannot be started.
     pub fn double(&mut self, service: &str) -> io::Result<()> {
-        let port = Ports::default().free()?;
-        let mut node = self.node(format!("{service}-2"), &[service], &format!("127.0.0.1:{port}"));
+        let mut ports = Ports::default();
+        let addresses = [ports.free()?, ports.free()?].map(|port| format!("127.0.0.1:{port}"));
+        drop(ports);
+        let mut node = self.node(format!("{service}-2"), &[service], &addresses);
         node.start()?;
         self.nodes.push(node);
         Ok(())
@@ -182,14 +185,21 @@ impl Sandbox {
         self.nodes.iter_mut().find(|node| node.name == name).expect("every service has a process")
     }
 
-    fn migrate(&self) -> io::Result<()> {
-        let migrated = std::process::Command::new(&self.settings.program)
-            .arg("migrate")
+    /// The program's command line, with the settings that the services have.
+    #[must_use]
+    pub fn command(&self) -> std::process::Command {
+        let mut command = std::process::Command::new(&self.settings.program);
+        command
             .env_clear()
             .envs(std::env::vars().filter(|(name, _)| ["PATH", "HOME"].contains(&name.as_str())))
             .envs(&self.environment)
-            .env("LOG_FILE", self.folder.path().join("migrate.log"))
-            .output()?;
+            .env("LOG_FILE", self.folder.path().join("cli.log"));
+        command
+    }
+
+    fn migrate(&self) -> io::Result<()> {
+        let migrated =
+            self.command().arg("migrate").env("LOG_FILE", self.folder.path().join("migrate.log")).output()?;
         if migrated.status.success() {
             return Ok(());
         }

@@ -112,6 +112,29 @@ impl User {
         answer.json().await.map_err(|error| error.to_string())
     }
 
+    /// Asks for a bot until there is one, and says its id.
+    ///
+    /// # Panics
+    /// When it is refused for good.
+    pub async fn create(&self, name: &str) -> String {
+        let body = json!({
+            "meeting": {"provider": "web", "url": format!("https://meeting.example/{name}"), "password": "sesame"},
+            "displayName": name,
+        });
+        let (status, bot) = self.insist("/v1/bots", Some(&body), Some(name)).await;
+        assert!(status == 201 || status == 200, "{name} was refused: {status} {bot}");
+        bot["id"].as_str().expect("a bot has an id").to_owned()
+    }
+
+    /// Cancels a bot.
+    ///
+    /// # Panics
+    /// When it is refused for good.
+    pub async fn cancel(&self, id: &str) {
+        let (status, answer) = self.insist(&format!("/v1/bots/{id}/cancel"), None, None).await;
+        assert_eq!(status, 200, "cancel of {id} was refused: {answer}");
+    }
+
     /// Plays a story to its end: every bot was asked for, and every regret was said.
     ///
     /// # Panics

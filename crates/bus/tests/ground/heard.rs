@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use greenroom_bus::Bus;
+use greenroom_contracts::streams::Stream;
 use greenroom_contracts::{Envelope, Message};
 use uuid::Uuid;
 
@@ -17,9 +18,13 @@ pub const WITHIN: Duration = Duration::from_secs(60);
 pub struct Heard(Arc<Mutex<Vec<(String, Vec<u8>)>>>);
 
 impl Heard {
-    /// Hears whatever is said from now on.
-    pub async fn listen(bus: &Bus) -> Self {
+    /// Hears whatever is said from now on. The streams of the commands that nobody takes in this test are made first: while
+    /// somebody listens, the server does not tell at once that there is no stream.
+    pub async fn listen(bus: &Bus, commands: &[Stream]) -> Self {
         let heard = Self::default();
+        for stream in commands {
+            bus.ensure(stream).await.expect("a stream");
+        }
         let mut said = bus.listen_lossy(format!("{}.>", bus.installation())).await.expect("a subscription");
         bus.flush().await.expect("NATS is there");
         let keep = heard.clone();

@@ -99,7 +99,11 @@ impl House {
         let database = servers.fresh_database("pool").await;
         let bus = Bus::connect(servers.nats_url(), installation.clone(), "test").await.expect("a bus");
         let nats = async_nats::connect(servers.nats_url()).await.expect("NATS");
-        let heard = Heard::listen(&bus).await;
+        let commands: Vec<_> = platforms()
+            .iter()
+            .flat_map(|platform| ["start", "stop"].map(|verb| streams::deploy(&installation, platform, verb)))
+            .collect();
+        let heard = Heard::listen(&bus, &commands).await;
         let secret = Secret::new("sixteen characters".to_owned().into()).expect("long enough");
         let host = Host {
             installation,

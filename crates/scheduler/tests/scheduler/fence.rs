@@ -9,6 +9,7 @@ use greenroom_domain::bot::BotState;
 use greenroom_domain::{InstanceId, Reason, RunnerId};
 use tonic::{Code, Response, Status};
 
+use crate::heard::until;
 use crate::house::{House, PASSWORD, URL, admit, id_of, runner_of};
 
 impl House {
@@ -62,6 +63,37 @@ async fn of_many_who_ask_at_once_one_is_admitted() {
         assert_eq!(admitted, 1, "round {round}: {answers:?}");
         assert!(answers.iter().filter_map(|answer| answer.as_ref().err()).all(|status| status.code() == Code::FailedPrecondition));
     }
+}
+
+/// Who had to wait for a bot's row sees all that was written meanwhile, the attempt as well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_who_wait_for_the_same_row_one_is_admitted() {
+    let house = House::new().await;
+    let (_, other) = house.replica().await;
+    let (bot, _) = house.at(BotState::Deploying).await;
+    let runner = runner_of(&bot, 1);
+    let mut holder = house.sql.begin().await.expect("a transaction");
+    sqlx::query("SELECT 1 FROM scheduler.bots WHERE id = $1 FOR UPDATE")
+        .bind(id_of(&bot).uuid())
+        .execute(&mut *holder)
+        .await
+        .expect("locked");
+    let release = async {
+        until("both wait", async || {
+            let waiting: i64 = sqlx::query_scalar(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+            )
+            .fetch_one(&house.sql)
+            .await
+            .expect("a row");
+            (waiting >= 2).then_some(())
+        })
+        .await;
+        holder.commit().await.expect("let go");
+    };
+    let (first, second) = (InstanceId::generate(), InstanceId::generate());
+    let (here, there, ()) = tokio::join!(admit(&house.owner, runner, first), admit(&other, runner, second), release);
+    assert!(here.is_ok() != there.is_ok(), "{here:?} {there:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -118,7 +118,8 @@ impl House {
         let database = servers.fresh_database("scheduler").await;
         let bus = Bus::connect(servers.nats_url(), installation.clone(), "test").await.expect("a bus");
         let nats = async_nats::connect(servers.nats_url()).await.expect("NATS");
-        let heard = Heard::listen(&bus).await;
+        let commands = ["queue", "pool-manager"].map(|service| streams::commands(&installation, service));
+        let heard = Heard::listen(&bus, &commands).await;
         let secret = Secret::new("sixteen characters".to_owned().into()).expect("long enough");
         let host = Host {
             installation,

@@ -244,6 +244,10 @@ impl Truth {
         self.0.changed.notify_waiters();
     }
 
+    pub fn tries(&self, platform: &str, runner: RunnerId) -> u32 {
+        lock(&self.0.known).get(&(platform.to_owned(), runner)).map_or(0, |known| known.tries)
+    }
+
     pub fn inspect(&self, platform: &str, runner: RunnerId) -> Observed {
         let known = lock(&self.0.known);
         known.get(&(platform.to_owned(), runner)).map_or(Observed::Gone, Known::observed)

@@ -149,6 +149,12 @@ impl SimulatedPlatform {
         self.truth.set_script(script);
     }
 
+    /// How many starts of a runner have been asked for, those that are under way among them.
+    #[must_use]
+    pub fn tries(&self, platform: &str, runner: RunnerId) -> u32 {
+        self.truth.tries(platform, runner)
+    }
+
     /// Who runs, or has ended and not been removed, whatever lists say: nobody, when all is well and over.
     #[must_use]
     pub fn left(&self, platform: &str) -> Vec<RunnerId> {

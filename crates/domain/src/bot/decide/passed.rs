@@ -1,0 +1,110 @@
+//! What time says.
+
+use super::{Effect, Ignored, Step, Taken, ignore};
+use crate::bot::{AttemptState, BotState};
+use crate::{Attempt, Reason, backoff};
+
+impl Step<'_> {
+    pub(super) fn tick(&mut self) -> Taken {
+        if self.next.wake_at.is_none_or(|wake_at| wake_at > self.now) {
+            return ignore(Ignored::Irrelevant);
+        }
+        match self.next.state {
+            BotState::Done | BotState::Fatal | BotState::Cancelled => self.next.wake_at = None,
+            BotState::Scheduled => self.due(),
+            BotState::Queued => {
+                self.next.asserts = self.next.asserts.saturating_add(1);
+                self.effects.push(Effect::Enqueue);
+            }
+            BotState::Deploying => self.end_is_due_or(Reason::DEPLOY_TIMEOUT),
+            BotState::JoiningCall => self.end_is_due_or(Reason::JOIN_TIMEOUT),
+            BotState::InWaitingRoom if self.awaits_end() => self.end_is_due_or(Reason::HEARTBEAT_LOST),
+            BotState::InWaitingRoom => {
+                self.end_runner();
+                self.move_to(BotState::Fatal, Some(Reason::WAITING_ROOM_TIMEOUT));
+            }
+            BotState::InCall | BotState::Recording if self.awaits_end() => self.end_is_due_or(Reason::HEARTBEAT_LOST),
+            BotState::InCall | BotState::Recording => {
+                let over = self.next.end_at.is_some_and(|end_at| end_at <= self.now);
+                let reason = if over { Reason::END_TIME } else { Reason::MAX_DURATION };
+                self.move_to(BotState::Leaving, Some(reason));
+            }
+            BotState::Leaving => {
+                let stopped = self.next.attempt.as_ref().is_none_or(|attempt| attempt.stopped);
+                if stopped {
+                    let reason = self.next.reason.clone();
+                    self.move_to(BotState::Done, reason);
+                } else {
+                    self.end_runner();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn due(&mut self) {
+        if self.next.end_at.is_some_and(|end_at| end_at <= self.now) {
+            self.move_to(BotState::Fatal, Some(Reason::MISSED_START));
+        } else {
+            self.next.queued_at = Some(self.now);
+            // The time-out counts from the start that was asked for, not from the head start we took.
+            self.next.queue_deadline = Some(self.now.max(self.next.start_at) + self.next.policy.queue_timeout);
+            self.next.attempt = Some(AttemptState::new(Attempt::FIRST, self.now, self.now));
+            self.effects.push(Effect::Enqueue);
+            self.move_to(BotState::Queued, None);
+        }
+    }
+
+    /// The attempt has failed already and its end is awaited.
+    pub(super) fn awaits_end(&self) -> bool {
+        self.next.attempt.as_ref().is_some_and(|attempt| attempt.cause.is_some())
+    }
+
+    /// A state's deadline passed: fail for `reason`, or, where the attempt failed before, insist on its end.
+    pub(super) fn end_is_due_or(&mut self, reason: Reason) {
+        let Some(attempt) = &self.next.attempt else { return };
+        match (attempt.cause.clone(), attempt.stopped, attempt.may_pass) {
+            (None, _, _) => self.fail(reason, true),
+            (Some(_), false, _) => self.end_runner(),
+            // Not even the platform could tell in all this time. The fence holds, so the bot goes on.
+            (Some(cause), true, may_pass) => self.lose(cause, may_pass, true),
+        }
+    }
+
+    /// When to look again.
+    pub(super) fn schedule(&mut self) {
+        let timing = self.timing;
+        let bot = &self.next;
+        let since = bot.state_since;
+        let progress = bot.attempt.as_ref().map_or(since, |attempt| attempt.progress_at);
+        let awaited_end = bot.attempt.as_ref().and_then(|attempt| match (&attempt.cause, attempt.stopped) {
+            (None, _) => None,
+            (Some(_), false) => Some(progress + timing.exit),
+            (Some(_), true) => Some(progress + timing.orphan),
+        });
+        self.next.wake_at = match bot.state {
+            BotState::Done | BotState::Fatal | BotState::Cancelled => None,
+            BotState::Scheduled => Some(bot.start_at - timing.lead),
+            BotState::Queued => {
+                let again = backoff::exponential(timing.assert_first, timing.assert_longest, bot.asserts + 1);
+                let mute = bot.queue_deadline.map(|deadline| deadline + timing.queue_grace).filter(|at| *at > self.now);
+                let again = self.now + again;
+                Some(mute.map_or(again, |mute| mute.min(again)))
+            }
+            BotState::Deploying => Some(awaited_end.unwrap_or(progress + timing.deploy)),
+            BotState::JoiningCall => Some(awaited_end.unwrap_or(since + timing.join)),
+            // The runner itself gives up first; this is for one that does not.
+            BotState::InWaitingRoom => {
+                Some(awaited_end.unwrap_or(since + bot.policy.waiting_room_timeout + timing.leave))
+            }
+            BotState::InCall | BotState::Recording => Some(awaited_end.unwrap_or_else(|| {
+                let longest = bot.joined_at.unwrap_or(since) + bot.policy.max_duration;
+                bot.end_at.map_or(longest, |end_at| end_at.min(longest))
+            })),
+            BotState::Leaving => {
+                let stopped = bot.attempt.as_ref().is_some_and(|attempt| attempt.stopped);
+                Some(if stopped { progress + timing.orphan } else { since + timing.leave })
+            }
+        };
+    }
+}

@@ -1,0 +1,168 @@
+//! What queue, pool and platform say.
+
+use std::time::Duration;
+
+use super::{Effect, Ignored, Rejected, Step, Stop, Taken, ignore};
+use crate::bot::{BotState, Observed, Refusal};
+use crate::{Attempt, Exit, PlatformName, Reason, Timestamp};
+
+impl Step<'_> {
+    pub(super) fn assigned(&mut self, attempt: Attempt, platform: &PlatformName) -> Taken {
+        let now = self.now;
+        let current = self.current(attempt)?;
+        if current.platform.is_some() {
+            return ignore(Ignored::Repeated);
+        }
+        current.platform = Some(platform.clone());
+        current.progress_at = now;
+        let gone = current.gone_at.is_some();
+        if self.next.state.is_terminal() && !gone {
+            // It was cancelled while the slot was being assigned: the slot goes back on evidence, like any other.
+            self.effects.push(Effect::Release(attempt));
+        } else if self.next.state == BotState::Queued {
+            self.move_to(BotState::Deploying, None);
+        }
+        Ok(())
+    }
+
+    pub(super) fn progressed(&mut self, attempt: Attempt) -> Taken {
+        let now = self.now;
+        let state = self.next.state;
+        let current = self.current(attempt)?;
+        if state != BotState::Deploying || current.started {
+            return ignore(Ignored::Irrelevant);
+        }
+        current.progress_at = now;
+        Ok(())
+    }
+
+    pub(super) fn started(&mut self, attempt: Attempt) -> Taken {
+        self.live()?;
+        let now = self.now;
+        let current = self.current(attempt)?;
+        if current.started {
+            return ignore(Ignored::Repeated);
+        }
+        current.started = true;
+        current.progress_at = now;
+        if self.next.state == BotState::Queued {
+            // `slot.assigned` is late; that it runs says the same.
+            self.move_to(BotState::Deploying, None);
+        }
+        Ok(())
+    }
+
+    pub(super) fn refused(&mut self, attempt: Attempt, refusal: &Refusal) -> Taken {
+        self.live()?;
+        let now = self.now;
+        let current = self.current(attempt)?;
+        if current.admission.is_some() {
+            // A refusal of a runner that is in: the answer of an earlier try. Silence would show if it were not there.
+            return ignore(Ignored::Irrelevant);
+        }
+        current.gone_at = Some(now);
+        current.stopped = true;
+        let refused_by = current.platform.clone();
+        let rest = self
+            .next
+            .rest_of_chain()
+            .iter()
+            .position(|platform| Some(platform) == refused_by.as_ref())
+            .map_or(self.next.chain_from, |found| self.next.chain_from + found + 1);
+        let moved_on = rest < self.next.chain.len();
+        self.next.chain_from = if moved_on { rest } else { 0 };
+        // Moving on to the next platform of the chain for want of room is the chain's purpose and no failure.
+        let counts = !(moved_on && refusal.reason == Reason::NO_CAPACITY);
+        self.lose(refusal.reason.clone(), refusal.may_pass || moved_on, counts);
+        Ok(())
+    }
+
+    pub(super) fn gone(&mut self, attempt: Attempt, exit: Option<Exit>) -> Taken {
+        let now = self.now;
+        let terminal = self.next.state.is_terminal();
+        let current = self.current(attempt)?;
+        if current.gone_at.is_some() {
+            return ignore(Ignored::Repeated);
+        }
+        current.gone_at = Some(now);
+        current.exit = exit;
+        current.stopped = true;
+        if terminal {
+            return Ok(());
+        }
+        let reason = match (&current.cause, exit) {
+            (Some(cause), _) => cause.clone(),
+            (None, Some(exit)) if exit.out_of_memory => Reason::OUT_OF_MEMORY,
+            (None, _) if current.started || current.admission.is_some() => Reason::RUNNER_CRASHED,
+            (None, _) => Reason::DEPLOY_FAILED,
+        };
+        let may_pass = current.may_pass;
+        self.lose(reason, may_pass, true);
+        Ok(())
+    }
+
+    pub(super) fn inspected(&mut self, attempt: Attempt, observed: Observed, last_beat_at: Timestamp) -> Taken {
+        self.live()?;
+        let (now, timing) = (self.now, self.timing);
+        let current = self.current(attempt)?;
+        let silent_for = |limit: Duration| now >= last_beat_at + limit;
+        match observed {
+            Observed::Running if silent_for(timing.silence_limit) && !current.stopped => {
+                self.fail(Reason::HEARTBEAT_LOST, true);
+                Ok(())
+            }
+            Observed::Unreachable if silent_for(timing.orphan) => {
+                // Its slot stays taken until somebody proves it free; the bot does not wait for that any longer, because
+                // by now the runner has left by itself.
+                current.stopped = true;
+                self.effects.push(Effect::Release(attempt));
+                self.lose(Reason::HEARTBEAT_LOST, true, true);
+                Ok(())
+            }
+            Observed::Running | Observed::Unreachable => ignore(Ignored::Irrelevant),
+        }
+    }
+
+    pub(super) fn queue_timed_out(&mut self, attempt: Attempt) -> Taken {
+        let now = self.now;
+        let state = self.next.state;
+        let current = self.current(attempt)?;
+        if current.platform.is_some() || current.admission.is_some() {
+            return ignore(Ignored::Irrelevant);
+        }
+        if current.gone_at.replace(now).is_some() {
+            return ignore(Ignored::Repeated);
+        }
+        current.stopped = true;
+        if state == BotState::Queued {
+            self.move_to(BotState::Fatal, Some(Reason::QUEUE_TIMEOUT));
+        }
+        Ok(())
+    }
+
+    pub(super) fn withdrawn(&mut self, attempt: Attempt) -> Taken {
+        let now = self.now;
+        let terminal = self.next.state.is_terminal();
+        let current = self.current(attempt)?;
+        if current.gone_at.replace(now).is_some() {
+            return ignore(Ignored::Repeated);
+        }
+        current.stopped = true;
+        if !terminal {
+            self.lose(Reason::NO_CAPACITY, true, true);
+        }
+        Ok(())
+    }
+
+    pub(super) fn close_asked(&mut self, attempt: Attempt) -> Taken {
+        if self.next.state.is_terminal() {
+            return ignore(Ignored::Terminal);
+        }
+        let current = self.current(attempt)?;
+        if current.admission.is_some() {
+            return Err(Stop::Reject(Rejected::Admitted));
+        }
+        self.fail(Reason::DEPLOY_TIMEOUT, true);
+        Ok(())
+    }
+}

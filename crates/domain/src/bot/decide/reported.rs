@@ -1,0 +1,87 @@
+//! What the runner says.
+
+use super::{Ignored, Rejected, Step, Stop, Taken, ignore};
+use crate::bot::{Admission, BotState, Report};
+use crate::{Attempt, InstanceId};
+
+impl Step<'_> {
+    pub(super) fn admission_asked(&mut self, attempt: Attempt, instance: InstanceId) -> Taken {
+        let fenced = Err(Stop::Reject(Rejected::Fenced));
+        let (now, state) = (self.now, self.next.state);
+        let Some(current) = self.next.attempt.as_mut().filter(|current| current.number == attempt) else {
+            return fenced;
+        };
+        if state.is_terminal() || current.stopped || current.gone_at.is_some() {
+            return fenced;
+        }
+        match current.admission {
+            Some(admission) if admission.instance == instance => ignore(Ignored::Repeated),
+            Some(_) => Err(Stop::Reject(Rejected::AnotherInstance)),
+            None => {
+                current.admission = Some(Admission { instance, at: now });
+                current.started = true;
+                current.progress_at = now;
+                self.move_to(BotState::JoiningCall, None);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn reported(&mut self, attempt: Attempt, instance: InstanceId, sequence: u64, report: &Report) -> Taken {
+        self.live()?;
+        let (now, state) = (self.now, self.next.state);
+        let current = self.current(attempt)?;
+        if current.admission.map(|admission| admission.instance) != Some(instance) {
+            return Err(Stop::Reject(Rejected::AnotherInstance));
+        }
+        if sequence <= current.report_sequence {
+            return ignore(Ignored::Repeated);
+        }
+        current.report_sequence = sequence;
+        match report {
+            Report::InWaitingRoom if state == BotState::JoiningCall => self.move_to(BotState::InWaitingRoom, None),
+            Report::InCall if matches!(state, BotState::JoiningCall | BotState::InWaitingRoom) => {
+                self.join();
+                self.move_to(BotState::InCall, None);
+            }
+            Report::RecordingStarted
+                if matches!(state, BotState::JoiningCall | BotState::InWaitingRoom | BotState::InCall) =>
+            {
+                self.join();
+                self.move_to(BotState::Recording, None);
+            }
+            Report::RecordingStopped if state == BotState::Recording => self.move_to(BotState::InCall, None),
+            Report::Leaving(reason) if state != BotState::Leaving => {
+                self.move_to(BotState::Leaving, Some(reason.clone()));
+            }
+            Report::Finished(reason) => {
+                let reason = self.next.reason.clone().filter(|_| state == BotState::Leaving).unwrap_or(reason.clone());
+                self.move_to(BotState::Done, Some(reason));
+            }
+            Report::Failed { .. } if state == BotState::Leaving => {
+                let reason = self.next.reason.clone();
+                self.move_to(BotState::Done, reason);
+            }
+            Report::Failed { reason, may_pass: false } => self.move_to(BotState::Fatal, Some(reason.clone())),
+            Report::Failed { reason, may_pass: true } => {
+                // It ends by itself; its end is the evidence that the next attempt waits for.
+                current.cause = Some(reason.clone());
+                current.progress_at = now;
+            }
+            Report::InWaitingRoom
+            | Report::InCall
+            | Report::RecordingStarted
+            | Report::RecordingStopped
+            | Report::Leaving(_)
+            | Report::Note => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn join(&mut self) {
+        self.next.joined_at.get_or_insert(self.now);
+        if let Some(attempt) = &mut self.next.attempt {
+            attempt.joined = true;
+        }
+    }
+}
