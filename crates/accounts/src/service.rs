@@ -47,7 +47,7 @@ impl Service {
     pub fn register(&self, process: &mut Process) {
         process.routes().add_service(AccountsServiceServer::new(self.rpc.clone()));
         let store = self.rpc.store.clone();
-        process.health().require("accounts-database", move || {
+        process.health().require("accounts.database", move || {
             let store = store.clone();
             async move { store.is_ready().await }
         });

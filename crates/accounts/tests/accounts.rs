@@ -64,7 +64,7 @@ async fn a_key_opens_its_tenants_door_and_only_its_hash_is_kept() {
     let level = telemetry::Config { level: "warn".to_owned(), json: false, file: None, otlp: None };
     let mut process = Process::new(Telemetry::install(&level, "test").expect("telemetry"));
     service.register(&mut process);
-    assert_eq!(process.health().look().await.get("accounts-database"), Some(&true));
+    assert_eq!(process.health().look().await.get("accounts.database"), Some(&true));
     process.serve_inner(listener, host.peers.inner().clone());
     let stop = process.stop();
     process.spawn("accounts", {

@@ -15,6 +15,7 @@ use crate::deployer::BenchDeployer;
 use crate::error::Error;
 use crate::figures::{Report, say};
 use crate::house::{ASSIGN, House};
+use crate::machine::Cpu;
 
 /// How many ask at once.
 pub const CALLERS: [usize; 3] = [1, 8, 64];
@@ -37,10 +38,11 @@ pub async fn measure(
         let how = if asks == 1 { "one a call".to_owned() } else { format!("{asks} a call") };
         say(format!("assignments: {callers} callers, {how}"));
         let platform = PlatformName::new(platform).map_err(|error| Error::Plain(error.to_string()))?;
-        let began = Instant::now();
+        let (began, cpu) = (Instant::now(), Cpu::of(house));
         let runners = assign(&pool, &platform, callers, asks, effort.seconds(SECONDS)).await?;
         let rate = runners.len() as f64 / began.elapsed().as_secs_f64();
-        report.rate(format!("assignments, {callers} callers, {how}"), rate, "");
+        let note = Cpu::of(house).each(cpu, runners.len());
+        report.rate(format!("assignments, {callers} callers, {how}"), rate, note);
         report.assigned.push((callers, asks, rate));
         // What was given is started and accepted before the next run.
         deployer.arrivals_of(&runners, PATIENCE).await;

@@ -14,6 +14,7 @@ use crate::assignments;
 use crate::error::Error;
 use crate::figures::{Report, say, thousands};
 use crate::house::{BOTS, House};
+use crate::machine::cpu_seconds;
 
 /// Beats a second that are published.
 const RATES: [u32; 3] = [50_000, 100_000, 200_000];
@@ -24,8 +25,6 @@ const RUNNERS: usize = 10_000;
 const PORTIONS: u32 = 500;
 /// One core of a monitor hears so many beats a second.
 const AIM: u32 = 50_000;
-/// Of a tick of `/proc/<pid>/stat`.
-const TICKS_A_SECOND: f64 = 100.0;
 
 pub async fn measure(house: &House, effort: Effort, report: &mut Report) -> Result<(), Error> {
     let runners = expected(house).await?;
@@ -136,14 +135,6 @@ async fn heard(operations: &str) -> Result<f64, Error> {
     let text = reqwest::get(format!("http://{operations}/metrics")).await?.text().await?;
     let lines = text.lines().filter(|line| line.starts_with("greenroom_heartbeat_beats") && line.contains("true"));
     Ok(lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum())
-}
-
-/// What a process has had of the cores, in user and system mode.
-fn cpu_seconds(pid: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields).split(' ').collect::<Vec<_>>();
-    let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok()).unwrap_or_default();
-    (ticks(11) + ticks(12)) / TICKS_A_SECOND
 }
 
 fn in_memory(runners: &[RunnerId], effort: Effort) -> f64 {

@@ -10,8 +10,9 @@ use uuid::Uuid;
 
 use crate::deployer::BenchDeployer;
 use crate::error::Error;
-use crate::figures::{Report, Times, millis, say, thousands};
+use crate::figures::{Report, Times, millis, say};
 use crate::house::{BOTS, House};
+use crate::machine::Cpu;
 use crate::{Effort, pace};
 
 /// Requests a second, and for how many seconds.
@@ -76,7 +77,7 @@ pub async fn measure(
     }
     for callers in CALLERS {
         say(format!("creates: {callers} callers, closed loop"));
-        let began = Instant::now();
+        let (began, cpu) = (Instant::now(), Cpu::of(house));
         let made = closed_loop(&door, callers, effort.seconds(5)).await?;
         let durable = made.len() as f64 / began.elapsed().as_secs_f64();
         let starts = started(deployer, &made).await;
@@ -87,7 +88,7 @@ pub async fn measure(
         report.rate(format!("creates to durable, {callers} callers"), durable, note);
         let until_last = (last - began).as_secs_f64();
         let note = match missing {
-            0 => format!("until the last of {}", thousands(made.len() as f64)),
+            0 => Cpu::of(house).each(cpu, made.len()),
             missing => format!("{missing} were not started in time"),
         };
         report.rate(format!("creates to started, {callers} callers"), (made.len() - missing) as f64 / until_last, note);

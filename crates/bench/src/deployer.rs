@@ -43,11 +43,6 @@ impl BenchDeployer {
         self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Start commands so far.
-    pub fn count(&self) -> usize {
-        self.arrivals().len()
-    }
-
     /// Waits until these have arrived, but not for ever; what has not is missing from the answer.
     pub async fn arrivals_of(&self, runners: &[Uuid], patience: Duration) -> Vec<Option<Instant>> {
         let began = Instant::now();

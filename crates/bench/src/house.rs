@@ -118,6 +118,12 @@ impl House {
         }
     }
 
+    /// The services, Postgres, and nats-server.
+    pub fn pids(&self) -> (u32, u32, u32) {
+        let pid = |pid: Option<u32>| pid.unwrap_or_default();
+        (pid(self.services.id()), pid(self.postgres.pid()), pid(self.nats.pid()))
+    }
+
     pub fn database_url(&self) -> String {
         self.postgres.url("greenroom")
     }

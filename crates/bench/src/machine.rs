@@ -38,6 +38,60 @@ pub async fn facts(house: &House) -> Result<Vec<(String, String)>, Error> {
     .to_vec())
 }
 
+/// What the parts have had of the cores since the machine started, in seconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Cpu {
+    services: f64,
+    postgres: f64,
+    nats: f64,
+    bench: f64,
+}
+
+impl Cpu {
+    pub fn of(house: &House) -> Self {
+        let (services, postgres, nats) = house.pids();
+        Self {
+            services: cpu_seconds(services),
+            postgres: with_children(postgres),
+            nats: cpu_seconds(nats),
+            bench: cpu_seconds(std::process::id()),
+        }
+    }
+
+    /// What was used since then for each of so many pieces of work, in words.
+    pub fn each(self, before: Self, count: usize) -> String {
+        let each = |now: f64, before: f64| format!("{:.2}", (now - before) * 1e3 / count.max(1) as f64);
+        format!(
+            "CPU ms each: services {}, Postgres {}, nats {}, bench {}",
+            each(self.services, before.services),
+            each(self.postgres, before.postgres),
+            each(self.nats, before.nats),
+            each(self.bench, before.bench),
+        )
+    }
+}
+
+/// What a process has had of the cores, in user and system mode.
+pub fn cpu_seconds(pid: u32) -> f64 {
+    stat(pid).map_or(0.0, |(_, seconds)| seconds)
+}
+
+/// The same for a process and its children.
+fn with_children(pid: u32) -> f64 {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|process| process.file_name().to_str()?.parse::<u32>().ok());
+    let children = pids.filter_map(stat).filter(|(parent, _)| *parent == pid);
+    cpu_seconds(pid) + children.map(|(_, seconds)| seconds).sum::<f64>()
+}
+
+/// A process's parent and its seconds; the kernel counts them in hundredths.
+fn stat(pid: u32) -> Option<(u32, f64)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<_> = stat.rsplit_once(") ")?.1.split(' ').collect();
+    let ticks = |index: usize| fields.get(index)?.parse::<f64>().ok();
+    Some((fields.get(1)?.parse().ok()?, (ticks(11)? + ticks(12)?) / 100.0))
+}
+
 fn line_of(file: &str, name: &str) -> Option<String> {
     let text = fs::read_to_string(file).ok()?;
     let line = text.lines().find(|line| line.starts_with(name))?;

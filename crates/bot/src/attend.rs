@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use crate::browser::{Browser, Scratch, Tab};
 use crate::capture::Recorder;
@@ -109,9 +109,11 @@ async fn through(run: &Run<'_>, provider: &impl Provider, meeting: &Meeting, tab
         },
         () = run.orders.to_leave() => return asked_to_leave(run.orders),
     };
-    let mut stay = Stay { run, provider, tab, recorder, recording: false };
+    let joining = tracing::info_span!("join");
+    let entering = tracing::info_span!(parent: &joining, "enter");
+    let mut stay = Stay { run, provider, tab, recorder, phase: joining, recording: None };
     tokio::select! {
-        entered = provider.enter(tab, meeting, &run.config.display_name).instrument(tracing::info_span!("enter")) => {
+        entered = provider.enter(tab, meeting, &run.config.display_name).instrument(entering) => {
             if let Err(failure) = entered {
                 run.screenshots.take(tab, failure.reason).await;
                 return Ending::Failed(failure);
@@ -142,7 +144,10 @@ struct Stay<'a, P> {
     provider: &'a P,
     tab: &'a Tab,
     recorder: Recorder,
-    recording: bool,
+    /// The span of joining, waiting or being in the call, one after the other.
+    phase: Span,
+    /// While it records: the span of that.
+    recording: Option<Span>,
 }
 
 impl<P: Provider> Stay<'_, P> {
@@ -189,6 +194,7 @@ impl<P: Provider> Stay<'_, P> {
                 Verdict::Stay => {}
                 Verdict::EnterWaitingRoom => {
                     tracing::info!(event = "meeting.waiting", "in the waiting room");
+                    self.phase = tracing::info_span!("waiting_room");
                     self.run.reports.add(Report::InWaitingRoom(InWaitingRoom {}));
                     self.run.screenshots.take(self.tab, "in_waiting_room").await;
                 }
@@ -198,15 +204,15 @@ impl<P: Provider> Stay<'_, P> {
         }
     }
 
-    #[tracing::instrument(skip_all)]
     async fn enter_call(&mut self) {
         tracing::info!(event = "meeting.joined", "in the call");
+        self.phase = tracing::info_span!("in_call");
         self.run.reports.add(Report::InCall(InCall {}));
         if self.run.config.recording_enabled {
             let part = Duration::from_millis(self.run.config.part_ms.max(1));
             match self.recorder.start(part).await {
                 Ok(()) => {
-                    self.recording = true;
+                    self.recording = Some(tracing::info_span!("recording"));
                     self.run.reports.add(Report::RecordingStarted(RecordingStarted {}));
                 }
                 Err(error) => {
@@ -216,24 +222,25 @@ impl<P: Provider> Stay<'_, P> {
                 }
             }
         }
-        self.run.screenshots.take(self.tab, if self.recording { "recording" } else { "in_call" }).await;
+        self.run.screenshots.take(self.tab, if self.recording.is_some() { "recording" } else { "in_call" }).await;
     }
 
     /// Says so, ends the recording while there is still something to hear, and goes.
     #[tracing::instrument(skip_all)]
     async fn leave(&mut self, ending: Ending) {
         tracing::info!(event = "meeting.leaving", reason = ending.reason(), "leaving");
+        self.phase = Span::none();
         self.run.reports.add(Report::Leaving(Leaving { reason: ending.reason().to_owned() }));
         let label = match ending {
             Ending::Finished(_) => "leaving",
             Ending::Failed(failure) => failure.reason,
         };
         self.run.screenshots.take(self.tab, label).await;
-        if self.recording {
-            self.recording = false;
+        if let Some(recording) = self.recording.take() {
             if let Err(error) = self.recorder.stop().await {
                 tracing::warn!(event = "recording.cut", error = %error, "the last part of the recording may be missing");
             }
+            drop(recording);
             self.run.reports.add(Report::RecordingStopped(RecordingStopped {}));
         }
         if let Err(error) = self.provider.leave(self.tab).await {

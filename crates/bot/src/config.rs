@@ -43,6 +43,8 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// The W3C trace context this attempt belongs to (`TRACEPARENT`).
     pub traceparent: Option<String>,
+    /// Where traces go, an OTLP/gRPC collector (`OTEL_EXPORTER_OTLP_ENDPOINT`); default: nowhere.
+    pub otlp: Option<String>,
     /// How to start the browser.
     pub browser: BrowserSettings,
 }
@@ -113,6 +115,7 @@ impl Settings {
             log_level: log_level.to_owned(),
             log_format,
             traceparent: get("TRACEPARENT").filter(|v| v.bytes().all(|b| b.is_ascii_graphic())).map(str::to_owned),
+            otlp: get("OTEL_EXPORTER_OTLP_ENDPOINT").map(str::to_owned),
             browser: BrowserSettings::from_map(map)?,
         })
     }

@@ -141,6 +141,7 @@ async fn work(settings: &Settings, config: &RunnerConfig, link: &Link, orders: &
     };
     let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(event = "runner.over", reason = ending.reason(), duration_ms = ms, "over");
+    tracing::Span::current().record("reason", ending.reason());
     screenshots.flushed().await;
     reports.add(last(ending));
     if timeout_at(Instant::now() + FLUSH / 2, reports.flushed()).await.is_err() {

@@ -10,16 +10,19 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Response, Status};
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::config::Settings;
+use crate::telemetry;
 use crate::contract::runner_service_client::RunnerServiceClient;
 use crate::contract::{
     AdmitRequest, BeatRequest, BeatResponse, PutPartRequest, PutScreenshotRequest, ReportRequest, RunnerConfig,
     RunnerRef, RunnerReport,
 };
 
+const TRACEPARENT: &str = "traceparent";
 /// How long one small call may take.
 const CALL: Duration = Duration::from_secs(10);
 /// How long the upload of one part or picture may take.
@@ -59,6 +62,8 @@ pub struct Link {
     runner: RunnerRef,
     instance: String,
     answered: Arc<Mutex<Instant>>,
+    /// The trace of this attempt, not to be recorded: a beat every few seconds would bury what happened between them.
+    unseen: Option<MetadataValue<Ascii>>,
 }
 
 impl Link {
@@ -80,6 +85,7 @@ impl Link {
             runner: RunnerRef { kind: "bot".to_owned(), id: settings.bot.to_string(), attempt: settings.attempt },
             instance: Uuid::new_v4().to_string(),
             answered: Arc::new(Mutex::new(Instant::now())),
+            unseen: settings.traceparent.as_deref().and_then(unseen),
         })
     }
 
@@ -95,7 +101,8 @@ impl Link {
     /// As [`Error`]; a permission that is denied is final here.
     pub async fn admit(&self) -> Result<RunnerConfig, Error> {
         let request = AdmitRequest { runner: Some(self.runner.clone()), instance: self.instance.clone() };
-        let answer = self.client.clone().admit(within(CALL, request)).await.map_err(|status| match status.code() {
+        let answer = called("Admit", self.client.clone().admit(within(CALL, request))).await;
+        let answer = answer.map_err(|status| match status.code() {
             code @ (Code::PermissionDenied | Code::Unauthenticated | Code::NotFound) => Error::NotOurs(code),
             _ => Error::from(status),
         })?;
@@ -109,7 +116,11 @@ impl Link {
     /// As [`Error`].
     pub async fn beat(&self) -> Result<BeatResponse, Error> {
         let request = BeatRequest { runner: Some(self.runner.clone()), instance: self.instance.clone() };
-        let answer = self.client.clone().beat(within(CALL, request)).await?;
+        let mut request = within(CALL, request);
+        if let Some(traceparent) = &self.unseen {
+            request.metadata_mut().insert(TRACEPARENT, traceparent.clone());
+        }
+        let answer = self.client.clone().beat(request).await?;
         self.mark();
         Ok(answer.into_inner())
     }
@@ -120,7 +131,7 @@ impl Link {
     /// As [`Error`].
     pub async fn report(&self, reports: Vec<RunnerReport>) -> Result<u64, Error> {
         let request = ReportRequest { runner: Some(self.runner.clone()), instance: self.instance.clone(), reports };
-        let answer = self.client.clone().report(within(CALL, request)).await?;
+        let answer = called("Report", self.client.clone().report(within(CALL, request))).await?;
         self.mark();
         Ok(answer.into_inner().acknowledged)
     }
@@ -138,7 +149,7 @@ impl Link {
             media_type: media_type.to_owned(),
             content,
         };
-        self.client.clone().put_part(within(UPLOAD, request)).await?;
+        called("PutPart", self.client.clone().put_part(within(UPLOAD, request))).await?;
         self.mark();
         Ok(())
     }
@@ -155,7 +166,7 @@ impl Link {
             media_type: "image/jpeg".to_owned(),
             content,
         };
-        self.client.clone().put_screenshot(within(UPLOAD, request)).await?;
+        called("PutScreenshot", self.client.clone().put_screenshot(within(UPLOAD, request))).await?;
         Ok(())
     }
 
@@ -168,6 +179,32 @@ fn within<T>(limit: Duration, message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(limit);
     request
+}
+
+/// A call as a part of the attempt's trace.
+async fn called<T>(
+    method: &str,
+    answer: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<Response<T>, Status> {
+    let span = tracing::info_span!(
+        "call",
+        otel.kind = "client",
+        otel.name = format!("/greenroom.v1.RunnerService/{method}"),
+        otel.status_code = tracing::field::Empty,
+        rpc.grpc.status_code = tracing::field::Empty,
+    );
+    let answer = answer.instrument(span.clone()).await;
+    span.record("rpc.grpc.status_code", answer.as_ref().err().map_or(Code::Ok, Status::code) as i32);
+    if answer.is_err() {
+        span.record("otel.status_code", "ERROR");
+    }
+    answer
+}
+
+/// A trace context with the same trace and none of its flags.
+fn unseen(traceparent: &str) -> Option<MetadataValue<Ascii>> {
+    let (trace, _) = traceparent.rsplit_once('-')?;
+    MetadataValue::try_from(format!("{trace}-00")).ok()
 }
 
 /// Puts the token, and the trace this attempt belongs to, on every call.
@@ -190,8 +227,12 @@ impl Credentials {
 impl Interceptor for Credentials {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         request.metadata_mut().insert("authorization", self.bearer.clone());
-        if let Some(traceparent) = &self.traceparent {
-            request.metadata_mut().insert("traceparent", traceparent.clone());
+        if !request.metadata().contains_key(TRACEPARENT) {
+            // Where this runner sends no traces itself, its calls are still parts of the one it was started in.
+            let current = telemetry::traceparent().and_then(|text| MetadataValue::try_from(text).ok());
+            if let Some(traceparent) = current.or_else(|| self.traceparent.clone()) {
+                request.metadata_mut().insert(TRACEPARENT, traceparent);
+            }
         }
         Ok(request)
     }
@@ -221,6 +262,13 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_beat_is_in_the_trace_and_not_recorded() {
+        let beat = unseen("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap();
+        assert_eq!(beat, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00");
+        assert_eq!(unseen("nonsense"), None);
+    }
 
     #[test]
     fn waits_grow_to_five_seconds_and_start_over_after_a_success() {

@@ -46,9 +46,12 @@ async fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let level = telemetry::start(&settings);
-    let span = tracing::info_span!("runner", bot.id = %settings.bot, attempt = settings.attempt);
-    match live(settings, link, orders, level).instrument(span).await {
+    let telemetry = telemetry::start(&settings);
+    let span = telemetry.runner(&settings);
+    let outcome = live(settings, link, orders, telemetry.level.clone()).instrument(span.clone()).await;
+    span.record("outcome", tracing::field::debug(outcome));
+    telemetry.end(span).await;
+    match outcome {
         Outcome::Told => ExitCode::SUCCESS,
         Outcome::Untold => ExitCode::from(1),
         Outcome::NotOurs => ExitCode::from(3),

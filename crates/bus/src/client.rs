@@ -280,9 +280,10 @@ impl Bus {
 
     // --- parked messages ------------------------------------------------------------------------------------------
 
-    pub(crate) async fn park(&self, service: &str, parked: &Parked) -> Result<(), Error> {
+    /// `place` is the message's in its stream: parked twice it is a repeat, but replayed it is another, and parked again.
+    pub(crate) async fn park(&self, service: &str, parked: &Parked, place: u64) -> Result<(), Error> {
         let body = serde_json::to_vec(parked).expect("plain data");
-        let words = format!("{} {} {}", parked.consumer, parked.subject, parked.body);
+        let words = format!("{} {} {place} {}", parked.consumer, parked.subject, parked.body);
         let message = Outgoing {
             id: greenroom_domain::MessageId::deterministic(&words),
             subject: subjects::parked(self.installation(), service),

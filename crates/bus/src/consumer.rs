@@ -198,19 +198,22 @@ impl<'a> Run<'a> {
         let mut inputs = Vec::with_capacity(parsed.len());
         let mut taken = Vec::with_capacity(parsed.len());
         for (message, header, input) in parsed {
-            let span = tracing::debug_span!("consume", otel.kind = "consumer", message.type = header.message_type, subject.id = header.subject);
-            trace::continue_from(&span, header.traceparent.as_deref());
+            let span = self.span(&header);
+            if let Some(first) = spans.first() {
+                trace::link(&span, first);
+            }
             spans.push(span);
             inputs.push(input);
             taken.push(message);
         }
         let mut pause = Duration::from_millis(100);
         loop {
-            // A batch has one span: the first message's story. The others' spans last as long and stand in their own.
+            // Every message has a span in its own story, which ends when it is settled. What the handler does for all of
+            // them is in the first's; the others point to it.
             let span = spans.first().cloned().unwrap_or_else(tracing::Span::none);
             let (settled, away) = settle(handler, &inputs).instrument(span).await;
             let mut again = Vec::new();
-            for ((message, input), settled) in taken.into_iter().zip(inputs).zip(settled) {
+            for (((message, input), span), settled) in taken.into_iter().zip(inputs).zip(spans).zip(settled) {
                 match settled {
                     Settled::Outcome(Outcome::Done) => self.acknowledge(&message, AckKind::Ack).await,
                     Settled::Outcome(Outcome::Retry(after)) => {
@@ -219,13 +222,12 @@ impl<'a> Run<'a> {
                     }
                     Settled::Outcome(Outcome::Park(why)) => self.park(&message, &why).await,
                     Settled::Culprit(why) => self.failed(&message, &why).await,
-                    Settled::Away => again.push((message, input)),
+                    Settled::Away => again.push((message, input, span)),
                 }
             }
-            spans.clear();
             let Some(why) = away else { return };
             if stop.is_cancelled() {
-                for (message, _) in again {
+                for (message, ..) in again {
                     self.acknowledge(&message, AckKind::Nak(None)).await;
                 }
                 return;
@@ -238,7 +240,7 @@ impl<'a> Run<'a> {
                 "the store is away, waiting"
             );
             self.count("away");
-            for (message, _) in &again {
+            for (message, ..) in &again {
                 self.acknowledge(message, AckKind::Progress).await;
             }
             tokio::select! {
@@ -246,8 +248,22 @@ impl<'a> Run<'a> {
                 () = tokio::time::sleep(pause) => {}
             }
             pause = (pause * 2).min(LONGEST_PAUSE).min(self.subscription.ack_wait / 3);
-            (taken, inputs) = again.into_iter().unzip();
+            (taken, inputs, spans) = again.into_iter().collect();
         }
+    }
+
+    /// Debug: traces have it whatever the log level is, and without traces it costs nothing.
+    fn span(&self, header: &Header) -> tracing::Span {
+        let span = tracing::debug_span!(
+            "consume",
+            otel.kind = "consumer",
+            consumer = self.subscription.consumer,
+            message.type = header.message_type,
+            subject.id = header.subject,
+            attempt = header.attempt,
+        );
+        trace::continue_from(&span, header.traceparent.as_deref());
+        span
     }
 
     async fn failed(&mut self, message: &jetstream::Message, why: &str) {
@@ -295,7 +311,8 @@ pub(crate) async fn park(bus: &Bus, subscription: &Subscription, message: &jetst
         at: jiff::Timestamp::now(),
         body: String::from_utf8_lossy(&message.payload).into_owned(),
     };
-    let kind = match bus.park(subscription.service, &parked).await {
+    let place = message.info().map_or(0, |info| info.stream_sequence);
+    let kind = match bus.park(subscription.service, &parked, place).await {
         Ok(()) => {
             tracing::error!(
                 consumer = parked.consumer,

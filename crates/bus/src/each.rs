@@ -103,7 +103,14 @@ async fn one<H: EachHandler>(
         }
         Err(why) => return park(&bus, &subscription, &message, &format!("cannot be parsed: {why}")).await,
     };
-    let span = tracing::info_span!("consume", otel.kind = "consumer", message.type = header.message_type, subject.id = header.subject, attempt = header.attempt);
+    let span = tracing::debug_span!(
+        "consume",
+        otel.kind = "consumer",
+        consumer = subscription.consumer,
+        message.type = header.message_type,
+        subject.id = header.subject,
+        attempt = header.attempt,
+    );
     trace::continue_from(&span, header.traceparent.as_deref());
     let mut progress = tokio::time::interval(subscription.ack_wait / 3);
     progress.tick().await;

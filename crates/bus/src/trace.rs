@@ -30,6 +30,15 @@ pub fn continue_from(span: &Span, traceparent: Option<&str>) {
     }
 }
 
+/// Makes a span point to another one that stands in a trace of its own.
+pub fn link(span: &Span, other: &Span) {
+    let context = other.context();
+    let context = context.span().span_context().clone();
+    if context.is_valid() {
+        span.add_link(context);
+    }
+}
+
 fn parse(traceparent: &str) -> Option<SpanContext> {
     let mut parts = traceparent.split('-');
     let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);

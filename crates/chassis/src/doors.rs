@@ -3,25 +3,20 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use greenroom_bus::trace;
 use greenroom_domain::PlatformName;
-use tonic::metadata::MetadataValue;
-use tonic::service::Interceptor;
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
+use tonic::codegen::http::{HeaderMap, HeaderValue};
+use tonic::transport::Endpoint;
 
-use crate::{Secret, Settings};
+use crate::{InnerChannel, Secret, Settings};
 
 /// Shows the inner token, going out, and asks for it, coming in.
 #[derive(Debug, Clone)]
 pub struct Inner {
     secret: Secret,
-    shown: MetadataValue<tonic::metadata::Ascii>,
+    shown: HeaderValue,
 }
 
 const TOKEN: &str = "greenroom-inner";
-const TRACEPARENT: &str = "traceparent";
 
 impl Inner {
     /// For an installation.
@@ -35,24 +30,15 @@ impl Inner {
 
     /// Whether a request comes from one of our own.
     #[must_use]
-    pub fn admits(&self, headers: &tonic::codegen::http::HeaderMap) -> bool {
+    pub fn admits(&self, headers: &HeaderMap) -> bool {
         headers.get(TOKEN).and_then(|token| token.to_str().ok()).is_some_and(|token| self.secret.is_inner_token(token))
     }
-}
 
-/// Going out.
-impl Interceptor for Inner {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.metadata_mut().insert(TOKEN, self.shown.clone());
-        if let Some(traceparent) = trace::current().and_then(|context| context.parse().ok()) {
-            request.metadata_mut().insert(TRACEPARENT, traceparent);
-        }
-        Ok(request)
+    /// Puts the token where it is asked for.
+    pub(crate) fn show(&self, headers: &mut HeaderMap) {
+        headers.insert(TOKEN, self.shown.clone());
     }
 }
-
-/// A connection to another service's inner door.
-pub type InnerChannel = InterceptedService<Channel, Inner>;
 
 /// Where the other services are.
 #[derive(Debug, Clone)]
@@ -106,7 +92,7 @@ impl Peers {
             .http2_keep_alive_interval(std::time::Duration::from_secs(10))
             .keep_alive_timeout(std::time::Duration::from_secs(5))
             .tcp_nodelay(true);
-        InterceptedService::new(endpoint.connect_lazy(), self.inner.clone())
+        InnerChannel::new(endpoint.connect_lazy(), self.inner.clone())
     }
 
     /// A connection to the deployer of a platform.

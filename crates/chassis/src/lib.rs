@@ -3,6 +3,7 @@
 //! A service's `config.rs` reads its [`Settings`]; its `service.rs` is built on a [`Host`] (bus, clock, peers, secret) and
 //! handed to a [`Process`], which serves its gRPC routes, answers for its health, and ends it in good order.
 
+mod calls;
 mod clock;
 mod doors;
 mod health;
@@ -13,8 +14,9 @@ mod secret;
 pub mod settings;
 pub mod telemetry;
 
+pub use calls::InnerChannel;
 pub use clock::Clock;
-pub use doors::{Inner, InnerChannel, Peers, parse_address};
+pub use doors::{Inner, Peers, parse_address};
 pub use health::{Check, Health};
 pub use host::Host;
 pub use loops::sweep;

@@ -163,7 +163,7 @@ impl Process {
             tracing::warn!(tasks = self.tasks.len(), "some tasks did not finish in time");
             self.tasks.abort_all();
         }
-        self.telemetry.flush();
+        self.telemetry.flush().await;
         match failed {
             Some(failed) if !told => Err(failed),
             _ => Ok(()),

@@ -45,13 +45,18 @@ impl Config {
         if format != "json" && format != "pretty" {
             settings.problem("LOG_FORMAT", format!("{format:?}: expected json or pretty"));
         }
-        let otlp = settings.optional(
-            "OTEL_EXPORTER_OTLP_ENDPOINT",
-            "Where to send traces by OTLP over gRPC, as http://HOST:4317; default: nowhere.",
-        );
+        let otlp = otlp(settings);
         let file = settings.optional("LOG_FILE", "A file that log lines are added to; default: stderr.");
         Self { level, json: format == "json", file, otlp }
     }
+}
+
+/// Where this process sends its traces.
+pub fn otlp(settings: &mut Settings) -> Option<String> {
+    settings.optional(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "Where to send traces by OTLP over gRPC, as http://HOST:4317; default: nowhere.",
+    )
 }
 
 /// What is set up. Cheap to clone.
@@ -116,6 +121,8 @@ impl Telemetry {
         let spans = traces.as_ref().map(|traces| {
             tracing_opentelemetry::layer()
                 .with_tracer(traces.tracer("greenroom"))
+                .with_location(false)
+                .with_threads(false)
                 // Spans of ours alone, whatever the log level is.
                 .with_filter(tracing_subscriber::filter::filter_fn(|meta| {
                     meta.is_span() && meta.target().starts_with("greenroom")
@@ -167,11 +174,16 @@ impl Telemetry {
         TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
     }
 
-    /// Sends out what has gathered.
-    pub fn flush(&self) {
-        if let Some(traces) = &self.traces {
-            let _ = traces.force_flush();
-        }
-        let _ = self.meters.force_flush();
+    /// Sends out what has gathered. Takes as long as the collector makes it, a few seconds at most.
+    pub async fn flush(&self) {
+        let (traces, meters) = (self.traces.clone(), self.meters.clone());
+        // It blocks, and what sends may need this very thread.
+        let flushed = tokio::task::spawn_blocking(move || {
+            if let Some(traces) = traces {
+                let _ = traces.force_flush();
+            }
+            let _ = meters.force_flush();
+        });
+        let _ = flushed.await;
     }
 }

@@ -48,7 +48,7 @@ impl Service {
     /// Adds its condition for being ready. At the inner door it serves nothing.
     pub fn register(&self, process: &mut Process) {
         let bus = self.bus.clone();
-        process.health().require("gateway-bus", move || {
+        process.health().require("gateway.bus", move || {
             let bus = bus.clone();
             async move { bus.is_connected() }
         });

@@ -68,8 +68,8 @@ fn configuration(platforms: &Platforms) -> Result<String, Error> {
     let mut text = format!(
         "{MADE}# Configuration\n\nSettings come from the environment, or from a file of `NAME=value` lines (`--config FILE`); the environment wins. \
          `greenroom config check` shows what is in force and where it came from. A name of ours that does not exist, or a bad value, stops the start \
-         with a message that names it.\n\nNames that begin with `LOCAL_` exist for every platform in `PLATFORM_PRIORITY`: `k8s-eu` has \
-         `K8S_EU_BOT_LIMIT`.\n"
+         with a message that names it.\n\n`LOCAL_BOT_LIMIT`, `_KIND`, `_PERMITS`, `_QUEUE_TIMEOUT_MS` and `_REGION` exist for every platform in \
+         `PLATFORM_PRIORITY`: `k8s-eu` has `K8S_EU_BOT_LIMIT`.\n"
     );
     let mut section = "";
     for asked in asked {

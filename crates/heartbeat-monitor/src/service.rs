@@ -28,7 +28,7 @@ impl Service {
     /// Adds its condition for being ready: it knows whom to expect.
     pub fn register(&self, process: &mut Process) {
         let monitor = self.monitor.clone();
-        process.health().require("heartbeat-monitor-expected", move || {
+        process.health().require("heartbeat-monitor.expected", move || {
             let listed = monitor.listed.load(Ordering::Relaxed);
             async move { listed }
         });

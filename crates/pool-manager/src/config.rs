@@ -36,7 +36,8 @@ pub struct PlatformConfig {
     pub permits: u32,
 }
 
-/// (kind, limit, permits): what a platform gets that says nothing. Permits: design, section 9.
+/// (kind, limit, permits): what a platform gets that says nothing. Permits are what each kind takes without
+/// throttling: Coolify builds four at a time, ECS launches twenty tasks a second.
 const KINDS: &[(&str, u32, u32)] = &[
     ("local", 20, 16),
     ("docker", 20, 16),

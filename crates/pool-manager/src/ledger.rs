@@ -20,7 +20,6 @@ pub struct Ledger {
     store: Store,
     clock: Clock,
     pub timing: Timing,
-    /// The permits of each platform that was full of them: only then does one more matter to the queue.
     freed: Counter<u64>,
 }
 

@@ -67,7 +67,10 @@ impl Service {
 
     /// Runs until `stop`, then finishes what is in hand.
     pub async fn run(self, stop: CancellationToken) {
-        self.store().wait().await;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = self.store().wait() => {}
+        }
         while let Err(error) = self.sync().await {
             tracing::warn!(%error, "cannot bring the platforms up to date yet");
             tokio::select! {

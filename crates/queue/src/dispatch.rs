@@ -2,13 +2,13 @@
 
 use greenroom_chassis::Clock;
 use greenroom_contracts::messages::{TimedOut, Withdrawn};
-use greenroom_domain::RunnerId;
+use greenroom_domain::{RunnerId, Timestamp};
 use greenroom_store::{Store, Tx};
 use opentelemetry::metrics::Counter;
 use opentelemetry::{KeyValue, global};
 use tokio::sync::Notify;
 
-use crate::pool::{Got, Pool};
+use crate::pool::{Ask, Got, Pool};
 use crate::{Config, Error, policy, store};
 
 /// What handlers and sweeps share.
@@ -49,6 +49,7 @@ impl Queue {
             let mut tx = self.store.begin().await?;
             let claimed = store::claim(&mut tx, platform, limit, now, now + self.config.claim).await?;
             tx.commit().await?;
+            let (claimed, deadlines): (Vec<Ask>, Vec<Timestamp>) = claimed.into_iter().unzip();
             if claimed.is_empty() {
                 return Ok(());
             }
@@ -75,8 +76,17 @@ impl Queue {
             let mut tx = self.store.begin().await?;
             store::remove(&mut tx, &runners(&assigned)).await?;
             store::remove(&mut tx, &runners(&closed)).await?;
-            for (runner, traceparent) in &closed {
-                self.say_withdrawn(&mut tx, *runner, traceparent.as_deref());
+            let now = self.clock.now();
+            for ((ask, _), deadline) in
+                claimed.iter().zip(&answers).zip(deadlines).filter(|((_, answer), _)| **answer == Got::Closed)
+            {
+                let (runner, traceparent) = (ask.spec.runner, ask.traceparent.as_deref());
+                // Closed past its deadline, it has timed out, whoever says so first.
+                if deadline <= now {
+                    self.say_timed_out(&mut tx, runner, traceparent);
+                } else {
+                    self.say_withdrawn(&mut tx, runner, traceparent);
+                }
             }
             tx.commit().await?;
             if !full.is_empty() || claimed.len() < limit {

@@ -32,7 +32,10 @@ pub async fn enqueue(queue: &Queue, wishes: &[Wish]) -> Result<(), Error> {
     let mut asks = Vec::new();
     let mut asked = Vec::new();
     let mut stored = Vec::new();
-    for wish in wishes {
+    // Those who come together are asked for in the order in which they would wait.
+    let mut in_order: Vec<&Wish> = wishes.iter().collect();
+    in_order.sort_by_key(|wish| (wish.enqueue.priority, wish.enqueue.queued_at, wish.enqueue.runner.id));
+    for wish in in_order {
         let open = &wish.enqueue.platforms[..opened(wish)];
         let others = open.iter().any(|platform| waited_for.iter().any(|waited| waited == platform.as_str()));
         let overdue = wish.enqueue.deadline <= now;

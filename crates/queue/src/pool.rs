@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use greenroom_bus::trace;
 use greenroom_chassis::InnerChannel;
 use greenroom_contracts::proto::v1::answer::Outcome;
 use greenroom_contracts::proto::v1::pool_service_client::PoolServiceClient;
@@ -45,10 +46,12 @@ impl Pool {
         if asks.is_empty() {
             return Ok(Vec::new());
         }
-        let asks = asks.iter().map(|ask| v1::Ask {
+        // One call for many: each has a span in its own bot's trace, until the answer.
+        let spans: Vec<_> = asks.iter().map(span).collect();
+        let asks = asks.iter().zip(&spans).map(|(ask, span)| v1::Ask {
             spec: Some((&ask.spec).into()),
             platforms: ask.platforms.iter().map(PlatformName::to_string).collect(),
-            traceparent: ask.traceparent.clone().unwrap_or_default(),
+            traceparent: trace::of(span).or_else(|| ask.traceparent.clone()).unwrap_or_default(),
         });
         let mut request = Request::new(AssignRequest { asks: asks.collect() });
         request.set_timeout(TIMEOUT);
@@ -74,4 +77,10 @@ impl Pool {
         let answer = self.0.clone().close(request).await.map_err(|status| Error::Pool(status.message().to_owned()))?;
         Ok(answer.into_inner().closed)
     }
+}
+
+fn span(ask: &Ask) -> tracing::Span {
+    let span = tracing::debug_span!("ask for a slot", otel.kind = "client", runner.id = %ask.spec.runner);
+    trace::continue_from(&span, ask.traceparent.as_deref());
+    span
 }

@@ -58,7 +58,10 @@ impl Service {
 
     /// Runs until `stop`, then finishes what is in hand.
     pub async fn run(self, stop: CancellationToken) {
-        self.store().wait().await;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = self.store().wait() => {}
+        }
         let (bus, installation) = (self.host.bus.clone(), self.host.installation.clone());
         let wait = self.host.ack_wait;
         let period = self.host.scaled(self.queue.config.sweep);

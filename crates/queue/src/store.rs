@@ -123,15 +123,15 @@ pub async fn remove(connection: &mut PgConnection, runners: &[RunnerId]) -> Resu
     Ok(())
 }
 
-/// Claims the best entries that wait for a platform, so that no other dispatcher asks for them as well. Under an advisory
-/// lock, for order and never for correctness.
+/// Claims the best entries that wait for a platform, each with its deadline, so that no other dispatcher asks for them as
+/// well. Under an advisory lock, for order and never for correctness.
 pub async fn claim(
     connection: &mut PgConnection,
     platform: &str,
     limit: usize,
     now: Timestamp,
     until: Timestamp,
-) -> Result<Vec<Ask>, Error> {
+) -> Result<Vec<(Ask, Timestamp)>, Error> {
     sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('greenroom queue ' || $1, 0))")
         .bind(platform)
         .execute(&mut *connection)
@@ -149,8 +149,8 @@ pub async fn claim(
                 SET asked_until = $4
                FROM best b
               WHERE e.kind = b.kind AND e.owner_id = b.owner_id AND e.attempt = b.attempt
-             RETURNING e.spec, e.traceparent, b.priority, b.queued_at, e.owner_id)
-         SELECT spec, traceparent FROM claimed ORDER BY priority, queued_at, owner_id",
+             RETURNING e.spec, e.traceparent, e.deadline, b.priority, b.queued_at, e.owner_id)
+         SELECT spec, traceparent, deadline FROM claimed ORDER BY priority, queued_at, owner_id",
     )
     .bind(platform)
     .bind(sql_time(now))
@@ -162,11 +162,12 @@ pub async fn claim(
     rows.iter()
         .map(|row| {
             let spec: String = row.try_get("spec")?;
-            Ok(Ask {
+            let ask = Ask {
                 spec: serde_json::from_str::<RunnerSpec>(&spec).map_err(|error| Error::row("entries.spec", error))?,
                 platforms: vec![platform.clone()],
                 traceparent: row.try_get("traceparent")?,
-            })
+            };
+            Ok((ask, row.try_get::<SqlTimestamp, _>("deadline")?.to_jiff()))
         })
         .collect()
 }

@@ -7,15 +7,20 @@ use uuid::Uuid;
 
 use crate::store::Row;
 
-/// Makes rows for bots that have none.
-pub async fn make(connection: &mut PgConnection, bots: &[(TenantId, BotId)], now: Timestamp) -> Result<(), Error> {
-    let (tenants, bots): (Vec<Uuid>, Vec<Uuid>) = bots.iter().map(|(tenant, bot)| (tenant.uuid(), bot.uuid())).unzip();
-    let sql = "INSERT INTO recordings.recordings (tenant_id, bot_id, created_at)
-               SELECT DISTINCT s.tenant_id, s.bot_id, $3::timestamptz
-                 FROM unnest($1::uuid[], $2::uuid[]) AS s (tenant_id, bot_id)
+/// Makes rows for bots that have none, each with the trace it is part of.
+pub async fn make(
+    connection: &mut PgConnection,
+    bots: &[(TenantId, BotId, Option<String>)],
+    now: Timestamp,
+) -> Result<(), Error> {
+    let (tenants, bots, traces): (Vec<Uuid>, Vec<Uuid>, Vec<Option<String>>) =
+        bots.iter().map(|(tenant, bot, trace)| (tenant.uuid(), bot.uuid(), trace.clone())).collect();
+    let sql = "INSERT INTO recordings.recordings (tenant_id, bot_id, created_at, traceparent)
+               SELECT DISTINCT ON (s.bot_id) s.tenant_id, s.bot_id, $3::timestamptz, s.traceparent
+                 FROM unnest($1::uuid[], $2::uuid[], $4::text[]) AS s (tenant_id, bot_id, traceparent)
                 ORDER BY s.bot_id
                ON CONFLICT DO NOTHING";
-    sqlx::query(sql).bind(tenants).bind(bots).bind(sql_time(now)).execute(connection).await?;
+    sqlx::query(sql).bind(tenants).bind(bots).bind(sql_time(now)).bind(traces).execute(connection).await?;
     Ok(())
 }
 

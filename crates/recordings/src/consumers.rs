@@ -18,11 +18,13 @@ use crate::policy::{Fact, Limits};
 use crate::{across, store};
 
 /// A fact about a bot's recording.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heard {
     bot: BotId,
     /// Named by the bot's events, not by its runners'.
     tenant: Option<TenantId>,
+    /// The bot's.
+    traceparent: Option<String>,
     fact: Fact,
 }
 
@@ -47,7 +49,7 @@ impl BatchHandler for Handler {
     fn parse(&self, header: &Header, body: &[u8]) -> Result<Option<Heard>, serde_json::Error> {
         match header.message_type.as_str() {
             BotStateChanged::TYPE => bot_state_changed::parse(header, body),
-            RunnerGone::TYPE => runner_gone::parse(body),
+            RunnerGone::TYPE => runner_gone::parse(header, body),
             _ => Ok(None),
         }
     }
@@ -65,7 +67,8 @@ impl BatchHandler for Handler {
 impl Handler {
     async fn fold(&self, batch: &[Heard]) -> Result<(), greenroom_store::Error> {
         let now = self.clock.now();
-        let over: Vec<_> = batch.iter().filter_map(|heard| Some((heard.tenant?, heard.bot))).collect();
+        let over: Vec<_> =
+            batch.iter().filter_map(|heard| Some((heard.tenant?, heard.bot, heard.traceparent.clone()))).collect();
         let mut bots: Vec<_> = batch.iter().map(|heard| heard.bot).collect();
         bots.dedup();
         let mut tx = self.store.begin().await?;

@@ -64,7 +64,8 @@ impl Service {
         let timing = config.timing(host);
         let vault = Vault::new(config.directory.clone());
         let signal = Arc::new(Notify::new());
-        let relay = Relay::new(store.clone(), committed, host.bus.clone(), RelayTiming::default(), host.clock.as_fn());
+        let relaying = RelayTiming { epoch: host.scaled(RelayTiming::default().epoch), ..RelayTiming::default() };
+        let relay = Relay::new(store.clone(), committed, host.bus.clone(), relaying, host.clock.as_fn());
         let parts = global::meter("greenroom")
             .u64_counter("greenroom_recording_parts")
             .with_description("Parts that were uploaded, by outcome")
@@ -97,7 +98,7 @@ impl Service {
     pub fn register(&self, process: &mut Process) {
         process.routes().add_service(self.door());
         let store = self.rpc.store.clone();
-        process.health().require("recordings-database", move || {
+        process.health().require("recordings.database", move || {
             let store = store.clone();
             async move { store.is_ready().await }
         });

@@ -1,5 +1,6 @@
 //! This service's SQL for callers, tenant first. What looks across tenants is in [`across`](crate::across).
 
+use greenroom_bus::trace;
 use greenroom_domain::{BotId, TenantId, Timestamp};
 use greenroom_store::{Error, SqlTimestamp, sql_time};
 use serde::Serialize;
@@ -29,6 +30,7 @@ pub struct Row {
     pub size_bytes: Option<i64>,
     pub mean_volume_db: Option<f64>,
     pub detail: String,
+    pub traceparent: Option<String>,
 }
 
 impl Row {
@@ -118,14 +120,15 @@ pub async fn get(pool: &PgPool, tenant: TenantId, bot: BotId) -> Result<Option<R
     Ok(sqlx::query_as(sql).bind(tenant.uuid()).bind(bot.uuid()).fetch_optional(pool).await?)
 }
 
-/// A bot's recording, locked; made when it is not there.
+/// A bot's recording, locked; made, as part of the current trace, when it is not there.
 pub async fn lock(connection: &mut PgConnection, tenant: TenantId, bot: BotId, now: Timestamp) -> Result<Row, Error> {
     // The update that changes nothing is what locks.
-    let sql = "INSERT INTO recordings.recordings AS r (tenant_id, bot_id, created_at)
-               VALUES ($1, $2, $3)
+    let sql = "INSERT INTO recordings.recordings AS r (tenant_id, bot_id, created_at, traceparent)
+               VALUES ($1, $2, $3, $4)
                ON CONFLICT (tenant_id, bot_id) DO UPDATE SET parts = r.parts
                RETURNING r.*";
-    Ok(sqlx::query_as(sql).bind(tenant.uuid()).bind(bot.uuid()).bind(sql_time(now)).fetch_one(connection).await?)
+    let query = sqlx::query_as(sql).bind(tenant.uuid()).bind(bot.uuid()).bind(sql_time(now)).bind(trace::current());
+    Ok(query.fetch_one(connection).await?)
 }
 
 /// A part of a recording.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use greenroom_bus::trace;
 use greenroom_chassis::Clock;
 use greenroom_contracts::messages::{RecordingFailed, RecordingReady};
 use greenroom_store::Store;
@@ -79,6 +80,7 @@ impl Joiner {
                 let permit = self.room.clone().try_acquire_owned();
                 let (joiner, stop) = (self.clone(), stop.clone());
                 let span = tracing::info_span!("join a recording", bot.id = %row.bot_id);
+                trace::continue_from(&span, row.traceparent.as_deref());
                 let work = async move {
                     joiner.work(row, lease, &stop).await;
                     drop(permit);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use greenroom_chassis::Settings;
+use greenroom_chassis::{Settings, telemetry};
 use greenroom_domain::PlatformName;
 use greenroom_domain::bot::Timing;
 use greenroom_store::Options;
@@ -16,6 +16,8 @@ pub struct Config {
     pub platforms: Vec<PlatformName>,
     /// Where runners find the gateway.
     pub runner_gateway_url: String,
+    /// Where runners send their traces, if anywhere.
+    pub runner_otlp: Option<String>,
     /// Deadlines and periods.
     pub timing: Timing,
     /// Between sweeps.
@@ -57,6 +59,12 @@ impl Config {
         let default = Timing::default();
         let url = settings.url("SCHEDULER_DATABASE_URL", database_url, "Where the schema `scheduler` is.");
         let ms = Duration::from_millis;
+        let own_otlp = telemetry::otlp(settings).unwrap_or_default();
+        let runner_otlp: String = settings.get(
+            "RUNNER_OTLP_ENDPOINT",
+            &own_otlp,
+            "Where runners send their traces, as seen from inside a runner; default: OTEL_EXPORTER_OTLP_ENDPOINT.",
+        );
         Self {
             database: Options {
                 url,
@@ -68,6 +76,7 @@ impl Config {
                 &format!("http://{gateway}"),
                 "Where runners find the gateway, as seen from inside a runner.",
             ),
+            runner_otlp: Some(runner_otlp).filter(|endpoint| !endpoint.is_empty()),
             timing: Timing {
                 lead: settings.millis("BOT_START_LEAD_MS", default.lead, "How long before its start a bot asks for a slot."),
                 deploy: settings.millis("DEPLOY_TIMEOUT_MS", default.deploy, "A start without progress for so long has failed."),
@@ -86,7 +95,12 @@ impl Config {
                 ..default
             },
             sweep: settings.millis("SCHEDULER_SWEEP_MS", ms(10_000), "Between sweeps; what is due sooner is done sooner."),
-            release_grace: settings.millis("RELEASE_GRACE_MS", ms(30_000), "How long a released runner may take to leave in good order."),
+            release_grace: settings.millis(
+                "RELEASE_GRACE_MS",
+                // Our own runner leaves, hands in its last part and reports, each with tries: a minute is enough.
+                ms(60_000),
+                "How long a released runner may take to leave in good order.",
+            ),
             defaults: Defaults {
                 queue_timeout: settings.millis(
                     "GLOBAL_QUEUE_TIMEOUT_MS",

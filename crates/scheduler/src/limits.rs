@@ -31,6 +31,20 @@ pub fn new_bot(
 ) -> Result<Stored, BadField> {
     let bot = request.bot.as_ref().ok_or_else(|| BadField::new("bot", "is missing"))?;
     let meeting = bot.meeting.as_ref().ok_or_else(|| BadField::new("meeting", "is missing"))?;
+    // Postgres keeps no NUL, and one caller's text must not spoil the transaction that others share.
+    for (field, text) in [
+        ("displayName", &bot.display_name),
+        ("image", &bot.image),
+        ("metadata", &bot.metadata_json),
+        ("meeting.url", &meeting.url),
+        ("meeting.id", &meeting.id),
+        ("meeting.password", &meeting.password),
+        ("idempotencyKey", &request.idempotency_key),
+    ] {
+        if text.contains('\0') {
+            return Err(BadField::new(field, "must not contain a NUL"));
+        }
+    }
     let leave = bot.automatic_leave.unwrap_or_default();
     let defaults = &config.defaults;
     let tenant: TenantId = caller.tenant_id.parse().map_err(|error| BadField::new("caller.tenant_id", error))?;

@@ -39,8 +39,9 @@ pub struct Door {
     pub(crate) config: Arc<Config>,
     pub(crate) host: Host,
     pub(crate) writer: Arc<Writer>,
-    /// Concurrent calls about bots share transactions.
-    pub(crate) inputs: Coalescer<Input, Result<Applied, Arc<Error>>>,
+    /// Concurrent calls about bots share transactions. What one call says stays together, in its order: two lanes would
+    /// otherwise race with two halves of it.
+    pub(crate) inputs: Coalescer<Vec<Input>, Result<Vec<Applied>, Arc<Error>>>,
     /// And so do concurrent creates.
     pub(crate) creates: Coalescer<Create, Result<Result<BotId, tonic::Code>, Arc<Error>>>,
     pub(crate) queue: QueueServiceClient<greenroom_chassis::InnerChannel>,
@@ -49,14 +50,18 @@ pub struct Door {
 impl Door {
     pub fn new(config: Arc<Config>, host: Host, writer: Arc<Writer>, tasks: &TaskTracker) -> Self {
         let applying = writer.clone();
-        let inputs = Coalescer::spawn(tasks, 256, 2, move |inputs: Vec<Input>| {
+        let inputs = Coalescer::spawn(tasks, 256, 2, move |calls: Vec<Vec<Input>>| {
             let writer = applying.clone();
             async move {
-                match writer.apply(&inputs).await {
-                    Ok(applied) => applied.into_iter().map(Ok).collect(),
+                let sizes: Vec<usize> = calls.iter().map(Vec::len).collect();
+                match writer.apply(&calls.concat()).await {
+                    Ok(applied) => {
+                        let mut applied = applied.into_iter();
+                        sizes.into_iter().map(|size| Ok(applied.by_ref().take(size).collect())).collect()
+                    }
                     Err(error) => {
                         let error = Arc::new(error);
-                        inputs.iter().map(|_| Err(error.clone())).collect()
+                        sizes.into_iter().map(|_| Err(error.clone())).collect()
                     }
                 }
             }
@@ -71,7 +76,13 @@ impl Door {
     }
 
     pub(crate) async fn apply(&self, input: Input) -> Result<Applied, Status> {
-        match self.inputs.ask(input).await {
+        let applied = self.apply_all(vec![input]).await?;
+        applied.into_iter().next().ok_or_else(|| Error::Stopping.into())
+    }
+
+    /// All of it in one transaction, in order.
+    pub(crate) async fn apply_all(&self, inputs: Vec<Input>) -> Result<Vec<Applied>, Status> {
+        match self.inputs.ask(inputs).await {
             Some(Ok(applied)) => Ok(applied),
             Some(Err(error)) => Err(status(&error)),
             None => Err(Error::Stopping.into()),

@@ -73,7 +73,10 @@ impl Service {
 
     /// Runs until `stop`, then finishes what is in hand.
     pub async fn run(self, stop: CancellationToken) {
-        self.store().wait().await;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = self.store().wait() => {}
+        }
         let (bus, installation) = (self.host.bus.clone(), self.host.installation.clone());
         let period = self.host.scaled(self.config.sweep);
         // The relay goes on until the handlers have committed their last.

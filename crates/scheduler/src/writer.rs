@@ -189,6 +189,11 @@ pub fn state_changed(stored: &Stored, previous: greenroom_domain::bot::BotState)
     }
 }
 
+/// Postgres keeps no NUL, and one runner's line must not spoil a batch.
+fn storable(detail: Option<&str>) -> Option<String> {
+    detail.map(|detail| detail.replace('\0', ""))
+}
+
 /// A batch in the making: decisions first, then everything is written at once.
 struct Fold<'a> {
     writer: &'a Writer,
@@ -275,7 +280,7 @@ impl<'a> Fold<'a> {
                 // What happened, happened to the attempt that was current then.
                 attempt: before.attempt.as_ref().map_or(attempt, |attempt| attempt.number.0),
                 reason: stored.bot.reason.clone(),
-                detail: input.detail.clone(),
+                detail: storable(input.detail.as_deref()),
             });
             let snapshot = Box::new(stored.clone());
             self.sayings.push(if before.state == stored.bot.state {
@@ -285,7 +290,7 @@ impl<'a> Fold<'a> {
                     state: stored.bot.state,
                     attempt,
                     what: what.to_owned(),
-                    detail: input.detail.clone(),
+                    detail: storable(input.detail.as_deref()),
                 };
                 Saying::Progressed(snapshot, Box::new(progressed))
             } else {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use greenroom_bus::{Bus, Epoch};
-use greenroom_contracts::streams;
+use greenroom_contracts::{streams, subjects};
 use greenroom_domain::{MessageId, Timestamp};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -55,13 +55,17 @@ pub struct Relay {
     marks: Vec<Sent>,
     /// The making of the event stream that our marks speak of.
     epoch: Option<Epoch>,
+    /// Our highest place in it so far.
+    highest: u64,
+    /// A new event got a place that was given before: the stream has lost its tail.
+    tail_lost: bool,
 }
 
 impl Relay {
     /// The relay that publishes what `store` commits.
     #[must_use]
     pub fn new(store: Store, committed: Committed, bus: Bus, timing: RelayTiming, clock: fn() -> Timestamp) -> Self {
-        Self { store, bus, timing, committed: committed.0, clock, marks: Vec::new(), epoch: None }
+        Self { store, bus, timing, committed: committed.0, clock, marks: Vec::new(), epoch: None, highest: 0, tail_lost: false }
     }
 
     /// Publishes until `stop`, then what is in hand.
@@ -127,13 +131,21 @@ impl Relay {
 
     /// Publishes rows; what fails stays unsent and is found by the poll.
     async fn publish(&mut self, rows: Vec<Row>) -> usize {
-        let (keys, messages): (Vec<_>, Vec<_>) =
-            rows.into_iter().map(|row| ((row.created_at, row.message.id), row.message)).unzip();
+        let keys: Vec<_> = rows.iter().map(|row| (row.created_at, row.message.id)).collect();
+        let messages: Vec<_> = rows.into_iter().map(|row| row.message).collect();
+        let events = subjects::events(self.bus.installation());
+        let events = events.trim_end_matches('>');
+        let before = self.highest;
         let mut published = 0;
-        for ((created_at, id), answer) in keys.into_iter().zip(self.bus.publish_all(&messages).await) {
+        let answers = self.bus.publish_all(&messages).await;
+        for (((created_at, id), message), answer) in keys.into_iter().zip(&messages).zip(answers) {
             match answer {
                 Ok(place) => {
                     published += 1;
+                    if message.subject.starts_with(events) {
+                        self.tail_lost |= !place.duplicate && place.sequence <= before;
+                        self.highest = self.highest.max(place.sequence);
+                    }
                     let epoch = self.epoch.unwrap_or(Epoch(Timestamp::UNIX_EPOCH));
                     self.marks.push(Sent { created_at, id, epoch, sequence: place.sequence });
                 }
@@ -177,24 +189,31 @@ impl Relay {
     /// sweeps' business: most of them are stale by then.)
     async fn compare(&mut self) -> Result<(), Error> {
         let stream = streams::events(self.bus.installation());
-        let Ok(epoch) = self.bus.ensure(&stream).await else { return Ok(()) };
+        let Ok((epoch, end)) = self.bus.end_of(&stream).await else { return Ok(()) };
         self.mark().await;
         let events = format!("{}.evt.", self.bus.installation());
         let (pool, schema) = (self.store.pool().clone(), self.store.schema());
         let since = (self.clock)() - self.timing.kept;
         let mut lost = self.epoch != Some(epoch);
+        if lost {
+            (self.highest, self.tail_lost) = (0, false);
+        }
         self.epoch = Some(epoch);
         if let Some((id, sequence)) = outbox::newest_sent(&pool, schema, &events, epoch, since).await? {
-            match self.bus.id_at(&stream, sequence).await {
-                Ok(Some(there)) if there == id.to_string() => {}
-                // Too old for the stream is no loss, and neither is a server that does not answer now.
-                Ok(None) if lost => {}
+            let there = match self.bus.id_at(&stream, sequence).await {
+                Ok(Some(there)) => there == id.to_string(),
+                // Too old for the stream is no loss; beyond its end is one.
+                Ok(None) => sequence <= end,
+                // Neither is a server that does not answer now.
                 Err(_) => return Ok(()),
-                Ok(_) => {
-                    tracing::warn!(service = self.store.origin().service, "the event stream has lost its tail");
-                    outbox::forget(&pool, schema, &events, epoch).await?;
-                    lost = true;
-                }
+            };
+            if !there || self.tail_lost {
+                tracing::warn!(service = self.store.origin().service, "the event stream has lost its tail");
+                outbox::forget(&pool, schema, &events, epoch).await?;
+                (self.highest, self.tail_lost) = (0, false);
+                lost = true;
+            } else {
+                self.highest = self.highest.max(sequence);
             }
         }
         if !lost {

@@ -16,5 +16,5 @@ pub mod story;
 mod until;
 
 pub use node::Node;
-pub use sandbox::{Layout, Sandbox, Settings};
+pub use sandbox::{ACK_WAIT, Layout, Sandbox, Settings};
 pub use until::until;

@@ -45,9 +45,9 @@ const AT_HOME: &[(&str, &[&str])] = &[
     ("k8s-openapi", &["greenroom-deployer-k8s"]),
     ("kube", &["greenroom-deployer-k8s"]),
     ("object_store", &["greenroom-recordings"]),
-    ("opentelemetry-otlp", &["greenroom-chassis"]),
+    ("opentelemetry-otlp", &["greenroom-bot", "greenroom-chassis"]),
     ("opentelemetry-prometheus", &["greenroom-chassis"]),
-    ("opentelemetry_sdk", &["greenroom-chassis"]),
+    ("opentelemetry_sdk", &["greenroom-bot", "greenroom-chassis"]),
     ("tonic-health", &["greenroom-gateway"]),
     ("tonic-reflection", &["greenroom-gateway"]),
 ];

@@ -13,6 +13,7 @@ use greenroom_contracts::{Envelope, Header, Message};
 use greenroom_domain::MessageId;
 use opentelemetry::KeyValue;
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 use crate::launches::Answer;
 use crate::policy::{AfterFailure, Proof, after_failure, proof, refusal};
@@ -113,7 +114,9 @@ impl<D: Deployer> StartHandler<D> {
         let progress = Progress::to(progress);
         let left = start.start_by.duration_since(shared.host.clock.now());
         let bound = Duration::try_from(left).unwrap_or_default() + shared.host.scaled(shared.config.ensure_timeout);
-        let mut ensuring = std::pin::pin!(tokio::time::timeout(bound, shared.driver.ensure(&launch, &progress)));
+        let span = tracing::info_span!("ensure", runner.id = %start.runner, platform = %shared.platform);
+        let ensuring = tokio::time::timeout(bound, shared.driver.ensure(&launch, &progress)).instrument(span);
+        let mut ensuring = std::pin::pin!(ensuring);
         loop {
             tokio::select! {
                 ensured = &mut ensuring => {

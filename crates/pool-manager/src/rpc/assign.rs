@@ -1,11 +1,13 @@
 //! Slots for many runners at once.
 
 use futures::future::join_all;
+use greenroom_bus::trace;
 use greenroom_contracts::BadField;
 use greenroom_contracts::proto::v1::answer::Outcome;
 use greenroom_contracts::proto::v1::{self, AssignRequest, AssignResponse};
 use greenroom_domain::{PlatformName, RunnerSpec};
 use tonic::Status;
+use tracing::Instrument;
 
 use super::Door;
 use crate::Error;
@@ -13,7 +15,14 @@ use crate::assign::{Answer, Ask};
 
 pub async fn assign(door: &Door, request: AssignRequest) -> Result<AssignResponse, Status> {
     let asks = request.asks.iter().map(ask).collect::<Result<Vec<_>, _>>()?;
-    let answers = join_all(asks.into_iter().map(|ask| door.asks.ask(ask))).await;
+    let answers = join_all(asks.into_iter().map(|mut ask| {
+        // One call for many: each has a span in its own bot's trace, and what comes of it follows from there.
+        let span = tracing::debug_span!("assign a slot", otel.kind = "server", runner.id = %ask.spec.runner);
+        trace::continue_from(&span, ask.traceparent.as_deref());
+        ask.traceparent = trace::of(&span).or(ask.traceparent);
+        door.asks.ask(ask).instrument(span)
+    }))
+    .await;
     let answers = answers.into_iter().map(|answer| match answer {
         Some(Ok(answer)) => Ok(wire(answer)),
         Some(Err(error)) => Err(Status::from(error.as_ref())),

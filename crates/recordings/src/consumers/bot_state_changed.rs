@@ -13,6 +13,7 @@ pub fn parse(header: &Header, body: &[u8]) -> Result<Option<Heard>, serde_json::
     Ok(changed.state.is_terminal().then_some(Heard {
         bot: changed.bot,
         tenant: Some(tenant),
+        traceparent: header.traceparent.clone(),
         fact: Fact::BotOver { attempt: changed.attempt },
     }))
 }

@@ -1,12 +1,14 @@
 //! `runner.gone`: no more parts will come from it, but for those that are on their way.
 
-use greenroom_contracts::Envelope;
 use greenroom_contracts::messages::RunnerGone;
+use greenroom_contracts::{Envelope, Header};
 
 use super::Heard;
 use crate::policy::Fact;
 
-pub fn parse(body: &[u8]) -> Result<Option<Heard>, serde_json::Error> {
+pub fn parse(header: &Header, body: &[u8]) -> Result<Option<Heard>, serde_json::Error> {
     let runner = serde_json::from_slice::<Envelope<RunnerGone>>(body)?.data.runner;
-    Ok(runner.bot().map(|bot| Heard { bot, tenant: None, fact: Fact::RunnerGone { attempt: runner.attempt.0 } }))
+    let traceparent = header.traceparent.clone();
+    let fact = Fact::RunnerGone { attempt: runner.attempt.0 };
+    Ok(runner.bot().map(|bot| Heard { bot, tenant: None, traceparent, fact }))
 }

@@ -14,6 +14,7 @@ use greenroom_domain::bot::{Event, Observed};
 use greenroom_domain::{Exit, Installation};
 use tonic::Request;
 
+use crate::Error;
 use crate::writer::{Input, Writer};
 
 /// A platform that needs longer does not answer.
@@ -67,6 +68,7 @@ impl EachHandler for Handler {
         tracing::info!(bot.id = %bot, attempt = attempt.0, platform = %silent.platform, "a runner is silent");
         match self.writer.apply(&[Input { bot, event, detail: None }]).await {
             Ok(_) => Outcome::Done,
+            Err(Error::Store(error)) if !error.is_away() => Outcome::Park(error.to_string()),
             Err(_) => Outcome::Retry(Duration::from_secs(1)),
         }
     }

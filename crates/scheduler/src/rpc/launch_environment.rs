@@ -27,5 +27,8 @@ pub async fn launch_environment(
     if let Some(traceparent) = &stored.details.traceparent {
         variables.insert("TRACEPARENT".to_owned(), traceparent.clone());
     }
+    if let Some(endpoint) = &door.config.runner_otlp {
+        variables.insert("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), endpoint.clone());
+    }
     Ok(LaunchEnvironmentResponse { variables })
 }

@@ -1,6 +1,5 @@
 //! What a runner says happened. Answered after the commit; until then the runner keeps it.
 
-use futures::future::join_all;
 use greenroom_contracts::proto::v1::runner_report::Report as Said;
 use greenroom_contracts::proto::v1::{ReportRequest, ReportResponse, RunnerReport};
 use greenroom_domain::bot::{Event, Report};
@@ -16,17 +15,17 @@ pub async fn report(door: &Door, request: ReportRequest) -> Result<ReportRespons
         request.instance.parse().map_err(|_| Status::invalid_argument("instance: must be a UUID"))?;
     let mut reports = request.reports;
     reports.sort_by_key(|report| report.sequence);
+    let sequences: Vec<u64> = reports.iter().map(|report| report.sequence).collect();
     let inputs = reports.into_iter().map(|said| {
         let sequence = said.sequence;
         let (report, detail) = understand(said);
         let event = Event::Reported { attempt: runner.attempt, instance, sequence, report };
-        (sequence, Input { bot, event, detail })
+        Input { bot, event, detail }
     });
-    // Asked for together, they stand in the same batch, in order.
-    let answers = join_all(inputs.map(|(sequence, input)| async move { (sequence, door.apply(input).await) })).await;
+    let answers = door.apply_all(inputs.collect()).await?;
     let mut acknowledged = 0;
-    for (sequence, answer) in answers {
-        match answer? {
+    for (sequence, answer) in sequences.into_iter().zip(answers) {
+        match answer {
             Applied::Advanced(_) | Applied::Ignored(..) => acknowledged = sequence,
             Applied::Rejected(why) => return Err(Status::failed_precondition(why.to_string())),
             Applied::NoSuchBot => return Err(Status::failed_precondition("there is no such bot")),

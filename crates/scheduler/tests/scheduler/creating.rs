@@ -83,6 +83,7 @@ async fn what_cannot_be_is_refused_by_name() {
         ("platforms[1]:", NewBot { platforms: vec!["one".into(), "three".into()], ..new_bot() }),
         ("platforms[1]:", NewBot { platforms: vec!["one".into(), "one".into()], ..new_bot() }),
         ("queueTimeoutMs:", NewBot { queue_timeout_ms: Some(u64::MAX), ..new_bot() }),
+        ("displayName:", named("A\0da")),
         ("maxRetries:", NewBot { max_retries: Some(21), ..new_bot() }),
     ];
     for (field, bot) in bad {

@@ -150,6 +150,7 @@ async fn a_refusal_is_followed_by_the_next_attempt_with_the_rest_of_the_chain() 
     assert_eq!(house.get(&bot).await.sequence, seen.sequence);
 
     // The end of the chain counts as a failure and begins it anew, later; then the retries are used up.
+    house.assigned(runner_of(&bot, 2), "two").await;
     house.refused(runner_of(&bot, 2), "two", Reason::DEPLOY_FAILED, true).await;
     let third = house.wish(&bot, 3).await;
     assert_eq!(names(&third), names(&first));

@@ -94,6 +94,8 @@ async fn of_two_who_wait_for_the_same_row_one_is_admitted() {
     let (first, second) = (InstanceId::generate(), InstanceId::generate());
     let (here, there, ()) = tokio::join!(admit(&house.owner, runner, first), admit(&other, runner, second), release);
     assert!(here.is_ok() != there.is_ok(), "{here:?} {there:?}");
+    let refused = here.err().or(there.err()).expect("one");
+    assert_eq!((refused.code(), refused.message()), (Code::FailedPrecondition, "another instance was admitted for this attempt"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

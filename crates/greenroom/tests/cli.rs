@@ -1,0 +1,318 @@
+//! The command line, as a person at a terminal meets it.
+
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use greenroom_domain::Installation;
+use greenroom_testkit::servers::{Servers, fresh_installation};
+use greenroom_testkit::until;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+/// For what takes a second or two.
+const SOON: Duration = Duration::from_secs(30);
+const SECRET: &str = "a secret of nobody but this test";
+
+/// The program, with nothing of our own environment but what it needs to run.
+fn greenroom(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_greenroom"));
+    let kept = ["PATH", "HOME", "TMPDIR"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+    command.args(arguments).env_clear().envs(kept).stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+/// What it said, and how it ended.
+struct Said {
+    out: String,
+    err: String,
+    code: Option<i32>,
+}
+
+async fn said(mut command: Command) -> Said {
+    let ended = tokio::time::timeout(SOON, command.output()).await.expect("it ends");
+    let Output { status, stdout, stderr } = ended.expect("it runs");
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    Said { out: text(stdout), err: text(stderr), code: status.code() }
+}
+
+/// It ended as it should.
+async fn fine(command: Command) -> String {
+    let Said { out, err, code } = said(command).await;
+    assert_eq!(code, Some(0), "{out}{err}");
+    out
+}
+
+/// A start that has to fail: why, in its own words. Nobody listens at its door.
+async fn refused(settings: &[(&str, &str)], arguments: &[&str]) -> String {
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr()).expect("free").port();
+    let mut command = greenroom(arguments);
+    command.env("HTTP_ADDR", format!("127.0.0.1:{port}")).env("GRPC_ADDR", "127.0.0.1:0");
+    command.envs(settings.iter().copied());
+    let Said { out, err, code } = said(command).await;
+    assert!(code.is_some_and(|code| code != 0), "{code:?}\n{out}{err}");
+    assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err());
+    err
+}
+
+#[tokio::test]
+async fn a_setting_that_does_not_exist_stops_the_start() {
+    let why = refused(&[("GREENROOM_SECRET", SECRET), ("GREENROOM_DRAIN", "1000")], &["serve", "all"]).await;
+    let hint = "GREENROOM_DRAIN (environment): there is no such setting; is GREENROOM_DRAIN_MS meant?";
+    assert!(why.contains(hint), "{why}");
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("settings");
+    std::fs::write(&file, "COLOUR=red\n").expect("written");
+    let file = file.to_str().expect("text");
+    let why = refused(&[("GREENROOM_SECRET", SECRET)], &["serve", "scheduler", "--config", file]).await;
+    assert!(why.contains("COLOUR (file): there is no such setting"), "{why}");
+}
+
+#[tokio::test]
+async fn every_bad_value_is_named_at_once() {
+    let settings = [
+        ("GREENROOM_SECRET", "too short"),
+        ("GREENROOM_TIME_SCALE", "fast"),
+        ("GREENROOM_ACK_WAIT_MS", "soon"),
+        ("LOG_FORMAT", "loud"),
+        ("NATS_URL", "over there"),
+        ("PLATFORM_PRIORITY", "local,local"),
+        ("LOCAL_BOT_LIMIT", "-1"),
+    ];
+    let why = refused(&settings, &["serve", "all"]).await;
+    for (name, _) in settings {
+        assert!(why.contains(&format!("{name}: ")), "{name}: {why}");
+    }
+    assert!(!why.contains("too short"), "{why}");
+
+    let why = refused(&[("GREENROOM_SECRET", SECRET), ("PLATFORM_PRIORITY", "moon")], &["serve", "all"]).await;
+    assert!(why.contains("MOON_KIND"), "{why}");
+}
+
+#[tokio::test]
+async fn without_a_secret_nothing_is_served() {
+    let why = refused(&[], &["serve", "gateway"]).await;
+    assert!(why.contains("GREENROOM_SECRET: is required"), "{why}");
+}
+
+#[tokio::test]
+async fn a_service_that_does_not_exist_is_named() {
+    let why = refused(&[("GREENROOM_SECRET", SECRET)], &["serve", "shedular"]).await;
+    assert!(why.contains("there is no service shedular") && why.contains("scheduler"), "{why}");
+}
+
+#[tokio::test]
+async fn config_check_shows_everything_but_secrets() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("settings");
+    std::fs::write(&file, "# ours\nMAX_RETRIES=7\nLOG_LEVEL=warn\n").expect("written");
+    let mut command = greenroom(&["config", "check", "--config", file.to_str().expect("text")]);
+    command.env("GREENROOM_SECRET", SECRET).env("LOG_LEVEL", "debug");
+    command.env("DATABASE_URL", "postgres://me:hush@db.example/greenroom");
+    let out = fine(command).await;
+    let line = |name: &str| -> Vec<&str> {
+        let lines = out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        lines.into_iter().find(|words| words.first() == Some(&name)).unwrap_or_else(|| panic!("{name}: {out}"))
+    };
+    assert_eq!(line("MAX_RETRIES")[1..], ["7", "file"]);
+    assert_eq!(line("LOG_LEVEL")[1..], ["debug", "environment"]);
+    assert_eq!(line("NATS_URL")[1..], ["nats://127.0.0.1:4222", "default"]);
+    assert_eq!(line("GREENROOM_SECRET")[1..], ["(hidden)", "environment"]);
+    assert_eq!(line("DATABASE_URL")[1..], ["postgres://me:hidden@db.example/greenroom", "environment"]);
+    // Nor where others take it over.
+    assert!(!out.contains("hush") && !out.contains(SECRET), "{out}");
+
+    let mut command = greenroom(&["config", "check"]);
+    command.env("HTTP_ADDR", "everywhere");
+    let Said { out, err, code } = said(command).await;
+    assert!(code == Some(1) && err.contains("HTTP_ADDR: ") && out.is_empty(), "{code:?}\n{out}{err}");
+}
+
+#[tokio::test]
+async fn the_documents_are_as_the_code_is() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+    fine(greenroom(&["docs", "--check", "--dir", docs.to_str().expect("text")])).await;
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let elsewhere = folder.path().to_str().expect("text");
+    let Said { err, code, .. } = said(greenroom(&["docs", "--check", "--dir", elsewhere])).await;
+    assert!(code == Some(1) && err.contains("subjects.md is out of date"), "{code:?} {err}");
+    fine(greenroom(&["docs", "--dir", elsewhere])).await;
+    fine(greenroom(&["docs", "--check", "--dir", elsewhere])).await;
+}
+
+/// Lines that a program goes on saying.
+struct Speaker {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Speaker {
+    fn new(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
+        let mut spoken = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+        let keep = lines.clone();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = spoken.next_line().await {
+                keep.lock().expect("nobody panics").push(line);
+            }
+        });
+        Self { child, lines }
+    }
+
+    fn said(&self) -> Vec<String> {
+        self.lines.lock().expect("nobody panics").clone()
+    }
+
+    async fn end(&mut self) -> Option<i32> {
+        let pid = self.child.id().expect("it runs").to_string();
+        let sent = std::process::Command::new("kill").args(["-TERM", &pid]).status().expect("kill");
+        assert!(sent.success());
+        tokio::time::timeout(SOON, self.child.wait()).await.expect("it ends").expect("it ends").code()
+    }
+}
+
+/// `greenroom up` on servers that are there, in a folder of its own. Its bots are for later, so that no browser starts.
+struct Up {
+    speaker: Speaker,
+    nats: String,
+    database: String,
+    installation: Installation,
+    url: String,
+    key: String,
+    _servers: Servers,
+    _folder: tempfile::TempDir,
+}
+
+impl Up {
+    async fn start() -> Self {
+        let servers = Servers::get().await;
+        let (nats, database) = (servers.nats_url().to_owned(), servers.fresh_database("cli").await);
+        let installation = fresh_installation();
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = folder.path().join("up");
+        let mut command = greenroom(&["up", "--print-json", "--http", "127.0.0.1:0", "--dir"]);
+        command.arg(&dir).env("GREENROOM_INSTALLATION", installation.as_str());
+        command.env("DATABASE_URL", &database).env("NATS_URL", &nats);
+        let speaker = Speaker::new(command);
+        until("it is up", SOON, async || !speaker.said().is_empty()).await;
+        let ready: Value = serde_json::from_str(&speaker.said()[0]).expect("a line of JSON");
+        let word = |name: &str| ready[name].as_str().expect("a word").to_owned();
+        let (url, key) = (word("url"), word("api_key"));
+        Self { speaker, nats, database, installation, url, key, _servers: servers, _folder: folder }
+    }
+
+    /// As a user of it.
+    fn client(&self, arguments: &[&str]) -> Command {
+        let mut command = greenroom(arguments);
+        command.env("GREENROOM_URL", &self.url).env("GREENROOM_API_KEY", &self.key);
+        command
+    }
+
+    /// As who runs it.
+    fn operator(&self, arguments: &[&str]) -> Command {
+        let mut command = greenroom(arguments);
+        command.env("GREENROOM_INSTALLATION", self.installation.as_str());
+        command.env("NATS_URL", &self.nats).env("DATABASE_URL", &self.database);
+        command
+    }
+
+    /// A bot for later; its id.
+    async fn bot(&self) -> String {
+        let meeting = "https://meeting.example/later";
+        let shown = fine(self.client(&["bots", "create", meeting, "--start", "2100-01-01T10:00:00+01:00"])).await;
+        id(&shown)
+    }
+}
+
+/// The id of a bot that is shown.
+fn id(shown: &str) -> String {
+    let line = shown.lines().find_map(|line| line.trim().strip_prefix("id "));
+    line.unwrap_or_else(|| panic!("no id: {shown}")).trim().to_owned()
+}
+
+#[tokio::test]
+async fn bots_are_made_shown_watched_and_ended() {
+    let mut up = Up::start().await;
+    let meeting = "https://meeting.example/later";
+    let create =
+        ["bots", "create", meeting, "--name", "Note", "--start", "2100-01-01T10:00:00Z", "--idempotency-key", "one"];
+    let shown = fine(up.client(&create)).await;
+    let one = id(&shown);
+    assert!(shown.contains("SCHEDULED") && shown.contains("2100-01-01 10:00:00"), "{shown}");
+    assert_eq!(id(&fine(up.client(&create)).await), one, "the same key makes the same bot");
+    let two = up.bot().await;
+
+    let list = fine(up.client(&["bots", "ls"])).await;
+    assert!(list.starts_with("NUMBER") || list.trim_start().starts_with("NUMBER"), "{list}");
+    let place = |id: &str| list.find(id).unwrap_or_else(|| panic!("{id}: {list}"));
+    assert!(place(&two) < place(&one), "newest first: {list}");
+    assert_eq!(fine(up.client(&["bots", "ls", "--limit", "1"])).await.lines().count(), 2);
+
+    let mut watch = Speaker::new(up.client(&["bots", "watch", &one]));
+    until("its beginning is shown", SOON, async || watch.said().iter().any(|line| line.contains("SCHEDULED"))).await;
+    let shown = fine(up.client(&["bots", "cancel", &one])).await;
+    assert!(shown.contains("CANCELLED"), "{shown}");
+    let watched = tokio::time::timeout(SOON, watch.child.wait()).await.expect("it ends with the bot").expect("it ends");
+    assert!(watched.success());
+    until("its end is shown", SOON, async || watch.said().iter().any(|line| line.contains("CANCELLED"))).await;
+
+    let shown = fine(up.client(&["bots", "leave", &two])).await;
+    assert!(shown.contains("leave_requested"), "{shown}");
+    let shown = fine(up.client(&["bots", "get", &two])).await;
+    assert!(shown.contains("created") && shown.contains("leave_requested"), "{shown}");
+    assert!(!fine(up.client(&["bots", "ls", "--state", "SCHEDULED"])).await.contains(&two));
+
+    let Said { err, code, .. } = said(up.client(&["bots", "get", &uuid::Uuid::now_v7().to_string()])).await;
+    assert!(code == Some(1) && err.starts_with("greenroom: "), "{code:?} {err}");
+    let mut stranger = up.client(&["bots", "ls"]);
+    stranger.env("GREENROOM_API_KEY", "grk_nobodys-0000000000000000000000000000000000");
+    let Said { err, code, .. } = said(stranger).await;
+    assert!(code == Some(1) && err.contains("the API key is not valid") && !err.contains("grk_"), "{code:?} {err}");
+    let mut nowhere = up.client(&["bots", "create", "no address"]);
+    nowhere.env("RUST_BACKTRACE", "0");
+    let Said { err, code, .. } = said(nowhere).await;
+    assert!(code == Some(1) && err.contains("meeting.url"), "{code:?} {err}");
+
+    assert_eq!(up.speaker.end().await, Some(0));
+}
+
+#[tokio::test]
+async fn an_operator_makes_keys_and_reads_along() {
+    let mut up = Up::start().await;
+    let key = fine(up.operator(&["keys", "create", "--tenant", "another", "--label", "test"])).await;
+    assert!(key.starts_with("grk_") && key.lines().count() == 1, "{key}");
+    up.bot().await;
+    let mut other = up.client(&["bots", "ls"]);
+    other.env("GREENROOM_API_KEY", key.trim());
+    assert_eq!(fine(other).await.lines().count(), 1, "another tenant has no bots");
+
+    let mut tail = Speaker::new(up.operator(&["tail"]));
+    let mut json = Speaker::new(up.operator(&["tail", "--json"]));
+    let mut bots = Vec::new();
+    until("both show a new bot", SOON, async || {
+        bots.push(up.bot().await);
+        let shows = |lines: Vec<String>, word: &str| {
+            lines.iter().any(|line| line.contains(word) && bots.iter().any(|bot| line.contains(bot)))
+        };
+        shows(tail.said(), "evt.bot.created.") && shows(json.said(), "\"dev.greenroom.bot.created.v1\"")
+    })
+    .await;
+    for line in json.said() {
+        let message: Value = serde_json::from_str(&line).expect("whole messages");
+        assert_eq!(message["specversion"], "1.0", "{line}");
+    }
+    tail.child.kill().await.expect("it is killed");
+    json.child.kill().await.expect("it is killed");
+
+    let parked = fine(up.operator(&["parked", "ls"])).await;
+    assert_eq!(parked.lines().count(), 1, "nothing is parked: {parked}");
+    let Said { err, code, .. } = said(up.operator(&["parked", "replay", "7"])).await;
+    assert!(code == Some(1) && err.contains("nothing is parked under 7"), "{code:?} {err}");
+    assert_eq!(up.speaker.end().await, Some(0));
+}

@@ -1,0 +1,96 @@
+//! Deadlines, and platforms that are waited for only so long.
+
+use std::time::Duration;
+
+use greenroom_contracts::messages::{Enqueue, TimedOut};
+
+use crate::heard::until;
+use crate::house::{House, platform};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deadline_closes_and_only_then_is_it_said() {
+    let house = House::new().await;
+    let wish = Enqueue { deadline: house.now() + Duration::from_secs(1), ..house.wish() };
+    house.pool.answers_closings(false);
+    house.enqueue(wish.clone()).await;
+    assert_eq!(house.waiting().await, (1, 1));
+    until("its deadline has passed", async || (house.now() > wish.deadline).then_some(())).await;
+    assert_eq!((house.timed_out(wish.runner), house.waiting().await), (0, (1, 1)), "not before it is closed");
+    house.pool.answers_closings(true);
+    house.heard.until::<TimedOut>(wish.runner.id, 1).await;
+    assert!(house.pool.know(|known| known.closed.contains(&wish.runner)));
+    house.until_nobody_waits().await;
+    assert_eq!(house.withdrawn(wish.runner), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_time_out_loses_to_an_assignment() {
+    let house = House::new().await;
+    let deadline = house.now() + Duration::from_secs(1);
+    let (has_one, has_none) = (Enqueue { deadline, ..house.wish() }, Enqueue { deadline, ..house.wish() });
+    house.pool.know(|known| known.secretly_given.insert(has_one.runner));
+    house.enqueue(has_one.clone()).await;
+    house.enqueue(has_none.clone()).await;
+    house.heard.until::<TimedOut>(has_none.runner.id, 1).await;
+    house.until_nobody_waits().await;
+    assert_eq!((house.timed_out(has_one.runner), house.withdrawn(has_one.runner)), (0, 0));
+    assert!(house.pool.know(|known| known.stopped.is_empty()), "what has a slot keeps it");
+}
+
+/// The dispatcher hears of the closing before the sweep that closed has written it down.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_hears_first_says_that_it_timed_out() {
+    let house = House::new().await;
+    let wish = Enqueue { deadline: house.now() + Duration::from_secs(1), ..house.wish() };
+    house.pool.answers_closings(false);
+    house.enqueue(wish.clone()).await;
+    until("its deadline has passed", async || (house.now() > wish.deadline).then_some(())).await;
+    house.pool.know(|known| known.closed.insert(wish.runner));
+    house.capacity_raised().await;
+    house.until_nobody_waits().await;
+    house.heard.until::<TimedOut>(wish.runner.id, 1).await;
+    assert_eq!(house.withdrawn(wish.runner), 0, "its owner would try again");
+    house.pool.answers_closings(true);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn now_or_not_at_all() {
+    let house = House::new().await;
+    let at_once = || Enqueue { deadline: house.now(), platforms: vec![platform("one"), platform("two")], ..house.wish() };
+    let full = house.enqueue(at_once()).await;
+    house.heard.until::<TimedOut>(full.id, 1).await;
+    assert_eq!(house.waiting().await, (0, 0), "it never waits");
+    assert_eq!(house.pool.asked(full), 1);
+    house.pool.free("two", 1);
+    let room = house.enqueue(at_once()).await;
+    house.until_given(&[room]).await;
+    assert_eq!(house.timed_out(room), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_time_out_of_a_platform_opens_the_next_of_the_chain() {
+    let house = House::with(&[("ONE_QUEUE_TIMEOUT_MS", "1500")], 1.0).await;
+    house.pool.free("two", 1);
+    let asked_at = house.now();
+    let wish = Enqueue { platforms: vec![platform("one"), platform("two")], ..house.wish() };
+    let runner = house.enqueue(wish).await;
+    assert_eq!(house.waiting().await, (1, 1), "it waits for the first alone");
+    house.until_given(&[runner]).await;
+    assert!(house.now() >= asked_at + Duration::from_millis(1500));
+    assert_eq!(house.pool.know(|known| known.given[0].1.clone()), "two");
+    house.until_nobody_waits().await;
+    let first = house.pool.know(|known| known.asked[0][0].1.clone());
+    assert_eq!(first, ["one"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_time_outs_all_of_the_chain_is_open() {
+    let house = House::new().await;
+    let wish = Enqueue { platforms: vec![platform("one"), platform("two")], ..house.wish() };
+    let runner = house.enqueue(wish).await;
+    assert_eq!(house.waiting().await, (1, 2));
+    house.pool.free("two", 1);
+    house.capacity_raised().await;
+    house.until_given(&[runner]).await;
+    house.until_nobody_waits().await;
+}

@@ -1,0 +1,9 @@
+//! The outbox and its relay with a real Postgres and nats-server.
+
+mod house;
+mod lost;
+mod partitions;
+mod said;
+#[path = "../../../testkit/src/servers.rs"]
+#[allow(dead_code)]
+mod servers;

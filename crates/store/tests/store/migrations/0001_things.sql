@@ -1,0 +1,1 @@
+CREATE TABLE house.things (id uuid PRIMARY KEY);
