@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use greenroom_bus::Bus;
 use greenroom_chassis::{InnerChannel, Peers, Secret, Settings};
-use greenroom_contracts::proto::v1::CreateKeyRequest;
 use greenroom_contracts::proto::v1::accounts_service_client::AccountsServiceClient;
+use greenroom_contracts::proto::v1::pool_service_client::PoolServiceClient;
+use greenroom_contracts::proto::v1::{CreateKeyRequest, ListPlatformsRequest};
 use greenroom_domain::{Installation, PlatformName};
 use greenroom_embedded::{Binaries, Nats, Postgres, scratch};
 use tokio::process::{Child, Command};
@@ -85,6 +86,7 @@ impl House {
         let request = CreateKeyRequest { tenant_name: "bench".to_owned(), label: "bench".to_owned() };
         let made = AccountsServiceClient::new(house.channel("accounts")?).create_key(request).await?;
         house.key = made.into_inner().api_key;
+        house.stocked().await?;
         Ok(house)
     }
 
@@ -102,6 +104,23 @@ impl House {
         self.monitor.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(child);
         self.ready("monitor", &operations).await?;
         Ok((pid, operations))
+    }
+
+    /// Waits until all slots are there; before that, whoever comes has to wait in the queue.
+    async fn stocked(&self) -> Result<(), Error> {
+        let mut pool = PoolServiceClient::new(self.channel("pool-manager")?);
+        let wanted: usize = platforms().map(|(_, slots)| slots).sum();
+        let began = Instant::now();
+        loop {
+            let there = pool.list_platforms(ListPlatformsRequest {}).await?.into_inner().platforms;
+            if there.iter().map(|platform| platform.idle as usize).sum::<usize>() >= wanted {
+                return Ok(());
+            }
+            if began.elapsed() > READY_WITHIN {
+                return Err(Error::Plain("pool-manager did not make its slots".to_owned()));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     async fn ready(&self, name: &str, door: &str) -> Result<(), Error> {

@@ -144,7 +144,7 @@ struct Stay<'a, P> {
     provider: &'a P,
     tab: &'a Tab,
     recorder: Recorder,
-    /// The span of joining, waiting or being in the call, one after the other.
+    /// The span of joining, waiting, being in the call or leaving, one after the other.
     phase: Span,
     /// While it records: the span of that.
     recording: Option<Span>,
@@ -194,7 +194,7 @@ impl<P: Provider> Stay<'_, P> {
                 Verdict::Stay => {}
                 Verdict::EnterWaitingRoom => {
                     tracing::info!(event = "meeting.waiting", "in the waiting room");
-                    self.phase = tracing::info_span!("waiting_room");
+                    self.begin(|| tracing::info_span!("waiting_room"));
                     self.run.reports.add(Report::InWaitingRoom(InWaitingRoom {}));
                     self.run.screenshots.take(self.tab, "in_waiting_room").await;
                 }
@@ -204,9 +204,15 @@ impl<P: Provider> Stay<'_, P> {
         }
     }
 
+    /// One phase ends before the next begins.
+    fn begin(&mut self, phase: impl FnOnce() -> Span) {
+        self.phase = Span::none();
+        self.phase = phase();
+    }
+
     async fn enter_call(&mut self) {
         tracing::info!(event = "meeting.joined", "in the call");
-        self.phase = tracing::info_span!("in_call");
+        self.begin(|| tracing::info_span!("in_call"));
         self.run.reports.add(Report::InCall(InCall {}));
         if self.run.config.recording_enabled {
             let part = Duration::from_millis(self.run.config.part_ms.max(1));
@@ -225,11 +231,15 @@ impl<P: Provider> Stay<'_, P> {
         self.run.screenshots.take(self.tab, if self.recording.is_some() { "recording" } else { "in_call" }).await;
     }
 
-    /// Says so, ends the recording while there is still something to hear, and goes.
-    #[tracing::instrument(skip_all)]
     async fn leave(&mut self, ending: Ending) {
+        self.begin(|| tracing::info_span!("leave"));
+        let leaving = self.phase.clone();
+        self.go(ending).instrument(leaving).await;
+    }
+
+    /// Says so, ends the recording while there is still something to hear, and goes.
+    async fn go(&mut self, ending: Ending) {
         tracing::info!(event = "meeting.leaving", reason = ending.reason(), "leaving");
-        self.phase = Span::none();
         self.run.reports.add(Report::Leaving(Leaving { reason: ending.reason().to_owned() }));
         let label = match ending {
             Ending::Finished(_) => "leaving",

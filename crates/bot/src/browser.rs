@@ -15,7 +15,6 @@ use futures::StreamExt as _;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument as _;
 
 use crate::config::BrowserSettings;
 pub use scratch::Scratch;
@@ -112,18 +111,16 @@ impl Browser {
             .map_err(|e| Error::Command { doing: "be connected to", why: kind(&e) })?;
         let gone = CancellationToken::new();
         let ended = gone.clone().drop_guard();
-        tokio::spawn(
-            async move {
-                let _ended = ended;
-                // Polled all the time, or nothing moves. Only a broken connection is an end.
-                while let Some(event) = handler.next().await {
-                    if matches!(event, Err(CdpError::Ws(_) | CdpError::Io(_))) {
-                        break;
-                    }
+        // In no span: it would be part of the launch for as long as the browser lives.
+        tokio::spawn(async move {
+            let _ended = ended;
+            // Polled all the time, or nothing moves. Only a broken connection is an end.
+            while let Some(event) = handler.next().await {
+                if matches!(event, Err(CdpError::Ws(_) | CdpError::Io(_))) {
+                    break;
                 }
             }
-            .in_current_span(),
-        );
+        });
         Ok(Self { cdp, watchdog, gone, scratch })
     }
 

@@ -15,12 +15,12 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::config::Settings;
-use crate::telemetry;
 use crate::contract::runner_service_client::RunnerServiceClient;
 use crate::contract::{
     AdmitRequest, BeatRequest, BeatResponse, PutPartRequest, PutScreenshotRequest, ReportRequest, RunnerConfig,
     RunnerRef, RunnerReport,
 };
+use crate::telemetry;
 
 const TRACEPARENT: &str = "traceparent";
 /// How long one small call may take.

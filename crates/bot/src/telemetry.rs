@@ -11,8 +11,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt, reload};
 
 use crate::config::{LogFormat, Settings};
-pub(crate) use traces::traceparent;
 use traces::Traces;
+pub(crate) use traces::traceparent;
 
 /// The log level, which a beat's answer may change while the runner runs. Cheap to clone.
 #[derive(Clone)]

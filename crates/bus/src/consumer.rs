@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy};
 use async_nats::jetstream::{self, AckKind};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use greenroom_contracts::Header;
 use greenroom_contracts::streams::Stream;
 use opentelemetry::metrics::Counter;
@@ -84,7 +84,7 @@ impl Bus {
                     loop {
                         let chunk = tokio::select! {
                             biased;
-                            () = stop.cancelled() => return,
+                            () = stop.cancelled() => return hand_back(chunks.flat_map(futures::stream::iter)).await,
                             chunk = chunks.next() => chunk,
                         };
                         let Some(chunk) = chunk else { break };
@@ -297,6 +297,16 @@ impl<'a> Run<'a> {
         // Not awaiting the server's word on an acknowledgement is right here: lost, the message comes again, harmlessly.
         if let Err(error) = message.ack_with(kind).await {
             tracing::debug!(consumer = self.subscription.consumer, %error, "an acknowledgement was lost");
+        }
+    }
+}
+
+/// Hands back at once what was fetched and not begun, so that another replica need not wait until it is missed.
+pub(crate) async fn hand_back<E>(fetched: impl futures::Stream<Item = Result<jetstream::Message, E>>) {
+    let mut fetched = std::pin::pin!(fetched);
+    while let Some(Some(message)) = fetched.next().now_or_never() {
+        if let Ok(message) = message {
+            let _ = message.ack_with(AckKind::Nak(None)).await;
         }
     }
 }

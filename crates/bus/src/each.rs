@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use crate::consumer::{chain, header, park};
+use crate::consumer::{chain, hand_back, header, park};
 use crate::{Bus, Outcome, Subscription, trace};
 
 /// Takes messages one by one. May take long: the server is told that work goes on.
@@ -66,6 +66,9 @@ impl Bus {
                             one.await;
                             drop(permit);
                         });
+                    }
+                    if stop.is_cancelled() {
+                        hand_back(messages).await;
                     }
                 }
                 Err(error) => {

@@ -215,10 +215,14 @@ pub async fn assign(
              SELECT * FROM jsonb_to_recordset($1) AS a (
                     ord integer, kind text, owner_id uuid, attempt integer, id uuid, provider text, spec text,
                     traceparent text)),
+         known AS MATERIALIZED (
+             SELECT kind, owner_id, attempt
+               FROM pool.assignments
+              WHERE (kind, owner_id, attempt) IN (SELECT * FROM unnest($6::text[], $7::uuid[], $8::integer[]))),
          fresh AS (
              SELECT a.*, row_number() OVER (PARTITION BY a.provider ORDER BY a.ord) AS of_provider
                FROM asks a
-              WHERE NOT EXISTS (SELECT 1 FROM pool.assignments x
+              WHERE NOT EXISTS (SELECT 1 FROM known x
                                  WHERE x.kind = a.kind AND x.owner_id = a.owner_id AND x.attempt = a.attempt)),
          provider_room AS (
              SELECT l.provider,
@@ -263,6 +267,11 @@ pub async fn assign(
     .bind(sql_time(now))
     .bind(sql_time(start_by))
     .bind(sql_time(wake_at))
+    // The same keys once more: of a JSON document Postgres expects a hundred rows, and would rather read the table than look
+    // them up.
+    .bind(asks.iter().map(|ask| ask.kind.as_str()).collect::<Vec<_>>())
+    .bind(asks.iter().map(|ask| ask.owner_id).collect::<Vec<_>>())
+    .bind(asks.iter().map(|ask| i32::try_from(ask.attempt).unwrap_or(i32::MAX)).collect::<Vec<_>>())
     .fetch_all(connection)
     .await?;
     rows.iter()

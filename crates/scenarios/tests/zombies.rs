@@ -117,8 +117,7 @@ impl House {
 
     /// Since then nobody was let in as this runner.
     fn assert_fenced_since(&self, runner: RunnerId, then: Timestamp) {
-        let since: Vec<_> =
-            self.facts().into_iter().filter(|fact| fact.runner == runner && fact.at >= then).collect();
+        let since: Vec<_> = self.facts().into_iter().filter(|fact| fact.runner == runner && fact.at >= then).collect();
         assert!(!since.iter().any(|fact| matches!(fact.what, What::Admitted | What::Entered)), "{since:#?}");
     }
 

@@ -189,9 +189,12 @@ pub async fn update(connection: &mut PgConnection, bots: &[ChangedBotJson]) -> R
                 bot_id uuid, version bigint, sequence bigint, state text, state_since timestamptz, reason text,
                 chain_from integer, failures integer, queued_at timestamptz, queue_deadline timestamptz,
                 joined_at timestamptz, wake_at timestamptz, asserts integer, attempt integer, updated_at timestamptz)
-          WHERE b.id = c.bot_id AND b.version < c.version",
+          WHERE b.id = c.bot_id AND b.version < c.version AND b.id = ANY($2)",
     )
     .bind(Json(bots))
+    // The same ids once more: of a JSON document Postgres expects a hundred rows, and would rather read a table of
+    // thousands than look them up.
+    .bind(bots.iter().map(|bot| bot.bot_id.uuid()).collect::<Vec<Uuid>>())
     .execute(connection)
     .await?
     .rows_affected();

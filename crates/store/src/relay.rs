@@ -65,7 +65,17 @@ impl Relay {
     /// The relay that publishes what `store` commits.
     #[must_use]
     pub fn new(store: Store, committed: Committed, bus: Bus, timing: RelayTiming, clock: fn() -> Timestamp) -> Self {
-        Self { store, bus, timing, committed: committed.0, clock, marks: Vec::new(), epoch: None, highest: 0, tail_lost: false }
+        Self {
+            store,
+            bus,
+            timing,
+            committed: committed.0,
+            clock,
+            marks: Vec::new(),
+            epoch: None,
+            highest: 0,
+            tail_lost: false,
+        }
     }
 
     /// Publishes until `stop`, then what is in hand.
@@ -82,7 +92,8 @@ impl Relay {
         // Marks say which making of the stream they speak of: know it before the first.
         let done = self.compare().await;
         self.tell("compare the outbox with the stream", done);
-        loop {
+        // Asked each time: with Postgres away every turn takes a question's time, and another one is due after it.
+        while !stop.is_cancelled() {
             let mark = tokio::time::sleep_until(marked_at + MARK_AFTER);
             tokio::select! {
                 () = stop.cancelled() => break,

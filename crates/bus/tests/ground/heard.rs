@@ -13,9 +13,12 @@ use uuid::Uuid;
 /// Longer than anything takes on a machine that compiles beside it.
 pub const WITHIN: Duration = Duration::from_secs(60);
 
-/// What was said so far: subjects and bodies.
+/// A subject and a body.
+type Said = (String, Vec<u8>);
+
+/// What was said so far.
 #[derive(Clone, Default)]
-pub struct Heard(Arc<Mutex<Vec<(String, Vec<u8>)>>>);
+pub struct Heard(Arc<Mutex<Vec<Said>>>);
 
 impl Heard {
     /// Hears whatever is said from now on. The streams of the commands that nobody takes in this test are made first: while
@@ -37,7 +40,7 @@ impl Heard {
     }
 
     /// Everything, as it was.
-    pub fn raw(&self) -> Vec<(String, Vec<u8>)> {
+    pub fn raw(&self) -> Vec<Said> {
         self.0.lock().expect("no panic").clone()
     }
 

@@ -10,9 +10,7 @@ use greenroom_contracts::proto::v1::GetPositionRequest;
 use greenroom_contracts::proto::v1::pool_service_server::PoolServiceServer;
 use greenroom_contracts::proto::v1::queue_service_client::QueueServiceClient;
 use greenroom_contracts::{Envelope, Origin, streams};
-use greenroom_domain::{
-    Attempt, BotId, PlatformName, Provider, Resources, RunnerId, RunnerSpec, TenantId, Timestamp,
-};
+use greenroom_domain::{Attempt, BotId, PlatformName, Provider, Resources, RunnerId, RunnerSpec, TenantId, Timestamp};
 use greenroom_queue::{Config, Service};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;

@@ -11,7 +11,8 @@ use crate::house::House;
 async fn by_priority_and_then_by_the_time_of_the_wish() {
     let house = House::new().await;
     let now = house.now();
-    let wish = |priority, seconds_ago| Enqueue { priority, queued_at: now - Duration::from_secs(seconds_ago), ..house.wish() };
+    let wish =
+        |priority, seconds_ago| Enqueue { priority, queued_at: now - Duration::from_secs(seconds_ago), ..house.wish() };
     // They come in another order than they are served in.
     let (third, first, fourth, second) = (wish(100, 50), wish(10, 5), wish(100, 20), wish(10, 1));
     let mut expected = Vec::new();
@@ -43,8 +44,15 @@ async fn who_waits_goes_before_who_comes() {
     house.pool.free("one", 1);
     let late = house.enqueue(house.wish()).await;
     house.until_given(&[waits]).await;
-    assert_eq!(house.pool.know(|known| known.asked.iter().position(|asks| asks.iter().any(|(runner, _)| *runner == late))
-        .map(|at| known.asked[at][0].0)), Some(waits), "it is not asked for before who waits");
+    assert_eq!(
+        house.pool.know(|known| known
+            .asked
+            .iter()
+            .position(|asks| asks.iter().any(|(runner, _)| *runner == late))
+            .map(|at| known.asked[at][0].0)),
+        Some(waits),
+        "it is not asked for before who waits"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

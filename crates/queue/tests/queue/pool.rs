@@ -101,7 +101,8 @@ impl PoolService for Pool {
             }
             let mut answers = Vec::new();
             for (runner, platforms) in &asks {
-                let before = known.given.iter().find(|(given, _)| given == runner).map(|(_, platform)| platform.clone());
+                let before =
+                    known.given.iter().find(|(given, _)| given == runner).map(|(_, platform)| platform.clone());
                 let room = platforms.iter().find(|name| known.free.get(*name).is_some_and(|free| *free > 0)).cloned();
                 let (outcome, platform) = match (before, room) {
                     _ if known.closed.contains(runner) => (Outcome::Closed, None),
@@ -128,7 +129,8 @@ impl PoolService for Pool {
             if known.away {
                 return Err(Status::unavailable("away"));
             }
-            let has_one = known.given.iter().any(|(given, _)| *given == runner) || known.secretly_given.contains(&runner);
+            let has_one =
+                known.given.iter().any(|(given, _)| *given == runner) || known.secretly_given.contains(&runner);
             if !has_one {
                 known.closed.insert(runner);
             } else if request.stop_if_assigned {
@@ -142,7 +144,10 @@ impl PoolService for Pool {
         Err(Status::unimplemented("not asked by the queue"))
     }
 
-    async fn list_platforms(&self, _: Request<ListPlatformsRequest>) -> Result<Response<ListPlatformsResponse>, Status> {
+    async fn list_platforms(
+        &self,
+        _: Request<ListPlatformsRequest>,
+    ) -> Result<Response<ListPlatformsResponse>, Status> {
         Err(Status::unimplemented("not asked by the queue"))
     }
 }

@@ -56,7 +56,8 @@ async fn whoever_hears_first_says_that_it_timed_out() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn now_or_not_at_all() {
     let house = House::new().await;
-    let at_once = || Enqueue { deadline: house.now(), platforms: vec![platform("one"), platform("two")], ..house.wish() };
+    let at_once =
+        || Enqueue { deadline: house.now(), platforms: vec![platform("one"), platform("two")], ..house.wish() };
     let full = house.enqueue(at_once()).await;
     house.heard.until::<TimedOut>(full.id, 1).await;
     assert_eq!(house.waiting().await, (0, 0), "it never waits");

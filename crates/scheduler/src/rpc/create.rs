@@ -163,7 +163,9 @@ async fn write(
     }
     store::put_attempts(tx, &attempts).await?;
     store::tell(tx, &timeline).await?;
-    if bots.iter().any(|(stored, _, _)| stored.bot.wake_at.is_some_and(|at| at <= now + writer.timing.assert_first)) {
+    // What was asserted now is looked at again after `assert_first`, and the sweep comes by before that: to wake it for every
+    // bot would be a sweep a bot.
+    if bots.iter().any(|(stored, _, _)| stored.bot.wake_at.is_some_and(|at| at < now + writer.timing.assert_first)) {
         writer.sooner.notify_one();
     }
     Ok(())

@@ -50,7 +50,8 @@ async fn concurrent_requests_with_one_key_make_one_bot() {
         let ids: BTreeSet<String> = join_all(creating).await.into_iter().collect();
         assert_eq!(ids.len(), 1, "{ids:?}");
     }
-    let made: i64 = sqlx::query_scalar("SELECT count(*) FROM scheduler.bots").fetch_one(&house.sql).await.expect("a row");
+    let made: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM scheduler.bots").fetch_one(&house.sql).await.expect("a row");
     assert_eq!(made, 5);
 }
 

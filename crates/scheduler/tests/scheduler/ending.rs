@@ -103,7 +103,11 @@ async fn a_release_is_asserted_until_its_runner_is_gone() {
     assert!(releases.iter().all(|release| release.runner == runner), "{releases:?}");
     house.gone(runner).await;
     let after: Option<jiff_sqlx::Timestamp> =
-        sqlx::query_scalar("SELECT release_at FROM scheduler.attempts WHERE bot_id = $1").bind(key).fetch_one(&house.sql).await.expect("a row");
+        sqlx::query_scalar("SELECT release_at FROM scheduler.attempts WHERE bot_id = $1")
+            .bind(key)
+            .fetch_one(&house.sql)
+            .await
+            .expect("a row");
     assert!(after.is_none(), "nobody asserts it any more");
     assert_eq!(house.get(&bot).await.timeline.last().expect("a line").what, "gone");
 }

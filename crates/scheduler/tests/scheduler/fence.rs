@@ -61,7 +61,12 @@ async fn of_many_who_ask_at_once_one_is_admitted() {
         let answers = join_all(asking).await;
         let admitted = answers.iter().filter(|answer| answer.is_ok()).count();
         assert_eq!(admitted, 1, "round {round}: {answers:?}");
-        assert!(answers.iter().filter_map(|answer| answer.as_ref().err()).all(|status| status.code() == Code::FailedPrecondition));
+        assert!(
+            answers
+                .iter()
+                .filter_map(|answer| answer.as_ref().err())
+                .all(|status| status.code() == Code::FailedPrecondition)
+        );
     }
 }
 
@@ -95,7 +100,10 @@ async fn of_two_who_wait_for_the_same_row_one_is_admitted() {
     let (here, there, ()) = tokio::join!(admit(&house.owner, runner, first), admit(&other, runner, second), release);
     assert!(here.is_ok() != there.is_ok(), "{here:?} {there:?}");
     let refused = here.err().or(there.err()).expect("one");
-    assert_eq!((refused.code(), refused.message()), (Code::FailedPrecondition, "another instance was admitted for this attempt"));
+    assert_eq!(
+        (refused.code(), refused.message()),
+        (Code::FailedPrecondition, "another instance was admitted for this attempt")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -128,7 +136,10 @@ async fn an_attempt_that_is_over_is_not_launched() {
     assert_eq!(variables["GREENROOM_URL"], "http://gateway.example:8080");
     let token = RunnerToken::verify(&variables["GREENROOM_TOKEN"], house.secret()).expect("ours");
     assert_eq!((token.runner, token.tenant), (first, house.tenant));
-    assert!(variables.values().all(|value| !value.contains(URL) && !value.contains(PASSWORD)), "only the admitted see it");
+    assert!(
+        variables.values().all(|value| !value.contains(URL) && !value.contains(PASSWORD)),
+        "only the admitted see it"
+    );
     assert_eq!(house.environment(second).await.expect_err("not yet").code(), Code::FailedPrecondition);
 
     house.refused(first, "one", Reason::NO_CAPACITY, true).await;

@@ -19,9 +19,7 @@ use greenroom_contracts::proto::v1::{
 };
 use greenroom_contracts::{Envelope, Origin, proto_timestamp, streams};
 use greenroom_domain::bot::BotState;
-use greenroom_domain::{
-    AssignmentId, Attempt, BotId, InstanceId, PlatformName, Reason, RunnerId, TenantId, Timestamp,
-};
+use greenroom_domain::{AssignmentId, Attempt, BotId, InstanceId, PlatformName, Reason, RunnerId, TenantId, Timestamp};
 use greenroom_scheduler::{Config, Service};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -257,11 +255,8 @@ impl House {
             at: self.now().to_string(),
             report: Some(report),
         });
-        let request = ReportRequest {
-            runner: Some(runner.into()),
-            instance: instance.to_string(),
-            reports: reports.collect(),
-        };
+        let request =
+            ReportRequest { runner: Some(runner.into()), instance: instance.to_string(), reports: reports.collect() };
         self.owner.clone().report(request).await.map(Response::into_inner)
     }
 
@@ -286,7 +281,9 @@ impl House {
             BotState::InWaitingRoom => &[Report::InWaitingRoom(InWaitingRoom {})],
             BotState::InCall => &[Report::InCall(InCall {})],
             BotState::Recording => &[Report::InCall(InCall {}), Report::RecordingStarted(RecordingStarted {})],
-            BotState::Leaving => &[Report::InCall(InCall {}), Report::Leaving(Leaving { reason: "everyone_left".into() })],
+            BotState::Leaving => {
+                &[Report::InCall(InCall {}), Report::Leaving(Leaving { reason: "everyone_left".into() })]
+            }
             _ => &[],
         };
         for (sequence, report) in (1..).zip(reports) {
@@ -302,7 +299,8 @@ impl House {
         let key = id_of(bot).uuid();
         for (_, body) in self.heard.raw() {
             let Ok(value) = serde_json::from_slice::<serde_json::Value>(&body) else { continue };
-            let public = [BotCreated::TYPE, BotStateChanged::TYPE, BotProgressed::TYPE].iter().any(|one| value["type"] == *one);
+            let public =
+                [BotCreated::TYPE, BotStateChanged::TYPE, BotProgressed::TYPE].iter().any(|one| value["type"] == *one);
             if public && value["subject"] == key.to_string() {
                 assert_eq!(value["tenantid"], self.tenant.to_string(), "public: {value}");
                 sequences.push(value["sequence"].as_i64().expect("numbered"));
@@ -313,10 +311,9 @@ impl House {
 
     /// Waits until the public events up to a sequence were said, and holds that each was said once.
     pub async fn until_sequence(&self, bot: &Bot, last: i64) {
-        let mut sequences = until("every event is said", async || {
-            Some(self.sequences(bot)).filter(|said| said.len() as i64 >= last)
-        })
-        .await;
+        let mut sequences =
+            until("every event is said", async || Some(self.sequences(bot)).filter(|said| said.len() as i64 >= last))
+                .await;
         sequences.sort_unstable();
         assert_eq!(sequences, (1..=last).collect::<Vec<_>>());
     }

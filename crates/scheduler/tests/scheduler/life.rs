@@ -42,8 +42,19 @@ async fn from_wish_to_done_with_an_unbroken_sequence() {
     assert_eq!(
         told,
         [
-            "created", "due", "assigned", "started", "admitted", "in_waiting_room", "in_call", "recording_started",
-            "note", "recording_stopped", "leaving", "finished", "gone"
+            "created",
+            "due",
+            "assigned",
+            "started",
+            "admitted",
+            "in_waiting_room",
+            "in_call",
+            "recording_started",
+            "note",
+            "recording_stopped",
+            "leaving",
+            "finished",
+            "gone"
         ]
     );
     let numbers: Vec<i64> = seen.timeline.iter().map(|line| line.sequence).collect();

@@ -58,8 +58,8 @@ async fn another_tenant_sees_and_changes_nothing() {
     let stranger = TenantId::generate();
     let theirs = || SchedulerBotRequest { tenant_id: stranger.to_string(), bot_id: bot.id.clone() };
     let mut door = house.scheduler.clone();
-    let answers =
-        [door.get(theirs()).await, door.leave(theirs()).await, door.cancel(theirs()).await].map(|answer| answer.expect_err("theirs"));
+    let answers = [door.get(theirs()).await, door.leave(theirs()).await, door.cancel(theirs()).await]
+        .map(|answer| answer.expect_err("theirs"));
     assert!(answers.iter().all(|status| status.code() == Code::NotFound), "{answers:?}");
     assert_eq!(house.list(stranger, ListBotsRequest::default()).await.bots, []);
     let past = ListBotsRequest { cursor: uuid::Uuid::max().to_string(), ..ListBotsRequest::default() };

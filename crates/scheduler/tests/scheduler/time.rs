@@ -16,7 +16,10 @@ async fn a_bot_asks_for_its_slot_a_lead_before_its_start() {
     let later = house.create_later(Duration::from_secs(3600)).await;
     let soon = house.create_later(lead + Duration::from_secs(2)).await;
     let at_once = house.create_later(lead / 2).await;
-    assert_eq!((later.state.as_str(), soon.state.as_str(), at_once.state.as_str()), ("SCHEDULED", "SCHEDULED", "QUEUED"));
+    assert_eq!(
+        (later.state.as_str(), soon.state.as_str(), at_once.state.as_str()),
+        ("SCHEDULED", "SCHEDULED", "QUEUED")
+    );
     assert_eq!((soon.attempt, soon.sequence), (0, 1));
     let wish = &house.heard.until::<Enqueue>(id_of(&soon).uuid(), 1).await[0];
     let start = timestamp("", soon.start_time.as_ref().expect("a start")).expect("a time");
@@ -57,11 +60,12 @@ async fn a_start_without_progress_is_given_up_and_tried_again() {
     // The first attempt is released until it is gone, whatever becomes of the second.
     house.heard.until::<Release>(key, 2).await;
     house.gone(runner_of(&bot, 1)).await;
-    let open: i64 = sqlx::query_scalar("SELECT count(*) FROM scheduler.attempts WHERE bot_id = $1 AND release_at IS NOT NULL")
-        .bind(key)
-        .fetch_one(&house.sql)
-        .await
-        .expect("a row");
+    let open: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM scheduler.attempts WHERE bot_id = $1 AND release_at IS NOT NULL")
+            .bind(key)
+            .fetch_one(&house.sql)
+            .await
+            .expect("a row");
     assert_eq!(open, 0);
 }
 

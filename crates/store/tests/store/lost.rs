@@ -45,7 +45,8 @@ async fn with_jetstream_wiped_the_days_events_are_said_again_and_commands_are_no
     assert_eq!(set(&events), set(&ids), "the same ids");
     let (after, _) = house.bus.end_of(&streams::events(&house.installation)).await.expect("NATS is there");
     assert_ne!(before, after);
-    let (_, commands) = house.bus.end_of(&streams::commands(&house.installation, "queue")).await.expect("NATS is there");
+    let (_, commands) =
+        house.bus.end_of(&streams::commands(&house.installation, "queue")).await.expect("NATS is there");
     assert_eq!(commands, 0, "the sweeps say what is still wanted");
 
     // And life goes on.
@@ -152,7 +153,8 @@ async fn a_tail_that_is_lost_under_a_running_relay_is_said_again() {
         ids.push(house.write(&store, event()).await.expect("Postgres is the truth"));
     }
     nats.restart().await.expect("older");
-    let events = until("all events are there", async || Some(house.events(9).await).filter(|events| set(events).len() >= 9));
+    let events =
+        until("all events are there", async || Some(house.events(9).await).filter(|events| set(events).len() >= 9));
     assert_eq!(set(&events.await), set(&ids));
     relay.end().await;
 }

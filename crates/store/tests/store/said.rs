@@ -54,7 +54,8 @@ async fn what_was_committed_without_a_relay_is_found_by_the_next_one() {
     let relay = run();
     assert_eq!(house.events(3).await, ids, "in the order in which they were written");
     house.until_all_is_sent().await;
-    let (_, commands) = house.bus.end_of(&streams::commands(&house.installation, "queue")).await.expect("NATS is there");
+    let (_, commands) =
+        house.bus.end_of(&streams::commands(&house.installation, "queue")).await.expect("NATS is there");
     assert_eq!(commands, 1);
     relay.end().await;
 }

@@ -1,0 +1,12 @@
+//! The bus with a real nats-server.
+
+mod batches;
+mod each;
+mod house;
+mod parked;
+mod publishing;
+mod resilience;
+#[path = "../../../testkit/src/servers.rs"]
+#[allow(dead_code)]
+mod servers;
+mod sharing;
