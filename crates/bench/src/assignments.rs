@@ -15,7 +15,7 @@ use crate::deployer::BenchDeployer;
 use crate::error::Error;
 use crate::figures::{Report, say};
 use crate::house::{ASSIGN, House};
-use crate::machine::Cpu;
+use crate::machine::{Cpu, settle};
 
 /// How many ask at once.
 pub const CALLERS: [usize; 3] = [1, 8, 64];
@@ -36,6 +36,7 @@ pub async fn measure(
     let batch = CALLERS.map(|callers| (callers, BATCH));
     for ((callers, asks), platform) in single.into_iter().chain(batch).zip(ASSIGN) {
         let how = if asks == 1 { "one a call".to_owned() } else { format!("{asks} a call") };
+        settle(house).await;
         say(format!("assignments: {callers} callers, {how}"));
         let platform = PlatformName::new(platform).map_err(|error| Error::Plain(error.to_string()))?;
         let (began, cpu) = (Instant::now(), Cpu::of(house));
@@ -46,7 +47,6 @@ pub async fn measure(
         report.assigned.push((callers, asks, rate));
         // What was given is started and accepted before the next run.
         deployer.arrivals_of(&runners, PATIENCE).await;
-        tokio::time::sleep(Duration::from_millis(500)).await;
     }
     Ok(())
 }

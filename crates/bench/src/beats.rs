@@ -14,7 +14,7 @@ use crate::assignments;
 use crate::error::Error;
 use crate::figures::{Report, say, thousands};
 use crate::house::{BOTS, House};
-use crate::machine::cpu_seconds;
+use crate::machine::{cpu_seconds, settle};
 
 /// Beats a second that are published.
 const RATES: [u32; 3] = [50_000, 100_000, 200_000];
@@ -29,6 +29,7 @@ const AIM: u32 = 50_000;
 pub async fn measure(house: &House, effort: Effort, report: &mut Report) -> Result<(), Error> {
     let runners = expected(house).await?;
     let (pid, operations) = house.start_monitor().await?;
+    settle(house).await;
     let beats: Vec<(String, Bytes)> = runners
         .iter()
         .map(|runner| {

@@ -12,7 +12,7 @@ use crate::deployer::BenchDeployer;
 use crate::error::Error;
 use crate::figures::{Report, Times, millis, say};
 use crate::house::{BOTS, House};
-use crate::machine::Cpu;
+use crate::machine::{Cpu, settle};
 use crate::{Effort, pace};
 
 /// Requests a second, and for how many seconds.
@@ -58,6 +58,7 @@ pub async fn measure(
     let made = closed_loop(&door, 8, Duration::from_secs(3)).await?;
     started(deployer, &made).await;
     for (rate, seconds) in RATES {
+        settle(house).await;
         say(format!("creates: {rate}/s, open loop"));
         let count = (effort.seconds(seconds).as_secs_f64() * f64::from(rate)) as usize;
         let (made, failed) = open_loop(&door, rate, count).await?;
@@ -76,6 +77,7 @@ pub async fn measure(
         }
     }
     for callers in CALLERS {
+        settle(house).await;
         say(format!("creates: {callers} callers, closed loop"));
         let (began, cpu) = (Instant::now(), Cpu::of(house));
         let made = closed_loop(&door, callers, effort.seconds(5)).await?;

@@ -1,11 +1,15 @@
 //! What the figures were taken on.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use sqlx::Connection;
 
 use crate::error::Error;
 use crate::house::House;
+
+/// How long a backlog may take.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Cores, memory, versions, and the settings that a commit's price depends on.
 pub async fn facts(house: &House) -> Result<Vec<(String, String)>, Error> {
@@ -68,6 +72,20 @@ impl Cpu {
             each(self.nats, before.nats),
             each(self.bench, before.bench),
         )
+    }
+}
+
+/// Waits until the services have worked off what the last run left behind, but not for ever: it would be counted with the
+/// next one.
+pub async fn settle(house: &House) {
+    let (services, ..) = house.pids();
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE {
+        let before = cpu_seconds(services);
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        if cpu_seconds(services) - before < 0.03 {
+            return;
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use crate::assignments::{CALLERS, SECONDS};
 use crate::error::Error;
 use crate::figures::{Report, say};
 use crate::house::{House, SLOTS};
+use crate::machine::settle;
 
 /// Batch assignment at so many callers …
 const COMPARED: usize = 64;
@@ -31,6 +32,7 @@ const MADE_FOR_IT: &str =
     r#"CREATE INDEX made_for_it ON bot_pool_slots ("lastUsedAt" ASC NULLS FIRST) WHERE status = 'idle'"#;
 
 pub async fn measure(house: &House, effort: Effort, report: &mut Report) -> Result<(), Error> {
+    settle(house).await;
     for (index, how) in [(None, "its own indexes"), (Some(MADE_FOR_IT), "an index made for it")] {
         for callers in CALLERS {
             say(format!("one-slot statement: {callers} callers, {how}"));

@@ -232,14 +232,16 @@ async fn one_trace_follows_one_bot_through_every_service_and_its_runner() {
     });
     let complete = waited.await.is_ok();
     let trace = collector.trace(&root.trace);
-    let names = || trace.iter().map(|span| format!("{} {} {:?}", span.service, span.name, span.kind)).collect::<Vec<_>>();
+    let names =
+        || trace.iter().map(|span| format!("{} {} {:?}", span.service, span.name, span.kind)).collect::<Vec<_>>();
     assert!(complete, "not in the trace: {:#?}\nin it: {:#?}", missing(&trace), names());
     assert_eq!(root.parent, "", "nobody asked for this trace but the gateway");
     assert!(trace.iter().any(|span| span.name == "consume" && span.all.contains(&bot)), "it is this bot's");
     assert!(collector.spans().iter().all(|span| !span.name.ends_with("/Beat")), "a beat is no story");
 
     // The runner's life is a tree, in the order in which it happened, and as long as it was.
-    let of_bot = |name: &str| trace.iter().find(|span| span.service == "greenroom-bot" && span.name == name).expect("a span");
+    let of_bot =
+        |name: &str| trace.iter().find(|span| span.service == "greenroom-bot" && span.name == name).expect("a span");
     let life = of_bot("runner");
     assert!(life.all.contains("\"Told\"") && life.all.contains("meeting_ended"), "how it ended: {}", life.all);
     for name in ["admit", "launch_browser", "join", "waiting_room", "in_call", "recording", "leave"] {
@@ -287,7 +289,8 @@ async fn bots_that_share_batches_have_traces_of_their_own_and_continue_their_ask
             let heard = |message: &str| {
                 spans.iter().any(|span| span.name == "consume" && span.all.contains(message) && span.all.contains(bot))
             };
-            let names = ["POST /v1/bots", "ask for a slot", "assign a slot", "ensure"].into_iter().filter(|name| !has(name));
+            let names =
+                ["POST /v1/bots", "ask for a slot", "assign a slot", "ensure"].into_iter().filter(|name| !has(name));
             let messages = ["queue.enqueue.", "slot.assigned.", "deploy.start.", "runner.started."];
             names.chain(messages.into_iter().filter(|message| !heard(message))).collect::<Vec<_>>()
         };
