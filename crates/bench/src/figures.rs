@@ -125,10 +125,10 @@ fn print_table<const N: usize>(header: [&str; N], rows: &[[String; N]]) {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN).set_header(header);
     table.add_rows(rows.iter().map(|row| row.to_vec()));
-    for index in 1..N {
+    for (index, name) in header.iter().enumerate().skip(1) {
         if let Some(column) = table.column_mut(index) {
-            let numbers = header[index] != "";
-            column.set_cell_alignment(if numbers { CellAlignment::Right } else { CellAlignment::Left });
+            // A column without a name holds notes.
+            column.set_cell_alignment(if name.is_empty() { CellAlignment::Left } else { CellAlignment::Right });
         }
     }
     println!("\n{table}");

@@ -246,11 +246,14 @@ mod tests {
     const UNSEEN: Event = Event::Gone { observed: false };
     const SEEN: Event = Event::Gone { observed: true };
 
+    /// (name, what happens when, the state after it, what was to be done)
+    type Row = (&'static str, &'static [(i64, Event)], State, &'static [Effect]);
+
     #[test]
     fn table() {
         use Effect::{AskToClose, Free, PermitFree, Start, Stop};
         use State::{Accepted, Assigned, Over, Stopping};
-        let rows: &[(&str, &[(i64, Event)], State, &[Effect])] = &[
+        let rows: &[Row] = &[
             ("started", &[(1, Event::Started)], Accepted, &[PermitFree]),
             ("started, and gone by itself", &[(1, Event::Started), (50, SEEN)], Over, &[PermitFree, Free]),
             ("refused", &[(1, Event::Refused)], Over, &[Free]),
