@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy};
 use async_nats::jetstream::{self, AckKind};
-use futures::{FutureExt, StreamExt};
+use futures::StreamExt;
 use greenroom_contracts::Header;
 use greenroom_contracts::streams::Stream;
 use opentelemetry::metrics::Counter;
@@ -303,10 +303,14 @@ impl<'a> Run<'a> {
 
 /// Hands back at once what was fetched and not begun, so that another replica need not wait until it is missed.
 pub(crate) async fn hand_back<E>(fetched: impl futures::Stream<Item = Result<jetstream::Message, E>>) {
+    // What the server has sent may still be on its way: quiet for so long, there is nothing more. What is handed back comes
+    // again only when we are gone.
+    const QUIET: Duration = Duration::from_millis(150);
+    const AGAIN: Duration = Duration::from_millis(500);
     let mut fetched = std::pin::pin!(fetched);
-    while let Some(Some(message)) = fetched.next().now_or_never() {
+    while let Ok(Some(message)) = tokio::time::timeout(QUIET, fetched.next()).await {
         if let Ok(message) = message {
-            let _ = message.ack_with(AckKind::Nak(None)).await;
+            let _ = message.ack_with(AckKind::Nak(Some(AGAIN))).await;
         }
     }
 }

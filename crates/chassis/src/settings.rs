@@ -207,7 +207,8 @@ impl Settings {
     /// An address with a password in it: shown without.
     pub fn url(&mut self, name: &str, default: &str, about: &'static str) -> String {
         let raw = self.raw(name, default, about, false);
-        let shown = url::Url::parse(&raw).ok().map(|mut url| {
+        // `me:hush` is an address of the scheme `me` to the parser: without a host nothing of it is shown.
+        let shown = url::Url::parse(&raw).ok().filter(url::Url::has_host).map(|mut url| {
             if url.password().is_some() {
                 let _ = url.set_password(Some("hidden"));
             }

@@ -19,7 +19,7 @@ const SCHEMA: Schema = Schema { name: "house", migrations: &MIGRATIONS };
 const WITHIN: Duration = Duration::from_secs(60);
 
 pub struct House {
-    servers: Servers,
+    _servers: Servers,
     database: String,
     pub installation: Installation,
     pub bus: Bus,
@@ -58,7 +58,7 @@ impl House {
         let url = nats.unwrap_or_else(|| servers.nats_url().to_owned());
         let bus = Bus::connect(&url, installation.clone(), "test").await.expect("a bus");
         let sql = PgPool::connect(&database).await.expect("a pool");
-        let house = Self { servers, database, installation, bus, sql, clock };
+        let house = Self { _servers: servers, database, installation, bus, sql, clock };
         house.store().0.migrate(clock()).await.expect("migrated");
         house
     }
@@ -120,10 +120,6 @@ impl House {
 
     pub async fn until_all_is_sent(&self) {
         until("all is marked as sent", async || (self.unsent().await == 0).then_some(())).await;
-    }
-
-    pub fn servers(&self) -> &Servers {
-        &self.servers
     }
 }
 

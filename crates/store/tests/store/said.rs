@@ -117,5 +117,4 @@ async fn two_relays_of_one_store_say_each_thing_once() {
     for relay in relays {
         relay.end().await;
     }
-    assert!(!house.servers().nats_url().is_empty());
 }

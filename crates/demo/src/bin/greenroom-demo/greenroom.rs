@@ -183,7 +183,7 @@ mod tests {
     async fn it_is_started_read_and_stopped() {
         let dir = greenroom_bot::browser::Scratch::new("up").unwrap();
         let script =
-            "echo '{\"url\":\"http://127.0.0.1:1\",\"api_key\":\"k\"}'; echo \"$@\" >\"$0.args\"; exec sleep 1000";
+            "echo \"$@\" >\"$0.args\"; echo '{\"url\":\"http://127.0.0.1:1\",\"api_key\":\"k\"}'; exec sleep 1000";
         let mut up = Up::start(Some(&program(dir.path(), script)), dir.path()).unwrap();
         let ready = up.ready().await.unwrap();
         assert_eq!((ready.url.as_str(), ready.api_key.as_str()), ("http://127.0.0.1:1", "k"));
