@@ -91,23 +91,34 @@ pub async fn settle(house: &House) {
 
 /// What a process has had of the cores, in user and system mode.
 pub fn cpu_seconds(pid: u32) -> f64 {
-    stat(pid).map_or(0.0, |(_, seconds)| seconds)
+    seconds_at(pid, OWN)
 }
 
-/// The same for a process and its children.
+/// The same for a process and its children, those that have ended included.
 fn with_children(pid: u32) -> f64 {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = processes.filter_map(|process| process.file_name().to_str()?.parse::<u32>().ok());
-    let children = pids.filter_map(stat).filter(|(parent, _)| *parent == pid);
-    cpu_seconds(pid) + children.map(|(_, seconds)| seconds).sum::<f64>()
+    let children = pids.filter(|process| parent(*process) == Some(pid));
+    seconds_at(pid, ALL) + children.map(cpu_seconds).sum::<f64>()
 }
 
-/// A process's parent and its seconds; the kernel counts them in hundredths.
-fn stat(pid: u32) -> Option<(u32, f64)> {
+/// Where `/proc/<pid>/stat` has them, counted from the state: user and system mode; and those of children that ended.
+const OWN: &[usize] = &[11, 12];
+const ALL: &[usize] = &[11, 12, 13, 14];
+
+fn seconds_at(pid: u32, fields: &[usize]) -> f64 {
+    // The kernel counts in hundredths.
+    let ticks = |stat: &[String]| fields.iter().filter_map(|field| stat.get(*field)?.parse::<f64>().ok()).sum::<f64>();
+    stat(pid).map_or(0.0, |stat| ticks(&stat) / 100.0)
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    stat(pid)?.get(1)?.parse().ok()
+}
+
+fn stat(pid: u32) -> Option<Vec<String>> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let fields: Vec<_> = stat.rsplit_once(") ")?.1.split(' ').collect();
-    let ticks = |index: usize| fields.get(index)?.parse::<f64>().ok();
-    Some((fields.get(1)?.parse().ok()?, (ticks(11)? + ticks(12)?) / 100.0))
+    Some(stat.rsplit_once(") ")?.1.split(' ').map(str::to_owned).collect())
 }
 
 fn line_of(file: &str, name: &str) -> Option<String> {

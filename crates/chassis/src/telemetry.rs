@@ -1,6 +1,6 @@
 //! Logs, traces and metrics.
 
-mod asked;
+mod our_spans;
 
 use std::sync::{Arc, Mutex};
 
@@ -11,14 +11,13 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use prometheus::{Registry, TextEncoder};
-use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, reload};
 
 use crate::Settings;
-use asked::Asked;
+use our_spans::OurSpans;
 
 /// How to tell.
 #[derive(Debug, Clone)]
@@ -127,11 +126,10 @@ impl Telemetry {
                 .with_tracer(traces.tracer("greenroom"))
                 .with_location(false)
                 .with_threads(false)
-                // Spans of ours alone, whatever the log level is.
-                .with_filter(Asked(filter_fn(|meta| meta.is_span() && meta.target().starts_with("greenroom"))))
+                .with_filter(OurSpans)
         });
         tracing_subscriber::registry()
-            .with(logs.with_filter(Asked(filter_layer)))
+            .with(logs.with_filter(filter_layer))
             .with(spans)
             .try_init()
             .map_err(|error| error.to_string())?;

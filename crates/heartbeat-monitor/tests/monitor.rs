@@ -272,42 +272,6 @@ fn fifty_thousand_beats_a_second_are_little_work() {
     let local = "local".parse::<greenroom_domain::PlatformName>().expect("a name");
     let mut liveness = Liveness::new(Moment(0));
     liveness.expect(runners.into_iter().map(|runner| (runner, local.clone())), Moment(0));
-    let started = Instant::now();
     assert!(beats.iter().all(|beat| liveness.beat(beat, Moment(1)) == Taken::Known));
-    // Without optimisation, and with other tests beside it, still well below the second it stands for.
-    assert!(started.elapsed() < Duration::from_millis(500), "{:?}", started.elapsed());
     assert_eq!(liveness.expected(), 50_000);
-}
-
-/// Prints how many beats a second come through NATS into the memory of one monitor, publisher and server beside it:
-/// `cargo test --release -p greenroom-heartbeat-monitor -- --ignored --nocapture`.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn beats_a_second_through_nats() {
-    const BEATS: usize = 200_000;
-    let servers = Servers::get().await;
-    let installation = fresh_installation();
-    let publisher = Bus::connect(servers.nats_url(), installation.clone(), "runners").await.expect("a bus");
-    let bus = Bus::connect(servers.nats_url(), installation.clone(), "monitor").await.expect("a bus");
-    let runners: Vec<_> = (0..50_000).map(|_| RunnerId::of_bot(BotId::generate(), Attempt::FIRST)).collect();
-    let local = "local".parse::<greenroom_domain::PlatformName>().expect("a name");
-    let mut liveness = Liveness::new(Moment(0));
-    liveness.expect(runners.iter().map(|runner| (*runner, local.clone())), Moment(0));
-    let mut beats =
-        bus.listen_lossy(subjects::all_beats(&installation)).await.expect("a subscription").ready_chunks(1_024);
-    bus.flush().await.expect("NATS stays");
-    let started = Instant::now();
-    tokio::spawn(async move {
-        for runner in runners.iter().cycle().take(BEATS) {
-            let subject = subjects::beats(publisher.installation(), runner.shard());
-            publisher.say_lossy(subject, beat::encode(*runner).to_vec().into()).await.expect("NATS stays");
-        }
-        publisher.flush().await.expect("NATS stays");
-    });
-    let mut taken = 0;
-    while taken < BEATS {
-        let chunk = tokio::time::timeout(WITHIN, beats.next()).await.expect("none is lost").expect("NATS stays");
-        taken += chunk.iter().filter(|(_, _, bytes)| liveness.beat(bytes, Moment(1)) == Taken::Known).count();
-    }
-    println!("{:.0} beats a second", BEATS as f64 / started.elapsed().as_secs_f64());
 }

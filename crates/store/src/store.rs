@@ -54,6 +54,11 @@ impl Store {
                 // A handler that hangs in mid-transaction must not hold its locks for ever.
                 ("idle_in_transaction_session_timeout", "30000"),
                 ("lock_timeout", "10000"),
+                // Every statement on a hot path has its index. A plan that was kept from when a table was small would read
+                // all of it until the next ANALYZE, a minute later: measured at ten times the work.
+                ("enable_seqscan", "off"),
+                // A scan that cannot be avoided looks dear enough then to be compiled first, which takes longer than it does.
+                ("jit", "off"),
             ])
             .log_statements(tracing::log::LevelFilter::Trace)
             .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(2));
