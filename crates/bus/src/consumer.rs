@@ -77,7 +77,11 @@ impl Bus {
         let mut run = Run::new(self, &subscription);
         let mut pause = Duration::from_millis(50);
         while !stop.is_cancelled() {
-            match self.messages(&subscription).await {
+            let messages = tokio::select! {
+                () = stop.cancelled() => return,
+                messages = self.messages(&subscription) => messages,
+            };
+            match messages {
                 Ok(messages) => {
                     pause = Duration::from_millis(50);
                     let mut chunks = messages.ready_chunks(subscription.batch);
@@ -307,7 +311,9 @@ pub(crate) async fn hand_back<E>(fetched: impl futures::Stream<Item = Result<jet
     // again only when we are gone.
     const QUIET: Duration = Duration::from_millis(150);
     const AGAIN: Duration = Duration::from_millis(500);
-    let mut fetched = std::pin::pin!(fetched);
+    // Where messages never cease there is no quiet: an end before the first of them come again.
+    const LONGEST: Duration = Duration::from_millis(400);
+    let mut fetched = std::pin::pin!(fetched.take_until(tokio::time::sleep(LONGEST)));
     while let Ok(Some(message)) = tokio::time::timeout(QUIET, fetched.next()).await {
         if let Ok(message) = message {
             let _ = message.ack_with(AckKind::Nak(Some(AGAIN))).await;

@@ -46,7 +46,11 @@ impl Bus {
         let give_up = CancellationToken::new();
         let mut pause = Duration::from_millis(50);
         while !stop.is_cancelled() {
-            match self.messages(&subscription).await {
+            let messages = tokio::select! {
+                () = stop.cancelled() => break,
+                messages = self.messages(&subscription) => messages,
+            };
+            match messages {
                 Ok(mut messages) => {
                     pause = Duration::from_millis(50);
                     loop {

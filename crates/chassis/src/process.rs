@@ -1,5 +1,6 @@
 //! A process: its tasks, its doors, its end.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -34,6 +35,7 @@ pub struct Failed {
 /// A process in the making, and then at work. One set of tasks, one token that ends them.
 pub struct Process {
     tasks: JoinSet<(String, Result<(), String>)>,
+    names: HashMap<tokio::task::Id, String>,
     stop: CancellationToken,
     routes: RoutesBuilder,
     health: Health,
@@ -52,6 +54,7 @@ impl Process {
     pub fn new(telemetry: Telemetry) -> Self {
         Self {
             tasks: JoinSet::new(),
+            names: HashMap::new(),
             stop: CancellationToken::new(),
             routes: Routes::builder(),
             health: Health::default(),
@@ -79,7 +82,11 @@ impl Process {
     /// Runs a task as long as the process lives; one that ends early ends the process, with its name.
     pub fn spawn(&mut self, name: impl Into<String>, task: impl Future<Output = Result<(), String>> + Send + 'static) {
         let name = name.into();
-        self.tasks.spawn(async move { (name, task.await) });
+        let task = self.tasks.spawn({
+            let name = name.clone();
+            async move { (name, task.await) }
+        });
+        self.names.insert(task.id(), name);
     }
 
     /// Serves what was added to the inner door.
@@ -146,10 +153,15 @@ impl Process {
     pub async fn run(mut self, drain: Duration) -> Result<(), Failed> {
         let failed = tokio::select! {
             () = self.stop.cancelled() => None,
-            ended = self.tasks.join_next() => ended.map(|ended| match ended {
-                Ok((task, Ok(()))) => Failed { task, why: "without being told to".to_owned() },
-                Ok((task, Err(why))) => Failed { task, why },
-                Err(panic) => Failed { task: "a task".to_owned(), why: panic.to_string() },
+            ended = self.tasks.join_next_with_id() => ended.map(|ended| match ended {
+                Ok((id, (task, outcome))) => {
+                    self.names.remove(&id);
+                    Failed { task, why: outcome.err().unwrap_or_else(|| "without being told to".to_owned()) }
+                }
+                Err(panic) => Failed {
+                    task: self.names.remove(&panic.id()).unwrap_or_default(),
+                    why: panic.to_string(),
+                },
             }),
         };
         if let Some(failed) = failed.as_ref().filter(|_| !self.stop.is_cancelled()) {
@@ -158,9 +170,14 @@ impl Process {
         let told = self.stop.is_cancelled();
         self.stop.cancel();
         tracing::info!(tasks = self.tasks.len(), "draining");
-        let all = async { while self.tasks.join_next().await.is_some() {} };
+        let all = async {
+            while let Some(ended) = self.tasks.join_next_with_id().await {
+                self.names.remove(&ended.map_or_else(|panic| panic.id(), |(id, _)| id));
+            }
+        };
         if tokio::time::timeout(drain, all).await.is_err() {
-            tracing::warn!(tasks = self.tasks.len(), "some tasks did not finish in time");
+            let tasks = self.names.values().cloned().collect::<Vec<_>>().join(", ");
+            tracing::warn!(tasks, "some tasks did not finish in time");
             self.tasks.abort_all();
         }
         self.telemetry.flush().await;

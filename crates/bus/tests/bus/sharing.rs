@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::house::{House, until};
+use tokio_util::sync::CancellationToken;
+
+use crate::house::{House, until, withdraw};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_share_the_work() {
@@ -45,4 +47,32 @@ async fn one_that_ends_hands_back_what_it_has_not_begun() {
     house.until_done(0..30).await;
     house.until_empty().await;
     assert_eq!((house.work.done_by("first"), house.work.done_by("second")), (1, 29));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_ends_does_not_wait_for_messages_to_cease() {
+    let house = House::new().await;
+    house.say(0).await;
+    let only = house.consume(house.subscription(), "only");
+    house.until_done(0..1).await;
+    let talking = CancellationToken::new();
+    let talk = {
+        let (bus, talking) = (house.bus.clone(), talking.clone());
+        let envelope = || house.envelope(withdraw(1));
+        let envelopes: Vec<_> = (0..30_000).map(|_| envelope()).collect();
+        tokio::spawn(async move {
+            for envelope in envelopes {
+                if talking.is_cancelled() {
+                    return;
+                }
+                bus.say(envelope).await.expect("said");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            panic!("nobody ended while we talked");
+        })
+    };
+    house.until_done(1..2).await;
+    only.end().await;
+    talking.cancel();
+    talk.await.expect("it ended first");
 }
