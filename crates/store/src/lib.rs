@@ -1,8 +1,10 @@
 //! How a service remembers, and how what it remembers gets told.
 //!
 //! A service has one [`Store`]: its own schema in Postgres. A handler is one [`Tx`]: what changes and what is to be said
-//! about it (the outbox) are committed together. After the commit the [relay](Relay) publishes the outbox rows from memory;
-//! it polls only for rows that were left behind, and when JetStream has lost its store it says the day's events again.
+//! about it (the outbox) are committed together. Where all of it is one statement there is no transaction around it: the
+//! statement takes the rows of an [`Outbox`] along. After the commit the [relay](Relay) publishes the outbox rows from
+//! memory; it polls only for rows that were left behind, and when JetStream has lost its store it says the day's events
+//! again.
 //!
 //! [`Coalescer`] makes concurrent callers share one transaction.
 
@@ -15,6 +17,7 @@ mod transaction;
 
 pub use coalesce::Coalescer;
 pub use error::Error;
+pub use outbox::Outbox;
 pub use relay::{Relay, RelayTiming};
 pub use store::{Options, Schema, Store};
 pub use transaction::Tx;

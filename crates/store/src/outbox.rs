@@ -1,186 +1,113 @@
-//! The outbox's SQL, all of it. The schema's name is a constant of the code, never of a request.
+//! What is said about a change, on its way from the handler to the table and to the relay.
 
-use std::time::Duration;
+pub(crate) mod table;
 
-use greenroom_bus::{Epoch, Outgoing};
-use greenroom_domain::{MessageId, Timestamp};
-use jiff::tz::TimeZone;
-use jiff::{SignedDuration, ToSpan};
-use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row as _};
+use greenroom_bus::Outgoing;
+use greenroom_contracts::{Envelope, Message, Origin};
+use greenroom_domain::Timestamp;
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::{Error, SqlTimestamp};
+use crate::{SqlTimestamp, Store};
 
 /// A row: a message, and when it was written.
 #[derive(Debug, Clone)]
-pub struct Row {
+pub(crate) struct Row {
     pub created_at: Timestamp,
     pub message: Outgoing,
 }
 
-/// A row's place in the stream, once it has one.
-#[derive(Debug, Clone)]
-pub struct Sent {
-    pub created_at: Timestamp,
-    pub id: MessageId,
-    pub epoch: Epoch,
-    pub sequence: u64,
+/// What is to be said about a change that is one SQL statement, without a transaction around it ([`Tx`](crate::Tx) has one
+/// inside).
+///
+/// The rows stand in the order in which they were said. The statement takes them as arrays, one for each column, and inserts
+/// them into `<schema>.outbox (created_at, id, subject, body)` beside its change. Where it finds out only by itself what comes
+/// about (who won a key, who got a slot), [`whose`](Self::whose) is one more column: it inserts the rows of those alone and
+/// returns them.
+///
+/// After the statement the rows go to the relay. Dropped, nothing is said by this process; what was committed nevertheless
+/// (after [`Error::Away`](crate::Error::Away) nobody knows) is found by the relay's poll.
+#[derive(Debug)]
+pub struct Outbox {
+    origin: Origin,
+    relay: mpsc::UnboundedSender<Vec<Row>>,
+    rows: Vec<Row>,
+    whose: Vec<Uuid>,
 }
 
-pub async fn insert(connection: &mut PgConnection, schema: &str, rows: &[Row]) -> Result<(), Error> {
-    let sql = format!(
-        "INSERT INTO {schema}.outbox (created_at, id, subject, body)
-         SELECT * FROM unnest($1::timestamptz[], $2::uuid[], $3::text[], $4::bytea[])"
-    );
-    sqlx::query(AssertSqlSafe(sql))
-        .bind(rows.iter().map(|row| row.created_at.into()).collect::<Vec<SqlTimestamp>>())
-        .bind(rows.iter().map(|row| row.message.id.uuid()).collect::<Vec<Uuid>>())
-        .bind(rows.iter().map(|row| row.message.subject.as_str()).collect::<Vec<&str>>())
-        .bind(rows.iter().map(|row| row.message.body.as_ref()).collect::<Vec<&[u8]>>())
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
-pub async fn mark_sent(pool: &PgPool, schema: &str, sent: &[Sent]) -> Result<(), Error> {
-    let sql = format!(
-        "UPDATE {schema}.outbox o
-            SET epoch = s.epoch, sequence = s.sequence
-           FROM unnest($1::timestamptz[], $2::uuid[], $3::bigint[], $4::bigint[]) AS s (created_at, id, epoch, sequence)
-          WHERE o.created_at = s.created_at AND o.id = s.id"
-    );
-    sqlx::query(AssertSqlSafe(sql))
-        .bind(sent.iter().map(|sent| sent.created_at.into()).collect::<Vec<SqlTimestamp>>())
-        .bind(sent.iter().map(|sent| sent.id.uuid()).collect::<Vec<Uuid>>())
-        .bind(sent.iter().map(|sent| sent.epoch.0.as_microsecond()).collect::<Vec<i64>>())
-        .bind(sent.iter().map(|sent| i64::try_from(sent.sequence).unwrap_or(i64::MAX)).collect::<Vec<i64>>())
-        .execute(pool)
-        .await?;
-    Ok(())
-}
-
-/// What was committed before `before` and is not known to be sent.
-pub async fn unsent(pool: &PgPool, schema: &str, before: Timestamp, limit: i64) -> Result<Vec<Row>, Error> {
-    // outbox_unsent
-    let sql = format!(
-        "SELECT created_at, id, subject, body
-           FROM {schema}.outbox
-          WHERE sequence IS NULL AND created_at < $1
-          ORDER BY created_at
-          LIMIT $2"
-    );
-    rows(sqlx::query(AssertSqlSafe(sql)).bind(SqlTimestamp::from(before)).bind(limit).fetch_all(pool).await?)
-}
-
-/// Events that were sent to another making of the stream than `epoch`, a page of them after a key.
-pub async fn sent_elsewhere(
-    pool: &PgPool,
-    schema: &str,
-    events: &str,
-    epoch: Epoch,
-    after: (Timestamp, MessageId),
-    limit: i64,
-) -> Result<Vec<Row>, Error> {
-    let sql = format!(
-        "SELECT created_at, id, subject, body
-           FROM {schema}.outbox
-          WHERE (created_at, id) > ($1, $2) AND sequence IS NOT NULL AND epoch <> $3 AND starts_with(subject, $4)
-          ORDER BY created_at, id
-          LIMIT $5"
-    );
-    rows(
-        sqlx::query(AssertSqlSafe(sql))
-            .bind(SqlTimestamp::from(after.0))
-            .bind(after.1.uuid())
-            .bind(epoch.0.as_microsecond())
-            .bind(events)
-            .bind(limit)
-            .fetch_all(pool)
-            .await?,
-    )
-}
-
-/// The newest event that this making of the stream is said to have.
-pub async fn newest_sent(
-    pool: &PgPool,
-    schema: &str,
-    events: &str,
-    epoch: Epoch,
-    since: Timestamp,
-) -> Result<Option<(MessageId, u64)>, Error> {
-    let sql = format!(
-        "SELECT id, sequence
-           FROM {schema}.outbox
-          WHERE created_at >= $3 AND epoch = $1 AND starts_with(subject, $2)
-          ORDER BY created_at DESC, id DESC
-          LIMIT 1"
-    );
-    let row = sqlx::query(AssertSqlSafe(sql))
-        .bind(epoch.0.as_microsecond())
-        .bind(events)
-        .bind(SqlTimestamp::from(since))
-        .fetch_optional(pool)
-        .await?;
-    row.map(|row| {
-        let sequence: i64 = row.try_get("sequence")?;
-        Ok((MessageId::from_uuid(row.try_get("id")?), u64::try_from(sequence).unwrap_or(0)))
-    })
-    .transpose()
-}
-
-/// Forgets that this making of the stream was said to have events: it has lost its tail.
-pub async fn forget(pool: &PgPool, schema: &str, events: &str, epoch: Epoch) -> Result<(), Error> {
-    let sql = format!("UPDATE {schema}.outbox SET epoch = 0 WHERE epoch = $1 AND starts_with(subject, $2)");
-    sqlx::query(AssertSqlSafe(sql)).bind(epoch.0.as_microsecond()).bind(events).execute(pool).await?;
-    Ok(())
-}
-
-fn rows(rows: Vec<sqlx::postgres::PgRow>) -> Result<Vec<Row>, Error> {
-    rows.into_iter()
-        .map(|row| {
-            let body: Vec<u8> = row.try_get("body")?;
-            Ok(Row {
-                created_at: row.try_get::<SqlTimestamp, _>("created_at")?.to_jiff(),
-                message: Outgoing {
-                    id: MessageId::from_uuid(row.try_get("id")?),
-                    subject: row.try_get("subject")?,
-                    body: body.into(),
-                },
-            })
-        })
-        .collect()
-}
-
-/// Makes the partitions of yesterday (a clock may be behind) to the day after tomorrow.
-pub async fn make_partitions(pool: &PgPool, schema: &str, today: Timestamp) -> Result<(), Error> {
-    let today = today.to_zoned(TimeZone::UTC).date();
-    for offset in -1..=2 {
-        let day = today.saturating_add(offset.days());
-        let next = day.saturating_add(1.day());
-        let sql = format!(
-            "CREATE TABLE IF NOT EXISTS {schema}.outbox_{} PARTITION OF {schema}.outbox
-             FOR VALUES FROM ('{day} 00:00:00+00') TO ('{next} 00:00:00+00')
-             WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02)",
-            day.strftime("%Y%m%d")
-        );
-        sqlx::query(AssertSqlSafe(sql)).execute(pool).await?;
+impl Outbox {
+    /// An empty one.
+    #[must_use]
+    pub fn new(store: &Store) -> Self {
+        Self { origin: store.origin().clone(), relay: store.relay(), rows: Vec::new(), whose: Vec::new() }
     }
-    Ok(())
-}
 
-/// Drops the partitions of which even the last row is older than `kept`.
-pub async fn drop_partitions(pool: &PgPool, schema: &str, now: Timestamp, kept: Duration) -> Result<(), Error> {
-    let oldest = now - kept - SignedDuration::from_hours(24);
-    let oldest = oldest.to_zoned(TimeZone::UTC).date().strftime("outbox_%Y%m%d").to_string();
-    let sql = "SELECT c.relname::text AS name
-                 FROM pg_catalog.pg_inherits i
-                 JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
-                 JOIN pg_catalog.pg_class p ON p.oid = i.inhparent
-                 JOIN pg_catalog.pg_namespace n ON n.oid = p.relnamespace
-                WHERE n.nspname = $1 AND p.relname = 'outbox' AND c.relname < $2";
-    let old: Vec<String> = sqlx::query_scalar(sql).bind(schema).bind(oldest).fetch_all(pool).await?;
-    for name in old {
-        sqlx::query(AssertSqlSafe(format!("DROP TABLE IF EXISTS {schema}.{name}"))).execute(pool).await?;
+    /// An envelope in this service's name.
+    #[must_use]
+    pub fn envelope<T: Message>(&self, now: Timestamp, data: T) -> Envelope<T> {
+        Envelope::new(&self.origin, now, data)
     }
-    Ok(())
+
+    /// Says something once it is committed, at least once. It is its own key's: the bot's, the runner's owner's.
+    pub fn say<T: Message>(&mut self, envelope: Envelope<T>) {
+        self.say_for(envelope.data.key(), envelope);
+    }
+
+    /// Says something if what becomes of `whose` is made.
+    pub fn say_for<T: Message>(&mut self, whose: Uuid, envelope: Envelope<T>) {
+        let created_at = envelope.header.time;
+        self.rows.push(Row { created_at, message: Outgoing::new(&self.origin.installation, envelope) });
+        self.whose.push(whose);
+    }
+
+    /// Whether there is nothing to say.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Whose each row is.
+    #[must_use]
+    pub fn whose(&self) -> &[Uuid] {
+        &self.whose
+    }
+
+    /// The column `created_at`.
+    #[must_use]
+    pub fn created_at(&self) -> Vec<SqlTimestamp> {
+        self.rows.iter().map(|row| row.created_at.into()).collect()
+    }
+
+    /// The column `id`.
+    #[must_use]
+    pub fn ids(&self) -> Vec<Uuid> {
+        self.rows.iter().map(|row| row.message.id.uuid()).collect()
+    }
+
+    /// The column `subject`.
+    #[must_use]
+    pub fn subjects(&self) -> Vec<&str> {
+        self.rows.iter().map(|row| row.message.subject.as_str()).collect()
+    }
+
+    /// The column `body`.
+    #[must_use]
+    pub fn bodies(&self) -> Vec<&[u8]> {
+        self.rows.iter().map(|row| row.message.body.as_ref()).collect()
+    }
+
+    /// Hands every row to the relay: all of them are committed.
+    pub fn committed(self) {
+        if !self.rows.is_empty() {
+            // No relay (it is stopping): the rows are found by the next one's poll.
+            let _ = self.relay.send(self.rows);
+        }
+    }
+
+    /// Hands to the relay the rows of those for whom `made` is true: theirs are committed, and the others' were not written.
+    pub fn committed_for(mut self, made: impl Fn(Uuid) -> bool) {
+        let mut whose = std::mem::take(&mut self.whose).into_iter();
+        self.rows.retain(|_| whose.next().is_some_and(&made));
+        self.committed();
+    }
 }

@@ -10,7 +10,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::outbox::{self, Row, Sent};
+use crate::outbox::Row;
+use crate::outbox::table::{self, Sent};
 use crate::store::Committed;
 use crate::{Error, Store};
 
@@ -172,7 +173,7 @@ impl Relay {
         }
         // Lost marks are harmless: the poll publishes again, with the same ids.
         let marks = std::mem::take(&mut self.marks);
-        if let Err(error) = outbox::mark_sent(self.store.pool(), self.store.schema(), &marks).await {
+        if let Err(error) = table::mark_sent(self.store.pool(), self.store.schema(), &marks).await {
             tracing::debug!(error = %error, "marks are lost; the poll says it again");
         }
     }
@@ -184,7 +185,7 @@ impl Relay {
         self.mark().await;
         loop {
             let before = (self.clock)() - self.timing.left_behind;
-            let rows = outbox::unsent(self.store.pool(), self.store.schema(), before, PAGE).await?;
+            let rows = table::unsent(self.store.pool(), self.store.schema(), before, PAGE).await?;
             let found = rows.len();
             if found == 0 || self.publish(rows).await == 0 {
                 return Ok(());
@@ -210,7 +211,7 @@ impl Relay {
             (self.highest, self.tail_lost) = (0, false);
         }
         self.epoch = Some(epoch);
-        if let Some((id, sequence)) = outbox::newest_sent(&pool, schema, &events, epoch, since).await? {
+        if let Some((id, sequence)) = table::newest_sent(&pool, schema, &events, epoch, since).await? {
             let there = match self.bus.id_at(&stream, sequence).await {
                 Ok(Some(there)) => there == id.to_string(),
                 // Too old for the stream is no loss; beyond its end is one.
@@ -220,7 +221,7 @@ impl Relay {
             };
             if !there || self.tail_lost {
                 tracing::warn!(service = self.store.origin().service, "the event stream has lost its tail");
-                outbox::forget(&pool, schema, &events, epoch).await?;
+                table::forget(&pool, schema, &events, epoch).await?;
                 (self.highest, self.tail_lost) = (0, false);
                 lost = true;
             } else {
@@ -233,7 +234,7 @@ impl Relay {
         let mut after = (since, MessageId::from_uuid(uuid::Uuid::nil()));
         let mut again = 0;
         loop {
-            let rows = outbox::sent_elsewhere(&pool, schema, &events, epoch, after, PAGE).await?;
+            let rows = table::sent_elsewhere(&pool, schema, &events, epoch, after, PAGE).await?;
             let Some(last) = rows.last() else { break };
             after = (last.created_at, last.message.id);
             let found = rows.len();
@@ -254,7 +255,7 @@ impl Relay {
 
     async fn partitions(&mut self) -> Result<(), Error> {
         let now = (self.clock)();
-        outbox::make_partitions(self.store.pool(), self.store.schema(), now).await?;
-        outbox::drop_partitions(self.store.pool(), self.store.schema(), now, self.timing.kept).await
+        table::make_partitions(self.store.pool(), self.store.schema(), now).await?;
+        table::drop_partitions(self.store.pool(), self.store.schema(), now, self.timing.kept).await
     }
 }

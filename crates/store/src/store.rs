@@ -8,8 +8,8 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, PgPool};
 use tokio::sync::mpsc;
 
-use crate::outbox::Row;
-use crate::{Error, Tx, outbox};
+use crate::outbox::{Row, table};
+use crate::{Error, Outbox, Tx};
 
 /// A service's schema: its name and what it is made of.
 #[derive(Debug, Clone, Copy)]
@@ -99,7 +99,7 @@ impl Store {
             migrator.dangerous_set_table_name(format!("{schema}.{name}"));
             migrator.run(&self.pool).await.map_err(failed)?;
         }
-        outbox::make_partitions(&self.pool, schema, today).await
+        table::make_partitions(&self.pool, schema, today).await
     }
 
     /// Begins a transaction.
@@ -107,10 +107,10 @@ impl Store {
     /// # Errors
     /// When Postgres is away.
     pub async fn begin(&self) -> Result<Tx, Error> {
-        Ok(Tx::new(self.pool.begin().await?, self.origin.clone(), self.schema.name, self.relay.clone()))
+        Ok(Tx::new(self.pool.begin().await?, self.schema.name, Outbox::new(self)))
     }
 
-    /// For reading.
+    /// For reading, and for changes that are one statement ([`Outbox`]).
     #[must_use]
     pub fn pool(&self) -> &PgPool {
         &self.pool
@@ -124,6 +124,10 @@ impl Store {
 
     pub(crate) fn schema(&self) -> &'static str {
         self.schema.name
+    }
+
+    pub(crate) fn relay(&self) -> mpsc::UnboundedSender<Vec<Row>> {
+        self.relay.clone()
     }
 
     /// Whether Postgres answers now.

@@ -2,44 +2,39 @@
 
 use std::ops::{Deref, DerefMut};
 
-use greenroom_bus::Outgoing;
-use greenroom_contracts::{Envelope, Message, Origin};
+use greenroom_contracts::{Envelope, Message};
 use greenroom_domain::Timestamp;
 use sqlx::{PgConnection, Postgres, Transaction};
-use tokio::sync::mpsc;
 
-use crate::Error;
-use crate::outbox::{self, Row};
+use crate::outbox::table;
+use crate::{Error, Outbox};
 
 /// A transaction with its outbox. Dropped, it is rolled back and nothing was said.
 pub struct Tx {
     inner: Transaction<'static, Postgres>,
-    origin: Origin,
     schema: &'static str,
-    relay: mpsc::UnboundedSender<Vec<Row>>,
-    rows: Vec<Row>,
+    outbox: Outbox,
 }
 
 impl Tx {
-    pub(crate) fn new(
-        inner: Transaction<'static, Postgres>,
-        origin: Origin,
-        schema: &'static str,
-        relay: mpsc::UnboundedSender<Vec<Row>>,
-    ) -> Self {
-        Self { inner, origin, schema, relay, rows: Vec::new() }
+    pub(crate) fn new(inner: Transaction<'static, Postgres>, schema: &'static str, outbox: Outbox) -> Self {
+        Self { inner, schema, outbox }
     }
 
     /// Says something once the transaction is committed, at least once.
     pub fn say<T: Message>(&mut self, envelope: Envelope<T>) {
-        let time = envelope.header.time;
-        self.rows.push(Row { created_at: time, message: Outgoing::new(&self.origin.installation, envelope) });
+        self.outbox.say(envelope);
     }
 
     /// An envelope in this service's name.
     #[must_use]
     pub fn envelope<T: Message>(&self, now: Timestamp, data: T) -> Envelope<T> {
-        Envelope::new(&self.origin, now, data)
+        self.outbox.envelope(now, data)
+    }
+
+    /// What is said so far, for whoever says the same without a transaction.
+    pub fn outbox(&mut self) -> &mut Outbox {
+        &mut self.outbox
     }
 
     /// Commits, and hands what is to be said to the relay.
@@ -47,14 +42,11 @@ impl Tx {
     /// # Errors
     /// When Postgres is away or refuses. After [`Error::Away`] nobody knows whether it was committed.
     pub async fn commit(mut self) -> Result<(), Error> {
-        if !self.rows.is_empty() {
-            outbox::insert(&mut self.inner, self.schema, &self.rows).await?;
+        if !self.outbox.is_empty() {
+            table::insert(&mut self.inner, self.schema, &self.outbox).await?;
         }
         self.inner.commit().await?;
-        if !self.rows.is_empty() {
-            // No relay (it is stopping): the rows are found by the next one's poll.
-            let _ = self.relay.send(self.rows);
-        }
+        self.outbox.committed();
         Ok(())
     }
 }

@@ -1,12 +1,13 @@
 //! What is committed is said, once, and nothing else is.
 
 use greenroom_bus::Outgoing;
-use greenroom_contracts::streams;
+use greenroom_contracts::{Message, streams};
 use greenroom_domain::MessageId;
+use greenroom_store::Outbox;
 use sqlx::Row;
 use uuid::Uuid;
 
-use crate::house::{House, command, event};
+use crate::house::{House, command, event, micros};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transaction_that_is_rolled_back_says_nothing() {
@@ -35,6 +36,65 @@ async fn a_transaction_that_is_rolled_back_says_nothing() {
     assert_eq!(house.unsent().await, 0);
     let kept: i64 = sqlx::query_scalar("SELECT count(*) FROM house.things").fetch_one(&house.sql).await.expect("a row");
     assert_eq!(kept, 2, "what was said and what was written go together");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_statement_says_what_it_has_made_and_nothing_of_the_rest() {
+    let house = House::new().await;
+    let (store, run) = house.store();
+    let relay = run();
+    let taken = Uuid::now_v7();
+    sqlx::query("INSERT INTO house.things VALUES ($1)").bind(taken).execute(&house.sql).await.expect("written");
+    let events = [event(), event(), event()];
+    let things = [events[0].key(), taken, events[2].key()];
+    let mut outbox = Outbox::new(&store);
+    for (thing, event) in things.into_iter().zip(events) {
+        outbox.say_for(thing, outbox.envelope(micros(greenroom_domain::Timestamp::now()), event));
+    }
+    assert_eq!(outbox.whose(), things);
+    let made: Vec<Uuid> = sqlx::query_scalar(
+        "WITH made AS (
+              INSERT INTO house.things SELECT * FROM unnest($1::uuid[]) ON CONFLICT DO NOTHING RETURNING id),
+              said AS (
+              INSERT INTO house.outbox (created_at, id, subject, body)
+              SELECT o.created_at, o.id, o.subject, o.body
+                FROM unnest($2::uuid[], $3::timestamptz[], $4::uuid[], $5::text[], $6::bytea[])
+                     AS o (whose, created_at, id, subject, body)
+                JOIN made ON made.id = o.whose)
+         SELECT id FROM made",
+    )
+    .bind(things)
+    .bind(outbox.whose())
+    .bind(outbox.created_at())
+    .bind(outbox.ids())
+    .bind(outbox.subjects())
+    .bind(outbox.bodies())
+    .fetch_all(store.pool())
+    .await
+    .expect("one statement");
+    assert_eq!(made.len(), 2);
+    let ids = outbox.ids();
+    outbox.committed_for(|thing| made.contains(&thing));
+    assert_eq!(house.events(2).await, [MessageId::from_uuid(ids[0]), MessageId::from_uuid(ids[2])]);
+    // Dropped, as after an answer that never came: the poll finds what was committed.
+    let mut outbox = Outbox::new(&store);
+    outbox.say(outbox.envelope(micros(greenroom_domain::Timestamp::now()), event()));
+    sqlx::query(
+        "INSERT INTO house.outbox (created_at, id, subject, body)
+         SELECT * FROM unnest($1::timestamptz[], $2::uuid[], $3::text[], $4::bytea[])",
+    )
+    .bind(outbox.created_at())
+    .bind(outbox.ids())
+    .bind(outbox.subjects())
+    .bind(outbox.bodies())
+    .execute(store.pool())
+    .await
+    .expect("written");
+    let last = MessageId::from_uuid(outbox.ids()[0]);
+    drop(outbox);
+    assert_eq!(house.events(3).await.last(), Some(&last));
+    house.until_all_is_sent().await;
+    relay.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
