@@ -6,6 +6,10 @@ CREATE TABLE pool.platforms (
     slot_limit integer     NOT NULL,
     -- Deployments in flight.
     permits    integer     NOT NULL,
+    -- Rises with everything that takes room here: what was decided on an older one is refused.
+    version    bigint      NOT NULL DEFAULT 1,
+    -- Somebody was told that it is full: room that comes free is announced.
+    wanted     boolean     NOT NULL DEFAULT false,
     updated_at timestamptz NOT NULL
 );
 

@@ -1,14 +1,23 @@
-//! Gives slots: everybody who asks at the same time shares one transaction.
+//! Gives slots: everybody who asks at the same time shares one statement.
+//!
+//! Room is remembered from the last time, so that one round trip to the database is enough while there is plenty. Whoever
+//! takes room raises the platform's version, and what was decided on an older one is refused: then it is decided once more,
+//! with the platform locked.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use greenroom_contracts::messages::{SlotAssigned, Start};
-use greenroom_domain::{AssignmentId, PlatformName, RunnerId, RunnerSpec};
+use greenroom_contracts::{Envelope, Message};
+use greenroom_domain::{AssignmentId, PlatformName, RunnerId, RunnerSpec, SlotId};
+use greenroom_store::Outbox;
+use sqlx::PgConnection;
+use tokio::sync::Mutex;
 
 use crate::Error;
+use crate::choose::{Choice, Room, Wish, choose};
 use crate::ledger::Ledger;
 use crate::policy::State;
-use crate::store::{self, AskJson};
+use crate::store::{self, Gift, Stored, Times};
 
 /// A runner that wants a slot.
 #[derive(Debug, Clone)]
@@ -28,108 +37,244 @@ pub enum Answer {
     UnknownPlatform,
 }
 
-/// Gives slots to a batch, in its order, in one transaction: the assignments, the starts and `slot.assigned`.
-pub async fn assign(ledger: &Ledger, asks: Vec<Ask>) -> Result<Vec<Answer>, Error> {
+type Rooms = BTreeMap<PlatformName, Room>;
+
+/// What is read beyond what is asked for, to be remembered for those who come next.
+const MORE: usize = 128;
+
+/// Gives slots.
+#[derive(Default)]
+pub struct Assigner {
+    remembered: Mutex<Rooms>,
+}
+
+/// What a decision rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Basis {
+    Memory,
+    Look,
+    Lock,
+}
+
+impl Assigner {
+    /// Gives slots to a batch, in its order: the assignments, the starts and `slot.assigned` at once. Asking twice is answered
+    /// the same.
+    pub async fn assign(&self, ledger: &Ledger, asks: &[Ask]) -> Result<Vec<Answer>, Error> {
+        // One at a time: a second one would decide on the same room.
+        let mut remembered = self.remembered.lock().await;
+        let answers = assign(ledger, asks, &mut remembered).await;
+        if answers.is_err() {
+            remembered.clear();
+        }
+        answers
+    }
+}
+
+async fn assign(ledger: &Ledger, asks: &[Ask], remembered: &mut Rooms) -> Result<Vec<Answer>, Error> {
+    let mut settled: BTreeMap<RunnerId, Answer> = BTreeMap::new();
+    let mut basis = Basis::Memory;
+    let mut noted = false;
+    // One of them may be closed in between by somebody who waits for no platform. There are no more of these than there are
+    // asks.
+    let mut tries = asks.len() + 5;
     loop {
-        match try_assign(ledger, &asks).await {
-            // One of them was closed in between, by somebody who waits for no platform's lock. The next try sees it; there
-            // are no more of these than there are asks.
-            Err(Error::Store(error)) if error.is_conflict() => {}
-            answer => return answer,
+        let mut seen: BTreeSet<RunnerId> = settled.keys().copied().collect();
+        let open: Vec<&Ask> = asks.iter().filter(|ask| seen.insert(ask.spec.runner)).collect();
+        if open.is_empty() {
+            break;
+        }
+        tries -= 1;
+        basis = match decide(ledger, basis, &open, remembered).await {
+            Ok(Decided::Given { given, outbox }) => {
+                outbox.committed();
+                settled.extend(given.into_iter().map(|(runner, platform)| (runner, Answer::Assigned(platform))));
+                // Who got nothing may have had something before.
+                let without: Vec<&Ask> =
+                    open.into_iter().filter(|ask| !settled.contains_key(&ask.spec.runner)).collect();
+                settled.extend(answered_before(ledger, &without).await?);
+                let full: Vec<&Ask> =
+                    without.into_iter().filter(|ask| !settled.contains_key(&ask.spec.runner)).collect();
+                if noted || !want(ledger, &full).await? {
+                    break;
+                }
+                // Room that came between the look and the note was announced to nobody.
+                noted = true;
+                Basis::Look
+            }
+            Ok(Decided::NotFromMemory) => Basis::Look,
+            Ok(Decided::Moved) => Basis::Lock,
+            // One of them has an assignment already.
+            Err(Error::Store(error)) if error.is_conflict() && tries > 0 => {
+                settled.extend(answered_before(ledger, &open).await?);
+                basis.max(Basis::Look)
+            }
+            Err(error) => return Err(error),
+        };
+    }
+    let full = |ask: &Ask| ask.platforms.iter().any(|platform| remembered.contains_key(platform));
+    Ok(asks
+        .iter()
+        .map(|ask| match settled.get(&ask.spec.runner) {
+            Some(answer) => answer.clone(),
+            None if full(ask) => Answer::Full,
+            None => Answer::UnknownPlatform,
+        })
+        .collect())
+}
+
+/// The answers of those who have asked before, or were closed.
+async fn answered_before(ledger: &Ledger, asks: &[&Ask]) -> Result<Vec<(RunnerId, Answer)>, Error> {
+    if asks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let runners: Vec<RunnerId> = asks.iter().map(|ask| ask.spec.runner).collect();
+    let mut connection = ledger.store().pool().acquire().await?;
+    let known = store::read(&mut connection, &runners).await?;
+    let answer = |stored: Stored| match (stored.assignment.state, stored.platform) {
+        (State::Assigned | State::Accepted | State::Stopping, Some(platform)) => Answer::Assigned(platform),
+        _ => Answer::Closed,
+    };
+    Ok(known.into_iter().map(|stored| (stored.runner, answer(stored))).collect())
+}
+
+/// Notes that these were told that all is full. True: of one of the platforms nobody had been told before.
+async fn want(ledger: &Ledger, asks: &[&Ask]) -> Result<bool, Error> {
+    let names: Vec<&str> = platforms_of(asks).into_iter().map(PlatformName::as_str).collect();
+    if names.is_empty() {
+        return Ok(false);
+    }
+    let mut connection = ledger.store().pool().acquire().await?;
+    Ok(!store::want(&mut connection, &names).await?.is_empty())
+}
+
+enum Decided {
+    Given {
+        given: BTreeMap<RunnerId, PlatformName>,
+        outbox: Outbox,
+    },
+    /// What is remembered is not enough: there may be more.
+    NotFromMemory,
+    /// Somebody else took room in between.
+    Moved,
+}
+
+async fn decide(ledger: &Ledger, basis: Basis, asks: &[&Ask], remembered: &mut Rooms) -> Result<Decided, Error> {
+    match basis {
+        Basis::Memory => from_memory(ledger, asks, remembered).await,
+        Basis::Look => {
+            let mut connection = ledger.store().pool().acquire().await?;
+            look_and_give(ledger, &mut connection, asks, remembered).await
+        }
+        Basis::Lock => {
+            let mut tx = ledger.store().pool().begin().await?;
+            store::lock_platforms(&mut tx, &platforms_of(asks)).await?;
+            let decided = look_and_give(ledger, &mut tx, asks, remembered).await?;
+            tx.commit().await?;
+            Ok(decided)
         }
     }
 }
 
-async fn try_assign(ledger: &Ledger, asks: &[Ask]) -> Result<Vec<Answer>, Error> {
-    let now = ledger.now();
-    let start_by = now + ledger.timing.start;
-    let wake_at = now + ledger.timing.assert_first;
-    let names: BTreeSet<&str> = asks.iter().flat_map(|ask| ask.platforms.iter().map(PlatformName::as_str)).collect();
-    let mut tx = ledger.store().begin().await?;
-    let known = store::lock_platforms(&mut tx, &names.into_iter().collect::<Vec<_>>()).await?;
-    let known: BTreeSet<&str> = known.iter().map(String::as_str).collect();
+fn platforms_of<'a>(asks: &[&'a Ask]) -> BTreeSet<&'a PlatformName> {
+    asks.iter().flat_map(|ask| &ask.platforms).collect()
+}
 
-    let mut given: BTreeMap<RunnerId, PlatformName> = BTreeMap::new();
-    let longest = asks.iter().map(|ask| ask.platforms.len()).max().unwrap_or(0);
-    for choice in 0..longest {
-        // Everybody's first choice, then everybody's second, for those who are still without.
-        let mut by_platform: BTreeMap<&PlatformName, Vec<AskJson>> = BTreeMap::new();
-        for (ord, ask) in asks.iter().enumerate() {
-            let runner = ask.spec.runner;
-            let Some(platform) = ask.platforms.get(choice).filter(|name| known.contains(name.as_str())) else {
-                continue;
-            };
-            let asked = by_platform.entry(platform).or_default();
-            let twice = asked.iter().any(|json| (json.owner_id, json.attempt) == (runner.id, runner.attempt.0));
-            if given.contains_key(&runner) || twice {
-                continue;
-            }
-            asked.push(AskJson {
-                ord,
-                kind: runner.kind,
-                owner_id: runner.id,
-                attempt: runner.attempt.0,
-                id: AssignmentId::generate(),
-                provider: ask.spec.provider.clone(),
-                spec: serde_json::to_string(&ask.spec).expect("plain data"),
-                traceparent: ask.traceparent.clone(),
-            });
-        }
-        for (platform, asked) in by_platform.into_iter().filter(|(_, asked)| !asked.is_empty()) {
-            for slot in store::assign(&mut tx, platform, &asked, now, start_by, wake_at).await? {
-                given.insert(slot.runner, platform.clone());
-                let Some(ask) = asks.iter().find(|ask| ask.spec.runner == slot.runner) else { continue };
-                let mut start = tx.envelope(
-                    now,
-                    Start {
-                        runner: slot.runner,
-                        platform: platform.clone(),
-                        spec: ask.spec.clone(),
-                        assignment: slot.id,
-                        slot: slot.slot_name.clone(),
-                        start_by,
-                    },
-                );
-                start.header.traceparent.clone_from(&ask.traceparent);
-                let assigned = SlotAssigned {
-                    runner: slot.runner,
-                    platform: platform.clone(),
-                    assignment: slot.id,
-                    slot: slot.slot_name,
-                    start_by,
-                };
-                let mut assigned = tx.envelope(now, assigned);
-                assigned.header.traceparent.clone_from(&ask.traceparent);
-                tx.say(start);
-                tx.say(assigned);
-            }
-        }
+fn choices(asks: &[&Ask], rooms: &mut Rooms) -> Vec<Choice> {
+    let wishes: Vec<Wish<'_>> =
+        asks.iter().map(|ask| Wish { provider: &ask.spec.provider, platforms: &ask.platforms }).collect();
+    choose(&wishes, rooms)
+}
+
+/// Memory is good for first choices alone: where it has no room there may be some by now.
+async fn from_memory(ledger: &Ledger, asks: &[&Ask], remembered: &mut Rooms) -> Result<Decided, Error> {
+    let mut rooms = remembered.clone();
+    let choices = choices(asks, &mut rooms);
+    if !choices.iter().all(|choice| matches!(choice, Some((0, _)))) {
+        return Ok(Decided::NotFromMemory);
     }
-    // Who got nothing may have had something before: asking twice is answered the same.
-    let without: Vec<RunnerId> =
-        asks.iter().map(|ask| ask.spec.runner).filter(|runner| !given.contains_key(runner)).collect();
-    let mut before = BTreeMap::new();
-    if !without.is_empty() {
-        for stored in store::read(&mut tx, &without).await? {
-            before.insert(stored.runner, stored);
-        }
+    let mut connection = ledger.store().pool().acquire().await?;
+    give(ledger, &mut connection, asks, choices, rooms, remembered).await
+}
+
+async fn look_and_give(
+    ledger: &Ledger,
+    connection: &mut PgConnection,
+    asks: &[&Ask],
+    remembered: &mut Rooms,
+) -> Result<Decided, Error> {
+    let looked = store::rooms(connection, &platforms_of(asks), asks.len() + MORE).await?;
+    remembered.extend(looked.iter().map(|(name, room)| (name.clone(), room.clone())));
+    let mut rooms = looked;
+    let choices = choices(asks, &mut rooms);
+    give(ledger, connection, asks, choices, rooms, remembered).await
+}
+
+/// Gives what was chosen, and remembers what is left.
+async fn give(
+    ledger: &Ledger,
+    connection: &mut PgConnection,
+    asks: &[&Ask],
+    choices: Vec<Choice>,
+    mut left: Rooms,
+    remembered: &mut Rooms,
+) -> Result<Decided, Error> {
+    let now = ledger.now();
+    let times = Times { now, start_by: now + ledger.timing.start, wake_at: now + ledger.timing.assert_first };
+    let mut outbox = Outbox::new(ledger.store());
+    let mut gifts = Vec::new();
+    for (ask, choice) in asks.iter().zip(choices) {
+        let Some((place, slot)) = choice else { continue };
+        let platform = ask.platforms[place].clone();
+        let gift = Gift {
+            runner: ask.spec.runner,
+            id: AssignmentId::generate(),
+            slot_name: format!("{platform}-{:03}", slot.number),
+            platform,
+            slot,
+            provider: ask.spec.provider.clone(),
+            spec: serde_json::to_string(&ask.spec).expect("plain data"),
+            traceparent: ask.traceparent.clone(),
+        };
+        let start = Start {
+            runner: gift.runner,
+            platform: gift.platform.clone(),
+            spec: ask.spec.clone(),
+            assignment: gift.id,
+            slot: gift.slot_name.clone(),
+            start_by: times.start_by,
+        };
+        let assigned = SlotAssigned {
+            runner: gift.runner,
+            platform: gift.platform.clone(),
+            assignment: gift.id,
+            slot: gift.slot_name.clone(),
+            start_by: times.start_by,
+        };
+        outbox.say_for(gift.slot.id.uuid(), traced(outbox.envelope(now, start), ask));
+        outbox.say_for(gift.slot.id.uuid(), traced(outbox.envelope(now, assigned), ask));
+        gifts.push(gift);
     }
-    tx.commit().await?;
-    Ok(asks
-        .iter()
-        .map(|ask| {
-            let runner = &ask.spec.runner;
-            if let Some(platform) = given.get(runner) {
-                return Answer::Assigned(platform.clone());
-            }
-            match before.get(runner).map(|stored| (stored.assignment.state, stored.platform.clone())) {
-                Some((State::Assigned | State::Accepted | State::Stopping, Some(platform))) => {
-                    Answer::Assigned(platform)
-                }
-                Some(_) => Answer::Closed,
-                None if ask.platforms.iter().any(|name| known.contains(name.as_str())) => Answer::Full,
-                None => Answer::UnknownPlatform,
-            }
-        })
-        .collect())
+    let mut given = BTreeMap::new();
+    if !gifts.is_empty() {
+        let versions: BTreeMap<&PlatformName, i64> =
+            gifts.iter().filter_map(|gift| Some((&gift.platform, left.get(&gift.platform)?.version))).collect();
+        let taken = store::give(connection, &versions, &gifts, times, &outbox).await?;
+        if taken.len() < gifts.len() {
+            // Those that were given all the same have asked before when they are looked at again.
+            outbox.committed_for(|slot| taken.contains(&SlotId::from_uuid(slot)));
+            remembered.retain(|platform, _| !versions.contains_key(platform));
+            return Ok(Decided::Moved);
+        }
+        for (platform, room) in &mut left {
+            room.version += i64::from(versions.contains_key(platform));
+        }
+        given.extend(gifts.into_iter().map(|gift| (gift.runner, gift.platform)));
+    }
+    remembered.extend(left);
+    Ok(Decided::Given { given, outbox })
+}
+
+fn traced<T: Message>(mut envelope: Envelope<T>, ask: &Ask) -> Envelope<T> {
+    envelope.header.traceparent.clone_from(&ask.traceparent);
+    envelope
 }

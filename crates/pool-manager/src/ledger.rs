@@ -106,7 +106,15 @@ impl Ledger {
         }
         let changed: Vec<Changed> = changed.into_values().collect();
         store::update(tx, &changed, now).await?;
-        for (platform, provider) in raised {
+        let names: BTreeSet<&str> = raised.iter().map(|(platform, _)| platform.as_str()).collect();
+        let heard: Vec<String> = if names.is_empty() {
+            Vec::new()
+        } else {
+            store::no_longer_full(tx, &names.into_iter().collect::<Vec<_>>()).await?
+        };
+        for (platform, provider) in
+            raised.into_iter().filter(|(platform, _)| heard.iter().any(|name| name == platform.as_str()))
+        {
             let envelope = tx.envelope(now, CapacityRaised { platform, provider });
             tx.say(envelope);
         }

@@ -7,10 +7,11 @@
 //!   `pool.capacity_raised`.
 //! - **Never** makes an attempt, knows a meeting, or frees a slot on anything but evidence that nothing runs.
 //!
-//! What becomes of an assignment is decided by `policy.rs`, pure; `store.rs` assigns a whole batch in one statement under
-//! the platform's lock.
+//! Who gets which slot is decided by `choose.rs`, and what becomes of an assignment by `policy.rs`: both pure. `store/assign.rs`
+//! writes a whole batch in one statement, which is refused when somebody else took room in between.
 
 mod assign;
+mod choose;
 mod config;
 mod consumers;
 mod error;

@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::Error;
-use crate::assign::{Answer, Ask};
+use crate::assign::{Answer, Ask, Assigner};
 use crate::ledger::Ledger;
 
 /// What every method needs.
@@ -29,17 +29,17 @@ pub struct Door {
 
 impl Door {
     pub fn new(ledger: Arc<Ledger>, tasks: &TaskTracker) -> Self {
-        let assigning = ledger.clone();
-        // One lane: a second transaction would only wait for the platform's lock.
+        let assigning = Arc::new((Assigner::default(), ledger.clone()));
+        // One lane: a second batch would be decided on the same room.
         let asks = Coalescer::spawn(tasks, 512, 1, move |asks: Vec<Ask>| {
-            let ledger = assigning.clone();
+            let assigning = assigning.clone();
             async move {
-                let count = asks.len();
-                match crate::assign::assign(&ledger, asks).await {
+                let (assigner, ledger) = assigning.as_ref();
+                match assigner.assign(ledger, &asks).await {
                     Ok(answers) => answers.into_iter().map(Ok).collect(),
                     Err(error) => {
                         let error = Arc::new(error);
-                        (0..count).map(|_| Err(error.clone())).collect()
+                        asks.iter().map(|_| Err(error.clone())).collect()
                     }
                 }
             }

@@ -1,6 +1,7 @@
 //! The pool manager, built and run.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use greenroom_chassis::{Host, Process, sweep};
@@ -30,6 +31,8 @@ pub struct Service {
     relay: Relay,
     door: Door,
     tasks: TaskTracker,
+    /// The slots of the settings are there.
+    synced: Arc<AtomicBool>,
 }
 
 impl Service {
@@ -46,7 +49,7 @@ impl Service {
         let ledger = Arc::new(Ledger::new(store, host.clock, &config));
         let tasks = TaskTracker::new();
         let door = Door::new(ledger.clone(), &tasks);
-        Ok(Self { config, host: host.clone(), ledger, relay, door, tasks })
+        Ok(Self { config, host: host.clone(), ledger, relay, door, tasks, synced: Arc::default() })
     }
 
     /// Its store, for migrating.
@@ -63,6 +66,11 @@ impl Service {
             let store = store.clone();
             async move { store.is_ready().await }
         });
+        let synced = self.synced.clone();
+        process.health().require("pool-manager.slots", move || {
+            let synced = synced.load(Ordering::Relaxed);
+            async move { synced }
+        });
     }
 
     /// Runs until `stop`, then finishes what is in hand.
@@ -78,6 +86,7 @@ impl Service {
                 () = tokio::time::sleep(Duration::from_secs(1)) => {}
             }
         }
+        self.synced.store(true, Ordering::Relaxed);
         let (bus, installation) = (self.host.bus.clone(), self.host.installation.clone());
         let wait = self.host.ack_wait;
         let period = self.host.scaled(self.config.sweep);

@@ -9,6 +9,7 @@ use opentelemetry::{KeyValue, global};
 use tokio::sync::Notify;
 
 use crate::pool::{Ask, Got, Pool};
+use crate::waits::Waits;
 use crate::{Config, Error, policy, store};
 
 /// What handlers and sweeps share.
@@ -17,6 +18,7 @@ pub struct Queue {
     pub clock: Clock,
     pub pool: Pool,
     pub config: Config,
+    pub waits: Waits,
     /// There may be room for somebody who waits.
     pub room: Notify,
     /// Something is due sooner than the sweep thought.
@@ -30,7 +32,16 @@ impl Queue {
             .u64_counter("greenroom_queue_dispatches")
             .with_description("Runners that were asked for, by platform and answer")
             .build();
-        Self { store, clock, pool, config, room: Notify::new(), sooner: Notify::new(), dispatched }
+        Self {
+            store,
+            clock,
+            pool,
+            config,
+            waits: Waits::default(),
+            room: Notify::new(),
+            sooner: Notify::new(),
+            dispatched,
+        }
     }
 
     /// Asks for whoever waits, on every platform, until all are full or nobody waits.

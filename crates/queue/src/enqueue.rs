@@ -27,7 +27,7 @@ pub async fn enqueue(queue: &Queue, wishes: &[Wish]) -> Result<(), Error> {
     let opened = |wish: &Wish| policy::opened_at_first(&wish.enqueue.platforms, timeouts);
     let platforms: BTreeSet<&str> =
         wishes.iter().flat_map(|wish| wish.enqueue.platforms.iter().map(PlatformName::as_str)).collect();
-    let waited_for = store::waited_for(queue.store.pool(), &platforms.into_iter().collect::<Vec<_>>()).await?;
+    let waited_for = queue.waits.of(queue.store.pool(), &platforms.into_iter().collect::<Vec<_>>()).await?;
 
     let mut asks = Vec::new();
     let mut asked = Vec::new();
@@ -93,6 +93,9 @@ pub async fn enqueue(queue: &Queue, wishes: &[Wish]) -> Result<(), Error> {
     for wish in timed_out {
         queue.say_timed_out(&mut tx, wish.enqueue.runner, wish.traceparent.as_deref());
     }
+    // Before the commit: who comes while it is on its way finds them waiting.
+    let waited_for = stored.iter().flat_map(|wish| &wish.enqueue.platforms[..opened(wish)]);
+    queue.waits.begin(waited_for.map(PlatformName::as_str));
     tx.commit().await?;
     // Asked for once more: a slot that came free between the answer and the entry woke nobody.
     queue.room.notify_one();

@@ -20,6 +20,7 @@ mod rpc;
 mod service;
 mod store;
 mod sweeps;
+mod waits;
 
 pub use config::Config;
 pub use error::Error;

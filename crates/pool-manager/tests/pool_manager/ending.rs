@@ -4,7 +4,7 @@ use greenroom_contracts::messages::{CapacityRaised, SlotReleased, Start, Stop};
 use greenroom_contracts::proto::v1::answer::Outcome;
 
 use crate::heard::until;
-use crate::house::{House, PLATFORM, platform};
+use crate::house::{House, PLATFORM, platform, runner};
 use crate::neighbours::Owner;
 
 /// A start is given up after a second, and a platform may come up with it for a second more.
@@ -12,15 +12,21 @@ const HURRIED: &[(&str, &str)] = &[("START_TIMEOUT_MS", "20000"), ("ENSURE_TIMEO
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_frees_at_once_and_tells_whoever_waits() {
-    let house = House::new(&[]).await;
-    let one = house.assigned().await;
+    let house = House::new(&[("SIMULATED_BOT_LIMIT", "2")]).await;
+    let (one, two) = (house.assigned().await, house.assigned().await);
     let raised_before = house.heard.all::<CapacityRaised>().len();
     house.refused(one).await;
-    assert_eq!(house.platform(PLATFORM).await.idle, 20);
+    assert_eq!(house.platform(PLATFORM).await.idle, 1);
     house.heard.until::<SlotReleased>(one.id, 1).await;
+    // Nobody had been told that it is full, so nobody is told that it is not. Now somebody is.
+    house.assigned().await;
+    assert_eq!(house.ask(runner()).await, Outcome::Full);
+    house.refused(two).await;
     until("capacity was raised", async || (house.heard.all::<CapacityRaised>().len() > raised_before).then_some(()))
         .await;
-    let raised = house.heard.all::<CapacityRaised>().pop().expect("one").data;
+    let mut raised = house.heard.all::<CapacityRaised>().split_off(raised_before);
+    assert_eq!(raised.len(), 1, "{raised:?}");
+    let raised = raised.remove(0).data;
     assert_eq!((raised.platform, raised.provider.map(String::from)), (platform(PLATFORM), Some("web".to_owned())));
     assert_eq!(house.ask(one).await, Outcome::Closed, "the next attempt has a number of its own");
 }

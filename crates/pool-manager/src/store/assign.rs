@@ -1,0 +1,179 @@
+//! Giving slots: what there is to give, and the one statement that gives it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use greenroom_domain::{AssignmentId, PlatformName, Provider, RunnerId, SlotId, Timestamp};
+use greenroom_store::{Error, Outbox, sql_time};
+use serde::Deserialize;
+use sqlx::types::Json;
+use sqlx::{PgConnection, Row};
+use uuid::Uuid;
+
+use crate::choose::{Idle, Room};
+
+/// Locks platforms in the order of their names: until the transaction ends nobody else takes room on them.
+pub async fn lock_platforms(connection: &mut PgConnection, names: &BTreeSet<&PlatformName>) -> Result<(), Error> {
+    let sql = "SELECT name FROM pool.platforms WHERE name = ANY($1) ORDER BY name FOR UPDATE";
+    let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+    sqlx::query(sql).bind(names).execute(connection).await?;
+    Ok(())
+}
+
+/// What platforms can give, to at most so many. A platform that is not there is missing.
+pub async fn rooms(
+    connection: &mut PgConnection,
+    names: &BTreeSet<&PlatformName>,
+    most: usize,
+) -> Result<BTreeMap<PlatformName, Room>, Error> {
+    #[derive(Deserialize)]
+    struct IdleJson {
+        id: SlotId,
+        number: i32,
+        last_used_at: Option<Timestamp>,
+    }
+    // assignments_in_flight, slots_idle
+    let rows = sqlx::query(
+        "SELECT p.name, p.version, v.permits,
+                (SELECT coalesce(jsonb_object_agg(l.provider, greatest(0, l.slot_limit - (
+                            SELECT count(*) FROM pool.slots s
+                             WHERE s.platform = p.name AND s.provider = l.provider
+                               AND s.state IN ('deploying', 'busy', 'releasing', 'error')))), '{}')
+                   FROM pool.provider_limits l
+                  WHERE l.platform = p.name) AS providers,
+                (SELECT coalesce(jsonb_agg(i ORDER BY i.last_used_at NULLS FIRST, i.number), '[]')
+                   FROM (SELECT s.id, s.number, s.last_used_at
+                           FROM pool.slots s
+                          WHERE s.platform = p.name AND s.state = 'idle'
+                          ORDER BY s.last_used_at NULLS FIRST, s.number
+                          LIMIT least($2, v.permits)) i) AS idle
+           FROM pool.platforms p
+          CROSS JOIN LATERAL (
+                SELECT greatest(0, p.permits - count(*)) AS permits
+                  FROM pool.assignments a
+                 WHERE a.platform = p.name AND a.state = 'assigned') v
+          WHERE p.name = ANY($1)",
+    )
+    .bind(names.iter().map(|name| name.as_str()).collect::<Vec<_>>())
+    .bind(i64::try_from(most).unwrap_or(i64::MAX))
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let name: String = row.try_get("name")?;
+            let Json(providers): Json<BTreeMap<String, usize>> = row.try_get("providers")?;
+            let providers = providers.into_iter().map(|(name, room)| Ok((Provider::new(name)?, room)));
+            let Json(idle): Json<VecDeque<IdleJson>> = row.try_get("idle")?;
+            let room = Room {
+                version: row.try_get("version")?,
+                permits: usize::try_from(row.try_get::<i64, _>("permits")?).unwrap_or(0),
+                providers: providers
+                    .collect::<Result<_, _>>()
+                    .map_err(|error: greenroom_domain::InvalidName| Error::row("provider_limits.provider", error))?,
+                idle: idle
+                    .into_iter()
+                    .map(|slot| Idle { id: slot.id, number: slot.number, last_used_at: slot.last_used_at })
+                    .collect(),
+            };
+            Ok((PlatformName::new(name).map_err(|error| Error::row("platforms.name", error))?, room))
+        })
+        .collect()
+}
+
+/// A slot for a runner.
+#[derive(Debug, Clone)]
+pub struct Gift {
+    pub runner: RunnerId,
+    pub id: AssignmentId,
+    pub platform: PlatformName,
+    pub slot: Idle,
+    pub slot_name: String,
+    pub provider: Provider,
+    pub spec: String,
+    pub traceparent: Option<String>,
+}
+
+/// When they are given, and until when they hold.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    pub now: Timestamp,
+    pub start_by: Timestamp,
+    pub wake_at: Timestamp,
+}
+
+/// Gives slots and says so, in one statement: for each platform all of it or, when its version is not `versions`' any more,
+/// nothing. Returns the slots that were given. What `outbox` holds is a slot's, and is said if it is given.
+pub async fn give(
+    connection: &mut PgConnection,
+    versions: &BTreeMap<&PlatformName, i64>,
+    gifts: &[Gift],
+    times: Times,
+    outbox: &Outbox,
+) -> Result<BTreeSet<SlotId>, Error> {
+    let runners: Vec<RunnerId> = gifts.iter().map(|gift| gift.runner).collect();
+    let (kinds, owners, attempts) = super::keys(&runners);
+    let given: Vec<Uuid> = sqlx::query_scalar(
+        "WITH moved AS (
+             UPDATE pool.platforms p
+                SET version = p.version + 1
+               FROM unnest($1::text[], $2::bigint[]) AS e (name, version)
+              WHERE p.name = e.name AND p.version = e.version
+             RETURNING p.name),
+         gifts AS (
+             SELECT *
+               FROM unnest($3::text[], $4::uuid[], $5::integer[], $6::uuid[], $7::text[], $8::uuid[], $9::text[],
+                           $10::text[], $11::text[], $12::text[], $13::timestamptz[])
+                    AS g (kind, owner_id, attempt, id, platform, slot_id, slot_name, provider, spec, traceparent,
+                          assigned_at)),
+         taken AS (
+             UPDATE pool.slots s
+                SET state = 'deploying', provider = g.provider, last_used_at = $14
+               FROM gifts g
+              WHERE s.id = g.slot_id AND s.state = 'idle' AND s.platform IN (SELECT name FROM moved)
+             RETURNING s.id),
+         assigned AS (
+             INSERT INTO pool.assignments (kind, owner_id, attempt, id, state, platform, slot_id, slot_name, provider,
+                    spec, traceparent, assigned_at, start_by, observed, grace_ms, wake_at, asserts)
+             SELECT g.kind, g.owner_id, g.attempt, g.id, 'assigned', g.platform, g.slot_id, g.slot_name, g.provider,
+                    g.spec, g.traceparent, g.assigned_at, $15, false, 0, $16, 0
+               FROM gifts g
+               JOIN taken t ON t.id = g.slot_id
+             RETURNING slot_id),
+         said AS (
+             INSERT INTO pool.outbox (created_at, id, subject, body)
+             SELECT o.created_at, o.id, o.subject, o.body
+               FROM unnest($17::timestamptz[], $18::uuid[], $19::text[], $20::bytea[], $21::uuid[])
+                    AS o (created_at, id, subject, body, slot_id)
+               JOIN taken t ON t.id = o.slot_id)
+         SELECT slot_id FROM assigned",
+    )
+    .bind(versions.keys().map(|name| name.as_str()).collect::<Vec<_>>())
+    .bind(versions.values().copied().collect::<Vec<_>>())
+    .bind(kinds)
+    .bind(owners)
+    .bind(attempts)
+    .bind(gifts.iter().map(|gift| gift.id.uuid()).collect::<Vec<_>>())
+    .bind(gifts.iter().map(|gift| gift.platform.as_str()).collect::<Vec<_>>())
+    .bind(gifts.iter().map(|gift| gift.slot.id.uuid()).collect::<Vec<_>>())
+    .bind(gifts.iter().map(|gift| gift.slot_name.as_str()).collect::<Vec<_>>())
+    .bind(gifts.iter().map(|gift| gift.provider.as_str()).collect::<Vec<_>>())
+    .bind(gifts.iter().map(|gift| gift.spec.as_str()).collect::<Vec<_>>())
+    .bind(gifts.iter().map(|gift| gift.traceparent.as_deref()).collect::<Vec<_>>())
+    // Another replica's clock may be ahead, and a slot is never given before it came back.
+    .bind(
+        gifts
+            .iter()
+            .map(|gift| sql_time(gift.slot.last_used_at.map_or(times.now, |at| at.max(times.now))))
+            .collect::<Vec<_>>(),
+    )
+    .bind(sql_time(times.now))
+    .bind(sql_time(times.start_by))
+    .bind(sql_time(times.wake_at))
+    .bind(outbox.created_at())
+    .bind(outbox.ids())
+    .bind(outbox.subjects())
+    .bind(outbox.bodies())
+    .bind(outbox.whose())
+    .fetch_all(connection)
+    .await?;
+    Ok(given.into_iter().map(SlotId::from_uuid).collect())
+}
