@@ -52,12 +52,8 @@ const AT_HOME: &[(&str, &[&str])] = &[
     ("tonic-reflection", &["greenroom-gateway"]),
 ];
 
-/// A file is read in one sitting. Those that are longer, each with the length it may not outgrow.
+/// A file is read in one sitting.
 const LONGEST: usize = 500;
-const LONGER: &[(&str, usize)] = &[
-    // All its SQL in one file; the lists of platforms are the first to go into one of their own.
-    ("crates/pool-manager/src/store.rs", 560),
-];
 
 /// A crate of ours and what it depends on, by kind.
 struct Crate {
@@ -200,11 +196,8 @@ fn files_are_short_and_have_names_that_say_something() {
             wrong.push(format!("{path}: the name says nothing"));
         }
         let lines = read(&path).lines().count();
-        let longer = LONGER.iter().find(|(longer, _)| *longer == path).map(|(_, most)| *most);
-        if lines > longer.unwrap_or(LONGEST) {
+        if lines > LONGEST {
             wrong.push(format!("{path} has {lines} lines"));
-        } else if longer.is_some() && lines <= LONGEST {
-            wrong.push(format!("{path} has {lines} lines now: take it off the list of longer ones"));
         }
     }
     nothing("files", &wrong);
