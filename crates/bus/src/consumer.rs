@@ -219,7 +219,10 @@ impl<'a> Run<'a> {
             let mut again = Vec::new();
             for (((message, input), span), settled) in taken.into_iter().zip(inputs).zip(spans).zip(settled) {
                 match settled {
-                    Settled::Outcome(Outcome::Done) => self.acknowledge(&message, AckKind::Ack).await,
+                    Settled::Outcome(Outcome::Done) => {
+                        self.forget_failures(&message);
+                        self.acknowledge(&message, AckKind::Ack).await;
+                    }
                     Settled::Outcome(Outcome::Retry(after)) => {
                         self.count("retry");
                         self.acknowledge(&message, AckKind::Nak(Some(after))).await;
@@ -286,6 +289,15 @@ impl<'a> Run<'a> {
             );
             self.count("failed");
             self.acknowledge(message, AckKind::Nak(Some(AFTER_FAILURE))).await;
+        }
+    }
+
+    /// It failed before, perhaps, and has not after all.
+    fn forget_failures(&mut self, message: &jetstream::Message) {
+        if !self.failures.is_empty()
+            && let Ok(info) = message.info()
+        {
+            self.failures.remove(&info.stream_sequence);
         }
     }
 

@@ -62,7 +62,8 @@ about_runner!(SlotReleased, "dev.greenroom.slot.released.v1", from "pool-manager
 
 impl Message for CapacityRaised {
     const TYPE: &'static str = "dev.greenroom.pool.capacity_raised.v1";
-    const ABOUT: &'static str = "There may be room again where somebody was told that there is none: a slot, a permit, a limit.";
+    const ABOUT: &'static str =
+        "There may be room again where somebody was told that there is none: a slot, a permit, a limit.";
     const FROM: &'static str = "pool-manager";
 
     fn address(&self) -> Address {
