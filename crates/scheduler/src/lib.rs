@@ -13,6 +13,7 @@ mod config;
 mod consumers;
 mod error;
 mod limits;
+mod numbers;
 mod policy;
 mod rows;
 mod rpc;

@@ -22,6 +22,11 @@ fn duration(field: &str, given: Option<u64>, default: Duration) -> Result<Durati
     Ok(duration)
 }
 
+/// In whole microseconds, as Postgres keeps it: the bot that is answered with is the bot that is read later.
+fn micros(at: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
+}
+
 /// A bot that is not made yet: SCHEDULED, and looked at when it is due.
 pub fn new_bot(
     caller: &Caller,
@@ -50,6 +55,7 @@ pub fn new_bot(
     let tenant: TenantId = caller.tenant_id.parse().map_err(|error| BadField::new("caller.tenant_id", error))?;
     let start_at = bot.start_time.as_ref().map(|at| timestamp("startTime", at)).transpose()?.unwrap_or(now).max(now);
     let end_at = bot.end_time.as_ref().map(|at| timestamp("endTime", at)).transpose()?;
+    let (start_at, end_at) = (micros(start_at), end_at.map(micros));
     if end_at.is_some_and(|end_at| end_at <= start_at) {
         return Err(BadField::new("endTime", "must be after startTime and in the future"));
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use greenroom_domain::bot::{Admission, AttemptState, Bot, BotState, Policy};
 use greenroom_domain::{
-    Attempt, BotId, Exit, InstanceId, PlatformName, Provider, Reason, Resources, RunnerId, RunnerSpec, TenantId,
+    Attempt, BotId, Exit, InstanceId, PlatformName, Provider, Reason, Resources, RunnerId, RunnerSpec, Shard, TenantId,
     Timestamp,
 };
 use greenroom_store::{Error, SqlTimestamp};
@@ -220,6 +220,9 @@ impl BotRow {
 #[derive(Debug, Serialize)]
 pub struct NewBotJson {
     pub id: BotId,
+    pub number: i64,
+    /// Whether it came with an idempotency key: then it is made only if it wins it.
+    pub keyed: bool,
     pub shard: u8,
     pub tenant_id: TenantId,
     pub provider: String,
@@ -246,6 +249,62 @@ pub struct NewBotJson {
     pub created_at: Timestamp,
     #[serde(flatten)]
     pub changing: ChangedBotJson,
+}
+
+impl NewBotJson {
+    pub fn new(stored: &Stored, keyed: bool) -> Self {
+        let (bot, details) = (&stored.bot, &stored.details);
+        Self {
+            id: bot.id,
+            number: details.number,
+            keyed,
+            shard: Shard::of(bot.id.uuid()).number(),
+            tenant_id: bot.tenant,
+            provider: details.provider.to_string(),
+            meeting_url: details.meeting_url.clone(),
+            meeting_id: details.meeting_id.clone(),
+            meeting_password: details.meeting_password.clone(),
+            display_name: details.display_name.clone(),
+            image: details.image.clone(),
+            start_at: bot.start_at,
+            end_at: bot.end_at,
+            recording_enabled: details.recording_enabled,
+            priority: details.priority,
+            chain: bot.chain.clone(),
+            max_retries: bot.policy.max_retries,
+            rejoin: bot.policy.rejoin,
+            queue_timeout_ms: bot.policy.queue_timeout.as_millis(),
+            waiting_room_timeout_ms: bot.policy.waiting_room_timeout.as_millis(),
+            no_one_joined_timeout_ms: details.no_one_joined.as_millis(),
+            everyone_left_timeout_ms: details.everyone_left.as_millis(),
+            inactivity_timeout_ms: details.inactivity.as_millis(),
+            max_duration_ms: bot.policy.max_duration.as_millis(),
+            metadata: details.metadata.clone(),
+            traceparent: details.traceparent.clone(),
+            created_at: details.created_at,
+            changing: stored.into(),
+        }
+    }
+}
+
+/// A claim on an idempotency key, as JSON for one INSERT of many.
+#[derive(Debug, Serialize)]
+pub struct KeyJson {
+    pub tenant_id: TenantId,
+    pub key: String,
+    /// SHA-256 in hexadecimal.
+    pub request: String,
+    pub bot_id: BotId,
+    pub created_at: Timestamp,
+}
+
+/// All that new bots write, for one statement.
+#[derive(Debug, Default)]
+pub struct NewRows {
+    pub keys: Vec<KeyJson>,
+    pub bots: Vec<NewBotJson>,
+    pub attempts: Vec<AttemptJson>,
+    pub timeline: Vec<TimelineJson>,
 }
 
 /// What changes about a bot, as JSON for one UPDATE of many.

@@ -31,7 +31,10 @@ use tonic::{Request, Response, Status, async_trait};
 use crate::writer::{Applied, Input, Writer};
 use crate::{Config, Error};
 
-pub(crate) use create::Create;
+pub(crate) use create::{Answer, Create};
+
+/// The most creates in a batch.
+pub(crate) const CREATES: usize = 256;
 
 /// What every method needs.
 #[derive(Clone)]
@@ -42,8 +45,8 @@ pub struct Door {
     /// Concurrent calls about bots share transactions. What one call says stays together, in its order: two lanes would
     /// otherwise race with two halves of it.
     pub(crate) inputs: Coalescer<Vec<Input>, Result<Vec<Applied>, Arc<Error>>>,
-    /// And so do concurrent creates.
-    pub(crate) creates: Coalescer<Create, Result<Result<BotId, tonic::Code>, Arc<Error>>>,
+    /// And concurrent creates share a statement.
+    pub(crate) creates: Coalescer<Create, Answer>,
     pub(crate) queue: QueueServiceClient<greenroom_chassis::InnerChannel>,
 }
 
@@ -67,9 +70,9 @@ impl Door {
             }
         });
         let creating = writer.clone();
-        let creates = Coalescer::spawn(tasks, 256, 2, move |batch: Vec<Create>| {
+        let creates = Coalescer::spawn(tasks, CREATES, 2, move |batch: Vec<Create>| {
             let writer = creating.clone();
-            async move { create::create_all(&writer, batch).await }
+            async move { create::create_all(&writer, &batch).await }
         });
         let queue = QueueServiceClient::new(host.peers.channel("queue"));
         Self { config, host, writer, inputs, creates, queue }

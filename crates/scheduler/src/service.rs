@@ -92,6 +92,7 @@ impl Service {
             bus.consume_each(silence, silent, stop.clone(), self.host.drain),
             sweep("bots", period, &self.writer.sooner, &stop, || sweeps::wake(&self.writer)),
             sweep("releases", period / 2, &never, &stop, || sweeps::release(&self.writer, &self.config)),
+            sweep("bot numbers", period, &self.writer.numbers.low, &stop, || sweeps::numbers(&self.writer)),
             sweep("idempotency keys", Duration::from_secs(3600), &never, &stop, || sweeps::forget_keys(&self.writer)),
         );
         drop(self.door);

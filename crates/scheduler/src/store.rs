@@ -4,14 +4,15 @@
 //! Batches go in as one JSON document and are unfolded by `jsonb_to_recordset`: one parameter and one statement for any
 //! number of rows.
 
+use std::collections::BTreeSet;
+
 use greenroom_domain::{Attempt, BotId, Exit, PlatformName, TenantId, Timestamp};
-use greenroom_store::{Error, SqlTimestamp, sql_time};
-use serde::Serialize;
+use greenroom_store::{Error, Outbox, SqlTimestamp, sql_time};
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row};
 use uuid::Uuid;
 
-use crate::rows::{AttemptJson, BotRow, ChangedBotJson, NewBotJson, Stored, TimelineJson, TimelineRow};
+use crate::rows::{AttemptJson, BotRow, ChangedBotJson, NewRows, Stored, TimelineJson, TimelineRow};
 
 const SELECT: &str = "SELECT b.*,
        a.not_before AS a_not_before, a.platform AS a_platform, a.progress_at AS a_progress_at, a.started AS a_started,
@@ -20,6 +21,16 @@ const SELECT: &str = "SELECT b.*,
        a.exit_code AS a_exit_code, a.exit_signal AS a_exit_signal, a.exit_oom AS a_exit_oom
   FROM scheduler.bots b
   LEFT JOIN scheduler.attempts a ON a.bot_id = b.id AND a.attempt = b.attempt";
+
+/// An attempt in a JSON document; the columns stand in the order of the table's.
+const ATTEMPT: &str = "bot_id uuid, attempt integer, not_before timestamptz, platform text, progress_at timestamptz,
+       started boolean, instance uuid, admitted_at timestamptz, stopped boolean, cause text, may_pass boolean,
+       report_sequence bigint, joined boolean, gone_at timestamptz, exit_code integer, exit_signal integer,
+       exit_oom boolean, release_at timestamptz, releases integer";
+
+/// A line of a timeline in a JSON document; the columns stand in the order of the table's.
+const LINE: &str = "bot_id uuid, sequence bigint, at timestamptz, what text, state text, attempt integer, reason text,
+       detail text";
 
 fn stored(rows: Vec<BotRow>) -> Result<Vec<Stored>, Error> {
     rows.into_iter().map(Stored::try_from).collect()
@@ -71,7 +82,7 @@ pub async fn list(
 
 /// What became of an idempotency key: the bot that has it and the request it came with.
 pub async fn idempotent(
-    connection: &mut PgConnection,
+    pool: &PgPool,
     keys: &[(TenantId, String)],
 ) -> Result<Vec<(TenantId, String, BotId, Vec<u8>)>, Error> {
     let rows = sqlx::query(
@@ -81,7 +92,7 @@ pub async fn idempotent(
     )
     .bind(keys.iter().map(|(tenant, _)| tenant.uuid()).collect::<Vec<_>>())
     .bind(keys.iter().map(|(_, key)| key.as_str()).collect::<Vec<_>>())
-    .fetch_all(connection)
+    .fetch_all(pool)
     .await?;
     rows.into_iter()
         .map(|row| {
@@ -95,31 +106,84 @@ pub async fn idempotent(
         .collect()
 }
 
-/// A claim on an idempotency key, as JSON for one INSERT of many.
-#[derive(Debug, Serialize)]
-pub struct KeyJson {
-    pub tenant_id: TenantId,
-    pub key: String,
-    /// SHA-256 in hexadecimal.
-    pub request: String,
-    pub bot_id: BotId,
-    pub created_at: Timestamp,
+// --- across tenants: new bots -------------------------------------------------------------------------------------------
+
+/// Numbers for bots that are to be made, from the sequence of the column.
+pub async fn numbers(pool: &PgPool, count: usize) -> Result<Vec<i64>, Error> {
+    let sql = "SELECT nextval('scheduler.bots_number_seq') FROM generate_series(1, $1)";
+    Ok(sqlx::query_scalar(sql).bind(i64::try_from(count).unwrap_or(i64::MAX)).fetch_all(pool).await?)
 }
 
-/// Claims keys, and returns the bots whose claim won.
-pub async fn claim(connection: &mut PgConnection, keys: &[KeyJson]) -> Result<Vec<BotId>, Error> {
-    let won: Vec<Uuid> = sqlx::query_scalar(
-        "INSERT INTO scheduler.idempotency (tenant_id, key, request, bot_id, created_at)
-         SELECT tenant_id, key, decode(request, 'hex'), bot_id, created_at
-           FROM jsonb_to_recordset($1) AS k (tenant_id uuid, key text, request text, bot_id uuid, created_at timestamptz)
-          ORDER BY tenant_id, key
-         ON CONFLICT (tenant_id, key) DO NOTHING
-         RETURNING bot_id",
-    )
-    .bind(Json(keys))
-    .fetch_all(connection)
-    .await?;
-    Ok(won.into_iter().map(BotId::from_uuid).collect())
+/// Makes bots with all that goes with them, and returns which: all but those whose idempotency key is another's.
+///
+/// One statement, which commits itself: a caller waits for one round trip, and for one flush of the log. (Each statement of a
+/// transaction would be a round trip, and so would BEGIN and COMMIT.) A key that another transaction has written and not
+/// committed is waited for; keys are claimed in their order, so that no two batches wait for each other. What depends on a bot
+/// is joined to `made` as a set, and no table is read: there is no plan that could be a bad one.
+pub async fn create(pool: &PgPool, new: &NewRows, outbox: &Outbox) -> Result<BTreeSet<BotId>, Error> {
+    let sql = format!(
+        "WITH won AS (
+              INSERT INTO scheduler.idempotency (tenant_id, key, request, bot_id, created_at)
+              SELECT tenant_id, key, decode(request, 'hex'), bot_id, created_at
+                FROM jsonb_to_recordset($1) AS k (
+                     tenant_id uuid, key text, request text, bot_id uuid, created_at timestamptz)
+               ORDER BY tenant_id, key
+              ON CONFLICT (tenant_id, key) DO NOTHING
+              RETURNING bot_id),
+         made AS (
+              INSERT INTO scheduler.bots (id, number, shard, tenant_id, version, sequence, state, state_since, reason,
+                     provider, meeting_url, meeting_id, meeting_password, display_name, image, start_at, end_at,
+                     recording_enabled, priority, chain, chain_from, failures, max_retries, rejoin, queue_timeout_ms,
+                     waiting_room_timeout_ms, no_one_joined_timeout_ms, everyone_left_timeout_ms, inactivity_timeout_ms,
+                     max_duration_ms, metadata, queued_at, queue_deadline, joined_at, wake_at, asserts, attempt,
+                     traceparent, created_at, updated_at)
+              SELECT id, number, shard, tenant_id, version, sequence, state, state_since, reason,
+                     provider, meeting_url, meeting_id, meeting_password, display_name, image, start_at, end_at,
+                     recording_enabled, priority, chain, chain_from, failures, max_retries, rejoin, queue_timeout_ms,
+                     waiting_room_timeout_ms, no_one_joined_timeout_ms, everyone_left_timeout_ms, inactivity_timeout_ms,
+                     max_duration_ms, metadata, queued_at, queue_deadline, joined_at, wake_at, asserts, attempt,
+                     traceparent, created_at, updated_at
+                FROM jsonb_to_recordset($2) AS n (
+                     id uuid, number bigint, keyed boolean, shard smallint, tenant_id uuid, version bigint,
+                     sequence bigint, state text, state_since timestamptz, reason text, provider text, meeting_url text,
+                     meeting_id text, meeting_password text, display_name text, image text, start_at timestamptz,
+                     end_at timestamptz, recording_enabled boolean, priority integer, chain text[], chain_from integer,
+                     failures integer, max_retries integer, rejoin boolean, queue_timeout_ms bigint,
+                     waiting_room_timeout_ms bigint, no_one_joined_timeout_ms bigint, everyone_left_timeout_ms bigint,
+                     inactivity_timeout_ms bigint, max_duration_ms bigint, metadata text, queued_at timestamptz,
+                     queue_deadline timestamptz, joined_at timestamptz, wake_at timestamptz, asserts integer,
+                     attempt integer, traceparent text, created_at timestamptz, updated_at timestamptz)
+               WHERE NOT n.keyed OR n.id IN (SELECT bot_id FROM won)
+              RETURNING id),
+         tried AS (
+              INSERT INTO scheduler.attempts
+              SELECT a.* FROM jsonb_to_recordset($3) AS a ({ATTEMPT})
+               WHERE a.bot_id IN (SELECT id FROM made)),
+         told AS (
+              INSERT INTO scheduler.timeline
+              SELECT t.* FROM jsonb_to_recordset($4) AS t ({LINE})
+               WHERE t.bot_id IN (SELECT id FROM made)),
+         said AS (
+              INSERT INTO scheduler.outbox (created_at, id, subject, body)
+              SELECT o.created_at, o.id, o.subject, o.body
+                FROM unnest($5::uuid[], $6::timestamptz[], $7::uuid[], $8::text[], $9::bytea[])
+                     AS o (bot_id, created_at, id, subject, body)
+               WHERE o.bot_id IN (SELECT id FROM made))
+         SELECT id FROM made"
+    );
+    let made: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(Json(&new.keys))
+        .bind(Json(&new.bots))
+        .bind(Json(&new.attempts))
+        .bind(Json(&new.timeline))
+        .bind(outbox.whose())
+        .bind(outbox.created_at())
+        .bind(outbox.ids())
+        .bind(outbox.subjects())
+        .bind(outbox.bodies())
+        .fetch_all(pool)
+        .await?;
+    Ok(made.into_iter().map(BotId::from_uuid).collect())
 }
 
 // --- across tenants: the writer -----------------------------------------------------------------------------------------
@@ -144,37 +208,6 @@ pub async fn read(pool: &PgPool, bots: &[BotId]) -> Result<Vec<Stored>, Error> {
     let sql = format!("{SELECT} WHERE b.id = ANY($1)");
     let ids: Vec<Uuid> = bots.iter().map(|bot| bot.uuid()).collect();
     stored(sqlx::query_as(AssertSqlSafe(sql)).bind(ids).fetch_all(pool).await?)
-}
-
-/// Inserts bots and returns their numbers.
-pub async fn insert(connection: &mut PgConnection, bots: &[NewBotJson]) -> Result<Vec<(BotId, i64)>, Error> {
-    let rows = sqlx::query(
-        "INSERT INTO scheduler.bots (id, shard, tenant_id, version, sequence, state, state_since, reason, provider,
-                meeting_url, meeting_id, meeting_password, display_name, image, start_at, end_at, recording_enabled,
-                priority, chain, chain_from, failures, max_retries, rejoin, queue_timeout_ms, waiting_room_timeout_ms,
-                no_one_joined_timeout_ms, everyone_left_timeout_ms, inactivity_timeout_ms, max_duration_ms, metadata,
-                queued_at, queue_deadline, joined_at, wake_at, asserts, attempt, traceparent, created_at, updated_at)
-         SELECT id, shard, tenant_id, version, sequence, state, state_since, reason, provider,
-                meeting_url, meeting_id, meeting_password, display_name, image, start_at, end_at, recording_enabled,
-                priority, chain, chain_from, failures, max_retries, rejoin, queue_timeout_ms, waiting_room_timeout_ms,
-                no_one_joined_timeout_ms, everyone_left_timeout_ms, inactivity_timeout_ms, max_duration_ms, metadata,
-                queued_at, queue_deadline, joined_at, wake_at, asserts, attempt, traceparent, created_at, updated_at
-           FROM jsonb_to_recordset($1) AS n (
-                id uuid, shard smallint, tenant_id uuid, version bigint, sequence bigint, state text,
-                state_since timestamptz, reason text, provider text, meeting_url text, meeting_id text,
-                meeting_password text, display_name text, image text, start_at timestamptz, end_at timestamptz,
-                recording_enabled boolean, priority integer, chain text[], chain_from integer, failures integer,
-                max_retries integer, rejoin boolean, queue_timeout_ms bigint, waiting_room_timeout_ms bigint,
-                no_one_joined_timeout_ms bigint, everyone_left_timeout_ms bigint, inactivity_timeout_ms bigint,
-                max_duration_ms bigint, metadata text, queued_at timestamptz, queue_deadline timestamptz,
-                joined_at timestamptz, wake_at timestamptz, asserts integer, attempt integer, traceparent text,
-                created_at timestamptz, updated_at timestamptz)
-         RETURNING id, number",
-    )
-    .bind(Json(bots))
-    .fetch_all(connection)
-    .await?;
-    rows.into_iter().map(|row| Ok((BotId::from_uuid(row.try_get("id")?), row.try_get("number")?))).collect()
 }
 
 /// Writes what changed. The rows are locked by this transaction; the version is there for whoever forgets.
@@ -209,24 +242,18 @@ pub async fn put_attempts(connection: &mut PgConnection, attempts: &[AttemptJson
     if attempts.is_empty() {
         return Ok(());
     }
-    sqlx::query(
+    let sql = format!(
         "INSERT INTO scheduler.attempts
-         SELECT * FROM jsonb_to_recordset($1) AS a (
-                bot_id uuid, attempt integer, not_before timestamptz, platform text, progress_at timestamptz,
-                started boolean, instance uuid, admitted_at timestamptz, stopped boolean, cause text, may_pass boolean,
-                report_sequence bigint, joined boolean, gone_at timestamptz, exit_code integer, exit_signal integer,
-                exit_oom boolean, release_at timestamptz, releases integer)
+         SELECT * FROM jsonb_to_recordset($1) AS a ({ATTEMPT})
          ON CONFLICT (bot_id, attempt) DO UPDATE
             SET not_before = EXCLUDED.not_before, platform = EXCLUDED.platform, progress_at = EXCLUDED.progress_at,
                 started = EXCLUDED.started, instance = EXCLUDED.instance, admitted_at = EXCLUDED.admitted_at,
                 stopped = EXCLUDED.stopped, cause = EXCLUDED.cause, may_pass = EXCLUDED.may_pass,
                 report_sequence = EXCLUDED.report_sequence, joined = EXCLUDED.joined, gone_at = EXCLUDED.gone_at,
                 exit_code = EXCLUDED.exit_code, exit_signal = EXCLUDED.exit_signal, exit_oom = EXCLUDED.exit_oom,
-                release_at = EXCLUDED.release_at",
-    )
-    .bind(Json(attempts))
-    .execute(connection)
-    .await?;
+                release_at = EXCLUDED.release_at"
+    );
+    sqlx::query(AssertSqlSafe(sql)).bind(Json(attempts)).execute(connection).await?;
     Ok(())
 }
 
@@ -258,16 +285,8 @@ pub async fn tell(connection: &mut PgConnection, lines: &[TimelineJson]) -> Resu
     if lines.is_empty() {
         return Ok(());
     }
-    sqlx::query(
-        "INSERT INTO scheduler.timeline (bot_id, sequence, at, what, state, attempt, reason, detail)
-         SELECT bot_id, sequence, at, what, state, attempt, reason, detail
-           FROM jsonb_to_recordset($1) AS t (
-                bot_id uuid, sequence bigint, at timestamptz, what text, state text, attempt integer, reason text,
-                detail text)",
-    )
-    .bind(Json(lines))
-    .execute(connection)
-    .await?;
+    let sql = format!("INSERT INTO scheduler.timeline SELECT * FROM jsonb_to_recordset($1) AS t ({LINE})");
+    sqlx::query(AssertSqlSafe(sql)).bind(Json(lines)).execute(connection).await?;
     Ok(())
 }
 
@@ -366,30 +385,40 @@ pub async fn forget_keys(pool: &PgPool, before: Timestamp) -> Result<u64, Error>
 mod tests {
     use super::*;
 
-    /// `put_attempts` relies on the order of the table's columns.
+    /// The columns of a table, in their order.
+    fn columns(table: &str) -> Vec<&'static str> {
+        let sql = include_str!("../../../migrations/scheduler/0001_bots.sql");
+        let table = sql
+            .split_once(&format!("CREATE TABLE scheduler.{table} ("))
+            .and_then(|(_, rest)| rest.split_once("PRIMARY KEY"));
+        let (table, _) = table.expect("the table is there");
+        table.lines().filter_map(|line| line.split_whitespace().next()).filter(|word| *word != "--").collect()
+    }
+
+    /// Rows of these documents are inserted as they are, and what a document does not name would be NULL.
     #[test]
-    fn attempts_stand_in_the_order_of_the_table() {
-        let table = include_str!("../../../migrations/scheduler/0001_bots.sql");
-        let table =
-            table.split("CREATE TABLE scheduler.attempts (").nth(1).and_then(|rest| rest.split("PRIMARY KEY").next());
-        let columns: Vec<_> = table
-            .expect("the table is there")
-            .lines()
-            .filter_map(|line| line.split_whitespace().next())
-            .filter(|word| *word != "--")
-            .collect();
-        let json = serde_json::to_string(&AttemptJson::new(
-            BotId::from_uuid(Uuid::nil()),
-            &greenroom_domain::bot::AttemptState::new(Attempt(1), Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH),
-            None,
-        ));
-        let json = json.expect("plain data");
-        let mut at = 0;
-        for column in columns {
-            let found = json[at..]
-                .find(&format!("\"{column}\":"))
-                .unwrap_or_else(|| panic!("{column} is missing or misplaced"));
-            at += found;
+    fn documents_have_the_columns_of_their_tables() {
+        let (bot_id, at) = (BotId::from_uuid(Uuid::nil()), Timestamp::UNIX_EPOCH);
+        let attempt = greenroom_domain::bot::AttemptState::new(Attempt(1), at, at);
+        let attempt = serde_json::to_value(AttemptJson::new(bot_id, &attempt, None)).expect("plain data");
+        let state = greenroom_domain::bot::BotState::Queued;
+        let line = TimelineJson {
+            bot_id,
+            sequence: 1,
+            at,
+            what: String::new(),
+            state,
+            attempt: 0,
+            reason: None,
+            detail: None,
+        };
+        let line = serde_json::to_value(line).expect("plain data");
+        for (table, recordset, document) in [("attempts", ATTEMPT, attempt), ("timeline", LINE, line)] {
+            let columns = columns(table);
+            let recordset: Vec<_> =
+                recordset.split(',').filter_map(|column| column.split_whitespace().next()).collect();
+            assert_eq!(columns, recordset, "{table}");
+            assert!(columns.iter().all(|column| document.get(column).is_some()), "{columns:?} {document}");
         }
     }
 }

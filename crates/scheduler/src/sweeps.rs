@@ -51,6 +51,12 @@ pub async fn release(writer: &Writer, config: &Config) -> Result<Option<Duration
     }
 }
 
+/// Numbers for the bots that will be made next.
+pub async fn numbers(writer: &Writer) -> Result<Option<Duration>, Error> {
+    writer.numbers.refill().await?;
+    Ok(None)
+}
+
 /// Idempotency keys live for a day.
 pub async fn forget_keys(writer: &Writer) -> Result<Option<Duration>, Error> {
     let before = writer.now() - Duration::from_secs(24 * 3600);

@@ -7,11 +7,12 @@ use greenroom_chassis::Clock;
 use greenroom_contracts::messages::{BotProgressed, BotStateChanged, Enqueue, Release, Withdraw};
 use greenroom_domain::bot::{AttemptState, Bot, Decision, Effect, Event, Ignored, Rejected, Timing, decide};
 use greenroom_domain::{Attempt, BotId, Exit, Reason, RunnerId, Timestamp};
-use greenroom_store::{Store, Tx};
+use greenroom_store::{Outbox, Store, Tx};
 use opentelemetry::metrics::{Counter, Histogram};
 use opentelemetry::{KeyValue, global};
 use tokio::sync::Notify;
 
+use crate::numbers::Numbers;
 use crate::rows::{AttemptJson, ChangedBotJson, Stored, TimelineJson};
 use crate::{Config, Error, policy, store};
 
@@ -45,6 +46,8 @@ pub struct Writer {
     clock: Clock,
     pub(crate) timing: Timing,
     grace: std::time::Duration,
+    /// For bots that are to be made.
+    pub(crate) numbers: Numbers,
     /// Wakes the sweep when something has to be looked at sooner than it thought.
     pub(crate) sooner: Notify,
     ignored: Counter<u64>,
@@ -56,6 +59,7 @@ impl Writer {
     pub fn new(store: Store, clock: Clock, config: &Config) -> Self {
         let meter = global::meter("greenroom");
         Self {
+            numbers: Numbers::new(store.clone()),
             store,
             clock,
             timing: config.timing.clone(),
@@ -93,14 +97,28 @@ impl Writer {
         let bots: Vec<BotId> = bots.into_iter().collect();
         let mut tx = self.store.begin().await?;
         let locked = store::lock(&mut tx, &bots).await?;
-        let mut fold = Fold::new(locked, self.clock.now(), self);
+        let now = self.clock.now();
+        let mut fold = Fold::new(locked, now, self);
         let applied = inputs.iter().map(|input| fold.take(input)).collect();
+        let soonest = fold.soonest();
         fold.write(&mut tx).await?;
         tx.commit().await?;
+        self.look_again(soonest, now);
         Ok(applied)
     }
 
-    /// Looks at whatever has to be looked at now. Returns how many that were.
+    /// Wakes the sweep if one of the bots that were written now has to be looked at sooner than it comes by. After the commit:
+    /// before it, the sweep would not see them and sleep on.
+    pub(crate) fn look_again(&self, soonest: Option<Timestamp>, now: Timestamp) {
+        // What was asserted now is looked at again after `assert_first`, and the sweep comes by before that: to wake it for
+        // every bot would be a sweep a bot.
+        if soonest.is_some_and(|at| at < now + self.timing.assert_first) {
+            self.sooner.notify_one();
+        }
+    }
+
+    /// Looks at whatever has to be looked at now. Returns how many that were. (Wakes nobody: the sweep asks itself when the
+    /// next one is due.)
     pub async fn tick(&self, limit: i64) -> Result<usize, Error> {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
@@ -117,21 +135,21 @@ impl Writer {
     }
 
     /// Says for every effect what it says.
-    pub(crate) fn say_effects(&self, tx: &mut Tx, stored: &Stored, effects: &[Effect], now: Timestamp) {
+    pub(crate) fn say_effects(&self, outbox: &mut Outbox, stored: &Stored, effects: &[Effect], now: Timestamp) {
         for effect in effects {
             match effect {
                 Effect::Enqueue => {
                     if let Some(enqueue) = enqueue(stored) {
-                        say(tx, stored, now, enqueue);
+                        say(outbox, stored, now, enqueue);
                     }
                 }
                 Effect::Withdraw(attempt) => {
-                    say(tx, stored, now, Withdraw { runner: RunnerId::of_bot(stored.bot.id, *attempt) });
+                    say(outbox, stored, now, Withdraw { runner: RunnerId::of_bot(stored.bot.id, *attempt) });
                 }
                 Effect::Release(attempt) => {
                     let runner = RunnerId::of_bot(stored.bot.id, *attempt);
                     let grace_ms = u64::try_from(self.grace.as_millis()).unwrap_or(u64::MAX);
-                    say(tx, stored, now, Release { runner, grace_ms });
+                    say(outbox, stored, now, Release { runner, grace_ms });
                 }
             }
         }
@@ -139,24 +157,24 @@ impl Writer {
 }
 
 /// Says an inner message as part of a bot's story.
-fn say<T: greenroom_contracts::Message>(tx: &mut Tx, stored: &Stored, now: Timestamp, data: T) {
-    let mut envelope = tx.envelope(now, data);
+fn say<T: greenroom_contracts::Message>(outbox: &mut Outbox, stored: &Stored, now: Timestamp, data: T) {
+    let mut envelope = outbox.envelope(now, data);
     envelope.header.traceparent.clone_from(&stored.details.traceparent);
-    tx.say(envelope);
+    outbox.say(envelope);
 }
 
 /// Says a public event, with the sequence it has.
 pub fn say_public<T: greenroom_contracts::Message>(
-    tx: &mut Tx,
+    outbox: &mut Outbox,
     stored: &Stored,
     sequence: i64,
     now: Timestamp,
     data: T,
 ) {
-    let mut envelope = tx.envelope(now, data).public(stored.bot.tenant, sequence);
+    let mut envelope = outbox.envelope(now, data).public(stored.bot.tenant, sequence);
     envelope.header.traceparent.clone_from(&stored.details.traceparent);
     envelope.header.attempt = stored.bot.attempt.as_ref().map(|attempt| attempt.number.0);
-    tx.say(envelope);
+    outbox.say(envelope);
 }
 
 fn enqueue(stored: &Stored) -> Option<Enqueue> {
@@ -344,6 +362,11 @@ impl<'a> Fold<'a> {
         }
     }
 
+    /// When the first of the changed bots has to be looked at.
+    fn soonest(&self) -> Option<Timestamp> {
+        self.changed.iter().filter_map(|id| self.bots[id].bot.wake_at).min()
+    }
+
     async fn write(self, tx: &mut Tx) -> Result<(), Error> {
         if self.changed.is_empty() && self.gone.is_empty() {
             return Ok(());
@@ -362,17 +385,45 @@ impl<'a> Fold<'a> {
         store::close_old(tx, &self.gone, self.now).await?;
         for saying in self.sayings {
             match saying {
-                Saying::Effects(stored, effects) => self.writer.say_effects(tx, &stored, &effects, self.now),
-                Saying::Moved(stored, changed) => say_public(tx, &stored, stored.sequence, self.now, *changed),
+                Saying::Effects(stored, effects) => self.writer.say_effects(tx.outbox(), &stored, &effects, self.now),
+                Saying::Moved(stored, changed) => say_public(tx.outbox(), &stored, stored.sequence, self.now, *changed),
                 Saying::Progressed(stored, progressed) => {
-                    say_public(tx, &stored, stored.sequence, self.now, *progressed);
+                    say_public(tx.outbox(), &stored, stored.sequence, self.now, *progressed);
                 }
             }
         }
-        let soonest = self.changed.iter().filter_map(|id| self.bots[id].bot.wake_at).min();
-        if soonest.is_some_and(|at| at <= self.now + self.writer.timing.assert_first) {
-            self.writer.sooner.notify_one();
-        }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::FutureExt;
+    use greenroom_chassis::Settings;
+    use greenroom_contracts::Origin;
+
+    use super::*;
+
+    /// A sweep for every bot that is enqueued, or for every message, would be most of what Postgres does.
+    #[tokio::test]
+    async fn the_sweep_is_woken_only_by_what_it_would_miss() {
+        let config = Config::parse(&mut Settings::new([], ""), "postgres://nowhere", &[], "gateway.example:8080");
+        let origin = Origin { installation: "test".parse().expect("a name"), service: "scheduler" };
+        let (store, _) = Store::new(&config.database, crate::SCHEMA, origin).expect("an address");
+        let writer = Writer::new(store, Clock::system(), &config);
+        let (now, first) = (writer.now(), config.timing.assert_first);
+        let millisecond = Duration::from_millis(1);
+        for (at, woken) in [
+            (None, false),
+            (Some(now + 2 * first), false),
+            (Some(now + first), false),
+            (Some(now + first - millisecond), true),
+            (Some(now - first), true),
+        ] {
+            writer.look_again(at, now);
+            assert_eq!(writer.sooner.notified().now_or_never().is_some(), woken, "{at:?} {now}");
+        }
     }
 }

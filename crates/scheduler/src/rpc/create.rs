@@ -1,27 +1,45 @@
-//! Makes bots: concurrent callers share one transaction, and an idempotency key makes one bot.
+//! Makes bots: concurrent callers share one statement, and an idempotency key makes one bot.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod newborn;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use greenroom_contracts::messages::BotCreated;
 use greenroom_contracts::proto::v1::{Bot, SchedulerCreateRequest};
-use greenroom_domain::bot::{BotState, Decision, Effect, Event, decide};
-use greenroom_domain::{BotId, Shard, TenantId};
+use greenroom_domain::{BotId, TenantId};
 use prost::Message;
 use sha2::{Digest, Sha256};
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::{Door, answer, status};
-use crate::rows::{AttemptJson, NewBotJson, Stored, TimelineJson};
-use crate::writer::{Writer, say_public, state_changed};
+use crate::rows::Stored;
+use crate::writer::Writer;
 use crate::{Error, limits, store};
+
+use newborn::Newborn;
 
 /// A bot to be made.
 pub(crate) struct Create {
     stored: Stored,
     key: String,
+    /// SHA-256 in hexadecimal.
     request: String,
 }
+
+/// What came of it.
+pub(crate) enum Created {
+    /// It is made, and this is all of it: nothing has to be read.
+    Made(Box<Stored>),
+    /// The same request has made this one before.
+    Before(BotId),
+    /// Another request has had this key.
+    KeyReused,
+    /// Another one had this key, and it was forgotten just now: the next try makes a bot.
+    KeyForgotten,
+}
+
+/// Several callers share an error.
+pub(crate) type Answer = Result<Created, Arc<Error>>;
 
 pub async fn create(door: &Door, request: SchedulerCreateRequest) -> Result<Bot, Status> {
     let caller = request.caller.ok_or_else(|| Status::invalid_argument("caller: is missing"))?;
@@ -29,176 +47,86 @@ pub async fn create(door: &Door, request: SchedulerCreateRequest) -> Result<Bot,
     let stored = limits::new_bot(&caller, &create, door.writer.now(), &door.config)?;
     let tenant = stored.bot.tenant;
     let hash = Sha256::digest(create.bot.unwrap_or_default().encode_to_vec());
-    let request = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    let made = door.creates.ask(Create { stored, key: create.idempotency_key, request }).await;
-    let bot = match made.ok_or(Error::Stopping)? {
-        Ok(Ok(bot)) => bot,
-        Ok(Err(Code::AlreadyExists)) => return Err(Error::KeyReused.into()),
-        Ok(Err(code)) => return Err(Status::new(code, "the bot was not made")),
-        Err(error) => return Err(status(&error)),
-    };
-    let stored = store::get(door.writer.store().pool(), tenant, bot).await.map_err(Error::from)?;
-    Ok(answer::bot(&stored.ok_or_else(super::no_such_bot)?))
+    let asked = Create { stored, key: create.idempotency_key, request: hex(&hash) };
+    match door.creates.ask(asked).await.ok_or(Error::Stopping)? {
+        Ok(Created::Made(stored)) => Ok(answer::bot(&stored)),
+        Ok(Created::Before(bot)) => {
+            let stored = store::get(door.writer.store().pool(), tenant, bot).await.map_err(Error::from)?;
+            Ok(answer::bot(&stored.ok_or_else(super::no_such_bot)?))
+        }
+        Ok(Created::KeyReused) => Err(Error::KeyReused.into()),
+        Ok(Created::KeyForgotten) => Err(Status::aborted("the bot was not made")),
+        Err(error) => Err(status(&error)),
+    }
 }
 
-pub(crate) async fn create_all(writer: &Writer, batch: Vec<Create>) -> Vec<Result<Result<BotId, Code>, Arc<Error>>> {
-    let count = batch.len();
-    match try_create_all(writer, batch).await {
-        Ok(made) => made.into_iter().map(Ok).collect(),
-        Err(error) => {
-            let error = Arc::new(error);
-            (0..count).map(|_| Err(error.clone())).collect()
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Makes a batch of bots, one answer each. When Postgres refuses it, it is halved until the culprit is alone (as the bus does
+/// with messages): one request that cannot be must not fail the others.
+pub(crate) async fn create_all(writer: &Writer, batch: &[Create]) -> Vec<Answer> {
+    let mut answers = Vec::with_capacity(batch.len());
+    // The parts that are to be done, the first of them last.
+    let mut parts = vec![batch];
+    while let Some(part) = parts.pop() {
+        match try_create_all(writer, part).await {
+            Ok(part) => answers.extend(part),
+            // Refused, so nothing of it was written.
+            Err(Error::Store(error)) if !error.is_away() => match part.split_at(part.len() / 2) {
+                ([], _) => answers.push(Err(Arc::new(error.into()))),
+                (first, second) => parts.extend([second, first]),
+            },
+            // The other parts would fail as well, each after as long a wait.
+            Err(error) => {
+                let error = Arc::new(error);
+                answers.extend((answers.len()..batch.len()).map(|_| Err(error.clone())));
+                return answers;
+            }
         }
     }
+    answers
 }
 
-async fn try_create_all(writer: &Writer, batch: Vec<Create>) -> Result<Vec<Result<BotId, Code>>, Error> {
+async fn try_create_all(writer: &Writer, batch: &[Create]) -> Result<Vec<Answer>, Error> {
     let now = writer.now();
-    let mut tx = writer.store().begin().await?;
-
     // Whose key it is first, it is: among the callers of this batch as among batches.
-    let mut claims: BTreeMap<(TenantId, &str), store::KeyJson> = BTreeMap::new();
-    for create in batch.iter().filter(|create| !create.key.is_empty()) {
-        claims.entry((create.stored.bot.tenant, &create.key)).or_insert_with(|| store::KeyJson {
-            tenant_id: create.stored.bot.tenant,
-            key: create.key.clone(),
-            request: create.request.clone(),
-            bot_id: create.stored.bot.id,
-            created_at: now,
-        });
+    let mut keys: BTreeSet<(TenantId, &str)> = BTreeSet::new();
+    let asked: Vec<&Create> = batch
+        .iter()
+        .filter(|create| create.key.is_empty() || keys.insert((create.stored.bot.tenant, &create.key)))
+        .collect();
+    let numbers = writer.numbers.take(asked.len()).await?;
+    let mut newborn = Newborn::new(writer, now);
+    for (create, number) in asked.into_iter().zip(numbers) {
+        newborn.add(create, number);
     }
-    let claims: Vec<store::KeyJson> = claims.into_values().collect();
-    let won: BTreeSet<BotId> =
-        if claims.is_empty() { BTreeSet::new() } else { store::claim(&mut tx, &claims).await?.into_iter().collect() };
+    let mut made = newborn.make().await?;
     let lost: Vec<(TenantId, String)> = batch
         .iter()
-        .filter(|create| !create.key.is_empty() && !won.contains(&create.stored.bot.id))
+        .filter(|create| !made.contains_key(&create.stored.bot.id))
         .map(|create| (create.stored.bot.tenant, create.key.clone()))
         .collect();
-    let known = if lost.is_empty() { Vec::new() } else { store::idempotent(&mut tx, &lost).await? };
-
-    let mut answers = Vec::with_capacity(batch.len());
-    let mut made = Vec::new();
-    for create in batch {
-        if create.key.is_empty() || won.contains(&create.stored.bot.id) {
-            answers.push(Ok(create.stored.bot.id));
-            made.push(create.stored);
-            continue;
-        }
-        let found = known
-            .iter()
-            .find(|(tenant, key, _, _)| *tenant == create.stored.bot.tenant && *key == create.key)
-            .map(|(_, _, bot, request)| (*bot, request.iter().map(|byte| format!("{byte:02x}")).collect::<String>()));
-        answers.push(match found {
-            Some((bot, request)) if request == create.request => Ok(bot),
-            Some(_) => Err(Code::AlreadyExists),
-            None => Err(Code::Aborted),
-        });
-    }
-    write(writer, &mut tx, made, now).await?;
-    tx.commit().await?;
-    Ok(answers)
-}
-
-async fn write(
-    writer: &Writer,
-    tx: &mut greenroom_store::Tx,
-    made: Vec<Stored>,
-    now: greenroom_domain::Timestamp,
-) -> Result<(), Error> {
-    if made.is_empty() {
-        return Ok(());
-    }
-    // A bot that is due is enqueued in the same transaction: no sweep stands between a request and its start.
-    let mut bots: Vec<(Stored, BotState, Vec<Effect>)> = made
-        .into_iter()
-        .map(|mut stored| {
-            stored.sequence = 1;
-            let first = stored.bot.state;
-            let mut effects = Vec::new();
-            if let Decision::Advance { next, effects: following } =
-                decide(&stored.bot, &Event::Tick, now, &writer.timing)
-            {
-                stored.bot = *next;
-                stored.sequence = 2;
-                effects = following;
-            }
-            (stored, first, effects)
+    // A statement of its own: it sees the winner's row, for which the first one has waited. When it fails, the bots of the
+    // others are made nevertheless.
+    let known = if lost.is_empty() { Ok(Vec::new()) } else { store::idempotent(writer.store().pool(), &lost).await };
+    let known = known.map_err(|error| Arc::new(error.into()));
+    Ok(batch
+        .iter()
+        .map(|create| match made.remove(&create.stored.bot.id) {
+            Some(stored) => Ok(Created::Made(Box::new(stored))),
+            None => known.as_ref().map(|known| before(create, known)).map_err(Arc::clone),
         })
-        .collect();
-    let rows: Vec<NewBotJson> = bots.iter().map(|(stored, _, _)| row(stored)).collect();
-    let numbers: BTreeMap<BotId, i64> = store::insert(tx, &rows).await?.into_iter().collect();
-    let mut attempts = Vec::new();
-    let mut timeline = Vec::new();
-    for (stored, first, effects) in &mut bots {
-        stored.details.number = numbers.get(&stored.bot.id).copied().unwrap_or_default();
-        let mut line = |sequence, what: &str, state| {
-            timeline.push(TimelineJson {
-                bot_id: stored.bot.id,
-                sequence,
-                at: now,
-                what: what.to_owned(),
-                state,
-                attempt: 0,
-                reason: None,
-                detail: None,
-            });
-        };
-        line(1, "created", *first);
-        if stored.sequence == 2 {
-            line(2, "due", stored.bot.state);
-        }
-        attempts.extend(stored.bot.attempt.iter().map(|attempt| AttemptJson::new(stored.bot.id, attempt, None)));
-        let created = BotCreated {
-            bot: stored.bot.id,
-            number: stored.details.number,
-            state: *first,
-            provider: stored.details.provider.clone(),
-        };
-        say_public(tx, stored, 1, now, created);
-        if stored.sequence == 2 {
-            say_public(tx, stored, 2, now, state_changed(stored, *first));
-        }
-        writer.say_effects(tx, stored, effects, now);
-    }
-    store::put_attempts(tx, &attempts).await?;
-    store::tell(tx, &timeline).await?;
-    // What was asserted now is looked at again after `assert_first`, and the sweep comes by before that: to wake it for every
-    // bot would be a sweep a bot.
-    if bots.iter().any(|(stored, _, _)| stored.bot.wake_at.is_some_and(|at| at < now + writer.timing.assert_first)) {
-        writer.sooner.notify_one();
-    }
-    Ok(())
+        .collect())
 }
 
-fn row(stored: &Stored) -> NewBotJson {
-    let (bot, details) = (&stored.bot, &stored.details);
-    NewBotJson {
-        id: bot.id,
-        shard: Shard::of(bot.id.uuid()).number(),
-        tenant_id: bot.tenant,
-        provider: details.provider.to_string(),
-        meeting_url: details.meeting_url.clone(),
-        meeting_id: details.meeting_id.clone(),
-        meeting_password: details.meeting_password.clone(),
-        display_name: details.display_name.clone(),
-        image: details.image.clone(),
-        start_at: bot.start_at,
-        end_at: bot.end_at,
-        recording_enabled: details.recording_enabled,
-        priority: details.priority,
-        chain: bot.chain.clone(),
-        max_retries: bot.policy.max_retries,
-        rejoin: bot.policy.rejoin,
-        queue_timeout_ms: bot.policy.queue_timeout.as_millis(),
-        waiting_room_timeout_ms: bot.policy.waiting_room_timeout.as_millis(),
-        no_one_joined_timeout_ms: details.no_one_joined.as_millis(),
-        everyone_left_timeout_ms: details.everyone_left.as_millis(),
-        inactivity_timeout_ms: details.inactivity.as_millis(),
-        max_duration_ms: bot.policy.max_duration.as_millis(),
-        metadata: details.metadata.clone(),
-        traceparent: details.traceparent.clone(),
-        created_at: details.created_at,
-        changing: stored.into(),
+/// What became of the key that another one had first.
+fn before(create: &Create, known: &[(TenantId, String, BotId, Vec<u8>)]) -> Created {
+    let found = known.iter().find(|(tenant, key, ..)| *tenant == create.stored.bot.tenant && *key == create.key);
+    match found {
+        Some((_, _, bot, request)) if hex(request) == create.request => Created::Before(*bot),
+        Some(_) => Created::KeyReused,
+        None => Created::KeyForgotten,
     }
 }

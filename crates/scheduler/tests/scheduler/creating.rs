@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use greenroom_contracts::messages::{BotCreated, Enqueue};
-use greenroom_contracts::proto::v1::{NewBot, NewMeeting};
+use greenroom_contracts::proto::v1::{Bot, NewBot, NewMeeting};
 use greenroom_contracts::proto_timestamp;
-use greenroom_domain::TenantId;
+use greenroom_domain::{TenantId, Timestamp};
 use tonic::Code;
 
 use crate::heard::until;
@@ -50,9 +50,78 @@ async fn concurrent_requests_with_one_key_make_one_bot() {
         let ids: BTreeSet<String> = join_all(creating).await.into_iter().collect();
         assert_eq!(ids.len(), 1, "{ids:?}");
     }
-    let made: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM scheduler.bots").fetch_one(&house.sql).await.expect("a row");
-    assert_eq!(made, 5);
+    // Those who came second have left nothing behind, and said nothing: a bot is created, due and enqueued.
+    for (table, rows) in [("bots", 5), ("attempts", 5), ("timeline", 10), ("outbox", 15)] {
+        let sql = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM scheduler.{table}"));
+        let found: i64 = sqlx::query_scalar(sql).fetch_one(&house.sql).await.expect("a row");
+        assert_eq!(found, rows, "{table}");
+    }
+    until("all are enqueued", async || (house.heard.all::<Enqueue>().len() >= 5).then_some(())).await;
+    assert_eq!(house.heard.all::<BotCreated>().len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_answered_is_what_is_read_later() {
+    let house = House::new().await;
+    // Finer than Postgres keeps it, and nearer to the next microsecond.
+    let at = |seconds| {
+        let at = Timestamp::new(house.now().as_second() + seconds, 999_999_999).expect("in range");
+        Some(proto_timestamp(at))
+    };
+    let full = NewBot {
+        display_name: "Ada".to_owned(),
+        image: "registry.example/bot:1".to_owned(),
+        metadata_json: r#"{"z": 1.0, "a": ["\u0000"]}"#.to_owned(),
+        platforms: vec!["two".to_owned(), "one".to_owned()],
+        priority: Some(7),
+        recording_enabled: Some(false),
+        end_time: at(7_200),
+        ..new_bot()
+    };
+    let later = NewBot { start_time: at(3_600), ..full.clone() };
+    for (key, state, bot) in [("due", "QUEUED", full), ("later", "SCHEDULED", later), ("plain", "QUEUED", new_bot())] {
+        let made = house.try_create(bot.clone(), key).await.expect("a bot");
+        assert_eq!(made.state, state);
+        let read = house.get(&made).await;
+        assert_eq!(read.timeline.len() as i64, made.sequence);
+        assert_eq!(made, Bot { timeline: Vec::new(), queue_position: None, ..read });
+        assert_eq!(house.try_create(bot, key).await.expect("the same"), made, "read for the repeat");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_cannot_be_stored_fails_alone() {
+    let house = House::new().await;
+    // The gateway lets nobody ask for that, and the column is an integer.
+    let bad = NewBot { priority: Some(u32::MAX), ..new_bot() };
+    let creating = (0..60).map(|n| {
+        let bot = if n == 30 { bad.clone() } else { new_bot() };
+        let (house, key) = (&house, format!("key-{n}"));
+        async move { house.try_create(bot, &key).await }
+    });
+    for (n, answer) in join_all(creating).await.into_iter().enumerate() {
+        match answer {
+            Ok(_) => assert_ne!(n, 30),
+            Err(status) => assert_eq!((n, status.code()), (30, Code::Internal), "{status}"),
+        }
+    }
+    // Nothing of it was written: its key is free.
+    house.try_create(new_bot(), "key-30").await.expect("a bot");
+}
+
+/// More than a block of numbers, at two replicas.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_bot_has_a_number_of_its_own() {
+    let house = House::new().await;
+    let (other, _) = house.replica().await;
+    let creating = (0..1_200).map(|n| {
+        let mut door = if n % 2 == 0 { house.scheduler.clone() } else { other.clone() };
+        let request = house.creation(house.tenant, new_bot(), "");
+        async move { door.create(request).await.expect("a bot").into_inner().number }
+    });
+    let numbers: BTreeSet<i64> = join_all(creating).await.into_iter().collect();
+    assert_eq!(numbers.len(), 1_200);
+    assert!(numbers.first().is_some_and(|first| *first >= 1), "{numbers:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
