@@ -59,6 +59,9 @@ impl Store {
                 ("enable_seqscan", "off"),
                 // A scan that cannot be avoided looks dear enough then to be compiled first, which takes longer than it does.
                 ("jit", "off"),
+                // For arrays whose length it does not know Postgres expects to pay more than for those it does, so it would plan
+                // every batch anew: half of what a small one takes.
+                ("plan_cache_mode", "force_generic_plan"),
             ])
             .log_statements(tracing::log::LevelFilter::Trace)
             .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(2));

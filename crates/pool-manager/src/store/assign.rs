@@ -123,12 +123,14 @@ pub async fn give(
                FROM unnest($3::text[], $4::uuid[], $5::integer[], $6::uuid[], $7::text[], $8::uuid[], $9::text[],
                            $10::text[], $11::text[], $12::text[], $13::timestamptz[])
                     AS g (kind, owner_id, attempt, id, platform, slot_id, slot_name, provider, spec, traceparent,
-                          assigned_at)),
+                          assigned_at)
+              WHERE g.platform IN (SELECT name FROM moved)),
          taken AS (
              UPDATE pool.slots s
                 SET state = 'deploying', provider = g.provider, last_used_at = $14
                FROM gifts g
-              WHERE s.id = g.slot_id AND s.state = 'idle' AND s.platform IN (SELECT name FROM moved)
+              -- The ids once more, and the state so that no index fits it: Postgres would rather read all idle slots.
+              WHERE s.id = g.slot_id AND s.id = ANY($8) AND (s.state = 'idle') IS TRUE
              RETURNING s.id),
          assigned AS (
              INSERT INTO pool.assignments (kind, owner_id, attempt, id, state, platform, slot_id, slot_name, provider,
