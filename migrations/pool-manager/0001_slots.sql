@@ -82,3 +82,10 @@ CREATE TABLE pool.lists (
     runners  text[]      NOT NULL,
     PRIMARY KEY (platform, list, page)
 );
+
+-- Ends a statement that gives slots which somebody else took in between: all of it or nothing.
+CREATE FUNCTION pool.room_was_taken() RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'room was taken in between' USING ERRCODE = 'GR001';
+END
+$$;

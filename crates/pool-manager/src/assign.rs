@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use greenroom_contracts::messages::{SlotAssigned, Start};
 use greenroom_contracts::{Envelope, Message};
-use greenroom_domain::{AssignmentId, PlatformName, RunnerId, RunnerSpec, SlotId};
+use greenroom_domain::{AssignmentId, PlatformName, RunnerId, RunnerSpec};
 use greenroom_store::Outbox;
 use sqlx::PgConnection;
 use tokio::sync::Mutex;
@@ -102,6 +102,10 @@ async fn assign(ledger: &Ledger, asks: &[Ask], remembered: &mut Rooms) -> Result
                 Basis::Look
             }
             Ok(Decided::NotFromMemory) => Basis::Look,
+            Ok(Decided::Moved) if basis == Basis::Lock => {
+                let problem = "room was taken from under the lock: a slot is not as its platform's version says";
+                return Err(greenroom_store::Error::row("platforms.version", problem).into());
+            }
             Ok(Decided::Moved) => Basis::Lock,
             // One of them has an assignment already.
             Err(Error::Store(error)) if error.is_conflict() && tries > 0 => {
@@ -250,18 +254,15 @@ async fn give(
             slot: gift.slot_name.clone(),
             start_by: times.start_by,
         };
-        outbox.say_for(gift.slot.id.uuid(), traced(outbox.envelope(now, start), ask));
-        outbox.say_for(gift.slot.id.uuid(), traced(outbox.envelope(now, assigned), ask));
+        outbox.say(traced(outbox.envelope(now, start), ask));
+        outbox.say(traced(outbox.envelope(now, assigned), ask));
         gifts.push(gift);
     }
     let mut given = BTreeMap::new();
     if !gifts.is_empty() {
         let versions: BTreeMap<&PlatformName, i64> =
             gifts.iter().filter_map(|gift| Some((&gift.platform, left.get(&gift.platform)?.version))).collect();
-        let taken = store::give(connection, &versions, &gifts, times, &outbox).await?;
-        if taken.len() < gifts.len() {
-            // Those that were given all the same have asked before when they are looked at again.
-            outbox.committed_for(|slot| taken.contains(&SlotId::from_uuid(slot)));
+        if !store::give(connection, &versions, &gifts, times, &outbox).await? {
             remembered.retain(|platform, _| !versions.contains_key(platform));
             return Ok(Decided::Moved);
         }

@@ -40,6 +40,12 @@ impl Error {
         matches!(self, Self::Away(_))
     }
 
+    /// Whether Postgres says this with a code (SQLSTATE).
+    #[must_use]
+    pub fn has_code(&self, code: &str) -> bool {
+        matches!(self, Self::Refused(sqlx::Error::Database(error)) if error.code().is_some_and(|said| said == code))
+    }
+
     /// Whether somebody else wrote a row with the same key first.
     #[must_use]
     pub fn is_conflict(&self) -> bool {

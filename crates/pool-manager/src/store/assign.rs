@@ -7,9 +7,11 @@ use greenroom_store::{Error, Outbox, sql_time};
 use serde::Deserialize;
 use sqlx::types::Json;
 use sqlx::{PgConnection, Row};
-use uuid::Uuid;
 
 use crate::choose::{Idle, Room};
+
+/// What `pool.room_was_taken` raises.
+const ROOM_WAS_TAKEN: &str = "GR001";
 
 /// Locks platforms in the order of their names: until the transaction ends nobody else takes room on them.
 pub async fn lock_platforms(connection: &mut PgConnection, names: &BTreeSet<&PlatformName>) -> Result<(), Error> {
@@ -100,53 +102,46 @@ pub struct Times {
     pub wake_at: Timestamp,
 }
 
-/// Gives slots and says so, in one statement: for each platform all of it or, when its version is not `versions`' any more,
-/// nothing. Returns the slots that were given. What `outbox` holds is a slot's, and is said if it is given.
+/// Gives slots and says so, in one statement: all of it or, when a platform's version is another one by now, nothing. False:
+/// nothing.
 pub async fn give(
     connection: &mut PgConnection,
     versions: &BTreeMap<&PlatformName, i64>,
     gifts: &[Gift],
     times: Times,
     outbox: &Outbox,
-) -> Result<BTreeSet<SlotId>, Error> {
+) -> Result<bool, Error> {
     let runners: Vec<RunnerId> = gifts.iter().map(|gift| gift.runner).collect();
     let (kinds, owners, attempts) = super::keys(&runners);
-    let given: Vec<Uuid> = sqlx::query_scalar(
+    let given = sqlx::query(
         "WITH moved AS (
              UPDATE pool.platforms p
                 SET version = p.version + 1
                FROM unnest($1::text[], $2::bigint[]) AS e (name, version)
               WHERE p.name = e.name AND p.version = e.version
              RETURNING p.name),
-         gifts AS (
-             SELECT *
-               FROM unnest($3::text[], $4::uuid[], $5::integer[], $6::uuid[], $7::text[], $8::uuid[], $9::text[],
-                           $10::text[], $11::text[], $12::text[], $13::timestamptz[])
-                    AS g (kind, owner_id, attempt, id, platform, slot_id, slot_name, provider, spec, traceparent,
-                          assigned_at)
-              WHERE g.platform IN (SELECT name FROM moved)),
          taken AS (
              UPDATE pool.slots s
                 SET state = 'deploying', provider = g.provider, last_used_at = $14
-               FROM gifts g
-              -- The ids once more, and the state so that no index fits it: Postgres would rather read all idle slots.
-              WHERE s.id = g.slot_id AND s.id = ANY($8) AND (s.state = 'idle') IS TRUE
+               FROM unnest($8::uuid[], $10::text[]) AS g (slot_id, provider)
+              -- So that no index fits the state: Postgres would rather read all idle slots than look up a few.
+              WHERE s.id = g.slot_id AND (s.state = 'idle') IS TRUE
              RETURNING s.id),
-         assigned AS (
-             INSERT INTO pool.assignments (kind, owner_id, attempt, id, state, platform, slot_id, slot_name, provider,
-                    spec, traceparent, assigned_at, start_by, observed, grace_ms, wake_at, asserts)
-             SELECT g.kind, g.owner_id, g.attempt, g.id, 'assigned', g.platform, g.slot_id, g.slot_name, g.provider,
-                    g.spec, g.traceparent, g.assigned_at, $15, false, 0, $16, 0
-               FROM gifts g
-               JOIN taken t ON t.id = g.slot_id
-             RETURNING slot_id),
+         -- Counted, and not joined: a join of what comes out of arrays is one of everything with everything.
+         held AS MATERIALIZED (
+             SELECT CASE WHEN (SELECT count(*) FROM moved) = cardinality($1) AND (SELECT count(*) FROM taken) = cardinality($8)
+                         THEN true ELSE pool.room_was_taken() END AS held),
          said AS (
              INSERT INTO pool.outbox (created_at, id, subject, body)
-             SELECT o.created_at, o.id, o.subject, o.body
-               FROM unnest($17::timestamptz[], $18::uuid[], $19::text[], $20::bytea[], $21::uuid[])
-                    AS o (created_at, id, subject, body, slot_id)
-               JOIN taken t ON t.id = o.slot_id)
-         SELECT slot_id FROM assigned",
+             SELECT o.*
+               FROM unnest($17::timestamptz[], $18::uuid[], $19::text[], $20::bytea[]) AS o
+              WHERE (SELECT held FROM held))
+         INSERT INTO pool.assignments (kind, owner_id, attempt, id, platform, slot_id, slot_name, provider, spec, traceparent,
+                assigned_at, state, start_by, observed, grace_ms, wake_at, asserts)
+         SELECT g.*, 'assigned', $15, false, 0, $16, 0
+           FROM unnest($3::text[], $4::uuid[], $5::integer[], $6::uuid[], $7::text[], $8::uuid[], $9::text[], $10::text[],
+                       $11::text[], $12::text[], $13::timestamptz[]) AS g
+          WHERE (SELECT held FROM held)",
     )
     .bind(versions.keys().map(|name| name.as_str()).collect::<Vec<_>>())
     .bind(versions.values().copied().collect::<Vec<_>>())
@@ -174,8 +169,12 @@ pub async fn give(
     .bind(outbox.ids())
     .bind(outbox.subjects())
     .bind(outbox.bodies())
-    .bind(outbox.whose())
-    .fetch_all(connection)
-    .await?;
-    Ok(given.into_iter().map(SlotId::from_uuid).collect())
+    .execute(connection)
+    .await
+    .map_err(Error::from);
+    match given {
+        Ok(_) => Ok(true),
+        Err(error) if error.has_code(ROOM_WAS_TAKEN) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
