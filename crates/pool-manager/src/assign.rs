@@ -14,7 +14,7 @@ use sqlx::PgConnection;
 use tokio::sync::Mutex;
 
 use crate::Error;
-use crate::choose::{Choice, Room, Wish, choose};
+use crate::choose::{Choice, Lack, Room, Wish, choose, in_words, lacks};
 use crate::ledger::Ledger;
 use crate::policy::State;
 use crate::store::{self, Gift, Stored, Times};
@@ -32,7 +32,10 @@ pub struct Ask {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     Assigned(PlatformName),
-    Full,
+    /// No room, and what is short.
+    Full(String),
+    /// There is room everywhere, but for other providers.
+    ProviderFull(String),
     Closed,
     UnknownPlatform,
 }
@@ -115,15 +118,28 @@ async fn assign(ledger: &Ledger, asks: &[Ask], remembered: &mut Rooms) -> Result
             Err(error) => return Err(error),
         };
     }
-    let full = |ask: &Ask| ask.platforms.iter().any(|platform| remembered.contains_key(platform));
+    // Who is still without got nothing of what was looked at last, which is what is remembered.
     Ok(asks
         .iter()
-        .map(|ask| match settled.get(&ask.spec.runner) {
-            Some(answer) => answer.clone(),
-            None if full(ask) => Answer::Full,
-            None => Answer::UnknownPlatform,
-        })
+        .map(|ask| settled.get(&ask.spec.runner).cloned().unwrap_or_else(|| nothing(ask, remembered)))
         .collect())
+}
+
+/// The answer to who got nothing of these rooms.
+fn nothing(ask: &Ask, left: &Rooms) -> Answer {
+    let lacks = lacks(wish(ask), left);
+    let why = in_words(&lacks);
+    if lacks.is_empty() && !ask.platforms.iter().any(|platform| left.contains_key(platform)) {
+        Answer::UnknownPlatform
+    } else if !lacks.is_empty() && lacks.iter().all(|(_, lack)| *lack == Lack::Share) {
+        Answer::ProviderFull(why)
+    } else {
+        Answer::Full(why)
+    }
+}
+
+fn wish(ask: &Ask) -> Wish<'_> {
+    Wish { provider: &ask.spec.provider, platforms: &ask.platforms }
 }
 
 /// The answers of those who have asked before, or were closed.
@@ -184,8 +200,7 @@ fn platforms_of<'a>(asks: &[&'a Ask]) -> BTreeSet<&'a PlatformName> {
 }
 
 fn choices(asks: &[&Ask], rooms: &mut Rooms) -> Vec<Choice> {
-    let wishes: Vec<Wish<'_>> =
-        asks.iter().map(|ask| Wish { provider: &ask.spec.provider, platforms: &ask.platforms }).collect();
+    let wishes: Vec<Wish<'_>> = asks.iter().map(|ask| wish(ask)).collect();
     choose(&wishes, rooms)
 }
 

@@ -35,6 +35,38 @@ pub struct Wish<'a> {
 /// A slot for somebody: the place of the platform among those wanted, and the slot.
 pub type Choice = Option<(usize, Idle)>;
 
+/// What a platform is short of for somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lack {
+    /// Every slot is taken.
+    Slots,
+    /// There are slots, but as many deployments are in flight as may be.
+    Permits,
+    /// There is room, but the provider has its share.
+    Share,
+}
+
+impl Lack {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Slots => "slots",
+            Self::Permits => "permits",
+            Self::Share => "provider limit",
+        }
+    }
+}
+
+/// What the platforms of a wish that got nothing are short of, in its order. Empty: none of them is known.
+pub fn lacks<'a>(wish: Wish<'a>, left: &BTreeMap<PlatformName, Room>) -> Vec<(&'a PlatformName, Lack)> {
+    let lack = |platform: &'a PlatformName| Some((platform, left.get(platform)?.lack(wish.provider)?));
+    wish.platforms.iter().filter_map(lack).collect()
+}
+
+/// The same for people.
+pub fn in_words(lacks: &[(&PlatformName, Lack)]) -> String {
+    lacks.iter().map(|(platform, lack)| format!("{platform}: {}", lack.word())).collect::<Vec<_>>().join("; ")
+}
+
 /// Gives slots in the order of the wishes: to everybody on the first platform, then on the second to those who are still
 /// without, and so on. What is given is taken out of the rooms.
 pub fn choose(wishes: &[Wish<'_>], rooms: &mut BTreeMap<PlatformName, Room>) -> Vec<Choice> {
@@ -50,8 +82,20 @@ pub fn choose(wishes: &[Wish<'_>], rooms: &mut BTreeMap<PlatformName, Room>) -> 
 }
 
 impl Room {
+    /// What keeps a provider out; none: there is room for it.
+    fn lack(&self, provider: &Provider) -> Option<Lack> {
+        if self.permits == 0 {
+            // Without permits no slot was looked for.
+            Some(Lack::Permits)
+        } else if self.idle.is_empty() {
+            Some(Lack::Slots)
+        } else {
+            (self.providers.get(provider) == Some(&0)).then_some(Lack::Share)
+        }
+    }
+
     fn take(&mut self, provider: &Provider) -> Option<Idle> {
-        if self.permits == 0 || self.providers.get(provider) == Some(&0) {
+        if self.lack(provider).is_some() {
             return None;
         }
         let slot = self.idle.pop_front()?;
@@ -128,6 +172,23 @@ mod tests {
         assert_eq!(got, [Some("one-1".to_owned()), None, Some("one-2".to_owned())], "zoom has its share");
     }
 
+    #[test]
+    fn who_gets_nothing_is_told_what_is_short() {
+        let rooms = BTreeMap::from([
+            (platform("empty"), room(9, None, 0)),
+            (platform("busy"), room(0, None, 5)),
+            (platform("shared"), room(9, Some(0), 5)),
+        ]);
+        let why = |of: &str, names: &[&str]| {
+            let names: Vec<PlatformName> = names.iter().map(|name| platform(name)).collect();
+            in_words(&lacks(Wish { provider: &provider(of), platforms: &names }, &rooms))
+        };
+        let all = ["shared", "nowhere", "busy", "empty"];
+        assert_eq!(why("zoom", &all), "shared: provider limit; busy: permits; empty: slots");
+        assert_eq!(why("zoom", &["nowhere"]), "");
+        assert_eq!(why("web", &["shared"]), "", "there is room for others");
+    }
+
     proptest! {
         #[test]
         fn nothing_is_given_twice_or_beyond_a_limit(
@@ -161,10 +222,9 @@ mod tests {
                         *taken.entry((&platforms[*place], of)).or_default() += 1;
                     }
                     None => {
-                        // Nobody is left out while there is room for them.
-                        for platform in platforms {
-                            prop_assert!(after.get_mut(platform).is_none_or(|room| room.clone().take(of).is_none()));
-                        }
+                        // Nobody is left out while there is room for them, and everybody is told why.
+                        let wish = Wish { provider: of, platforms };
+                        prop_assert_eq!(lacks(wish, &after).len(), platforms.len());
                     }
                 }
             }

@@ -65,7 +65,7 @@ impl Pool {
                 Outcome::Assigned => Got::Assigned,
                 Outcome::Closed => Got::Closed,
                 // A platform that the pool manager does not know yet may be there after its next start.
-                Outcome::Full | Outcome::UnknownPlatform | Outcome::Unspecified => Got::Full,
+                Outcome::Full | Outcome::ProviderFull | Outcome::UnknownPlatform | Outcome::Unspecified => Got::Full,
             })
             .collect())
     }

@@ -42,11 +42,12 @@ fn ask(ask: &v1::Ask) -> Result<Ask, BadField> {
 }
 
 fn wire(answer: Answer) -> v1::Answer {
-    let (outcome, platform) = match answer {
-        Answer::Assigned(platform) => (Outcome::Assigned, platform.to_string()),
-        Answer::Full => (Outcome::Full, String::new()),
-        Answer::Closed => (Outcome::Closed, String::new()),
-        Answer::UnknownPlatform => (Outcome::UnknownPlatform, String::new()),
+    let (outcome, platform, why) = match answer {
+        Answer::Assigned(platform) => (Outcome::Assigned, platform.to_string(), String::new()),
+        Answer::Full(why) => (Outcome::Full, String::new(), why),
+        Answer::ProviderFull(why) => (Outcome::ProviderFull, String::new(), why),
+        Answer::Closed => (Outcome::Closed, String::new(), String::new()),
+        Answer::UnknownPlatform => (Outcome::UnknownPlatform, String::new(), String::new()),
     };
-    v1::Answer { outcome: outcome.into(), platform }
+    v1::Answer { outcome: outcome.into(), platform, why }
 }

@@ -147,14 +147,18 @@ async fn a_provider_gets_no_more_than_its_share() {
     let last = runner();
     let asks = vec![ask_for(last, "zoom", &[PLATFORM]), ask_for(runner(), "web", &[PLATFORM])];
     let answers = house.pool.clone().assign(AssignRequest { asks }).await.expect("answered").into_inner().answers;
-    assert_eq!(answers.iter().map(|answer| answer.outcome()).collect::<Vec<_>>(), [Outcome::Full, Outcome::Assigned]);
+    assert_eq!(
+        answers.iter().map(|answer| answer.outcome()).collect::<Vec<_>>(),
+        [Outcome::ProviderFull, Outcome::Assigned]
+    );
+    assert_eq!(answers[0].why, "simulated: provider limit");
     let first: uuid::Uuid = sqlx::query_scalar("SELECT owner_id FROM pool.assignments WHERE provider = 'zoom' LIMIT 1")
         .fetch_one(&house.sql)
         .await
         .expect("a row");
     house.refused(RunnerId { id: first, ..last }).await;
     assert_eq!(outcome(&house.pool, ask_for(last, "zoom", &[PLATFORM])).await, Outcome::Assigned);
-    assert_eq!(ask("zoom").await, Outcome::Full);
+    assert_eq!(ask("zoom").await, Outcome::ProviderFull);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

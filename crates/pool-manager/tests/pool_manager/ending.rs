@@ -14,7 +14,9 @@ const HURRIED: &[(&str, &str)] = &[("START_TIMEOUT_MS", "20000"), ("ENSURE_TIMEO
 async fn a_refusal_frees_at_once_and_tells_whoever_waits() {
     let house = House::new(&[("SIMULATED_BOT_LIMIT", "2")]).await;
     let (one, two) = (house.assigned().await, house.assigned().await);
-    let raised_before = house.heard.all::<CapacityRaised>().len();
+    // Each platform's, at the start.
+    until("all was announced", async || (house.heard.all::<CapacityRaised>().len() == 2).then_some(())).await;
+    let raised_before = 2;
     house.refused(one).await;
     assert_eq!(house.platform(PLATFORM).await.idle, 1);
     house.heard.until::<SlotReleased>(one.id, 1).await;

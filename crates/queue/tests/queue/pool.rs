@@ -115,7 +115,11 @@ impl PoolService for Pool {
                     }
                     (None, None) => (Outcome::Full, None),
                 };
-                answers.push(Answer { outcome: outcome.into(), platform: platform.unwrap_or_default() });
+                answers.push(Answer {
+                    outcome: outcome.into(),
+                    platform: platform.unwrap_or_default(),
+                    ..Answer::default()
+                });
             }
             Ok(Response::new(AssignResponse { answers }))
         })
