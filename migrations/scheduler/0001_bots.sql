@@ -43,6 +43,10 @@ CREATE TABLE scheduler.bots (
     asserts                  integer     NOT NULL,
     -- The current attempt; 0 before the first.
     attempt                  integer     NOT NULL,
+    -- No two living bots of a tenant have the same.
+    deduplication_key        text,
+    -- The tenant's share of turns in the queue, when the bot was made.
+    weight                   integer     NOT NULL,
     traceparent              text,
     created_at               timestamptz NOT NULL,
     updated_at               timestamptz NOT NULL
@@ -52,12 +56,18 @@ CREATE TABLE scheduler.bots (
 CREATE INDEX bots_wake ON scheduler.bots (wake_at) WHERE wake_at IS NOT NULL;
 -- Lists: newest first, a page at a time; ids rise with time.
 CREATE INDEX bots_of_tenant ON scheduler.bots (tenant_id, id DESC);
+-- Lists of one state, and how many bots of a tenant are under way: whatever else it has, SCHEDULED or over.
+CREATE INDEX bots_of_tenant_by_state ON scheduler.bots (tenant_id, state, id DESC);
+CREATE UNIQUE INDEX bots_deduplication ON scheduler.bots (tenant_id, deduplication_key)
+ WHERE deduplication_key IS NOT NULL AND state NOT IN ('DONE', 'FATAL', 'CANCELLED');
 
 -- (bot, attempt) names a runner for ever.
 CREATE TABLE scheduler.attempts (
     bot_id          uuid        NOT NULL,
     attempt         integer     NOT NULL,
     not_before      timestamptz NOT NULL,
+    -- The queue has said that it keeps the entry.
+    held            boolean     NOT NULL,
     platform        text,
     progress_at     timestamptz NOT NULL,
     started         boolean     NOT NULL,

@@ -1,11 +1,13 @@
 //! A bot's life: its states, what can happen to it, and what follows.
 
 mod decide;
+mod edit;
 mod event;
 mod state;
 mod timing;
 
 pub use decide::{Decision, Effect, Ignored, Rejected, decide};
+pub use edit::{Beyond, Edit, START_LATE};
 pub use event::{Event, Observed, Refusal, Report};
 pub use state::{Admission, AttemptState, Bot, BotState, Policy, UnknownState};
 pub use timing::Timing;

@@ -41,7 +41,7 @@ reasons! {
     CAPTCHA = "captcha", "The provider asked for proof of being human: try later or from another network.";
     PAGE_UNREACHABLE = "page_unreachable", "The meeting's page could not be loaded: check the runner's network.";
     PROVIDER_UNSUPPORTED = "provider_unsupported", "This image cannot join meetings of that provider: set the provider's image.";
-    MISSED_START = "missed_start", "The meeting was over before the bot could start.";
+    MISSED_START = "missed_start", "The meeting was over, or likely to be (MISSED_START_MS), before the bot could start.";
     MAX_DURATION = "max_duration", "The bot reached the longest time it may stay.";
     END_TIME = "end_time", "The bot's endTime came.";
     MEETING_ENDED = "meeting_ended", "The host ended the meeting.";
@@ -50,6 +50,8 @@ reasons! {
     INACTIVITY = "inactivity", "Nothing was heard for a long time.";
     LEAVE_REQUESTED = "leave_requested", "You asked the bot to leave.";
     CANCEL_REQUESTED = "cancel_requested", "You cancelled the bot.";
+    FORCED = "forced", "An operator ended the bot.";
+    RESTART_REQUESTED = "restart_requested", "An operator had the bot's runner replaced; the bot goes on with its next attempt.";
     TERMINATED = "terminated", "The platform asked the runner to stop.";
 }
 

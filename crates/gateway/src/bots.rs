@@ -10,6 +10,7 @@ use greenroom_contracts::BadField;
 use greenroom_contracts::proto::v1::{
     Bot, CreateBotRequest, GetLogsRequest, ListBotsRequest, ListBotsResponse, LogsRequest, ReadScreenshotRequest,
     Recording, RecordingRequest, RunnerRef, SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest,
+    SchedulerOperatorRequest, SchedulerUpdateRequest, UpdateBotRequest,
 };
 use greenroom_domain::bot::BotState;
 use greenroom_domain::{BotId, PlatformName};
@@ -78,6 +79,28 @@ impl Bots {
         }
         let request = SchedulerListRequest { tenant_id: client.tenant.to_string(), list: Some(list) };
         Ok(scheduler!(self.list(request)).await?)
+    }
+
+    pub async fn update(&self, client: &Client, update: UpdateBotRequest) -> Result<Bot, Refused> {
+        validate::update(&update).map_err(Refused::Fields)?;
+        let request = SchedulerUpdateRequest { caller: Some(client.caller.clone()), update: Some(update) };
+        Ok(scheduler!(self.update(request)).await?)
+    }
+
+    pub async fn deploy(&self, client: &Client, bot: BotId) -> Result<Bot, Refused> {
+        Ok(scheduler!(self.deploy(of(client, bot))).await?)
+    }
+
+    /// Any tenant's.
+    pub async fn fail(&self, client: &Client, bot: BotId) -> Result<Bot, Refused> {
+        operator(client)?;
+        Ok(scheduler!(self.fail(SchedulerOperatorRequest { bot_id: bot.to_string() })).await?)
+    }
+
+    /// Any tenant's.
+    pub async fn restart(&self, client: &Client, bot: BotId) -> Result<Bot, Refused> {
+        operator(client)?;
+        Ok(scheduler!(self.restart(SchedulerOperatorRequest { bot_id: bot.to_string() })).await?)
     }
 
     pub async fn leave(&self, client: &Client, bot: BotId) -> Result<Bot, Refused> {
@@ -178,6 +201,11 @@ fn platform_of(bot: &Bot, attempt: u32) -> Option<PlatformName> {
     let assigned = bot.timeline.iter().rfind(|entry| entry.attempt == attempt && entry.what == "assigned")?;
     // "<slot> on <platform>"
     PlatformName::new(assigned.detail.rsplit(' ').next()?).ok()
+}
+
+/// What concerns everybody is for operators.
+fn operator(client: &Client) -> Result<(), Status> {
+    if client.caller.operator { Ok(()) } else { Err(Status::permission_denied("this is for operators' keys")) }
 }
 
 fn of(client: &Client, bot: BotId) -> SchedulerBotRequest {

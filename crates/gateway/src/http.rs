@@ -30,7 +30,10 @@ use problem::{Kind, Problem};
 pub(crate) fn router(core: Arc<Core>, grpc: Router) -> Router {
     Router::new()
         .route("/v1/bots", post(bots::create).get(bots::list))
-        .route("/v1/bots/{id}", get(bots::get))
+        .route("/v1/bots/{id}", get(bots::get).patch(bots::update))
+        .route("/v1/bots/{id}/deploy", post(bots::deploy))
+        .route("/v1/bots/{id}/fail", post(bots::fail))
+        .route("/v1/bots/{id}/restart", post(bots::restart))
         .route("/v1/bots/{id}/leave", post(bots::leave))
         .route("/v1/bots/{id}/cancel", post(bots::cancel))
         .route("/v1/bots/{id}/recording", get(recordings::get))

@@ -1,9 +1,10 @@
-//! What a new bot may say. The same for both doors; fields have protobuf's names, of which HTTP makes camelCase.
+//! What a new bot may say, and an edit of one. The same for both doors; fields have protobuf's names, of which HTTP makes camelCase.
 //!
 //! A problem says what would be right and never what was given: it might be a meeting's address.
 
-use greenroom_contracts::proto::v1::{CreateBotRequest, NewAutomaticLeave, NewBot, NewMeeting};
+use greenroom_contracts::proto::v1::{CreateBotRequest, NewAutomaticLeave, NewBot, NewMeeting, UpdateBotRequest};
 use greenroom_contracts::{BadField, timestamp};
+use greenroom_domain::bot::START_LATE;
 use greenroom_domain::{PlatformName, Timestamp};
 use serde_json::Value;
 use url::Url;
@@ -11,8 +12,6 @@ use url::Url;
 /// The providers there are.
 pub(crate) const PROVIDERS: [&str; 4] = ["web", "google-meet", "microsoft-teams", "zoom"];
 
-/// How far back a start may lie: clocks differ, and requests take time.
-const START_LATE_SECONDS: i64 = 60;
 const LONGEST_URL: usize = 2_048;
 const LONGEST_NAME: usize = 100;
 const LONGEST_WORD: usize = 255;
@@ -29,6 +28,9 @@ const LONGEST_MS: u64 = 24 * 3_600 * 1_000;
 pub(crate) fn create(request: &CreateBotRequest, now: Timestamp) -> Result<(), Vec<BadField>> {
     let mut bad = Problems::default();
     bad.word("idempotency_key", &request.idempotency_key, LONGEST_WORD);
+    // A repeat may come when its times have passed, and is answered with its bot. Who is repeated only the scheduler knows,
+    // which looks at the times of all others.
+    let now = Some(now).filter(|_| request.idempotency_key.is_empty());
     match &request.bot {
         Some(bot) => new_bot(&mut bad, bot, now),
         None => bad.add("bot", "is missing"),
@@ -36,43 +38,102 @@ pub(crate) fn create(request: &CreateBotRequest, now: Timestamp) -> Result<(), V
     if bad.0.is_empty() { Ok(()) } else { Err(bad.0) }
 }
 
-fn new_bot(bad: &mut Problems, bot: &NewBot, now: Timestamp) {
+/// Checks what the mask names. How it goes with what the bot is already, the scheduler knows.
+pub(crate) fn update(request: &UpdateBotRequest) -> Result<(), Vec<BadField>> {
+    let mut bad = Problems::default();
+    let nothing = NewBot::default();
+    let bot = request.bot.as_ref().unwrap_or(&nothing);
+    for path in request.update_mask.iter().flat_map(|mask| &mask.paths) {
+        match path.split_once('.').unwrap_or((path, "")) {
+            ("meeting", field) => match (&bot.meeting, field) {
+                (None, _) => bad.add("meeting", "is missing"),
+                (Some(of), "") => meeting(&mut bad, of),
+                (Some(of), "provider") => provider(&mut bad, &of.provider),
+                (Some(of), "url") => meeting_url(&mut bad, &of.url),
+                (Some(of), "id") => bad.text("meeting.id", &of.id, LONGEST_WORD),
+                (Some(of), "password") => bad.text("meeting.password", &of.password, LONGEST_WORD),
+                (Some(_), field) => bad.add(format!("meeting.{field}"), "there is no such field"),
+            },
+            // What it does not name is absent or fine, and not read.
+            ("automatic_leave", _) => automatic_leave(&mut bad, &bot.automatic_leave.unwrap_or_default()),
+            ("display_name", "") => display_name(&mut bad, &bot.display_name),
+            ("image", "") => bad.word("image", &bot.image, LONGEST_IMAGE),
+            ("start_time", "") if bot.start_time.is_none() => {
+                bad.add("start_time", "cannot be taken away; POST …/deploy sends the bot now");
+            }
+            ("start_time" | "end_time", "") => times(&mut bad, bot, None),
+            ("metadata_json", "") => metadata(&mut bad, &bot.metadata_json),
+            ("priority", "") => priority(&mut bad, bot.priority),
+            ("platforms", "") => platforms(&mut bad, &bot.platforms),
+            ("queue_timeout_ms", "") => bad.millis("queue_timeout_ms", bot.queue_timeout_ms),
+            ("max_retries", "") => max_retries(&mut bad, bot.max_retries),
+            ("recording_enabled" | "rejoin", "") => {}
+            ("deduplication_key", "") => bad.add("deduplication_key", "cannot be changed"),
+            _ => bad.add("update_mask", "names a field that is not there"),
+        }
+    }
+    if bad.0.is_empty() { Ok(()) } else { Err(bad.0) }
+}
+
+fn new_bot(bad: &mut Problems, bot: &NewBot, now: Option<Timestamp>) {
     match &bot.meeting {
         Some(of) => meeting(bad, of),
         None => bad.add("meeting", "is missing"),
     }
-    bad.text("display_name", &bot.display_name, LONGEST_NAME);
-    if !bot.display_name.is_empty() && bot.display_name.trim().is_empty() {
-        bad.add("display_name", "must not be blank");
-    }
+    display_name(bad, &bot.display_name);
+    bad.word("deduplication_key", &bot.deduplication_key, LONGEST_WORD);
     bad.word("image", &bot.image, LONGEST_IMAGE);
     times(bad, bot, now);
     if let Some(leave) = &bot.automatic_leave {
         automatic_leave(bad, leave);
     }
     metadata(bad, &bot.metadata_json);
-    if bot.priority.is_some_and(|priority| priority > HIGHEST_PRIORITY) {
-        bad.add("priority", format!("must be 0 to {HIGHEST_PRIORITY}"));
-    }
+    priority(bad, bot.priority);
     platforms(bad, &bot.platforms);
     bad.millis("queue_timeout_ms", bot.queue_timeout_ms);
-    if bot.max_retries.is_some_and(|retries| retries > MOST_RETRIES) {
+    max_retries(bad, bot.max_retries);
+}
+
+fn display_name(bad: &mut Problems, name: &str) {
+    bad.text("display_name", name, LONGEST_NAME);
+    if !name.is_empty() && name.trim().is_empty() {
+        bad.add("display_name", "must not be blank");
+    }
+}
+
+fn priority(bad: &mut Problems, given: Option<u32>) {
+    if given.is_some_and(|priority| priority > HIGHEST_PRIORITY) {
+        bad.add("priority", format!("must be 0 to {HIGHEST_PRIORITY}"));
+    }
+}
+
+fn max_retries(bad: &mut Problems, given: Option<u32>) {
+    if given.is_some_and(|retries| retries > MOST_RETRIES) {
         bad.add("max_retries", format!("must be 0 to {MOST_RETRIES}"));
     }
 }
 
-fn meeting(bad: &mut Problems, meeting: &NewMeeting) {
+fn provider(bad: &mut Problems, provider: &str) {
     let expected = || format!("must be one of {}", PROVIDERS.join(", "));
-    if meeting.provider.is_empty() {
+    if provider.is_empty() {
         bad.add("meeting.provider", format!("is missing; {}", expected()));
-    } else if !PROVIDERS.contains(&meeting.provider.as_str()) {
+    } else if !PROVIDERS.contains(&provider) {
         bad.add("meeting.provider", expected());
     }
-    if !meeting.url.is_empty() {
-        if let Err(problem) = address(&meeting.url) {
-            bad.add("meeting.url", problem);
-        }
-    } else if meeting.provider == "web" || meeting.id.is_empty() {
+}
+
+fn meeting_url(bad: &mut Problems, url: &str) {
+    if !url.is_empty()
+        && let Err(problem) = address(url)
+    {
+        bad.add("meeting.url", problem);
+    }
+}
+
+fn meeting(bad: &mut Problems, meeting: &NewMeeting) {
+    provider(bad, &meeting.provider);
+    meeting_url(bad, &meeting.url);
+    if meeting.url.is_empty() && (meeting.provider == "web" || meeting.id.is_empty()) {
         bad.add("meeting.url", "is missing");
     }
     bad.text("meeting.id", &meeting.id, LONGEST_WORD);
@@ -97,7 +158,8 @@ fn address(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn times(bad: &mut Problems, bot: &NewBot, now: Timestamp) {
+/// `now`: for whom it matters that they have not passed.
+fn times(bad: &mut Problems, bot: &NewBot, now: Option<Timestamp>) {
     let mut time = |field: &str, at: Option<&prost_types::Timestamp>| match at.map(|at| timestamp(field, at)) {
         None => None,
         Some(Ok(at)) => Some(at),
@@ -108,11 +170,11 @@ fn times(bad: &mut Problems, bot: &NewBot, now: Timestamp) {
     };
     let start = time("start_time", bot.start_time.as_ref());
     let end = time("end_time", bot.end_time.as_ref());
-    if start.is_some_and(|start| start.as_second() < now.as_second() - START_LATE_SECONDS) {
+    if start.zip(now).is_some_and(|(start, now)| start < now - START_LATE) {
         bad.add("start_time", "is in the past; leave it out to start now");
     }
     match (start, end) {
-        (_, Some(end)) if end <= now => bad.add("end_time", "is in the past"),
+        (_, Some(end)) if now.is_some_and(|now| end <= now) => bad.add("end_time", "is in the past"),
         (Some(start), Some(end)) if end <= start => bad.add("end_time", "must be after the start time"),
         _ => {}
     }

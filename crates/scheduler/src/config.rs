@@ -79,6 +79,11 @@ impl Config {
             runner_otlp: Some(runner_otlp).filter(|endpoint| !endpoint.is_empty()),
             timing: Timing {
                 lead: settings.millis("BOT_START_LEAD_MS", default.lead, "How long before its start a bot asks for a slot."),
+                missed_start: settings.millis(
+                    "MISSED_START_MS",
+                    default.missed_start,
+                    "A bot without an endTime that could not be sent for so long after its start is not sent any more.",
+                ),
                 deploy: settings.millis("DEPLOY_TIMEOUT_MS", default.deploy, "A start without progress for so long has failed."),
                 join: settings.millis("JOIN_TIMEOUT_MS", default.join, "From admission to waiting room or meeting."),
                 leave: settings.millis("LEAVE_TIMEOUT_MS", default.leave, "From leaving to the last report; then the runner is stopped."),

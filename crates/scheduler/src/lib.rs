@@ -1,7 +1,7 @@
 //! The scheduler owns bots: their attempts, their timelines, and every change of their state.
 //!
 //! - **Owns** `scheduler.bots`, `attempts`, `timeline`, `idempotency`. It is the only writer of a bot's state.
-//! - **Hears** gRPC from the gateway (create, get, list, leave, cancel; admissions and reports of runners), from deployers
+//! - **Hears** gRPC from the gateway (create, get, list, update, deploy, leave, cancel, and what operators force; admissions and reports of runners), from deployers
 //!   (launch environments) and from the pool manager (closings); the events `slot.assigned`, `runner.*`, `queue.timed_out`,
 //!   `queue.withdrawn`.
 //! - **Says** `queue.enqueue`, `queue.withdraw`, `pool-manager.release`; the public events `bot.*`.
@@ -11,6 +11,7 @@
 
 mod config;
 mod consumers;
+mod edit;
 mod error;
 mod limits;
 mod numbers;

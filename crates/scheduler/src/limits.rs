@@ -3,18 +3,20 @@
 
 use std::time::Duration;
 
-use greenroom_contracts::proto::v1::{Caller, CreateBotRequest};
+use greenroom_contracts::proto::v1::{Caller, CreateBotRequest, NewBot};
 use greenroom_contracts::{BadField, timestamp};
-use greenroom_domain::bot::{Bot, BotState, Policy};
+use greenroom_domain::bot::{Bot, BotState, Policy, START_LATE};
 use greenroom_domain::{BotId, PlatformName, Provider, TenantId, Timestamp};
 
 use crate::Config;
+use crate::config::Defaults;
 use crate::rows::{Details, Stored};
 
 /// Longest time a caller may ask for anything.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
+const MOST_RETRIES: u32 = 20;
 
-fn duration(field: &str, given: Option<u64>, default: Duration) -> Result<Duration, BadField> {
+pub fn duration(field: &str, given: Option<u64>, default: Duration) -> Result<Duration, BadField> {
     let duration = given.map_or(default, Duration::from_millis);
     if duration > LONGEST {
         return Err(BadField::new(field, "must not be more than a day (86400000)"));
@@ -23,8 +25,78 @@ fn duration(field: &str, given: Option<u64>, default: Duration) -> Result<Durati
 }
 
 /// In whole microseconds, as Postgres keeps it: the bot that is answered with is the bot that is read later.
-fn micros(at: Timestamp) -> Timestamp {
+pub fn micros(at: Timestamp) -> Timestamp {
     Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
+}
+
+/// Postgres keeps no NUL, and one caller's text must not spoil the statement that others share.
+pub fn storable(bot: &NewBot) -> Result<(), BadField> {
+    let meeting = bot.meeting.clone().unwrap_or_default();
+    for (field, text) in [
+        ("displayName", &bot.display_name),
+        ("image", &bot.image),
+        ("metadata", &bot.metadata_json),
+        ("deduplicationKey", &bot.deduplication_key),
+        ("meeting.url", &meeting.url),
+        ("meeting.id", &meeting.id),
+        ("meeting.password", &meeting.password),
+    ] {
+        if text.contains('\0') {
+            return Err(BadField::new(field, "must not contain a NUL"));
+        }
+    }
+    Ok(())
+}
+
+/// The platforms to try, in order.
+pub fn chain(names: &[String], config: &Config) -> Result<Vec<PlatformName>, BadField> {
+    if names.is_empty() {
+        return Ok(config.platforms.clone());
+    }
+    let mut chain = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        let field = format!("platforms[{index}]");
+        let name = PlatformName::new(name.clone()).map_err(|error| BadField::new(&field, error))?;
+        if !config.platforms.contains(&name) {
+            let known: Vec<_> = config.platforms.iter().map(PlatformName::as_str).collect();
+            return Err(BadField::new(field, format!("there is no platform {name}; there is {}", known.join(", "))));
+        }
+        if chain.contains(&name) {
+            return Err(BadField::new(field, "stands there twice"));
+        }
+        chain.push(name);
+    }
+    Ok(chain)
+}
+
+/// How many times a failure that may pass is tried again.
+pub fn max_retries(given: Option<u32>, defaults: &Defaults) -> Result<u32, BadField> {
+    let max_retries = given.unwrap_or(defaults.max_retries);
+    if max_retries > MOST_RETRIES {
+        return Err(BadField::new("maxRetries", format!("must not be more than {MOST_RETRIES}")));
+    }
+    Ok(max_retries)
+}
+
+/// Lower is first: the plan's, or one that leaves others their turn.
+pub fn priority(caller: &Caller, given: Option<u32>) -> Result<u32, BadField> {
+    let plans = if caller.priority == 0 { 100 } else { caller.priority };
+    match given {
+        Some(given) if given < plans && !caller.operator => {
+            Err(BadField::new("priority", format!("must not be lower than {plans}, which is your plan's")))
+        }
+        given => Ok(given.unwrap_or(plans)),
+    }
+}
+
+/// The name that others see.
+pub fn display_name(bot: &NewBot) -> String {
+    if bot.display_name.is_empty() { "Greenroom".to_owned() } else { bot.display_name.clone() }
+}
+
+/// What the caller keeps with it.
+pub fn metadata(bot: &NewBot) -> String {
+    if bot.metadata_json.is_empty() { "{}".to_owned() } else { bot.metadata_json.clone() }
 }
 
 /// A bot that is not made yet: SCHEDULED, and looked at when it is due.
@@ -36,56 +108,26 @@ pub fn new_bot(
 ) -> Result<Stored, BadField> {
     let bot = request.bot.as_ref().ok_or_else(|| BadField::new("bot", "is missing"))?;
     let meeting = bot.meeting.as_ref().ok_or_else(|| BadField::new("meeting", "is missing"))?;
-    // Postgres keeps no NUL, and one caller's text must not spoil the transaction that others share.
-    for (field, text) in [
-        ("displayName", &bot.display_name),
-        ("image", &bot.image),
-        ("metadata", &bot.metadata_json),
-        ("meeting.url", &meeting.url),
-        ("meeting.id", &meeting.id),
-        ("meeting.password", &meeting.password),
-        ("idempotencyKey", &request.idempotency_key),
-    ] {
-        if text.contains('\0') {
-            return Err(BadField::new(field, "must not contain a NUL"));
-        }
+    storable(bot)?;
+    if request.idempotency_key.contains('\0') {
+        return Err(BadField::new("idempotencyKey", "must not contain a NUL"));
     }
     let leave = bot.automatic_leave.unwrap_or_default();
     let defaults = &config.defaults;
     let tenant: TenantId = caller.tenant_id.parse().map_err(|error| BadField::new("caller.tenant_id", error))?;
-    let start_at = bot.start_time.as_ref().map(|at| timestamp("startTime", at)).transpose()?.unwrap_or(now).max(now);
+    let start_at = bot.start_time.as_ref().map(|at| timestamp("startTime", at)).transpose()?.unwrap_or(now);
+    if start_at < now - START_LATE {
+        return Err(BadField::new("startTime", "is in the past; leave it out to start now"));
+    }
+    let start_at = start_at.max(now);
     let end_at = bot.end_time.as_ref().map(|at| timestamp("endTime", at)).transpose()?;
     let (start_at, end_at) = (micros(start_at), end_at.map(micros));
     if end_at.is_some_and(|end_at| end_at <= start_at) {
         return Err(BadField::new("endTime", "must be after startTime and in the future"));
     }
-    let chain = if bot.platforms.is_empty() {
-        config.platforms.clone()
-    } else {
-        let mut chain = Vec::new();
-        for (index, name) in bot.platforms.iter().enumerate() {
-            let field = format!("platforms[{index}]");
-            let name = PlatformName::new(name.clone()).map_err(|error| BadField::new(&field, error))?;
-            if !config.platforms.contains(&name) {
-                let known: Vec<_> = config.platforms.iter().map(PlatformName::as_str).collect();
-                return Err(BadField::new(
-                    field,
-                    format!("there is no platform {name}; there is {}", known.join(", ")),
-                ));
-            }
-            if chain.contains(&name) {
-                return Err(BadField::new(field, "stands there twice"));
-            }
-            chain.push(name);
-        }
-        chain
-    };
-    let max_retries = bot.max_retries.unwrap_or(defaults.max_retries);
-    if max_retries > 20 {
-        return Err(BadField::new("maxRetries", "must not be more than 20"));
-    }
+    let chain = chain(&bot.platforms, config)?;
+    let max_retries = max_retries(bot.max_retries, defaults)?;
     let wake_at = Some(start_at - config.timing.lead);
-    let name = if bot.display_name.is_empty() { "Greenroom" } else { &bot.display_name };
     Ok(Stored {
         bot: Bot {
             id: BotId::generate(),
@@ -123,10 +165,10 @@ pub fn new_bot(
             meeting_url: meeting.url.clone(),
             meeting_id: meeting.id.clone(),
             meeting_password: meeting.password.clone(),
-            display_name: name.to_owned(),
+            display_name: display_name(bot),
             image: Some(bot.image.clone()).filter(|image| !image.is_empty()),
             recording_enabled: bot.recording_enabled.unwrap_or(true),
-            priority: bot.priority.unwrap_or(if caller.priority == 0 { 100 } else { caller.priority }),
+            priority: priority(caller, bot.priority)?,
             no_one_joined: duration(
                 "automaticLeave.noOneJoinedTimeoutMs",
                 leave.no_one_joined_timeout_ms,
@@ -142,7 +184,9 @@ pub fn new_bot(
                 leave.inactivity_timeout_ms,
                 defaults.inactivity,
             )?,
-            metadata: if bot.metadata_json.is_empty() { "{}".to_owned() } else { bot.metadata_json.clone() },
+            metadata: metadata(bot),
+            deduplication_key: Some(bot.deduplication_key.clone()).filter(|key| !key.is_empty()),
+            weight: caller.weight.max(1),
             traceparent: greenroom_bus::trace::current(),
             created_at: now,
         },

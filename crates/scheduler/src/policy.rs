@@ -44,6 +44,12 @@ pub fn what(event: &Event, before: &Bot, after: &Bot) -> Option<&'static str> {
         },
         Event::LeaveAsked => "leave_requested",
         Event::CancelAsked => "cancel_requested",
+        Event::EditAsked(_) => "edited",
+        Event::DeployAsked => "deploy_requested",
+        Event::FailAsked => "forced",
+        Event::RestartAsked => "restart_requested",
+        // Between us and the queue.
+        Event::Held { .. } => return None,
         Event::Assigned { .. } => "assigned",
         Event::Progressed { .. } => return moved.then_some("progressed"),
         Event::Started { .. } => "started",

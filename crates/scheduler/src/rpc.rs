@@ -5,12 +5,15 @@ mod answer;
 mod cancel;
 mod close_attempt;
 mod create;
+mod deploy;
+mod force;
 mod get;
 mod get_desired;
 mod launch_environment;
 mod leave;
 mod list;
 mod report;
+mod update;
 
 use std::sync::Arc;
 
@@ -21,7 +24,8 @@ use greenroom_contracts::proto::v1::scheduler_service_server::SchedulerService;
 use greenroom_contracts::proto::v1::{
     AdmitRequest, AdmitResponse, Bot, CloseAttemptRequest, CloseAttemptResponse, GetDesiredRequest, GetDesiredResponse,
     LaunchEnvironmentRequest, LaunchEnvironmentResponse, ListBotsResponse, ReportRequest, ReportResponse,
-    SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest,
+    SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest, SchedulerOperatorRequest,
+    SchedulerUpdateRequest,
 };
 use greenroom_domain::{BotId, RunnerId, TenantId};
 use greenroom_store::Coalescer;
@@ -138,6 +142,22 @@ impl SchedulerService for Door {
 
     async fn list(&self, request: Request<SchedulerListRequest>) -> Result<Response<ListBotsResponse>, Status> {
         list::list(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn update(&self, request: Request<SchedulerUpdateRequest>) -> Result<Response<Bot>, Status> {
+        update::update(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn deploy(&self, request: Request<SchedulerBotRequest>) -> Result<Response<Bot>, Status> {
+        deploy::deploy(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn fail(&self, request: Request<SchedulerOperatorRequest>) -> Result<Response<Bot>, Status> {
+        force::fail(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn restart(&self, request: Request<SchedulerOperatorRequest>) -> Result<Response<Bot>, Status> {
+        force::restart(self, request.into_inner()).await.map(Response::new)
     }
 
     async fn leave(&self, request: Request<SchedulerBotRequest>) -> Result<Response<Bot>, Status> {

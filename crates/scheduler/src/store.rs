@@ -4,18 +4,20 @@
 //! Batches go in as one JSON document and are unfolded by `jsonb_to_recordset`: one parameter and one statement for any
 //! number of rows.
 
-use std::collections::BTreeSet;
+mod create;
 
 use greenroom_domain::{Attempt, BotId, Exit, PlatformName, TenantId, Timestamp};
-use greenroom_store::{Error, Outbox, SqlTimestamp, sql_time};
+use greenroom_store::{Error, SqlTimestamp, sql_time};
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row};
 use uuid::Uuid;
 
-use crate::rows::{AttemptJson, BotRow, ChangedBotJson, NewRows, Stored, TimelineJson, TimelineRow};
+use crate::rows::{AttemptJson, BotRow, ChangedBotJson, EditedBotJson, Stored, TimelineJson, TimelineRow};
+
+pub use create::{create, idempotent, numbers};
 
 const SELECT: &str = "SELECT b.*,
-       a.not_before AS a_not_before, a.platform AS a_platform, a.progress_at AS a_progress_at, a.started AS a_started,
+       a.not_before AS a_not_before, a.held AS a_held, a.platform AS a_platform, a.progress_at AS a_progress_at, a.started AS a_started,
        a.instance AS a_instance, a.admitted_at AS a_admitted_at, a.stopped AS a_stopped, a.cause AS a_cause,
        a.may_pass AS a_may_pass, a.report_sequence AS a_report_sequence, a.joined AS a_joined, a.gone_at AS a_gone_at,
        a.exit_code AS a_exit_code, a.exit_signal AS a_exit_signal, a.exit_oom AS a_exit_oom
@@ -23,7 +25,8 @@ const SELECT: &str = "SELECT b.*,
   LEFT JOIN scheduler.attempts a ON a.bot_id = b.id AND a.attempt = b.attempt";
 
 /// An attempt in a JSON document; the columns stand in the order of the table's.
-const ATTEMPT: &str = "bot_id uuid, attempt integer, not_before timestamptz, platform text, progress_at timestamptz,
+const ATTEMPT: &str =
+    "bot_id uuid, attempt integer, not_before timestamptz, held boolean, platform text, progress_at timestamptz,
        started boolean, instance uuid, admitted_at timestamptz, stopped boolean, cause text, may_pass boolean,
        report_sequence bigint, joined boolean, gone_at timestamptz, exit_code integer, exit_signal integer,
        exit_oom boolean, release_at timestamptz, releases integer";
@@ -63,11 +66,9 @@ pub async fn list(
     state: Option<&str>,
     limit: i64,
 ) -> Result<Vec<Stored>, Error> {
-    // bots_of_tenant
-    let sql = format!(
-        "{SELECT} WHERE b.tenant_id = $1 AND b.id < $2 AND ($3::text IS NULL OR b.state = $3)
-         ORDER BY b.id DESC LIMIT $4"
-    );
+    // bots_of_tenant, or bots_of_tenant_by_state: the few that run are found among a million that are scheduled.
+    let of_state = if state.is_some() { "AND b.state = $3" } else { "AND $3::text IS NULL" };
+    let sql = format!("{SELECT} WHERE b.tenant_id = $1 AND b.id < $2 {of_state} ORDER BY b.id DESC LIMIT $4");
     let before = before.map_or(Uuid::max(), BotId::uuid);
     stored(
         sqlx::query_as(AssertSqlSafe(sql))
@@ -78,112 +79,6 @@ pub async fn list(
             .fetch_all(pool)
             .await?,
     )
-}
-
-/// What became of an idempotency key: the bot that has it and the request it came with.
-pub async fn idempotent(
-    pool: &PgPool,
-    keys: &[(TenantId, String)],
-) -> Result<Vec<(TenantId, String, BotId, Vec<u8>)>, Error> {
-    let rows = sqlx::query(
-        "SELECT i.tenant_id, i.key, i.bot_id, i.request
-           FROM scheduler.idempotency i
-           JOIN unnest($1::uuid[], $2::text[]) AS k (tenant_id, key) USING (tenant_id, key)",
-    )
-    .bind(keys.iter().map(|(tenant, _)| tenant.uuid()).collect::<Vec<_>>())
-    .bind(keys.iter().map(|(_, key)| key.as_str()).collect::<Vec<_>>())
-    .fetch_all(pool)
-    .await?;
-    rows.into_iter()
-        .map(|row| {
-            Ok((
-                TenantId::from_uuid(row.try_get("tenant_id")?),
-                row.try_get("key")?,
-                BotId::from_uuid(row.try_get("bot_id")?),
-                row.try_get("request")?,
-            ))
-        })
-        .collect()
-}
-
-// --- across tenants: new bots -------------------------------------------------------------------------------------------
-
-/// Numbers for bots that are to be made, from the sequence of the column.
-pub async fn numbers(pool: &PgPool, count: usize) -> Result<Vec<i64>, Error> {
-    let sql = "SELECT nextval('scheduler.bots_number_seq') FROM generate_series(1, $1)";
-    Ok(sqlx::query_scalar(sql).bind(i64::try_from(count).unwrap_or(i64::MAX)).fetch_all(pool).await?)
-}
-
-/// Makes bots with all that goes with them, and returns which: all but those whose idempotency key is another's.
-///
-/// One statement, which commits itself: a caller waits for one round trip, and for one flush of the log. (Each statement of a
-/// transaction would be a round trip, and so would BEGIN and COMMIT.) A key that another transaction has written and not
-/// committed is waited for; keys are claimed in their order, so that no two batches wait for each other. What depends on a bot
-/// is joined to `made` as a set, and no table is read: there is no plan that could be a bad one.
-pub async fn create(pool: &PgPool, new: &NewRows, outbox: &Outbox) -> Result<BTreeSet<BotId>, Error> {
-    let sql = format!(
-        "WITH won AS (
-              INSERT INTO scheduler.idempotency (tenant_id, key, request, bot_id, created_at)
-              SELECT tenant_id, key, decode(request, 'hex'), bot_id, created_at
-                FROM jsonb_to_recordset($1) AS k (
-                     tenant_id uuid, key text, request text, bot_id uuid, created_at timestamptz)
-               ORDER BY tenant_id, key
-              ON CONFLICT (tenant_id, key) DO NOTHING
-              RETURNING bot_id),
-         made AS (
-              INSERT INTO scheduler.bots (id, number, shard, tenant_id, version, sequence, state, state_since, reason,
-                     provider, meeting_url, meeting_id, meeting_password, display_name, image, start_at, end_at,
-                     recording_enabled, priority, chain, chain_from, failures, max_retries, rejoin, queue_timeout_ms,
-                     waiting_room_timeout_ms, no_one_joined_timeout_ms, everyone_left_timeout_ms, inactivity_timeout_ms,
-                     max_duration_ms, metadata, queued_at, queue_deadline, joined_at, wake_at, asserts, attempt,
-                     traceparent, created_at, updated_at)
-              SELECT id, number, shard, tenant_id, version, sequence, state, state_since, reason,
-                     provider, meeting_url, meeting_id, meeting_password, display_name, image, start_at, end_at,
-                     recording_enabled, priority, chain, chain_from, failures, max_retries, rejoin, queue_timeout_ms,
-                     waiting_room_timeout_ms, no_one_joined_timeout_ms, everyone_left_timeout_ms, inactivity_timeout_ms,
-                     max_duration_ms, metadata, queued_at, queue_deadline, joined_at, wake_at, asserts, attempt,
-                     traceparent, created_at, updated_at
-                FROM jsonb_to_recordset($2) AS n (
-                     id uuid, number bigint, keyed boolean, shard smallint, tenant_id uuid, version bigint,
-                     sequence bigint, state text, state_since timestamptz, reason text, provider text, meeting_url text,
-                     meeting_id text, meeting_password text, display_name text, image text, start_at timestamptz,
-                     end_at timestamptz, recording_enabled boolean, priority integer, chain text[], chain_from integer,
-                     failures integer, max_retries integer, rejoin boolean, queue_timeout_ms bigint,
-                     waiting_room_timeout_ms bigint, no_one_joined_timeout_ms bigint, everyone_left_timeout_ms bigint,
-                     inactivity_timeout_ms bigint, max_duration_ms bigint, metadata text, queued_at timestamptz,
-                     queue_deadline timestamptz, joined_at timestamptz, wake_at timestamptz, asserts integer,
-                     attempt integer, traceparent text, created_at timestamptz, updated_at timestamptz)
-               WHERE NOT n.keyed OR n.id IN (SELECT bot_id FROM won)
-              RETURNING id),
-         tried AS (
-              INSERT INTO scheduler.attempts
-              SELECT a.* FROM jsonb_to_recordset($3) AS a ({ATTEMPT})
-               WHERE a.bot_id IN (SELECT id FROM made)),
-         told AS (
-              INSERT INTO scheduler.timeline
-              SELECT t.* FROM jsonb_to_recordset($4) AS t ({LINE})
-               WHERE t.bot_id IN (SELECT id FROM made)),
-         said AS (
-              INSERT INTO scheduler.outbox (created_at, id, subject, body)
-              SELECT o.created_at, o.id, o.subject, o.body
-                FROM unnest($5::uuid[], $6::timestamptz[], $7::uuid[], $8::text[], $9::bytea[])
-                     AS o (bot_id, created_at, id, subject, body)
-               WHERE o.bot_id IN (SELECT id FROM made))
-         SELECT id FROM made"
-    );
-    let made: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(sql))
-        .bind(Json(&new.keys))
-        .bind(Json(&new.bots))
-        .bind(Json(&new.attempts))
-        .bind(Json(&new.timeline))
-        .bind(outbox.whose())
-        .bind(outbox.created_at())
-        .bind(outbox.ids())
-        .bind(outbox.subjects())
-        .bind(outbox.bodies())
-        .fetch_all(pool)
-        .await?;
-    Ok(made.into_iter().map(BotId::from_uuid).collect())
 }
 
 // --- across tenants: the writer -----------------------------------------------------------------------------------------
@@ -238,6 +133,37 @@ pub async fn update(connection: &mut PgConnection, bots: &[ChangedBotJson]) -> R
     }
 }
 
+/// Writes what callers set anew, of rows that [`update`] has written.
+pub async fn edit(connection: &mut PgConnection, bots: &[EditedBotJson]) -> Result<(), Error> {
+    if bots.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "UPDATE scheduler.bots b
+            SET provider = e.provider, meeting_url = e.meeting_url, meeting_id = e.meeting_id,
+                meeting_password = e.meeting_password, display_name = e.display_name, image = e.image,
+                start_at = e.start_at, end_at = e.end_at, recording_enabled = e.recording_enabled,
+                priority = e.priority, chain = e.chain, max_retries = e.max_retries, rejoin = e.rejoin,
+                queue_timeout_ms = e.queue_timeout_ms, waiting_room_timeout_ms = e.waiting_room_timeout_ms,
+                no_one_joined_timeout_ms = e.no_one_joined_timeout_ms,
+                everyone_left_timeout_ms = e.everyone_left_timeout_ms,
+                inactivity_timeout_ms = e.inactivity_timeout_ms, max_duration_ms = e.max_duration_ms,
+                metadata = e.metadata
+           FROM jsonb_to_recordset($1) AS e (
+                bot_id uuid, provider text, meeting_url text, meeting_id text, meeting_password text,
+                display_name text, image text, start_at timestamptz, end_at timestamptz, recording_enabled boolean,
+                priority integer, chain text[], max_retries integer, rejoin boolean, queue_timeout_ms bigint,
+                waiting_room_timeout_ms bigint, no_one_joined_timeout_ms bigint, everyone_left_timeout_ms bigint,
+                inactivity_timeout_ms bigint, max_duration_ms bigint, metadata text)
+          WHERE b.id = e.bot_id AND b.id = ANY($2)",
+    )
+    .bind(Json(bots))
+    .bind(bots.iter().map(|bot| bot.bot_id.uuid()).collect::<Vec<Uuid>>())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 pub async fn put_attempts(connection: &mut PgConnection, attempts: &[AttemptJson]) -> Result<(), Error> {
     if attempts.is_empty() {
         return Ok(());
@@ -246,7 +172,7 @@ pub async fn put_attempts(connection: &mut PgConnection, attempts: &[AttemptJson
         "INSERT INTO scheduler.attempts
          SELECT * FROM jsonb_to_recordset($1) AS a ({ATTEMPT})
          ON CONFLICT (bot_id, attempt) DO UPDATE
-            SET not_before = EXCLUDED.not_before, platform = EXCLUDED.platform, progress_at = EXCLUDED.progress_at,
+            SET not_before = EXCLUDED.not_before, held = EXCLUDED.held, platform = EXCLUDED.platform, progress_at = EXCLUDED.progress_at,
                 started = EXCLUDED.started, instance = EXCLUDED.instance, admitted_at = EXCLUDED.admitted_at,
                 stopped = EXCLUDED.stopped, cause = EXCLUDED.cause, may_pass = EXCLUDED.may_pass,
                 report_sequence = EXCLUDED.report_sequence, joined = EXCLUDED.joined, gone_at = EXCLUDED.gone_at,

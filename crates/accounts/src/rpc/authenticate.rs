@@ -18,5 +18,6 @@ pub(super) async fn handle(rpc: &Rpc, request: AuthenticateRequest) -> Result<Ca
         key_id: owner.key.to_string(),
         priority: owner.priority,
         weight: owner.weight,
+        ..Caller::default()
     })
 }

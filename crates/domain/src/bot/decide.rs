@@ -52,6 +52,24 @@ pub enum Rejected {
     /// The runner was admitted, so the attempt cannot be closed for want of a start.
     #[error("the runner is admitted")]
     Admitted,
+    /// It has left SCHEDULED, and what is asked can be had no more.
+    #[error("the bot is {0}: once it is not SCHEDULED any more, only endTime and metadata can be changed")]
+    Underway(BotState),
+    /// It is over.
+    #[error("the bot is {0}: it is over")]
+    Over(BotState),
+    /// There is no runner to be replaced.
+    #[error("the bot is {0}: only one that has a runner and is not on its way out can be restarted")]
+    NoRunner(BotState),
+    /// The start that is asked for lies in the past.
+    #[error("is in the past; POST …/deploy sends the bot now")]
+    StartInPast,
+    /// The meeting would have no address.
+    #[error("is missing")]
+    NoAddress,
+    /// The end that is asked for, or that follows, cannot be.
+    #[error("must be after startTime and in the future")]
+    BadEnd,
 }
 
 /// The answer.
@@ -109,6 +127,11 @@ impl Step<'_> {
             Event::Tick => self.tick(),
             Event::LeaveAsked => self.leave_asked(),
             Event::CancelAsked => self.cancel_asked(),
+            Event::EditAsked(edit) => self.edit_asked(edit),
+            Event::DeployAsked => self.deploy_asked(),
+            Event::FailAsked => self.fail_asked(),
+            Event::RestartAsked => self.restart_asked(),
+            Event::Held { attempt } => self.held(*attempt),
             Event::Assigned { attempt, platform } => self.assigned(*attempt, platform),
             Event::Progressed { attempt } => self.progressed(*attempt),
             Event::Started { attempt } => self.started(*attempt),
@@ -165,15 +188,18 @@ impl Step<'_> {
             let reason = self.next.reason.clone();
             return self.move_to(BotState::Done, reason);
         }
+        // An operator's wish is nobody's failure.
+        let restarts = reason == Reason::RESTART_REQUESTED;
+        let counts = counts && !restarts;
         self.next.failures += u32::from(counts);
-        let over = self.next.end_at.is_some_and(|end_at| end_at <= self.now);
-        let rejoins = !attempt.joined || self.next.policy.rejoin;
+        let rejoins = !attempt.joined || self.next.policy.rejoin || restarts;
+        let over = self.is_over();
         if !may_pass || over || !rejoins || self.next.failures > self.next.policy.max_retries {
             return self.move_to(BotState::Fatal, Some(reason));
         }
         if attempt.started {
             // It had its turn: the next attempt waits as long as a new bot would. One that never started keeps its deadline.
-            self.next.queue_deadline = Some(self.now + self.next.policy.queue_timeout);
+            self.next.queue_deadline = Some(self.deadline_from(self.now));
         }
         let wait = if counts {
             backoff::exponential(self.timing.retry_first, self.timing.retry_longest, self.next.failures)
@@ -184,6 +210,18 @@ impl Step<'_> {
         self.next.asserts = 0;
         self.effects.push(Effect::Enqueue);
         self.move_to(BotState::Queued, Some(reason));
+    }
+
+    /// Whether the meeting is over for this bot: its end has come, or it has had its longest stay.
+    fn is_over(&self) -> bool {
+        let longest = self.next.joined_at.map(|joined_at| joined_at + self.next.policy.max_duration);
+        [self.next.end_at, longest].into_iter().flatten().any(|at| at <= self.now)
+    }
+
+    /// Until when a slot is wanted: nobody wants one when the bot would have to be out already.
+    fn deadline_from(&self, from: Timestamp) -> Timestamp {
+        let deadline = from + self.next.policy.queue_timeout;
+        self.next.end_at.map_or(deadline, |end_at| deadline.min(end_at))
     }
 
     fn move_to(&mut self, state: BotState, reason: Option<Reason>) {

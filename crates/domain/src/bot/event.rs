@@ -1,5 +1,6 @@
 //! What can happen to a bot.
 
+use super::Edit;
 use crate::{Attempt, Exit, InstanceId, PlatformName, Reason, Timestamp};
 
 /// Something that happened, or that somebody asks for.
@@ -11,6 +12,19 @@ pub enum Event {
     LeaveAsked,
     /// The user wants the bot gone.
     CancelAsked,
+    /// The user wants something about the bot to be different.
+    EditAsked(Box<Edit>),
+    /// The user wants the bot to go now, whatever its start.
+    DeployAsked,
+    /// An operator wants the bot to end, as failed.
+    FailAsked,
+    /// An operator wants the bot's runner to be replaced.
+    RestartAsked,
+    /// The queue has the attempt's entry, and keeps it.
+    Held {
+        /// Whose.
+        attempt: Attempt,
+    },
     /// The attempt has a slot.
     Assigned {
         /// Whose.

@@ -133,6 +133,8 @@ pub struct AttemptState {
     pub number: Attempt,
     /// Not before this time is it to be placed (back-off).
     pub not_before: Timestamp,
+    /// Whether the queue has said that it keeps the entry: then it need not be told again.
+    pub held: bool,
     /// Where it has a slot, once it has one.
     pub platform: Option<PlatformName>,
     /// When it was last known to get on: assigned, pulling, started.
@@ -164,6 +166,7 @@ impl AttemptState {
         Self {
             number,
             not_before,
+            held: false,
             platform: None,
             progress_at: now,
             started: false,

@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct Timing {
     /// How long before its start a bot asks for a slot.
     pub lead: Duration,
+    /// How long after its start a bot without an end of its own still goes, if nobody could send it before.
+    pub missed_start: Duration,
     /// First wait before something is asserted again; it doubles each time it was in vain.
     pub assert_first: Duration,
     /// Longest wait before something is asserted again.
@@ -37,6 +39,8 @@ impl Default for Timing {
         Self {
             // A minute covers a container's start and the join, with some room for the queue.
             lead: minute,
+            // Most meetings are on for so long; later than that, nobody would know what the bot is there for.
+            missed_start: 60 * minute,
             assert_first: 10 * second,
             assert_longest: 5 * minute,
             queue_grace: minute,
@@ -59,6 +63,7 @@ impl Timing {
         let scale = |duration: Duration| duration.mul_f64(factor);
         Self {
             lead: scale(self.lead),
+            missed_start: scale(self.missed_start),
             assert_first: scale(self.assert_first),
             assert_longest: scale(self.assert_longest),
             queue_grace: scale(self.queue_grace),

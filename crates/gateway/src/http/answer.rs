@@ -32,6 +32,8 @@ pub(super) struct BotJson {
     platform: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     queue_position: Option<u32>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    deduplication_key: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     created_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -117,6 +119,7 @@ impl From<Bot> for BotJson {
             attempt: bot.attempt,
             platform: bot.platform,
             queue_position: bot.queue_position,
+            deduplication_key: bot.deduplication_key,
             created_at: time(bot.created_at),
             updated_at: time(bot.updated_at),
             sequence: bot.sequence,

@@ -8,7 +8,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use greenroom_contracts::BadField;
-use greenroom_contracts::proto::v1::{CreateBotRequest, ListBotsRequest};
+use greenroom_contracts::proto::v1::{CreateBotRequest, ListBotsRequest, UpdateBotRequest};
+use prost_types::FieldMask;
 
 use super::answer::{BotJson, PageJson};
 use super::part::{InPath, Query};
@@ -64,6 +65,51 @@ pub(super) async fn list(
 
 pub(super) async fn get(State(core): State<Arc<Core>>, client: Client, path: InPath) -> Result<Json<BotJson>, Problem> {
     Ok(Json(core.bots.get(&client, path.bot()?).await?.into()))
+}
+
+/// A JSON merge patch (RFC 7386).
+pub(super) async fn update(
+    State(core): State<Arc<Core>>,
+    client: Client,
+    path: InPath,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<BotJson>, Problem> {
+    let id = path.bot()?.to_string();
+    let body = body::json(&headers, body, body::LARGEST_JSON).await?;
+    let parse::Parsed { bot, mut bad } = parse::new_bot(&body)?;
+    let update = UpdateBotRequest { id, bot: Some(bot), update_mask: Some(FieldMask { paths: parse::mask(&body) }) };
+    if !bad.is_empty() {
+        // An unknown field was named by the parser already.
+        let more = validate::update(&update).err().into_iter().flatten();
+        bad.extend(more.filter(|bad| bad.field != "update_mask"));
+        return Err(Problem::fields(bad));
+    }
+    Ok(Json(core.bots.update(&client, update).await?.into()))
+}
+
+pub(super) async fn deploy(
+    State(core): State<Arc<Core>>,
+    client: Client,
+    path: InPath,
+) -> Result<Json<BotJson>, Problem> {
+    Ok(Json(core.bots.deploy(&client, path.bot()?).await?.into()))
+}
+
+pub(super) async fn fail(
+    State(core): State<Arc<Core>>,
+    client: Client,
+    path: InPath,
+) -> Result<Json<BotJson>, Problem> {
+    Ok(Json(core.bots.fail(&client, path.bot()?).await?.into()))
+}
+
+pub(super) async fn restart(
+    State(core): State<Arc<Core>>,
+    client: Client,
+    path: InPath,
+) -> Result<Json<BotJson>, Problem> {
+    Ok(Json(core.bots.restart(&client, path.bot()?).await?.into()))
 }
 
 pub(super) async fn leave(

@@ -19,7 +19,39 @@ pub(super) struct Parsed {
     pub bad: Vec<BadField>,
 }
 
-/// Reads the body of `POST /v1/bots`.
+/// What the body of `PATCH /v1/bots/{id}` names, in protobuf's words: what is not there stays, what is `null` gets its
+/// default.
+pub(super) fn mask(body: &[u8]) -> Vec<String> {
+    let fields = serde_json::from_slice::<Map<String, Value>>(body).unwrap_or_default();
+    let mut paths = Vec::new();
+    for (name, value) in &fields {
+        let name = proto_name(name);
+        match (name.as_str(), value) {
+            ("meeting" | "automatic_leave", Value::Object(inner)) => {
+                paths.extend(inner.keys().map(|field| format!("{name}.{}", proto_name(field))));
+            }
+            _ => paths.push(name),
+        }
+    }
+    paths
+}
+
+/// How protobuf calls a field.
+fn proto_name(field: &str) -> String {
+    if field == "metadata" {
+        return "metadata_json".to_owned();
+    }
+    let mut name = String::with_capacity(field.len() + 4);
+    for c in field.chars() {
+        if c.is_ascii_uppercase() {
+            name.push('_');
+        }
+        name.push(c.to_ascii_lowercase());
+    }
+    name
+}
+
+/// Reads the body of `POST /v1/bots`, or of an edit.
 pub(super) fn new_bot(body: &[u8]) -> Result<Parsed, Problem> {
     let value: Value = serde_json::from_slice(body).map_err(|error| malformed(&error))?;
     let Value::Object(fields) = value else {
@@ -62,6 +94,7 @@ pub(super) fn new_bot(body: &[u8]) -> Result<Parsed, Problem> {
         queue_timeout_ms: object.number("queueTimeoutMs"),
         max_retries: object.number("maxRetries"),
         rejoin: object.flag("rejoin"),
+        deduplication_key: object.text("deduplicationKey"),
     };
     object.finish();
     Ok(Parsed { bot, bad })

@@ -7,8 +7,9 @@ use futures::{Stream, StreamExt as _};
 use greenroom_contracts::BadField;
 use greenroom_contracts::proto::v1::bot_service_server::BotService;
 use greenroom_contracts::proto::v1::{
-    Bot, CancelBotRequest, CloudEvent, CreateBotRequest, GetBotRequest, GetLogsRequest, GetRecordingRequest,
-    LeaveBotRequest, ListBotsRequest, ListBotsResponse, LogChunk, Recording, WatchEventsRequest,
+    Bot, CancelBotRequest, CloudEvent, CreateBotRequest, DeployBotRequest, FailBotRequest, GetBotRequest,
+    GetLogsRequest, GetRecordingRequest, LeaveBotRequest, ListBotsRequest, ListBotsResponse, LogChunk, Recording,
+    RestartBotRequest, UpdateBotRequest, WatchEventsRequest,
 };
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
@@ -52,6 +53,27 @@ impl BotService for Bots {
     async fn list_bots(&self, request: Request<ListBotsRequest>) -> Result<Response<ListBotsResponse>, Status> {
         let client = self.client(request.metadata()).await?;
         Ok(Response::new(self.0.bots.list(&client, request.into_inner()).await?))
+    }
+
+    async fn update_bot(&self, request: Request<UpdateBotRequest>) -> Result<Response<Bot>, Status> {
+        let client = self.client(request.metadata()).await?;
+        bot_id(&request.get_ref().id)?;
+        Ok(Response::new(self.0.bots.update(&client, request.into_inner()).await?))
+    }
+
+    async fn deploy_bot(&self, request: Request<DeployBotRequest>) -> Result<Response<Bot>, Status> {
+        let client = self.client(request.metadata()).await?;
+        Ok(Response::new(self.0.bots.deploy(&client, bot_id(&request.get_ref().id)?).await?))
+    }
+
+    async fn fail_bot(&self, request: Request<FailBotRequest>) -> Result<Response<Bot>, Status> {
+        let client = self.client(request.metadata()).await?;
+        Ok(Response::new(self.0.bots.fail(&client, bot_id(&request.get_ref().id)?).await?))
+    }
+
+    async fn restart_bot(&self, request: Request<RestartBotRequest>) -> Result<Response<Bot>, Status> {
+        let client = self.client(request.metadata()).await?;
+        Ok(Response::new(self.0.bots.restart(&client, bot_id(&request.get_ref().id)?).await?))
     }
 
     async fn leave_bot(&self, request: Request<LeaveBotRequest>) -> Result<Response<Bot>, Status> {

@@ -34,7 +34,7 @@ fn good() -> CreateBotRequest {
 
 /// The fields that are bad after a change.
 fn bad(change: impl FnOnce(&mut NewBot)) -> Vec<String> {
-    let mut request = good();
+    let mut request = CreateBotRequest { idempotency_key: String::new(), ..good() };
     change(request.bot.as_mut().expect("a bot"));
     let bad = create(&request, now()).err().unwrap_or_default();
     bad.into_iter().map(|bad| bad.field).collect()
@@ -105,6 +105,49 @@ fn times_in_the_past_or_reversed() {
     ] {
         let found = bad(|bot| (bot.start_time, bot.end_time) = (start, end));
         assert_eq!(found, expected, "{start:?} {end:?}");
+    }
+}
+
+#[test]
+fn a_repeat_may_come_when_its_times_have_passed() {
+    let mut request = good();
+    let bot = request.bot.as_mut().expect("a bot");
+    (bot.start_time, bot.end_time) = (at("2020-01-01T00:00:00Z"), at("2020-01-01T01:00:00Z"));
+    assert_eq!(create(&request, now()), Ok(()));
+    request.bot.as_mut().expect("a bot").end_time = at("2019-01-01T01:00:00Z");
+    assert_eq!(create(&request, now()).expect_err("reversed")[0].field, "end_time");
+}
+
+#[test]
+fn an_edit_is_checked_where_it_names_something() {
+    let wrong = NewBot {
+        display_name: " ".to_owned(),
+        priority: Some(10_001),
+        max_retries: Some(21),
+        platforms: vec!["a b".to_owned()],
+        meeting: Some(NewMeeting { url: "ftp://x".to_owned(), provider: "webex".to_owned(), ..NewMeeting::default() }),
+        ..NewBot::default()
+    };
+    for (path, expected) in [
+        ("display_name", Some("display_name")),
+        ("priority", Some("priority")),
+        ("max_retries", Some("max_retries")),
+        ("platforms", Some("platforms[0]")),
+        ("meeting.url", Some("meeting.url")),
+        ("meeting.provider", Some("meeting.provider")),
+        ("meeting.link", Some("meeting.link")),
+        ("start_time", Some("start_time")),
+        ("deduplication_key", Some("deduplication_key")),
+        ("colour", Some("update_mask")),
+        ("display_name.first", Some("update_mask")),
+        ("meeting.id", None),
+        ("end_time", None),
+        ("rejoin", None),
+    ] {
+        let update_mask = Some(prost_types::FieldMask { paths: vec![path.to_owned()] });
+        let request = UpdateBotRequest { bot: Some(wrong.clone()), update_mask, ..UpdateBotRequest::default() };
+        let found = update(&request).err().unwrap_or_default();
+        assert_eq!(found.first().map(|bad| bad.field.as_str()), expected, "{path}");
     }
 }
 

@@ -180,6 +180,7 @@ async fn a_bots_way_is_asked_in_its_tenants_name() {
     let id = Uuid::now_v7().to_string();
     for (request, what) in [
         (house.get(&format!("/v1/bots/{id}")), "get"),
+        (house.post(&format!("/v1/bots/{id}/deploy")), "deploy"),
         (house.post(&format!("/v1/bots/{id}/leave")), "leave"),
         (house.post(&format!("/v1/bots/{id}/cancel")), "cancel"),
     ] {
@@ -194,6 +195,61 @@ async fn a_bots_way_is_asked_in_its_tenants_name() {
     let asked = list.list.expect("a list");
     assert_eq!((asked.limit, asked.state.as_str(), asked.cursor.as_str()), (2, "DONE", "abc"));
     assert_eq!(list.tenant_id, house.tenant.to_string());
+}
+
+#[tokio::test]
+async fn an_edit_says_what_it_names_and_no_more() {
+    let house = House::without_bus().await;
+    let path = format!("/v1/bots/{}", Uuid::now_v7());
+    let patch = |body: Value| house.http.patch(house.url(&path)).bearer_auth(KEY).json(&body);
+    let body = json!({"startTime": "2040-01-01T10:00:00+01:00", "endTime": null, "meeting": {"password": "hush"}});
+    assert_eq!(send(patch(body)).await.status(), 200);
+    let said = house.fakes.kept().updated.pop().expect("an edit");
+    let (caller, update) = (said.caller.expect("a caller"), said.update.expect("an edit"));
+    assert_eq!(caller.tenant_id, house.tenant.to_string());
+    assert_eq!(path, format!("/v1/bots/{}", update.id));
+    assert_eq!(update.update_mask.expect("a mask").paths, ["end_time", "meeting.password", "start_time"]);
+    let bot = update.bot.expect("values");
+    assert_eq!((bot.start_time.map(|at| at.seconds), bot.end_time), (Some(2_209_021_200), None));
+    assert_eq!(bot.meeting.map(|meeting| meeting.password).as_deref(), Some("hush"));
+
+    let (status, bad) = problem(patch(json!({
+        "startTime": null, "displayName": " ", "colour": "hush", "meeting": {"url": "ftp://hush"},
+        "deduplicationKey": "other", "automaticLeave": {"maxDurationMs": 86_400_001}
+    })))
+    .await;
+    let mut found = named(&bad);
+    found.sort_unstable();
+    let expected =
+        ["automaticLeave.maxDurationMs", "colour", "deduplicationKey", "displayName", "meeting.url", "startTime"];
+    assert_eq!((status, found), (422, expected.to_vec()));
+    assert!(!bad.to_string().contains("hush"), "{bad}");
+    house.fakes.fail(1, Code::FailedPrecondition, "the bot is IN_CALL: too late");
+    let (status, conflict) = problem(patch(json!({"displayName": "Ada"}))).await;
+    assert_eq!((status, conflict["detail"].as_str()), (409, Some("the bot is IN_CALL: too late")));
+}
+
+#[tokio::test]
+async fn what_concerns_everybody_is_for_operators() {
+    let house = House::without_bus().await;
+    house.add_operator("grk_operators");
+    for what in ["fail", "restart"] {
+        let path = house.url(&format!("/v1/bots/{}/{what}", Uuid::now_v7()));
+        assert_eq!(problem(house.http.post(&path).bearer_auth(KEY)).await.0, 403, "{what}");
+        assert!(house.fakes.kept().asked.is_empty());
+        assert_eq!(send(house.http.post(&path).bearer_auth("grk_operators")).await.status(), 200, "{what}");
+        assert_eq!(house.fakes.kept().asked.pop().map(|(said, _)| said), Some(what));
+    }
+}
+
+#[tokio::test]
+async fn a_repeat_may_come_late() {
+    let house = House::without_bus().await;
+    let mut late = body();
+    late["startTime"] = json!("2020-01-01T00:00:00Z");
+    assert_eq!(problem(house.post("/v1/bots").json(&late)).await.0, 422);
+    let repeat = house.post("/v1/bots").header("idempotency-key", "one").json(&late);
+    assert_eq!(send(repeat).await.status(), 201, "the scheduler knows whether it is one");
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ pub struct Kept {
     pub authenticated: u32,
     pub created: Vec<SchedulerCreateRequest>,
     pub asked: Vec<(&'static str, SchedulerBotRequest)>,
+    pub updated: Vec<SchedulerUpdateRequest>,
     pub listed: Vec<SchedulerListRequest>,
     /// So many calls to the scheduler fail first.
     pub fail: u32,
@@ -129,6 +130,26 @@ impl SchedulerService for Fakes {
     async fn list(&self, request: Request<SchedulerListRequest>) -> Answer<ListBotsResponse> {
         self.kept().listed.push(request.into_inner());
         Ok(Response::new(ListBotsResponse { bots: vec![bot("a"), bot("b")], next_cursor: "more".to_owned() }))
+    }
+
+    async fn update(&self, request: Request<SchedulerUpdateRequest>) -> Answer<Bot> {
+        let request = request.into_inner();
+        let answer = bot(&request.update.clone().unwrap_or_default().id);
+        self.kept().updated.push(request);
+        drop(self.enter()?);
+        Ok(Response::new(answer))
+    }
+
+    async fn deploy(&self, request: Request<SchedulerBotRequest>) -> Answer<Bot> {
+        self.asked("deploy", request.into_inner())
+    }
+
+    async fn fail(&self, request: Request<SchedulerOperatorRequest>) -> Answer<Bot> {
+        self.asked("fail", SchedulerBotRequest { bot_id: request.into_inner().bot_id, tenant_id: String::new() })
+    }
+
+    async fn restart(&self, request: Request<SchedulerOperatorRequest>) -> Answer<Bot> {
+        self.asked("restart", SchedulerBotRequest { bot_id: request.into_inner().bot_id, tenant_id: String::new() })
     }
 
     async fn leave(&self, request: Request<SchedulerBotRequest>) -> Answer<Bot> {

@@ -49,10 +49,18 @@ async fn the_same_calls_and_the_same_checks() {
 
     let id = Uuid::now_v7().to_string();
     bots.get_bot(with_key(GetBotRequest { id: id.clone() })).await.expect("a bot");
+    bots.deploy_bot(with_key(DeployBotRequest { id: id.clone() })).await.expect("a bot");
     bots.leave_bot(with_key(LeaveBotRequest { id: id.clone() })).await.expect("a bot");
     bots.cancel_bot(with_key(CancelBotRequest { id: id.clone() })).await.expect("a bot");
     let asked: Vec<_> = house.fakes.kept().asked.iter().map(|(what, _)| *what).collect();
-    assert_eq!(asked, ["get", "leave", "cancel"]);
+    assert_eq!(asked, ["get", "deploy", "leave", "cancel"]);
+    let mask = |path: &str| Some(prost_types::FieldMask { paths: vec![path.to_owned()] });
+    let update = |path| UpdateBotRequest { id: id.clone(), update_mask: mask(path), ..UpdateBotRequest::default() };
+    bots.update_bot(with_key(update("end_time"))).await.expect("a bot");
+    let status = bots.update_bot(with_key(update("colour"))).await.expect_err("no such field");
+    assert!(status.message().starts_with("update_mask: "), "{status:?}");
+    let status = bots.fail_bot(with_key(FailBotRequest { id: id.clone() })).await.expect_err("for operators");
+    assert_eq!(status.code(), Code::PermissionDenied);
     let status = bots.get_bot(with_key(GetBotRequest { id: "seven".to_owned() })).await.expect_err("no id");
     assert_eq!(status.code(), Code::NotFound);
     let page =

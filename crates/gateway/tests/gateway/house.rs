@@ -102,8 +102,19 @@ impl House {
         house
     }
 
+    pub fn add_operator(&self, key: &str) {
+        let caller = Caller { tenant_id: TenantId::generate().to_string(), operator: true, ..Caller::default() };
+        self.fakes.kept().callers.insert(Sha256::digest(key.as_bytes()).to_vec(), caller);
+    }
+
     pub fn add_tenant(&self, key: &str, tenant: TenantId) {
-        let caller = Caller { tenant_id: tenant.to_string(), key_id: "k".to_owned(), priority: 50, weight: 2 };
+        let caller = Caller {
+            tenant_id: tenant.to_string(),
+            key_id: "k".to_owned(),
+            priority: 50,
+            weight: 2,
+            ..Caller::default()
+        };
         self.fakes.kept().callers.insert(Sha256::digest(key.as_bytes()).to_vec(), caller);
     }
 

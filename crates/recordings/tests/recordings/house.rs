@@ -12,7 +12,8 @@ use greenroom_contracts::proto::v1::recording_service_client::RecordingServiceCl
 use greenroom_contracts::proto::v1::scheduler_service_server::{SchedulerService, SchedulerServiceServer};
 use greenroom_contracts::proto::v1::{
     Bot as SchedulersBot, ListBotsResponse, PutPartRequest, PutScreenshotRequest, Recording, RecordingChunk,
-    RecordingRequest, SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest,
+    RecordingRequest, SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest, SchedulerOperatorRequest,
+    SchedulerUpdateRequest,
 };
 use greenroom_contracts::{Envelope, Origin, subjects};
 use greenroom_domain::bot::BotState;
@@ -57,6 +58,22 @@ impl SchedulerService for Scheduler {
     }
 
     async fn list(&self, _: Request<SchedulerListRequest>) -> Result<Response<ListBotsResponse>, Status> {
+        Err(Status::unimplemented("not asked by recordings"))
+    }
+
+    async fn update(&self, _: Request<SchedulerUpdateRequest>) -> Result<Response<SchedulersBot>, Status> {
+        Err(Status::unimplemented("not asked by recordings"))
+    }
+
+    async fn deploy(&self, _: Request<SchedulerBotRequest>) -> Result<Response<SchedulersBot>, Status> {
+        Err(Status::unimplemented("not asked by recordings"))
+    }
+
+    async fn fail(&self, _: Request<SchedulerOperatorRequest>) -> Result<Response<SchedulersBot>, Status> {
+        Err(Status::unimplemented("not asked by recordings"))
+    }
+
+    async fn restart(&self, _: Request<SchedulerOperatorRequest>) -> Result<Response<SchedulersBot>, Status> {
         Err(Status::unimplemented("not asked by recordings"))
     }
 

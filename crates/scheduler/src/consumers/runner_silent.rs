@@ -66,7 +66,7 @@ impl EachHandler for Handler {
             }
         };
         tracing::info!(bot.id = %bot, attempt = attempt.0, platform = %silent.platform, "a runner is silent");
-        match self.writer.apply(&[Input { bot, event, detail: None }]).await {
+        match self.writer.apply(&[Input::new(bot, event, None)]).await {
             Ok(_) => Outcome::Done,
             Err(Error::Store(error)) if !error.is_away() => Outcome::Park(error.to_string()),
             Err(_) => Outcome::Retry(Duration::from_secs(1)),

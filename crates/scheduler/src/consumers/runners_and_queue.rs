@@ -33,7 +33,7 @@ pub struct Handler(pub Arc<Writer>);
 
 /// A session's runner is none of ours.
 fn input(runner: RunnerId, event: Event, detail: Option<String>) -> Option<Input> {
-    runner.bot().map(|bot| Input { bot, event, detail })
+    runner.bot().map(|bot| Input::new(bot, event, detail))
 }
 
 fn data<T: Message>(body: &[u8]) -> Result<T, serde_json::Error> {

@@ -15,7 +15,7 @@ pub async fn admit(door: &Door, request: AdmitRequest) -> Result<AdmitResponse, 
     let instance: InstanceId =
         request.instance.parse().map_err(|_| Status::invalid_argument("instance: must be a UUID"))?;
     let event = Event::AdmissionAsked { attempt: runner.attempt, instance };
-    match door.apply(Input { bot, event, detail: None }).await? {
+    match door.apply(Input::new(bot, event, None)).await? {
         Applied::Advanced(stored) | Applied::Ignored(Ignored::Repeated, stored) => {
             Ok(AdmitResponse { config: Some(config(door, &stored)) })
         }

@@ -33,6 +33,7 @@ pub fn bot(stored: &Stored) -> v1::Bot {
         sequence: stored.sequence,
         timeline: Vec::new(),
         queue_position: None,
+        deduplication_key: details.deduplication_key.clone().unwrap_or_default(),
     }
 }
 

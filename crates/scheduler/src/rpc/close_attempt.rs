@@ -9,7 +9,7 @@ use crate::writer::{Applied, Input};
 
 pub async fn close_attempt(door: &Door, request: CloseAttemptRequest) -> Result<CloseAttemptResponse, Status> {
     let (bot, runner) = super::runner(request.runner.as_ref())?;
-    match door.apply(Input { bot, event: Event::CloseAsked { attempt: runner.attempt }, detail: None }).await? {
+    match door.apply(Input::new(bot, Event::CloseAsked { attempt: runner.attempt }, None)).await? {
         // Of an attempt that is over, or of a bot we never had, nobody is admitted any more either.
         Applied::Advanced(_) | Applied::Ignored(..) | Applied::NoSuchBot => Ok(CloseAttemptResponse {}),
         Applied::Rejected(why) => Err(Status::failed_precondition(why.to_string())),

@@ -1,7 +1,9 @@
 //! Out of the meeting, in good order.
 
+use greenroom_contracts::BadField;
 use greenroom_contracts::proto::v1::{Bot, SchedulerBotRequest};
-use greenroom_domain::bot::Event;
+use greenroom_domain::BotId;
+use greenroom_domain::bot::{Event, Rejected};
 use tonic::Status;
 
 use super::{Door, answer};
@@ -14,12 +16,32 @@ pub async fn leave(door: &Door, request: SchedulerBotRequest) -> Result<Bot, Sta
 
 /// Asks something of a tenant's own bot. What is over or was asked before is answered as it is.
 pub(super) async fn ask(door: &Door, request: SchedulerBotRequest, event: Event) -> Result<Bot, Status> {
-    let (tenant, bot) = (super::tenant(&request.tenant_id)?, super::bot(&request.bot_id)?);
+    let bot = own(door, &request.tenant_id, &request.bot_id).await?;
+    answer(door, Input::new(bot, event, None)).await
+}
+
+/// A bot that is this tenant's.
+pub(super) async fn own(door: &Door, tenant: &str, bot: &str) -> Result<BotId, Status> {
+    let (tenant, bot) = (super::tenant(tenant)?, super::bot(bot)?);
     let known = store::get(door.writer.store().pool(), tenant, bot).await.map_err(Error::from)?;
-    known.ok_or_else(super::no_such_bot)?;
-    match door.apply(Input { bot, event, detail: None }).await? {
+    known.map(|_| bot).ok_or_else(super::no_such_bot)
+}
+
+/// Applies it, and answers with the bot as it is then.
+pub(super) async fn answer(door: &Door, input: Input) -> Result<Bot, Status> {
+    match door.apply(input).await? {
         Applied::Advanced(stored) | Applied::Ignored(_, stored) => Ok(answer::bot(&stored)),
-        Applied::Rejected(why) => Err(Status::failed_precondition(why.to_string())),
+        Applied::Rejected(why) => Err(match why {
+            Rejected::StartInPast => BadField::new("startTime", why).into(),
+            Rejected::BadEnd => BadField::new("endTime", why).into(),
+            Rejected::NoAddress => BadField::new("meeting.url", why).into(),
+            Rejected::Fenced
+            | Rejected::AnotherInstance
+            | Rejected::Admitted
+            | Rejected::Underway(_)
+            | Rejected::Over(_)
+            | Rejected::NoRunner(_) => Status::failed_precondition(why.to_string()),
+        }),
         Applied::NoSuchBot => Err(super::no_such_bot()),
     }
 }

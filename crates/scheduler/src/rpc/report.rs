@@ -20,7 +20,7 @@ pub async fn report(door: &Door, request: ReportRequest) -> Result<ReportRespons
         let sequence = said.sequence;
         let (report, detail) = understand(said);
         let event = Event::Reported { attempt: runner.attempt, instance, sequence, report };
-        Input { bot, event, detail }
+        Input::new(bot, event, detail)
     });
     let answers = door.apply_all(inputs.collect()).await?;
     let mut acknowledged = 0;

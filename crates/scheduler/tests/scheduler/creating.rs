@@ -73,7 +73,7 @@ async fn what_is_answered_is_what_is_read_later() {
         image: "registry.example/bot:1".to_owned(),
         metadata_json: r#"{"z": 1.0, "a": ["\u0000"]}"#.to_owned(),
         platforms: vec!["two".to_owned(), "one".to_owned()],
-        priority: Some(7),
+        priority: Some(107),
         recording_enabled: Some(false),
         end_time: at(7_200),
         ..new_bot()
@@ -161,7 +161,9 @@ async fn what_cannot_be_is_refused_by_name() {
         assert_eq!(status.code(), Code::InvalidArgument, "{field}");
         assert!(status.message().starts_with(field), "{field} {}", status.message());
     }
-    // A start in the past is now.
-    let bot = house.create(NewBot { start_time: ago(60), ..new_bot() }).await;
+    // A start in the past is now, if it is not long past.
+    let status = house.try_create(NewBot { start_time: ago(3_600), ..new_bot() }, "").await.expect_err("long past");
+    assert!(status.message().starts_with("startTime:"), "{status:?}");
+    let bot = house.create(NewBot { start_time: ago(20), ..new_bot() }).await;
     assert_eq!(bot.state, "QUEUED");
 }

@@ -161,7 +161,7 @@ impl House {
     // --- callers ------------------------------------------------------------------------------------------------------
 
     pub fn creation(&self, tenant: TenantId, bot: NewBot, key: &str) -> SchedulerCreateRequest {
-        let caller = Caller { tenant_id: tenant.to_string(), key_id: String::new(), priority: 100, weight: 1 };
+        let caller = Caller { tenant_id: tenant.to_string(), priority: 100, weight: 1, ..Caller::default() };
         let create = CreateBotRequest { bot: Some(bot), idempotency_key: key.to_owned() };
         SchedulerCreateRequest { caller: Some(caller), create: Some(create) }
     }

@@ -2,6 +2,7 @@
 //! they listen on the bus and answer at the inner door.
 
 mod creating;
+mod editing;
 mod ending;
 mod fence;
 #[path = "../../../bus/tests/ground/heard.rs"]

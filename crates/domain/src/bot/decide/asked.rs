@@ -1,8 +1,8 @@
 //! What users ask.
 
-use super::{Ignored, Step, Taken, ignore};
+use super::{Ignored, Rejected, Step, Stop, Taken, ignore};
 use crate::Reason;
-use crate::bot::BotState;
+use crate::bot::{Beyond, BotState, Edit, START_LATE};
 
 impl Step<'_> {
     pub(super) fn leave_asked(&mut self) -> Taken {
@@ -29,6 +29,101 @@ impl Step<'_> {
             | BotState::InCall
             | BotState::Recording
             | BotState::Leaving => self.abandon(Reason::CANCEL_REQUESTED),
+        }
+    }
+
+    /// What changes nothing is granted in every state, so that an edit may be repeated.
+    pub(super) fn edit_asked(&mut self, edit: &Edit) -> Taken {
+        let (before, edited) = (&self.next, edit.applied_to(&self.next));
+        if edited == *before && edit.beyond == Beyond::Nothing {
+            return ignore(Ignored::Repeated);
+        }
+        let reject = |why| Err(Stop::Reject(why));
+        if before.state.is_terminal() {
+            return reject(Rejected::Over(before.state));
+        }
+        if before.state != BotState::Scheduled {
+            // The end is looked at when it comes, and the metadata never: everything else may have been used already.
+            let mut but_its_end = edited.clone();
+            but_its_end.end_at = before.end_at;
+            if but_its_end != *before || !matches!(edit.beyond, Beyond::Nothing | Beyond::Metadata) {
+                return reject(Rejected::Underway(before.state));
+            }
+        }
+        if edit.beyond == Beyond::NoAddress {
+            return reject(Rejected::NoAddress);
+        }
+        if edited.start_at != before.start_at && edited.start_at < self.now - START_LATE {
+            return reject(Rejected::StartInPast);
+        }
+        let times_change = (edited.start_at, edited.end_at) != (before.start_at, before.end_at);
+        if times_change && edited.end_at.is_some_and(|end_at| end_at <= edited.start_at || end_at <= self.now) {
+            return reject(Rejected::BadEnd);
+        }
+        self.next = edited;
+        if self.next.state == BotState::Scheduled && self.next.start_at - self.timing.lead <= self.now {
+            self.due();
+        }
+        Ok(())
+    }
+
+    pub(super) fn deploy_asked(&mut self) -> Taken {
+        match self.next.state {
+            BotState::Scheduled => self.due(),
+            BotState::Done | BotState::Fatal | BotState::Cancelled => {
+                return Err(Stop::Reject(Rejected::Over(self.next.state)));
+            }
+            BotState::Queued
+            | BotState::Deploying
+            | BotState::JoiningCall
+            | BotState::InWaitingRoom
+            | BotState::InCall
+            | BotState::Recording
+            | BotState::Leaving => return ignore(Ignored::Repeated),
+        }
+        Ok(())
+    }
+
+    pub(super) fn fail_asked(&mut self) -> Taken {
+        match self.next.state {
+            BotState::Fatal => ignore(Ignored::Repeated),
+            BotState::Done | BotState::Cancelled => Err(Stop::Reject(Rejected::Over(self.next.state))),
+            BotState::Scheduled
+            | BotState::Queued
+            | BotState::Deploying
+            | BotState::JoiningCall
+            | BotState::InWaitingRoom
+            | BotState::InCall
+            | BotState::Recording
+            | BotState::Leaving => {
+                self.end_runner();
+                self.move_to(BotState::Fatal, Some(Reason::FORCED));
+                Ok(())
+            }
+        }
+    }
+
+    /// The next attempt follows on evidence that this one is gone, as after any failure; but it is none.
+    pub(super) fn restart_asked(&mut self) -> Taken {
+        match self.next.state {
+            BotState::Done | BotState::Fatal | BotState::Cancelled => {
+                Err(Stop::Reject(Rejected::Over(self.next.state)))
+            }
+            BotState::Scheduled | BotState::Queued | BotState::Leaving => {
+                Err(Stop::Reject(Rejected::NoRunner(self.next.state)))
+            }
+            BotState::Deploying
+            | BotState::JoiningCall
+            | BotState::InWaitingRoom
+            | BotState::InCall
+            | BotState::Recording => {
+                let cause = self.next.attempt.as_ref().and_then(|attempt| attempt.cause.as_ref());
+                if cause == Some(&Reason::RESTART_REQUESTED) {
+                    return ignore(Ignored::Repeated);
+                }
+                self.fail(Reason::RESTART_REQUESTED, true);
+                Ok(())
+            }
         }
     }
 

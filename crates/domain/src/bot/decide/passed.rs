@@ -2,7 +2,7 @@
 
 use super::{Effect, Ignored, Step, Taken, ignore};
 use crate::bot::{AttemptState, BotState};
-use crate::{Attempt, Reason, backoff};
+use crate::{Attempt, Reason, Timestamp, backoff};
 
 impl Step<'_> {
     pub(super) fn tick(&mut self) -> Taken {
@@ -14,9 +14,16 @@ impl Step<'_> {
             BotState::Scheduled => self.due(),
             BotState::Queued => {
                 self.next.asserts = self.next.asserts.saturating_add(1);
+                if let Some(attempt) = &mut self.next.attempt {
+                    // It said that it keeps the entry, and has been mute beyond its time: perhaps it lost it.
+                    attempt.held = false;
+                }
                 self.effects.push(Effect::Enqueue);
             }
             BotState::Deploying => self.end_is_due_or(Reason::DEPLOY_TIMEOUT),
+            BotState::JoiningCall | BotState::InWaitingRoom if self.is_over() && !self.awaits_end() => {
+                self.move_to(BotState::Leaving, Some(self.end()));
+            }
             BotState::JoiningCall => self.end_is_due_or(Reason::JOIN_TIMEOUT),
             BotState::InWaitingRoom if self.awaits_end() => self.end_is_due_or(Reason::HEARTBEAT_LOST),
             BotState::InWaitingRoom => {
@@ -25,9 +32,7 @@ impl Step<'_> {
             }
             BotState::InCall | BotState::Recording if self.awaits_end() => self.end_is_due_or(Reason::HEARTBEAT_LOST),
             BotState::InCall | BotState::Recording => {
-                let over = self.next.end_at.is_some_and(|end_at| end_at <= self.now);
-                let reason = if over { Reason::END_TIME } else { Reason::MAX_DURATION };
-                self.move_to(BotState::Leaving, Some(reason));
+                self.move_to(BotState::Leaving, Some(self.end()));
             }
             BotState::Leaving => {
                 let stopped = self.next.attempt.as_ref().is_none_or(|attempt| attempt.stopped);
@@ -42,13 +47,21 @@ impl Step<'_> {
         Ok(())
     }
 
+    /// Which of its ends has come.
+    fn end(&self) -> Reason {
+        let over = self.next.end_at.is_some_and(|end_at| end_at <= self.now);
+        if over { Reason::END_TIME } else { Reason::MAX_DURATION }
+    }
+
     pub(super) fn due(&mut self) {
-        if self.next.end_at.is_some_and(|end_at| end_at <= self.now) {
+        // One whose end is not known is missed when its meeting is likely to be over.
+        let over = self.next.end_at.unwrap_or(self.next.start_at + self.timing.missed_start);
+        if over <= self.now {
             self.move_to(BotState::Fatal, Some(Reason::MISSED_START));
         } else {
             self.next.queued_at = Some(self.now);
             // The time-out counts from the start that was asked for, not from the head start we took.
-            self.next.queue_deadline = Some(self.now.max(self.next.start_at) + self.next.policy.queue_timeout);
+            self.next.queue_deadline = Some(self.deadline_from(self.now.max(self.next.start_at)));
             self.next.attempt = Some(AttemptState::new(Attempt::FIRST, self.now, self.now));
             self.effects.push(Effect::Enqueue);
             self.move_to(BotState::Queued, None);
@@ -77,6 +90,8 @@ impl Step<'_> {
         let bot = &self.next;
         let since = bot.state_since;
         let progress = bot.attempt.as_ref().map_or(since, |attempt| attempt.progress_at);
+        let or_its_end = |at: Timestamp| bot.end_at.map_or(at, |end_at| end_at.min(at));
+        let held = bot.attempt.as_ref().is_some_and(|attempt| attempt.held);
         let awaited_end = bot.attempt.as_ref().and_then(|attempt| match (&attempt.cause, attempt.stopped) {
             (None, _) => None,
             (Some(_), false) => Some(progress + timing.exit),
@@ -89,18 +104,22 @@ impl Step<'_> {
                 let again = backoff::exponential(timing.assert_first, timing.assert_longest, bot.asserts + 1);
                 let mute = bot.queue_deadline.map(|deadline| deadline + timing.queue_grace).filter(|at| *at > self.now);
                 let again = self.now + again;
-                Some(mute.map_or(again, |mute| mute.min(again)))
+                Some(match mute {
+                    // It keeps the entry until its deadline, and says what became of it.
+                    Some(mute) if held => mute,
+                    Some(mute) => mute.min(again),
+                    None => again,
+                })
             }
             BotState::Deploying => Some(awaited_end.unwrap_or(progress + timing.deploy)),
-            BotState::JoiningCall => Some(awaited_end.unwrap_or(since + timing.join)),
+            BotState::JoiningCall => Some(awaited_end.unwrap_or_else(|| or_its_end(since + timing.join))),
             // The runner itself gives up first; this is for one that does not.
             BotState::InWaitingRoom => {
-                Some(awaited_end.unwrap_or(since + bot.policy.waiting_room_timeout + timing.leave))
+                Some(awaited_end.unwrap_or_else(|| or_its_end(since + bot.policy.waiting_room_timeout + timing.leave)))
             }
-            BotState::InCall | BotState::Recording => Some(awaited_end.unwrap_or_else(|| {
-                let longest = bot.joined_at.unwrap_or(since) + bot.policy.max_duration;
-                bot.end_at.map_or(longest, |end_at| end_at.min(longest))
-            })),
+            BotState::InCall | BotState::Recording => Some(
+                awaited_end.unwrap_or_else(|| or_its_end(bot.joined_at.unwrap_or(since) + bot.policy.max_duration)),
+            ),
             BotState::Leaving => {
                 let stopped = bot.attempt.as_ref().is_some_and(|attempt| attempt.stopped);
                 Some(if stopped { progress + timing.orphan } else { since + timing.leave })

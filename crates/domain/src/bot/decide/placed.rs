@@ -7,6 +7,19 @@ use crate::bot::{BotState, Observed, Refusal};
 use crate::{Attempt, Exit, PlatformName, Reason, Timestamp};
 
 impl Step<'_> {
+    pub(super) fn held(&mut self, attempt: Attempt) -> Taken {
+        self.live()?;
+        let queued = self.next.state == BotState::Queued;
+        let current = self.current(attempt)?;
+        if !queued || current.platform.is_some() || current.gone_at.is_some() {
+            return ignore(Ignored::Irrelevant);
+        }
+        if std::mem::replace(&mut current.held, true) {
+            return ignore(Ignored::Repeated);
+        }
+        Ok(())
+    }
+
     pub(super) fn assigned(&mut self, attempt: Attempt, platform: &PlatformName) -> Taken {
         let now = self.now;
         let current = self.current(attempt)?;

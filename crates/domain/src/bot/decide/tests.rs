@@ -470,4 +470,5 @@ fn it_gives_up_after_the_last_retry() {
     assert_eq!((bot.state, bot.reason), (BotState::Fatal, Some(Reason::DEPLOY_FAILED)));
 }
 
+mod asked;
 mod properties;

@@ -19,7 +19,7 @@ fn everything_a_bot_can_say() {
         "automaticLeave": {"waitingRoomTimeoutMs": 1, "noOneJoinedTimeoutMs": 2, "everyoneLeftTimeoutMs": 3,
             "inactivityTimeoutMs": 4, "maxDurationMs": 5},
         "metadata": {"z": 1.50,  "a": null}, "priority": 0, "platforms": ["docker"], "queueTimeoutMs": 0, "maxRetries": 1,
-        "rejoin": true}"#;
+        "rejoin": true, "deduplicationKey": "standup"}"#;
     let Parsed { bot, bad } = new_bot(body.as_bytes()).unwrap_or_else(|problem| panic!("{problem:?}"));
     assert_eq!(bad, []);
     let at = |text: &str| Some(proto_timestamp(text.parse().expect("a time")));
@@ -48,6 +48,7 @@ fn everything_a_bot_can_say() {
         queue_timeout_ms: Some(0),
         max_retries: Some(1),
         rejoin: Some(true),
+        deduplication_key: "standup".into(),
     };
     assert_eq!(bot, expected);
 }
@@ -57,6 +58,17 @@ fn null_is_nothing() {
     let parsed = new_bot(br#"{"meeting": null, "metadata": null, "priority": null, "platforms": null}"#);
     let Parsed { bot, bad } = parsed.unwrap_or_else(|problem| panic!("{problem:?}"));
     assert_eq!((bot, bad), (NewBot::default(), vec![]));
+}
+
+#[test]
+fn an_edit_names_what_is_there() {
+    let body = br#"{"startTime": null, "metadata": {"a": 1}, "meeting": {"url": "https://example.com/x", "id": null},
+        "automaticLeave": null, "queueTimeoutMs": 5}"#;
+    let mut paths = mask(body);
+    paths.sort_unstable();
+    let expected = ["automatic_leave", "meeting.id", "meeting.url", "metadata_json", "queue_timeout_ms", "start_time"];
+    assert_eq!(paths, expected);
+    assert!(mask(b"{}").is_empty());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::bot::{Beyond, Edit};
 
 fn any_event() -> impl Strategy<Value = Event> {
     let attempt = (1u32..4).prop_map(Attempt);
@@ -17,7 +18,19 @@ fn any_event() -> impl Strategy<Value = Event> {
         any::<bool>().prop_map(|may_pass| Report::Failed { reason: Reason::BROWSER_FAILED, may_pass }),
         Just(Report::Note),
     ];
+    let edit = (0i64..4_000, prop::option::of(0i64..8_000), any::<bool>(), any::<bool>()).prop_map(
+        |(start, end, moves, more)| Edit {
+            start_at: moves.then_some(at(start)),
+            end_at: end.map(|end| Some(at(end))),
+            beyond: if more { Beyond::More } else { Beyond::Metadata },
+            ..Edit::default()
+        },
+    );
     prop_oneof![
+        1 => edit.prop_map(|edit| Event::EditAsked(Box::new(edit))),
+        1 => Just(Event::DeployAsked),
+        1 => Just(Event::RestartAsked),
+        1 => attempt.clone().prop_map(|attempt| Event::Held { attempt }),
         4 => Just(Event::Tick),
         1 => Just(Event::LeaveAsked),
         1 => Just(Event::CancelAsked),
@@ -58,6 +71,9 @@ proptest! {
             }
             prop_assert_eq!(next.state.is_terminal(), next.wake_at.is_none(), "{:?} in {:?}", event, next.state);
             prop_assert!(next.failures <= next.policy.max_retries + 1);
+            if bot.state != BotState::Scheduled {
+                prop_assert_eq!((next.start_at, &next.chain), (bot.start_at, &bot.chain), "what was used is not edited");
+            }
             // An attempt that is over but not gone has been released or withdrawn, or ends by itself.
             if number(&next) > number(&bot) && bot.attempt.as_ref().is_some_and(|attempt| attempt.gone_at.is_none() && attempt.admission.is_some()) {
                 let over = bot.attempt.as_ref().is_some_and(|attempt| attempt.stopped)

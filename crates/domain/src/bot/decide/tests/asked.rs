@@ -1,0 +1,162 @@
+//! Edits, deploying early, and what operators force.
+
+use super::*;
+use crate::bot::{Beyond, Edit};
+
+fn edit(edit: Edit) -> Event {
+    Event::EditAsked(Box::new(edit))
+}
+
+fn start(second: i64) -> Event {
+    edit(Edit { start_at: Some(at(second)), ..Edit::default() })
+}
+
+fn end(second: i64) -> Event {
+    edit(Edit { end_at: Some(Some(at(second))), ..Edit::default() })
+}
+
+fn beyond(beyond: Beyond) -> Event {
+    edit(Edit { beyond, ..Edit::default() })
+}
+
+#[test]
+fn an_edit_while_scheduled() {
+    let (bot, effects) = play(scheduled(), &[(-500, start(3_600))]);
+    assert_eq!((bot.state, bot.start_at, bot.wake_at), (BotState::Scheduled, at(3_600), Some(at(3_540))));
+    assert_eq!(effects, []);
+    let more = Edit {
+        end_at: Some(None),
+        max_retries: Some(7),
+        rejoin: Some(false),
+        queue_timeout: Some(Duration::from_secs(1)),
+        chain: Some(vec![platform("two")]),
+        ..Edit::default()
+    };
+    let (bot, _) = play(bot, &[(-499, edit(more))]);
+    assert_eq!((bot.end_at, bot.policy.max_retries, bot.policy.rejoin), (None, 7, false));
+    assert_eq!(bot.rest_of_chain(), [platform("two")]);
+    // Moved to where it is due: it goes at once.
+    let (bot, effects) = play(bot, &[(-400, start(-350))]);
+    assert_eq!((bot.state, effects), (BotState::Queued, vec![Effect::Enqueue]));
+}
+
+/// (name, what came before, what comes, the answer)
+type Case = (&'static str, Vec<(i64, Event)>, Event, Result<BotState, Decision>);
+
+#[test]
+fn what_may_still_be_asked() {
+    let ignored = |why| Err(Decision::Ignore(why));
+    let rejected = |why| Err(Decision::Reject(why));
+    let due = || vec![(-60, Event::Tick)];
+    let cancelled = || vec![(-300, Event::CancelAsked)];
+    let restarted = || then(in_call(), [(50, Event::RestartAsked)]);
+    let cases: Vec<Case> = vec![
+        ("nothing new", vec![], edit(Edit { start_at: Some(at(0)), ..Edit::default() }), ignored(Ignored::Repeated)),
+        ("nothing new, and underway", in_call(), start(0), ignored(Ignored::Repeated)),
+        ("nothing new, and over", cancelled(), start(0), ignored(Ignored::Repeated)),
+        ("too late to move it", due(), start(900), rejected(Rejected::Underway(BotState::Queued))),
+        (
+            "too late for another name",
+            in_call(),
+            beyond(Beyond::More),
+            rejected(Rejected::Underway(BotState::Recording)),
+        ),
+        ("another end in mid-call", in_call(), end(9_000), Ok(BotState::Recording)),
+        ("metadata in mid-call", in_call(), beyond(Beyond::Metadata), Ok(BotState::Recording)),
+        (
+            "metadata of one that is over",
+            cancelled(),
+            beyond(Beyond::Metadata),
+            rejected(Rejected::Over(BotState::Cancelled)),
+        ),
+        ("an end that has been", in_call(), end(50), rejected(Rejected::BadEnd)),
+        ("a start long ago", vec![], start(-61), rejected(Rejected::StartInPast)),
+        ("a start after the end", vec![], start(7_200), rejected(Rejected::BadEnd)),
+        ("early", vec![], Event::DeployAsked, Ok(BotState::Queued)),
+        ("early, twice", due(), Event::DeployAsked, ignored(Ignored::Repeated)),
+        ("early, but over", cancelled(), Event::DeployAsked, rejected(Rejected::Over(BotState::Cancelled))),
+        ("force one that waits for its time", vec![], Event::FailAsked, Ok(BotState::Fatal)),
+        ("force one in a call", in_call(), Event::FailAsked, Ok(BotState::Fatal)),
+        ("force one that is over", cancelled(), Event::FailAsked, rejected(Rejected::Over(BotState::Cancelled))),
+        ("restart one without a runner", due(), Event::RestartAsked, rejected(Rejected::NoRunner(BotState::Queued))),
+        ("restart in a call: its end is awaited", in_call(), Event::RestartAsked, Ok(BotState::Recording)),
+        ("restart again", restarted(), Event::RestartAsked, ignored(Ignored::Repeated)),
+        ("restart one that is over", cancelled(), Event::RestartAsked, rejected(Rejected::Over(BotState::Cancelled))),
+        ("held", due(), Event::Held { attempt: Attempt(1) }, Ok(BotState::Queued)),
+        ("held, and has its slot", admitted(), Event::Held { attempt: Attempt(1) }, ignored(Ignored::Irrelevant)),
+        ("an older one is held", due(), Event::Held { attempt: Attempt(2) }, ignored(Ignored::Stale)),
+    ];
+    for (name, before, event, expected) in cases {
+        let (bot, _) = play(scheduled(), &before);
+        let second = if before.is_empty() { 0 } else { 60 };
+        match (decide(&bot, &event, at(second), &Timing::default()), expected) {
+            (Decision::Advance { next, .. }, Ok(state)) => assert_eq!(next.state, state, "{name}"),
+            (decision, expected) => assert_eq!(Err(decision), expected, "{name}"),
+        }
+    }
+}
+
+#[test]
+fn the_end_ends_it_wherever_it_is() {
+    let (bot, _) = play(scheduled(), &then(in_call(), [(50, end(600))]));
+    assert_eq!(bot.wake_at, Some(at(600)));
+    let (bot, _) = play(bot, &[(600, Event::Tick)]);
+    assert_eq!((bot.state, bot.reason), (BotState::Leaving, Some(Reason::END_TIME)));
+    // In the waiting room as well, and in the queue nobody waits beyond it.
+    let (bot, _) = play(
+        Bot { end_at: Some(at(300)), ..scheduled() },
+        &then(admitted(), [(-50, report(1, Report::InWaitingRoom)), (300, Event::Tick)]),
+    );
+    assert_eq!((bot.state, bot.reason, bot.queue_deadline), (BotState::Leaving, Some(Reason::END_TIME), Some(at(300))));
+}
+
+#[test]
+fn a_start_that_was_missed() {
+    let bot = |end| Bot { end_at: end, ..scheduled() };
+    for (end, second, state) in [
+        (Some(at(7_200)), 7_199, BotState::Queued),
+        (Some(at(7_200)), 7_200, BotState::Fatal),
+        (None, 3_599, BotState::Queued),
+        (None, 3_600, BotState::Fatal),
+    ] {
+        let (bot, effects) = play(bot(end), &[(second, Event::Tick)]);
+        assert_eq!(bot.state, state, "{end:?} {second}");
+        let missed = state == BotState::Fatal;
+        assert_eq!((bot.reason == Some(Reason::MISSED_START), effects.is_empty()), (missed, missed));
+    }
+}
+
+#[test]
+fn a_restart_is_no_failure_and_goes_back_whatever_the_policy() {
+    let mut bot = scheduled();
+    (bot.policy.rejoin, bot.policy.max_retries) = (false, 0);
+    let (bot, effects) = play(bot, &then(in_call(), [(50, Event::RestartAsked)]));
+    assert_eq!(effects.last(), Some(&Effect::Release(Attempt(1))));
+    let (bot, effects) = play(bot, &[(60, Event::Gone { attempt: Attempt(1), exit: None })]);
+    assert_eq!((bot.state, bot.failures, bot.reason), (BotState::Queued, 0, Some(Reason::RESTART_REQUESTED)));
+    let attempt = bot.attempt.expect("the next one");
+    assert_eq!((attempt.number, attempt.not_before, effects), (Attempt(2), at(60), vec![Effect::Enqueue]));
+    // Before the admission nothing has to be waited for.
+    let (bot, effects) = play(scheduled(), &[(-60, Event::Tick), (-59, assigned()), (-58, Event::RestartAsked)]);
+    assert_eq!((bot.state, bot.failures), (BotState::Queued, 0));
+    assert_eq!(effects, [Effect::Enqueue, Effect::Release(Attempt(1)), Effect::Enqueue]);
+}
+
+#[test]
+fn whoever_stayed_his_longest_does_not_go_back() {
+    let (bot, _) = play(
+        Bot { end_at: None, ..scheduled() },
+        &then(in_call(), [(3_600, Event::Gone { attempt: Attempt(1), exit: None })]),
+    );
+    assert_eq!((bot.state, bot.reason), (BotState::Fatal, Some(Reason::RUNNER_CRASHED)));
+}
+
+#[test]
+fn what_the_queue_holds_is_not_said_again_before_its_deadline() {
+    let held = Event::Held { attempt: Attempt(1) };
+    let (bot, effects) = play(scheduled(), &[(-60, Event::Tick), (-59, held)]);
+    assert_eq!((bot.wake_at, effects), (Some(at(660)), vec![Effect::Enqueue]));
+    // Mute a minute beyond it: the queue is asked, and from now on again and again.
+    let (bot, effects) = play(bot, &[(660, Event::Tick)]);
+    assert_eq!((bot.state, bot.wake_at, effects), (BotState::Queued, Some(at(680)), vec![Effect::Enqueue]));
+}

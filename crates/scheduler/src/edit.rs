@@ -1,0 +1,212 @@
+//! From what a caller asks to be different to what changes. The gateway has checked the words; what only the scheduler
+//! knows is checked here.
+
+use std::time::Duration;
+
+use greenroom_contracts::proto::v1::{Caller, NewAutomaticLeave, NewBot, NewMeeting, UpdateBotRequest};
+use greenroom_contracts::{BadField, timestamp};
+use greenroom_domain::Provider;
+use greenroom_domain::bot::{Beyond, Edit};
+
+use crate::rows::Details;
+use crate::{Config, limits};
+
+/// One thing that changes and that no decision depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    Provider(Provider),
+    MeetingUrl(String),
+    MeetingId(String),
+    MeetingPassword(String),
+    DisplayName(String),
+    Image(Option<String>),
+    RecordingEnabled(bool),
+    Priority(u32),
+    NoOneJoined(Duration),
+    EveryoneLeft(Duration),
+    Inactivity(Duration),
+    Metadata(String),
+}
+
+/// An edit that was understood.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Understood {
+    pub edit: Edit,
+    pub changes: Vec<Change>,
+    /// What it names, in the API's words, for the timeline. Never the values: an address may be among them.
+    pub names: Vec<&'static str>,
+}
+
+/// Understands what an update's mask names.
+pub fn understand(caller: &Caller, update: &UpdateBotRequest, config: &Config) -> Result<Understood, BadField> {
+    let nothing = NewBot::default();
+    let bot = update.bot.as_ref().unwrap_or(&nothing);
+    limits::storable(bot)?;
+    let mut understood = Understood::default();
+    for path in update.update_mask.iter().flat_map(|mask| &mask.paths) {
+        understood.take(path, caller, bot, config)?;
+    }
+    understood.names.dedup();
+    Ok(understood)
+}
+
+impl Understood {
+    fn take(&mut self, path: &str, caller: &Caller, bot: &NewBot, config: &Config) -> Result<(), BadField> {
+        let (edit, defaults) = (&mut self.edit, &config.defaults);
+        let name = match path {
+            "start_time" => {
+                let start = bot.start_time.as_ref();
+                let start = start.ok_or_else(|| BadField::new("startTime", "cannot be taken away"))?;
+                edit.start_at = Some(limits::micros(timestamp("startTime", start)?));
+                "startTime"
+            }
+            "end_time" => {
+                let end = bot.end_time.as_ref().map(|at| timestamp("endTime", at)).transpose()?;
+                edit.end_at = Some(end.map(limits::micros));
+                "endTime"
+            }
+            "max_retries" => {
+                edit.max_retries = Some(limits::max_retries(bot.max_retries, defaults)?);
+                "maxRetries"
+            }
+            "rejoin" => {
+                edit.rejoin = Some(bot.rejoin.unwrap_or(true));
+                "rejoin"
+            }
+            "queue_timeout_ms" => {
+                let timeout = limits::duration("queueTimeoutMs", bot.queue_timeout_ms, defaults.queue_timeout)?;
+                edit.queue_timeout = Some(timeout);
+                "queueTimeoutMs"
+            }
+            "platforms" => {
+                edit.chain = Some(limits::chain(&bot.platforms, config)?);
+                "platforms"
+            }
+            "display_name" => {
+                self.changes.push(Change::DisplayName(limits::display_name(bot)));
+                "displayName"
+            }
+            "image" => {
+                self.changes.push(Change::Image(Some(bot.image.clone()).filter(|image| !image.is_empty())));
+                "image"
+            }
+            "recording_enabled" => {
+                self.changes.push(Change::RecordingEnabled(bot.recording_enabled.unwrap_or(true)));
+                "recordingEnabled"
+            }
+            "priority" => {
+                self.changes.push(Change::Priority(limits::priority(caller, bot.priority)?));
+                "priority"
+            }
+            "metadata_json" => {
+                self.changes.push(Change::Metadata(limits::metadata(bot)));
+                "metadata"
+            }
+            _ => match path.split_once('.').unwrap_or((path, "")) {
+                ("meeting", field) => self.meeting(field, bot.meeting.as_ref())?,
+                ("automatic_leave", field) => self.leave(field, bot.automatic_leave.unwrap_or_default(), config)?,
+                _ => return Err(unknown(path)),
+            },
+        };
+        self.names.push(name);
+        Ok(())
+    }
+
+    fn meeting(&mut self, field: &str, meeting: Option<&NewMeeting>) -> Result<&'static str, BadField> {
+        let meeting = meeting.ok_or_else(|| BadField::new("meeting", "is missing"))?;
+        let all = field.is_empty();
+        if all || field == "provider" {
+            let provider = Provider::new(meeting.provider.clone());
+            self.changes.push(Change::Provider(provider.map_err(|error| BadField::new("meeting.provider", error))?));
+        }
+        if all || field == "url" {
+            self.changes.push(Change::MeetingUrl(meeting.url.clone()));
+        }
+        if all || field == "id" {
+            self.changes.push(Change::MeetingId(meeting.id.clone()));
+        }
+        if all || field == "password" {
+            self.changes.push(Change::MeetingPassword(meeting.password.clone()));
+        }
+        if all || ["provider", "url", "id", "password"].contains(&field) {
+            Ok("meeting")
+        } else {
+            Err(unknown(&format!("meeting.{field}")))
+        }
+    }
+
+    fn leave(&mut self, field: &str, leave: NewAutomaticLeave, config: &Config) -> Result<&'static str, BadField> {
+        let (all, defaults) = (field.is_empty(), &config.defaults);
+        let duration = |name: &str, given, default| limits::duration(&format!("automaticLeave.{name}"), given, default);
+        let mut known = all;
+        let mut is = |name: &str| {
+            let named = field == name;
+            known |= named;
+            all || named
+        };
+        if is("waiting_room_timeout_ms") {
+            let given = leave.waiting_room_timeout_ms;
+            self.edit.waiting_room_timeout = Some(duration("waitingRoomTimeoutMs", given, defaults.waiting_room)?);
+        }
+        if is("max_duration_ms") {
+            let given = leave.max_duration_ms;
+            self.edit.max_duration = Some(duration("maxDurationMs", given, defaults.max_duration)?);
+        }
+        if is("no_one_joined_timeout_ms") {
+            let given = leave.no_one_joined_timeout_ms;
+            let wait = duration("noOneJoinedTimeoutMs", given, defaults.no_one_joined)?;
+            self.changes.push(Change::NoOneJoined(wait));
+        }
+        if is("everyone_left_timeout_ms") {
+            let given = leave.everyone_left_timeout_ms;
+            let wait = duration("everyoneLeftTimeoutMs", given, defaults.everyone_left)?;
+            self.changes.push(Change::EveryoneLeft(wait));
+        }
+        if is("inactivity_timeout_ms") {
+            let given = leave.inactivity_timeout_ms;
+            self.changes.push(Change::Inactivity(duration("inactivityTimeoutMs", given, defaults.inactivity)?));
+        }
+        if known { Ok("automaticLeave") } else { Err(unknown(&format!("automatic_leave.{field}"))) }
+    }
+}
+
+fn unknown(path: &str) -> BadField {
+    BadField::new("update_mask", format!("there is no field {path} that can be changed"))
+}
+
+/// The details as they would be.
+pub fn applied(changes: &[Change], before: &Details) -> Details {
+    let mut after = before.clone();
+    for change in changes.iter().cloned() {
+        match change {
+            Change::Provider(provider) => after.provider = provider,
+            Change::MeetingUrl(url) => after.meeting_url = url,
+            Change::MeetingId(id) => after.meeting_id = id,
+            Change::MeetingPassword(password) => after.meeting_password = password,
+            Change::DisplayName(name) => after.display_name = name,
+            Change::Image(image) => after.image = image,
+            Change::RecordingEnabled(enabled) => after.recording_enabled = enabled,
+            Change::Priority(priority) => after.priority = priority,
+            Change::NoOneJoined(wait) => after.no_one_joined = wait,
+            Change::EveryoneLeft(wait) => after.everyone_left = wait,
+            Change::Inactivity(wait) => after.inactivity = wait,
+            Change::Metadata(json) => after.metadata = json,
+        }
+    }
+    after
+}
+
+/// How much differs.
+pub fn beyond(before: &Details, after: &Details) -> Beyond {
+    if before == after {
+        return Beyond::Nothing;
+    }
+    let but_metadata = Details { metadata: before.metadata.clone(), ..after.clone() };
+    if but_metadata == *before {
+        Beyond::Metadata
+    } else if after.meeting_url.is_empty() && (after.meeting_id.is_empty() || after.provider.as_str() == "web") {
+        Beyond::NoAddress
+    } else {
+        Beyond::More
+    }
+}

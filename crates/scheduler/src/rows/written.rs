@@ -1,0 +1,234 @@
+//! Rows as they are written: JSON documents whose names are the columns'.
+
+use greenroom_domain::bot::{AttemptState, BotState};
+use greenroom_domain::{BotId, InstanceId, PlatformName, Reason, Shard, TenantId, Timestamp};
+use serde::Serialize;
+
+use super::Stored;
+
+/// A new bot, as JSON for one INSERT of many. The names are the columns'.
+#[derive(Debug, Serialize)]
+pub struct NewBotJson {
+    pub id: BotId,
+    pub number: i64,
+    /// Whether it came with an idempotency key: then it is made only if it wins it.
+    pub keyed: bool,
+    pub shard: u8,
+    pub tenant_id: TenantId,
+    pub deduplication_key: Option<String>,
+    pub weight: u32,
+    #[serde(flatten)]
+    pub settings: SettingsJson,
+    pub traceparent: Option<String>,
+    pub created_at: Timestamp,
+    #[serde(flatten)]
+    pub changing: ChangedBotJson,
+}
+
+impl NewBotJson {
+    pub fn new(stored: &Stored, keyed: bool) -> Self {
+        let (bot, details) = (&stored.bot, &stored.details);
+        Self {
+            id: bot.id,
+            number: details.number,
+            keyed,
+            shard: Shard::of(bot.id.uuid()).number(),
+            tenant_id: bot.tenant,
+            deduplication_key: details.deduplication_key.clone(),
+            weight: details.weight,
+            settings: stored.into(),
+            traceparent: details.traceparent.clone(),
+            created_at: details.created_at,
+            changing: stored.into(),
+        }
+    }
+}
+
+/// What a caller sets, and may set again while the bot is SCHEDULED.
+#[derive(Debug, Serialize)]
+pub struct SettingsJson {
+    pub provider: String,
+    pub meeting_url: String,
+    pub meeting_id: String,
+    pub meeting_password: String,
+    pub display_name: String,
+    pub image: Option<String>,
+    pub start_at: Timestamp,
+    pub end_at: Option<Timestamp>,
+    pub recording_enabled: bool,
+    pub priority: u32,
+    pub chain: Vec<PlatformName>,
+    pub max_retries: u32,
+    pub rejoin: bool,
+    pub queue_timeout_ms: u128,
+    pub waiting_room_timeout_ms: u128,
+    pub no_one_joined_timeout_ms: u128,
+    pub everyone_left_timeout_ms: u128,
+    pub inactivity_timeout_ms: u128,
+    pub max_duration_ms: u128,
+    pub metadata: String,
+}
+
+impl From<&Stored> for SettingsJson {
+    fn from(stored: &Stored) -> Self {
+        let (bot, details) = (&stored.bot, &stored.details);
+        Self {
+            provider: details.provider.to_string(),
+            meeting_url: details.meeting_url.clone(),
+            meeting_id: details.meeting_id.clone(),
+            meeting_password: details.meeting_password.clone(),
+            display_name: details.display_name.clone(),
+            image: details.image.clone(),
+            start_at: bot.start_at,
+            end_at: bot.end_at,
+            recording_enabled: details.recording_enabled,
+            priority: details.priority,
+            chain: bot.chain.clone(),
+            max_retries: bot.policy.max_retries,
+            rejoin: bot.policy.rejoin,
+            queue_timeout_ms: bot.policy.queue_timeout.as_millis(),
+            waiting_room_timeout_ms: bot.policy.waiting_room_timeout.as_millis(),
+            no_one_joined_timeout_ms: details.no_one_joined.as_millis(),
+            everyone_left_timeout_ms: details.everyone_left.as_millis(),
+            inactivity_timeout_ms: details.inactivity.as_millis(),
+            max_duration_ms: bot.policy.max_duration.as_millis(),
+            metadata: details.metadata.clone(),
+        }
+    }
+}
+
+/// What a caller set anew, as JSON for one UPDATE of many.
+#[derive(Debug, Serialize)]
+pub struct EditedBotJson {
+    pub bot_id: BotId,
+    #[serde(flatten)]
+    pub settings: SettingsJson,
+}
+
+/// A claim on an idempotency key, as JSON for one INSERT of many.
+#[derive(Debug, Serialize)]
+pub struct KeyJson {
+    pub tenant_id: TenantId,
+    pub key: String,
+    /// SHA-256 in hexadecimal.
+    pub request: String,
+    pub bot_id: BotId,
+    pub created_at: Timestamp,
+}
+
+/// All that new bots write, for one statement.
+#[derive(Debug, Default)]
+pub struct NewRows {
+    pub keys: Vec<KeyJson>,
+    pub bots: Vec<NewBotJson>,
+    pub attempts: Vec<AttemptJson>,
+    pub timeline: Vec<TimelineJson>,
+}
+
+/// What changes about a bot, as JSON for one UPDATE of many.
+#[derive(Debug, Serialize)]
+pub struct ChangedBotJson {
+    pub bot_id: BotId,
+    pub version: i64,
+    pub sequence: i64,
+    pub state: BotState,
+    pub state_since: Timestamp,
+    pub reason: Option<Reason>,
+    pub chain_from: usize,
+    pub failures: u32,
+    pub queued_at: Option<Timestamp>,
+    pub queue_deadline: Option<Timestamp>,
+    pub joined_at: Option<Timestamp>,
+    pub wake_at: Option<Timestamp>,
+    pub asserts: u32,
+    pub attempt: u32,
+    pub updated_at: Timestamp,
+}
+
+impl From<&Stored> for ChangedBotJson {
+    fn from(stored: &Stored) -> Self {
+        let bot = &stored.bot;
+        Self {
+            bot_id: bot.id,
+            version: stored.version,
+            sequence: stored.sequence,
+            state: bot.state,
+            state_since: bot.state_since,
+            reason: bot.reason.clone(),
+            chain_from: bot.chain_from,
+            failures: bot.failures,
+            queued_at: bot.queued_at,
+            queue_deadline: bot.queue_deadline,
+            joined_at: bot.joined_at,
+            wake_at: bot.wake_at,
+            asserts: bot.asserts,
+            attempt: bot.attempt.as_ref().map_or(0, |attempt| attempt.number.0),
+            updated_at: stored.updated_at,
+        }
+    }
+}
+
+/// An attempt, as JSON for one upsert of many.
+#[derive(Debug, Serialize)]
+pub struct AttemptJson {
+    pub bot_id: BotId,
+    pub attempt: u32,
+    pub not_before: Timestamp,
+    pub held: bool,
+    pub platform: Option<PlatformName>,
+    pub progress_at: Timestamp,
+    pub started: bool,
+    pub instance: Option<InstanceId>,
+    pub admitted_at: Option<Timestamp>,
+    pub stopped: bool,
+    pub cause: Option<Reason>,
+    pub may_pass: bool,
+    pub report_sequence: u64,
+    pub joined: bool,
+    pub gone_at: Option<Timestamp>,
+    pub exit_code: Option<i32>,
+    pub exit_signal: Option<i32>,
+    pub exit_oom: bool,
+    pub release_at: Option<Timestamp>,
+    pub releases: u32,
+}
+
+impl AttemptJson {
+    pub fn new(bot_id: BotId, attempt: &AttemptState, release_at: Option<Timestamp>) -> Self {
+        Self {
+            bot_id,
+            attempt: attempt.number.0,
+            not_before: attempt.not_before,
+            held: attempt.held,
+            platform: attempt.platform.clone(),
+            progress_at: attempt.progress_at,
+            started: attempt.started,
+            instance: attempt.admission.map(|admission| admission.instance),
+            admitted_at: attempt.admission.map(|admission| admission.at),
+            stopped: attempt.stopped,
+            cause: attempt.cause.clone(),
+            may_pass: attempt.may_pass,
+            report_sequence: attempt.report_sequence,
+            joined: attempt.joined,
+            gone_at: attempt.gone_at,
+            exit_code: attempt.exit.and_then(|exit| exit.code),
+            exit_signal: attempt.exit.and_then(|exit| exit.signal),
+            exit_oom: attempt.exit.is_some_and(|exit| exit.out_of_memory),
+            release_at,
+            releases: 0,
+        }
+    }
+}
+
+/// A line of a timeline, as JSON for one INSERT of many.
+#[derive(Debug, Serialize)]
+pub struct TimelineJson {
+    pub bot_id: BotId,
+    pub sequence: i64,
+    pub at: Timestamp,
+    pub what: String,
+    pub state: BotState,
+    pub attempt: u32,
+    pub reason: Option<Reason>,
+    pub detail: Option<String>,
+}

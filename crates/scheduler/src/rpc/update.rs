@@ -1,0 +1,19 @@
+//! Changes a bot.
+
+use greenroom_contracts::proto::v1::{Bot, SchedulerUpdateRequest};
+use greenroom_domain::bot::Event;
+use tonic::Status;
+
+use super::{Door, leave};
+use crate::edit;
+use crate::writer::Input;
+
+pub async fn update(door: &Door, request: SchedulerUpdateRequest) -> Result<Bot, Status> {
+    let caller = request.caller.ok_or_else(|| Status::invalid_argument("caller: is missing"))?;
+    let update = request.update.ok_or_else(|| Status::invalid_argument("update: is missing"))?;
+    let understood = edit::understand(&caller, &update, &door.config)?;
+    let bot = leave::own(door, &caller.tenant_id, &update.id).await?;
+    let event = Event::EditAsked(Box::new(understood.edit));
+    let detail = Some(understood.names.join(", ")).filter(|names| !names.is_empty());
+    leave::answer(door, Input { bot, event, detail, changes: understood.changes }).await
+}

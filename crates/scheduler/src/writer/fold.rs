@@ -1,0 +1,222 @@
+//! A batch in the making: decisions first, then everything is written at once.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use greenroom_contracts::messages::{BotProgressed, BotStateChanged};
+use greenroom_domain::bot::{AttemptState, Bot, Decision, Edit, Effect, Event, Ignored, decide};
+use greenroom_domain::{Attempt, BotId, Exit, Reason, Timestamp};
+use greenroom_store::Tx;
+use opentelemetry::KeyValue;
+
+use super::{Applied, Input, Writer, say_public, state_changed};
+use crate::rows::{AttemptJson, ChangedBotJson, EditedBotJson, Stored, TimelineJson};
+use crate::{Error, edit, policy, store};
+
+/// Postgres keeps no NUL, and one runner's line must not spoil a batch.
+fn storable(detail: Option<&str>) -> Option<String> {
+    detail.map(|detail| detail.replace('\0', ""))
+}
+
+/// A batch in the making.
+pub(super) struct Fold<'a> {
+    writer: &'a Writer,
+    now: Timestamp,
+    bots: BTreeMap<BotId, Stored>,
+    changed: BTreeSet<BotId>,
+    edited: BTreeSet<BotId>,
+    attempts: BTreeMap<(BotId, Attempt), (AttemptState, Option<Timestamp>)>,
+    gone: Vec<(BotId, Attempt, Option<Exit>)>,
+    timeline: Vec<TimelineJson>,
+    sayings: Vec<Saying>,
+}
+
+enum Saying {
+    Effects(Box<Stored>, Vec<Effect>),
+    Moved(Box<Stored>, Box<BotStateChanged>),
+    Progressed(Box<Stored>, Box<BotProgressed>),
+}
+
+impl<'a> Fold<'a> {
+    pub(super) fn new(locked: Vec<Stored>, now: Timestamp, writer: &'a Writer) -> Self {
+        Self {
+            writer,
+            now,
+            bots: locked.into_iter().map(|stored| (stored.bot.id, stored)).collect(),
+            changed: BTreeSet::new(),
+            edited: BTreeSet::new(),
+            attempts: BTreeMap::new(),
+            gone: Vec::new(),
+            timeline: Vec::new(),
+            sayings: Vec::new(),
+        }
+    }
+
+    pub(super) fn take(&mut self, input: &Input) -> Applied {
+        let Some(stored) = self.bots.get_mut(&input.bot) else { return Applied::NoSuchBot };
+        let mut event = Cow::Borrowed(&input.event);
+        let mut edited = None;
+        if let Event::EditAsked(asked) = &input.event {
+            // Only under the lock is it known what differs.
+            let details = edit::applied(&input.changes, &stored.details);
+            let beyond = edit::beyond(&stored.details, &details);
+            event = Cow::Owned(Event::EditAsked(Box::new(Edit { beyond, ..Edit::clone(asked) })));
+            edited = Some(details);
+        }
+        match decide(&stored.bot, &event, self.now, &self.writer.timing) {
+            Decision::Advance { next, effects } => {
+                if let Some(details) = edited {
+                    stored.details = details;
+                    self.edited.insert(input.bot);
+                }
+                let before = std::mem::replace(&mut stored.bot, *next);
+                stored.version += 1;
+                stored.updated_at = self.now;
+                self.advanced(input, &before, &effects);
+                Applied::Advanced(Arc::new(self.bots[&input.bot].clone()))
+            }
+            Decision::Ignore(why) => {
+                let stored = Arc::new(stored.clone());
+                if why == Ignored::Stale {
+                    self.perhaps_old(input);
+                }
+                let why_word = match why {
+                    Ignored::Repeated => "repeated",
+                    Ignored::Stale => "stale",
+                    Ignored::Terminal => "terminal",
+                    Ignored::Irrelevant => "irrelevant",
+                };
+                self.writer.ignored.add(1, &[KeyValue::new("reason", why_word)]);
+                Applied::Ignored(why, stored)
+            }
+            Decision::Reject(why) => Applied::Rejected(why),
+        }
+    }
+
+    /// An older attempt is proven gone: it matters to nobody but its release.
+    fn perhaps_old(&mut self, input: &Input) {
+        match &input.event {
+            Event::Gone { attempt, exit } => self.gone.push((input.bot, *attempt, *exit)),
+            Event::Withdrawn { attempt } | Event::QueueTimedOut { attempt } | Event::Refused { attempt, .. } => {
+                self.gone.push((input.bot, *attempt, None));
+            }
+            _ => {}
+        }
+    }
+
+    fn advanced(&mut self, input: &Input, before: &Bot, effects: &[Effect]) {
+        self.changed.insert(input.bot);
+        let stored = self.bots.get_mut(&input.bot).expect("it was there");
+        if let Some(what) = policy::what(&input.event, before, &stored.bot) {
+            stored.sequence += 1;
+            let attempt = stored.bot.attempt.as_ref().map_or(0, |attempt| attempt.number.0);
+            self.timeline.push(TimelineJson {
+                bot_id: input.bot,
+                sequence: stored.sequence,
+                at: self.now,
+                what: what.to_owned(),
+                state: stored.bot.state,
+                // What happened, happened to the attempt that was current then.
+                attempt: before.attempt.as_ref().map_or(attempt, |attempt| attempt.number.0),
+                reason: stored.bot.reason.clone(),
+                detail: storable(input.detail.as_deref()),
+            });
+            let snapshot = Box::new(stored.clone());
+            self.sayings.push(if before.state == stored.bot.state {
+                let progressed = BotProgressed {
+                    bot: input.bot,
+                    number: stored.details.number,
+                    state: stored.bot.state,
+                    attempt,
+                    what: what.to_owned(),
+                    detail: storable(input.detail.as_deref()),
+                };
+                Saying::Progressed(snapshot, Box::new(progressed))
+            } else {
+                let reason = stored.bot.reason.as_ref().map_or("", Reason::as_str).to_owned();
+                self.writer.moved.add(1, &[KeyValue::new("state", stored.bot.state.as_str()), KeyValue::new("reason", reason)]);
+                tracing::info!(
+                    bot.id = %stored.bot.id, bot.number = stored.details.number, attempt, state = stored.bot.state.as_str(),
+                    previous = before.state.as_str(), reason = stored.bot.reason.as_ref().map(Reason::as_str), "bot moved on"
+                );
+                let changed = state_changed(stored, before.state);
+                Saying::Moved(snapshot, Box::new(changed))
+            });
+        }
+        if let (Event::Assigned { .. }, Some(queued_at)) = (&input.event, stored.bot.queued_at) {
+            let wait = self.now.duration_since(queued_at).as_secs_f64().max(0.0);
+            self.writer.wait.record(wait, &[KeyValue::new("provider", stored.details.provider.to_string())]);
+        }
+        if !effects.is_empty() {
+            self.sayings.push(Saying::Effects(Box::new(stored.clone()), effects.to_vec()));
+        }
+        // Both the attempt that was current and the one that is: one event can end the first and begin the second.
+        let after = stored.bot.clone();
+        for attempt in [before.attempt.as_ref(), after.attempt.as_ref()].into_iter().flatten() {
+            let number = attempt.number;
+            let is_current = after.attempt.as_ref().is_some_and(|current| current.number == number);
+            let mut attempt =
+                if is_current { after.attempt.clone().unwrap_or_else(|| attempt.clone()) } else { attempt.clone() };
+            if !is_current {
+                attempt.stopped = true;
+                if matches!(
+                    input.event,
+                    Event::Gone { .. } | Event::Withdrawn { .. } | Event::Refused { .. } | Event::QueueTimedOut { .. }
+                ) {
+                    attempt.gone_at = Some(self.now);
+                }
+                if let Event::Gone { exit, .. } = &input.event {
+                    attempt.exit = *exit;
+                }
+            }
+            let asserted =
+                effects.iter().any(|effect| matches!(effect, Effect::Release(n) | Effect::Withdraw(n) if *n == number));
+            let release_at = policy::release_at(
+                policy::is_over(&after, number),
+                attempt.gone_at.is_some(),
+                asserted,
+                self.now,
+                self.writer.timing.exit,
+                self.writer.timing.assert_first,
+            );
+            self.attempts.insert((input.bot, number), (attempt, release_at));
+        }
+    }
+
+    /// When the first of the changed bots has to be looked at.
+    pub(super) fn soonest(&self) -> Option<Timestamp> {
+        self.changed.iter().filter_map(|id| self.bots[id].bot.wake_at).min()
+    }
+
+    pub(super) async fn write(self, tx: &mut Tx) -> Result<(), Error> {
+        if self.changed.is_empty() && self.gone.is_empty() {
+            return Ok(());
+        }
+        if !self.changed.is_empty() {
+            let changed: Vec<ChangedBotJson> = self.changed.iter().map(|id| (&self.bots[id]).into()).collect();
+            store::update(tx, &changed).await?;
+            let edited: Vec<EditedBotJson> =
+                self.edited.iter().map(|id| EditedBotJson { bot_id: *id, settings: (&self.bots[id]).into() }).collect();
+            store::edit(tx, &edited).await?;
+            let attempts: Vec<AttemptJson> = self
+                .attempts
+                .iter()
+                .map(|((bot, _), (attempt, release_at))| AttemptJson::new(*bot, attempt, *release_at))
+                .collect();
+            store::put_attempts(tx, &attempts).await?;
+            store::tell(tx, &self.timeline).await?;
+        }
+        store::close_old(tx, &self.gone, self.now).await?;
+        for saying in self.sayings {
+            match saying {
+                Saying::Effects(stored, effects) => self.writer.say_effects(tx.outbox(), &stored, &effects, self.now),
+                Saying::Moved(stored, changed) => say_public(tx.outbox(), &stored, stored.sequence, self.now, *changed),
+                Saying::Progressed(stored, progressed) => {
+                    say_public(tx.outbox(), &stored, stored.sequence, self.now, *progressed);
+                }
+            }
+        }
+        Ok(())
+    }
+}

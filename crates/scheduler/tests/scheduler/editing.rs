@@ -1,0 +1,209 @@
+//! What is changed about a bot after it was made: by its tenant, by operators, and by having been forgotten.
+
+use std::time::Duration;
+
+use greenroom_contracts::messages::{Enqueue, Release};
+use greenroom_contracts::proto::v1::{
+    Bot, NewAutomaticLeave, NewBot, NewMeeting, SchedulerOperatorRequest, SchedulerUpdateRequest, UpdateBotRequest,
+};
+use greenroom_contracts::{proto_timestamp, timestamp};
+use greenroom_domain::TenantId;
+use greenroom_domain::bot::BotState;
+use tonic::{Code, Response, Status};
+
+use crate::house::{House, id_of, new_bot, runner_of};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+impl House {
+    async fn try_update(&self, bot: &Bot, paths: &[&str], new: NewBot) -> Result<Bot, Status> {
+        let paths = paths.iter().map(|path| (*path).to_owned()).collect();
+        let update_mask = Some(prost_types::FieldMask { paths });
+        let update = UpdateBotRequest { id: bot.id.clone(), bot: Some(new), update_mask };
+        let caller = self.creation(self.tenant, new_bot(), "").caller;
+        let request = SchedulerUpdateRequest { caller, update: Some(update) };
+        self.scheduler.clone().update(request).await.map(Response::into_inner)
+    }
+
+    async fn start_at(&self, bot: &Bot, after: Duration) -> Result<Bot, Status> {
+        let start_time = Some(proto_timestamp(self.now() + after));
+        self.try_update(bot, &["start_time"], NewBot { start_time, ..NewBot::default() }).await
+    }
+
+    async fn end_at(&self, bot: &Bot, after: Duration) -> Result<Bot, Status> {
+        let end_time = Some(proto_timestamp(self.now() + after));
+        self.try_update(bot, &["end_time"], NewBot { end_time, ..NewBot::default() }).await
+    }
+
+    fn operator(&self, bot: &Bot) -> SchedulerOperatorRequest {
+        SchedulerOperatorRequest { bot_id: bot.id.clone() }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scheduled_bot_is_edited_and_a_repeat_changes_nothing() {
+    let house = House::new().await;
+    let bot = house.create_later(HOUR).await;
+    let new = NewBot {
+        start_time: Some(proto_timestamp(house.now() + 2 * HOUR)),
+        display_name: "Ada".to_owned(),
+        priority: Some(300),
+        platforms: vec!["two".to_owned()],
+        automatic_leave: Some(NewAutomaticLeave { max_duration_ms: Some(5), ..NewAutomaticLeave::default() }),
+        meeting: Some(NewMeeting { password: "other".to_owned(), ..NewMeeting::default() }),
+        metadata_json: r#"{"a":1}"#.to_owned(),
+        // Not named, so not read.
+        max_retries: Some(0),
+        ..NewBot::default()
+    };
+    let mask = [
+        "start_time",
+        "display_name",
+        "priority",
+        "platforms",
+        "automatic_leave.max_duration_ms",
+        "meeting.password",
+        "metadata_json",
+    ];
+    let edited = house.try_update(&bot, &mask, new.clone()).await.expect("edited");
+    assert_eq!((edited.state.as_str(), edited.sequence), ("SCHEDULED", 2));
+    assert_eq!((edited.display_name.as_str(), edited.priority, edited.platforms.len()), ("Ada", 300, 1));
+    let again = house.try_update(&bot, &mask, new).await.expect("the same");
+    assert_eq!(again, edited);
+    let read = house.get(&bot).await;
+    assert_eq!(Bot { timeline: Vec::new(), ..read.clone() }, edited);
+    let line = read.timeline.last().expect("a line");
+    assert_eq!(line.what, "edited");
+    assert_eq!(line.detail, "startTime, displayName, priority, platforms, automaticLeave, meeting, metadata");
+    house.until_sequence(&bot, 2).await;
+    let kept: (String, String, i64, i32) = sqlx::query_as(
+        "SELECT meeting_url, meeting_password, max_duration_ms, max_retries FROM scheduler.bots WHERE id = $1",
+    )
+    .bind(id_of(&bot).uuid())
+    .fetch_one(&house.sql)
+    .await
+    .expect("a row");
+    assert_eq!(kept, (crate::house::URL.to_owned(), "other".to_owned(), 5, 3));
+
+    // Moved to now it goes at once, with all that was edited.
+    let due = house.start_at(&bot, Duration::ZERO).await.expect("due");
+    assert_eq!((due.state.as_str(), due.sequence), ("QUEUED", 3));
+    let wish = &house.heard.until::<Enqueue>(id_of(&bot).uuid(), 1).await[0];
+    assert_eq!((wish.priority, wish.platforms.len()), (300, 1));
+    house.until_sequence(&bot, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_used_is_not_edited_any_more() {
+    let house = House::new().await;
+    let (bot, _) = house.at(BotState::InCall).await;
+    let status = house.start_at(&bot, HOUR).await.expect_err("it is under way");
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert!(status.message().starts_with("the bot is IN_CALL"), "{status:?}");
+    let ending = house.end_at(&bot, HOUR).await.expect("its end may change");
+    assert!(ending.end_time.is_some());
+    let status = house.try_update(
+        &bot,
+        &["end_time"],
+        NewBot { end_time: Some(proto_timestamp(house.now() - HOUR)), ..NewBot::default() },
+    );
+    let status = status.await.expect_err("it has been");
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().starts_with("endTime: "), "{status:?}");
+    let metadata = NewBot { metadata_json: r#"{"b":2}"#.to_owned(), ..NewBot::default() };
+    let noted = house.try_update(&bot, &["metadata_json"], metadata).await.expect("nobody else reads it");
+    assert_eq!(noted.metadata_json, r#"{"b":2}"#);
+    house.cancel(&bot).await;
+    let status = house.end_at(&bot, 2 * HOUR).await.expect_err("it is over");
+    assert!(status.message().starts_with("the bot is CANCELLED"), "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edit_that_cannot_be_is_refused_by_name() {
+    let house = House::new().await;
+    let bot = house.create_later(HOUR).await;
+    let nowhere = Some(NewMeeting { provider: "web".to_owned(), ..NewMeeting::default() });
+    for (field, path, new) in [
+        ("meeting.url:", "meeting", NewBot { meeting: nowhere, ..NewBot::default() }),
+        ("platforms[0]:", "platforms", NewBot { platforms: vec!["three".to_owned()], ..NewBot::default() }),
+        ("priority:", "priority", NewBot { priority: Some(99), ..NewBot::default() }),
+        ("startTime:", "start_time", NewBot::default()),
+        ("displayName:", "display_name", NewBot { display_name: "\0".to_owned(), ..NewBot::default() }),
+        ("update_mask:", "colour", NewBot::default()),
+        ("update_mask:", "automatic_leave.never", NewBot::default()),
+    ] {
+        let status = house.try_update(&bot, &[path], new).await.expect_err(field);
+        assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+        assert!(status.message().starts_with(field), "{field} {status:?}");
+    }
+    let theirs = UpdateBotRequest { id: bot.id.clone(), ..UpdateBotRequest::default() };
+    let caller = house.creation(TenantId::generate(), new_bot(), "").caller;
+    let request = SchedulerUpdateRequest { caller, update: Some(theirs) };
+    let status = house.scheduler.clone().update(request).await.expect_err("another tenant's");
+    assert_eq!(status.code(), Code::NotFound);
+    assert_eq!(house.get(&bot).await.sequence, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deployed_early_it_keeps_its_start() {
+    let house = House::new().await;
+    let bot = house.create_later(HOUR).await;
+    let mut scheduler = house.scheduler.clone();
+    let deployed = scheduler.deploy(house.request(&bot)).await.expect("on its way").into_inner();
+    assert_eq!((deployed.state.as_str(), &deployed.start_time), ("QUEUED", &bot.start_time));
+    let again = scheduler.deploy(house.request(&bot)).await.expect("as it is").into_inner();
+    assert_eq!(again, deployed);
+    let wish = &house.heard.until::<Enqueue>(id_of(&bot).uuid(), 1).await[0];
+    let start = timestamp("", bot.start_time.as_ref().expect("a start")).expect("a time");
+    assert!(wish.deadline > start, "it may wait as long as if it had gone in time");
+    assert_eq!(
+        house.get(&bot).await.timeline.last().map(|line| line.what.clone()).as_deref(),
+        Some("deploy_requested")
+    );
+    house.cancel(&bot).await;
+    let status = scheduler.deploy(house.request(&bot)).await.expect_err("it is over");
+    assert_eq!(status.code(), Code::FailedPrecondition);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operators_replace_a_runner_and_end_a_bot() {
+    let house = House::new().await;
+    let (bot, _) = house.at(BotState::InCall).await;
+    let mut scheduler = house.scheduler.clone();
+    for _ in 0..2 {
+        let asked = scheduler.restart(house.operator(&bot)).await.expect("asked").into_inner();
+        assert_eq!((asked.state.as_str(), asked.attempt), ("IN_CALL", 1), "until it is proven gone");
+    }
+    let key = id_of(&bot).uuid();
+    assert_eq!(house.heard.until::<Release>(key, 1).await[0].runner, runner_of(&bot, 1));
+    house.gone(runner_of(&bot, 1)).await;
+    let next = house.get(&bot).await;
+    assert_eq!((next.state.as_str(), next.attempt, next.reason.as_str()), ("QUEUED", 2, "restart_requested"));
+    let status = scheduler.restart(house.operator(&bot)).await.expect_err("there is none");
+    assert_eq!(status.code(), Code::FailedPrecondition);
+
+    let failed = scheduler.fail(house.operator(&bot)).await.expect("over").into_inner();
+    assert_eq!((failed.state.as_str(), failed.reason.as_str()), ("FATAL", "forced"));
+    assert_eq!(scheduler.fail(house.operator(&bot)).await.expect("as it is").into_inner(), failed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_due_while_nobody_looked() {
+    let house = House::fast().await;
+    let (missed, late) = (house.create_later(HOUR).await, house.create_later(HOUR).await);
+    // An hour, twenty times as fast, is three minutes.
+    for (bot, seconds) in [(&missed, 181.0), (&late, 60.0)] {
+        sqlx::query(
+            "UPDATE scheduler.bots SET start_at = created_at - make_interval(secs => $2), wake_at = created_at
+              WHERE id = $1",
+        )
+        .bind(id_of(bot).uuid())
+        .bind(seconds)
+        .execute(&house.sql)
+        .await
+        .expect("moved");
+    }
+    let seen = house.until_state(&missed, BotState::Fatal).await;
+    assert_eq!(seen.reason, "missed_start");
+    house.until_state(&late, BotState::Queued).await;
+}
