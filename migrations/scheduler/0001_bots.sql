@@ -103,6 +103,14 @@ CREATE TABLE scheduler.timeline (
     PRIMARY KEY (bot_id, sequence)
 );
 
+-- How many bots a tenant has made on its day, and the lock under which its limits are looked at. Only of tenants that have
+-- a limit, or that have used a deduplication key.
+CREATE TABLE scheduler.usage (
+    tenant_id uuid   PRIMARY KEY,
+    day       date   NOT NULL,
+    made      bigint NOT NULL
+) WITH (fillfactor = 50);
+
 -- One bot for each idempotency key, for a day.
 CREATE TABLE scheduler.idempotency (
     tenant_id  uuid        NOT NULL,

@@ -13,6 +13,7 @@ mod convert;
 mod envelope;
 pub mod messages;
 pub mod proto;
+pub mod refusal;
 pub mod streams;
 pub mod subjects;
 

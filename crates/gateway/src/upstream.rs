@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use bytes::Bytes;
 use greenroom_chassis::{Host, InnerChannel, Peers};
 use greenroom_contracts::proto::v1::accounts_service_client::AccountsServiceClient;
 use greenroom_contracts::proto::v1::deployer_service_client::DeployerServiceClient;
@@ -125,7 +126,7 @@ pub(crate) fn outward(what: &'static str, status: &Status) -> Status {
         | Code::ResourceExhausted
         | Code::PermissionDenied
         | Code::OutOfRange
-        | Code::Aborted) => Status::new(code, status.message()),
+        | Code::Aborted) => Status::with_details(code, status.message(), Bytes::copy_from_slice(status.details())),
         Code::DeadlineExceeded | Code::Cancelled => {
             tracing::warn!(call = what, code = ?status.code(), "a service did not answer in time");
             Status::unavailable("a part of Greenroom did not answer in time, try again")

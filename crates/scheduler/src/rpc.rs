@@ -51,6 +51,8 @@ pub struct Door {
     pub(crate) inputs: Coalescer<Vec<Input>, Result<Vec<Applied>, Arc<Error>>>,
     /// And concurrent creates share a statement.
     pub(crate) creates: Coalescer<Create, Answer>,
+    /// Those that wait for a tenant's lock keep no others waiting.
+    pub(crate) guarded_creates: Coalescer<Create, Answer>,
     pub(crate) queue: QueueServiceClient<greenroom_chassis::InnerChannel>,
 }
 
@@ -73,13 +75,16 @@ impl Door {
                 }
             }
         });
-        let creating = writer.clone();
-        let creates = Coalescer::spawn(tasks, CREATES, 2, move |batch: Vec<Create>| {
-            let writer = creating.clone();
-            async move { create::create_all(&writer, &batch).await }
-        });
+        let lanes = || {
+            let creating = writer.clone();
+            Coalescer::spawn(tasks, CREATES, 2, move |batch: Vec<Create>| {
+                let writer = creating.clone();
+                async move { create::create_all(&writer, &batch).await }
+            })
+        };
+        let (creates, guarded_creates) = (lanes(), lanes());
         let queue = QueueServiceClient::new(host.peers.channel("queue"));
-        Self { config, host, writer, inputs, creates, queue }
+        Self { config, host, writer, inputs, creates, guarded_creates, queue }
     }
 
     pub(crate) async fn apply(&self, input: Input) -> Result<Applied, Status> {

@@ -5,6 +5,7 @@
 //! number of rows.
 
 mod create;
+mod quota;
 
 use greenroom_domain::{Attempt, BotId, Exit, PlatformName, TenantId, Timestamp};
 use greenroom_store::{Error, SqlTimestamp, sql_time};
@@ -15,6 +16,7 @@ use uuid::Uuid;
 use crate::rows::{AttemptJson, BotRow, ChangedBotJson, EditedBotJson, Stored, TimelineJson, TimelineRow};
 
 pub use create::{create, idempotent, numbers};
+pub use quota::{known, lock_tenants};
 
 const SELECT: &str = "SELECT b.*,
        a.not_before AS a_not_before, a.held AS a_held, a.platform AS a_platform, a.progress_at AS a_progress_at, a.started AS a_started,

@@ -1,10 +1,14 @@
 //! Problem documents (RFC 9457).
 
+use std::collections::BTreeMap;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use greenroom_contracts::BadField;
+use greenroom_contracts::{BadField, refusal};
 use serde::Serialize;
+use serde_json::Value;
 use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 use crate::error::Refused;
 
@@ -96,6 +100,10 @@ pub(crate) struct Problem {
     pub kind: Kind,
     pub detail: String,
     pub errors: Vec<FieldProblem>,
+    /// What a program may want to know beyond that: members of the document's own.
+    pub more: BTreeMap<String, Value>,
+    /// In seconds; where it is not known, and the kind may pass, it is one.
+    pub retry_after: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -106,11 +114,13 @@ struct Document<'a> {
     detail: &'a str,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldProblem],
+    #[serde(flatten)]
+    more: &'a BTreeMap<String, Value>,
 }
 
 impl Problem {
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), errors: Vec::new() }
+        Self { kind, detail: detail.into(), errors: Vec::new(), more: BTreeMap::new(), retry_after: None }
     }
 
     /// Names every field once, in protobuf's words or ours.
@@ -123,7 +133,31 @@ impl Problem {
             }
         }
         let said: Vec<_> = errors.iter().map(|error| format!("{} {}", error.field, error.problem)).collect();
-        Self { kind: Kind::InvalidFields, detail: said.join("; "), errors }
+        Self { errors, ..Self::new(Kind::InvalidFields, said.join("; ")) }
+    }
+}
+
+impl Problem {
+    /// Adds what a service behind says in parts: which limit, whose word.
+    fn with_parts(mut self, status: &Status) -> Self {
+        let details = status.get_error_details();
+        self.retry_after = details
+            .retry_info()
+            .and_then(|info| info.retry_delay)
+            // Rounded up: who comes back a moment too soon is refused again.
+            .map(|delay| delay.as_secs() + u64::from(delay.subsec_nanos() > 0));
+        let Some(info) = details.error_info().filter(|info| info.domain == refusal::DOMAIN) else { return self };
+        if info.reason == refusal::DUPLICATE
+            && let Some((field, problem)) = self.detail.split_once(": ")
+        {
+            self.errors = vec![FieldProblem { field: field.to_owned(), problem: problem.to_owned() }];
+        }
+        self.more = info
+            .metadata
+            .iter()
+            .map(|(name, text)| (name.clone(), text.parse::<u64>().map_or_else(|_| text.clone().into(), Value::from)))
+            .collect();
+        self
     }
 }
 
@@ -178,7 +212,7 @@ impl From<Status> for Problem {
                 Kind::Internal
             }
         };
-        Self::new(kind, status.message())
+        Self::new(kind, status.message()).with_parts(&status)
     }
 }
 
@@ -202,13 +236,16 @@ impl IntoResponse for Problem {
             status: status.as_u16(),
             detail: &self.detail,
             errors: &self.errors,
+            more: &self.more,
         };
         let body = serde_json::to_vec(&document).unwrap_or_default();
         let kind = HeaderValue::from_static("application/problem+json");
         let mut response = (status, [(header::CONTENT_TYPE, kind)], body).into_response();
         let extra = match self.kind {
             Kind::Unauthorized => Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
-            Kind::Unavailable | Kind::TooMany => Some((header::RETRY_AFTER, HeaderValue::from_static("1"))),
+            Kind::Unavailable | Kind::TooMany => {
+                Some((header::RETRY_AFTER, HeaderValue::from(self.retry_after.unwrap_or(1))))
+            }
             _ => None,
         };
         response.headers_mut().extend(extra);
@@ -218,6 +255,11 @@ impl IntoResponse for Problem {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+    use std::time::Duration;
+
+    use tonic_types::ErrorDetails;
+
     use super::*;
 
     #[test]
@@ -239,6 +281,32 @@ mod tests {
             assert_eq!(response.headers().contains_key(header::RETRY_AFTER), retry, "{code:?}");
             assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
         }
+    }
+
+    #[test]
+    fn a_limit_says_which_and_when_to_come_back() {
+        let parts = [("limit", "daily"), ("value", "7"), ("used", "7"), ("retryAt", "2026-11-22T00:00:00Z")];
+        let parts = parts.map(|(name, text)| (name.to_owned(), text.to_owned()));
+        let mut details = ErrorDetails::with_error_info(refusal::LIMIT, refusal::DOMAIN, HashMap::from(parts));
+        details.set_retry_info(Some(Duration::from_millis(4_100)));
+        let problem = Problem::from(Status::with_error_details(Code::ResourceExhausted, "so many", details));
+        assert_eq!((&problem.more["limit"], &problem.more["value"]), (&"daily".into(), &7.into()));
+        assert_eq!(problem.more["retryAt"], "2026-11-22T00:00:00Z");
+        let response = problem.into_response();
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()[header::RETRY_AFTER]),
+            (429, &HeaderValue::from(5))
+        );
+    }
+
+    #[test]
+    fn a_word_that_is_taken_says_whose_it_is() {
+        let parts = HashMap::from([("botId".to_owned(), "b".to_owned())]);
+        let details = ErrorDetails::with_error_info(refusal::DUPLICATE, refusal::DOMAIN, parts);
+        let said = "deduplicationKey: bot b has the same, and is not over";
+        let problem = Problem::from(Status::with_error_details(Code::AlreadyExists, said, details));
+        assert_eq!((problem.kind, problem.errors[0].field.as_str()), (Kind::Conflict, "deduplicationKey"));
+        assert_eq!(problem.more["botId"], "b");
     }
 
     #[test]

@@ -123,6 +123,8 @@ pub struct NewRows {
     pub bots: Vec<NewBotJson>,
     pub attempts: Vec<AttemptJson>,
     pub timeline: Vec<TimelineJson>,
+    /// Tenants whose bots are counted.
+    pub counted: Vec<TenantId>,
 }
 
 /// What changes about a bot, as JSON for one UPDATE of many.

@@ -1,8 +1,11 @@
-//! Makes bots: concurrent callers share one statement, and an idempotency key makes one bot.
+//! Makes bots: concurrent callers share one statement, and an idempotency key makes one bot. Where a tenant has limits, or a
+//! request a deduplication key, the statement stands in a transaction that looks at them first.
 
+mod guarded;
 mod newborn;
+mod refusal;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use greenroom_contracts::proto::v1::{Bot, SchedulerCreateRequest};
@@ -12,6 +15,7 @@ use sha2::{Digest, Sha256};
 use tonic::Status;
 
 use super::{Door, answer, status};
+use crate::quota::{Limits, Over};
 use crate::rows::Stored;
 use crate::writer::Writer;
 use crate::{Error, limits, store};
@@ -24,6 +28,15 @@ pub(crate) struct Create {
     key: String,
     /// SHA-256 in hexadecimal.
     request: String,
+    limits: Limits,
+    time_zone: String,
+}
+
+impl Create {
+    /// Whether more has to be looked at than its own key.
+    fn is_guarded(&self) -> bool {
+        self.limits != Limits::default() || self.stored.details.deduplication_key.is_some()
+    }
 }
 
 /// What came of it.
@@ -36,6 +49,10 @@ pub(crate) enum Created {
     KeyReused,
     /// Another one had this key, and it was forgotten just now: the next try makes a bot.
     KeyForgotten,
+    /// This one is alive and has the deduplication key.
+    Duplicate(BotId),
+    /// A limit of the tenant's is reached.
+    Over(Over),
 }
 
 /// Several callers share an error.
@@ -44,19 +61,44 @@ pub(crate) type Answer = Result<Created, Arc<Error>>;
 pub async fn create(door: &Door, request: SchedulerCreateRequest) -> Result<Bot, Status> {
     let caller = request.caller.ok_or_else(|| Status::invalid_argument("caller: is missing"))?;
     let create = request.create.ok_or_else(|| Status::invalid_argument("create: is missing"))?;
-    let stored = limits::new_bot(&caller, &create, door.writer.now(), &door.config)?;
-    let tenant = stored.bot.tenant;
-    let hash = Sha256::digest(create.bot.unwrap_or_default().encode_to_vec());
-    let asked = Create { stored, key: create.idempotency_key, request: hex(&hash) };
-    match door.creates.ask(asked).await.ok_or(Error::Stopping)? {
+    let tenant = super::tenant(&caller.tenant_id)?;
+    let now = door.writer.now();
+    let stored = limits::new_bot(&caller, &create, now, &door.config);
+    let key = create.idempotency_key;
+    let request = hex(&Sha256::digest(create.bot.unwrap_or_default().encode_to_vec()));
+    let stored = match stored {
+        Ok(stored) => stored,
+        // Its times may have passed since it was made, or a platform may be no more: it is answered nevertheless.
+        Err(bad) => return made_before(door, tenant, key, &request).await?.ok_or_else(|| bad.into()),
+    };
+    let limits = Limits { daily: caller.daily_limit, concurrent: caller.concurrency_limit };
+    let asked = Create { stored, key, request, limits, time_zone: caller.time_zone };
+    let lane = if asked.is_guarded() { &door.guarded_creates } else { &door.creates };
+    match lane.ask(asked).await.ok_or(Error::Stopping)? {
         Ok(Created::Made(stored)) => Ok(answer::bot(&stored)),
-        Ok(Created::Before(bot)) => {
-            let stored = store::get(door.writer.store().pool(), tenant, bot).await.map_err(Error::from)?;
-            Ok(answer::bot(&stored.ok_or_else(super::no_such_bot)?))
-        }
+        Ok(Created::Before(bot)) => read(door, tenant, bot).await,
         Ok(Created::KeyReused) => Err(Error::KeyReused.into()),
         Ok(Created::KeyForgotten) => Err(Status::aborted("the bot was not made")),
+        Ok(Created::Duplicate(bot)) => Err(refusal::duplicate(bot)),
+        Ok(Created::Over(over)) => Err(refusal::over(&over, now)),
         Err(error) => Err(status(&error)),
+    }
+}
+
+async fn read(door: &Door, tenant: TenantId, bot: BotId) -> Result<Bot, Status> {
+    let stored = store::get(door.writer.store().pool(), tenant, bot).await.map_err(Error::from)?;
+    stored.map(|stored| answer::bot(&stored)).ok_or_else(super::no_such_bot)
+}
+
+/// The bot that the very same request has made.
+async fn made_before(door: &Door, tenant: TenantId, key: String, request: &str) -> Result<Option<Bot>, Status> {
+    if key.is_empty() || key.contains('\0') {
+        return Ok(None);
+    }
+    let known = store::idempotent(door.writer.store().pool(), &[(tenant, key)]).await.map_err(Error::from)?;
+    match known.into_iter().find(|(.., made_it)| made_it == request) {
+        Some((_, _, bot, _)) => read(door, tenant, bot).await.map(Some),
+        None => Ok(None),
     }
 }
 
@@ -71,7 +113,9 @@ pub(crate) async fn create_all(writer: &Writer, batch: &[Create]) -> Vec<Answer>
     // The parts that are to be done, the first of them last.
     let mut parts = vec![batch];
     while let Some(part) = parts.pop() {
-        match try_create_all(writer, part).await {
+        let guarded = part.iter().any(Create::is_guarded);
+        let answered = if guarded { guarded::create(writer, part).await } else { try_create_all(writer, part).await };
+        match answered {
             Ok(part) => answers.extend(part),
             // Refused, so nothing of it was written.
             Err(Error::Store(error)) if !error.is_away() => match part.split_at(part.len() / 2) {
@@ -102,8 +146,13 @@ async fn try_create_all(writer: &Writer, batch: &[Create]) -> Result<Vec<Answer>
     for (create, number) in asked.into_iter().zip(numbers) {
         newborn.add(create, number);
     }
-    let mut made = newborn.make().await?;
-    let lost: Vec<(TenantId, String)> = batch
+    let made = newborn.make().await?;
+    Ok(settled(writer, batch.iter().collect(), made).await)
+}
+
+/// The answers to those who were tried: made, or the key was another's.
+async fn settled(writer: &Writer, tried: Vec<&Create>, mut made: BTreeMap<BotId, Stored>) -> Vec<Answer> {
+    let lost: Vec<(TenantId, String)> = tried
         .iter()
         .filter(|create| !made.contains_key(&create.stored.bot.id))
         .map(|create| (create.stored.bot.tenant, create.key.clone()))
@@ -112,20 +161,20 @@ async fn try_create_all(writer: &Writer, batch: &[Create]) -> Result<Vec<Answer>
     // others are made nevertheless.
     let known = if lost.is_empty() { Ok(Vec::new()) } else { store::idempotent(writer.store().pool(), &lost).await };
     let known = known.map_err(|error| Arc::new(error.into()));
-    Ok(batch
-        .iter()
+    tried
+        .into_iter()
         .map(|create| match made.remove(&create.stored.bot.id) {
             Some(stored) => Ok(Created::Made(Box::new(stored))),
             None => known.as_ref().map(|known| before(create, known)).map_err(Arc::clone),
         })
-        .collect())
+        .collect()
 }
 
 /// What became of the key that another one had first.
-fn before(create: &Create, known: &[(TenantId, String, BotId, Vec<u8>)]) -> Created {
+fn before(create: &Create, known: &[(TenantId, String, BotId, String)]) -> Created {
     let found = known.iter().find(|(tenant, key, ..)| *tenant == create.stored.bot.tenant && *key == create.key);
     match found {
-        Some((_, _, bot, request)) if hex(request) == create.request => Created::Before(*bot),
+        Some((_, _, bot, request)) if *request == create.request => Created::Before(*bot),
         Some(_) => Created::KeyReused,
         None => Created::KeyForgotten,
     }

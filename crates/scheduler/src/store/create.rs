@@ -11,6 +11,13 @@ use uuid::Uuid;
 use super::{ATTEMPT, LINE};
 use crate::rows::NewRows;
 
+const COUNTED: &str = ",
+         counted AS (
+              UPDATE scheduler.usage u
+                 SET made = u.made + m.bots
+                FROM (SELECT tenant_id, count(*) AS bots FROM made GROUP BY tenant_id) m
+               WHERE u.tenant_id = m.tenant_id AND u.tenant_id = ANY($10))";
+
 /// Numbers for bots that are to be made, from the sequence of the column.
 pub async fn numbers(pool: &PgPool, count: usize) -> Result<Vec<i64>, Error> {
     let sql = "SELECT nextval('scheduler.bots_number_seq') FROM generate_series(1, $1)";
@@ -23,7 +30,10 @@ pub async fn numbers(pool: &PgPool, count: usize) -> Result<Vec<i64>, Error> {
 /// transaction would be a round trip, and so would BEGIN and COMMIT.) A key that another transaction has written and not
 /// committed is waited for; keys are claimed in their order, so that no two batches wait for each other. What depends on a bot
 /// is joined to `made` as a set, and no table is read: there is no plan that could be a bad one.
+///
+/// What tenants have made is counted for those in `new.counted`, whose rows are there and locked by this transaction.
 pub async fn create(executor: impl PgExecutor<'_>, new: &NewRows, outbox: &Outbox) -> Result<BTreeSet<BotId>, Error> {
+    let counted = if new.counted.is_empty() { "" } else { COUNTED };
     let sql = format!(
         "WITH won AS (
               INSERT INTO scheduler.idempotency (tenant_id, key, request, bot_id, created_at)
@@ -57,7 +67,7 @@ pub async fn create(executor: impl PgExecutor<'_>, new: &NewRows, outbox: &Outbo
                      queue_deadline timestamptz, joined_at timestamptz, wake_at timestamptz, asserts integer,
                      attempt integer, deduplication_key text, weight integer, traceparent text, created_at timestamptz, updated_at timestamptz)
                WHERE NOT n.keyed OR n.id IN (SELECT bot_id FROM won)
-              RETURNING id),
+              RETURNING id, tenant_id),
          tried AS (
               INSERT INTO scheduler.attempts
               SELECT a.* FROM jsonb_to_recordset($3) AS a ({ATTEMPT})
@@ -71,10 +81,10 @@ pub async fn create(executor: impl PgExecutor<'_>, new: &NewRows, outbox: &Outbo
               SELECT o.created_at, o.id, o.subject, o.body
                 FROM unnest($5::uuid[], $6::timestamptz[], $7::uuid[], $8::text[], $9::bytea[])
                      AS o (bot_id, created_at, id, subject, body)
-               WHERE o.bot_id IN (SELECT id FROM made))
+               WHERE o.bot_id IN (SELECT id FROM made)){counted}
          SELECT id FROM made"
     );
-    let made: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(sql))
+    let query = sqlx::query_scalar(AssertSqlSafe(sql))
         .bind(Json(&new.keys))
         .bind(Json(&new.bots))
         .bind(Json(&new.attempts))
@@ -83,25 +93,26 @@ pub async fn create(executor: impl PgExecutor<'_>, new: &NewRows, outbox: &Outbo
         .bind(outbox.created_at())
         .bind(outbox.ids())
         .bind(outbox.subjects())
-        .bind(outbox.bodies())
-        .fetch_all(executor)
-        .await?;
+        .bind(outbox.bodies());
+    let counted: Vec<Uuid> = new.counted.iter().map(|tenant| tenant.uuid()).collect();
+    let query = if counted.is_empty() { query } else { query.bind(counted) };
+    let made: Vec<Uuid> = query.fetch_all(executor).await?;
     Ok(made.into_iter().map(BotId::from_uuid).collect())
 }
 
 /// What became of an idempotency key: the bot that has it and the request it came with.
 pub async fn idempotent(
-    pool: &PgPool,
+    executor: impl PgExecutor<'_>,
     keys: &[(TenantId, String)],
-) -> Result<Vec<(TenantId, String, BotId, Vec<u8>)>, Error> {
+) -> Result<Vec<(TenantId, String, BotId, String)>, Error> {
     let rows = sqlx::query(
-        "SELECT i.tenant_id, i.key, i.bot_id, i.request
+        "SELECT i.tenant_id, i.key, i.bot_id, encode(i.request, 'hex') AS request
            FROM scheduler.idempotency i
            JOIN unnest($1::uuid[], $2::text[]) AS k (tenant_id, key) USING (tenant_id, key)",
     )
     .bind(keys.iter().map(|(tenant, _)| tenant.uuid()).collect::<Vec<_>>())
     .bind(keys.iter().map(|(_, key)| key.as_str()).collect::<Vec<_>>())
-    .fetch_all(pool)
+    .fetch_all(executor)
     .await?;
     rows.into_iter()
         .map(|row| {

@@ -10,6 +10,7 @@ mod fence;
 mod heard;
 mod house;
 mod life;
+mod limits;
 mod reading;
 mod secrets;
 #[path = "../../../testkit/src/servers.rs"]

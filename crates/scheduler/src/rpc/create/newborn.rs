@@ -1,11 +1,11 @@
 //! What new bots write and say, gathered for one statement.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use greenroom_contracts::messages::BotCreated;
 use greenroom_domain::bot::{BotState, Decision, Event, decide};
-use greenroom_domain::{BotId, Timestamp};
-use greenroom_store::{Error, Outbox};
+use greenroom_domain::{BotId, TenantId, Timestamp};
+use greenroom_store::{Error, Outbox, Tx};
 
 use super::Create;
 use crate::rows::{AttemptJson, KeyJson, NewBotJson, NewRows, Stored, TimelineJson};
@@ -80,10 +80,22 @@ impl<'a> Newborn<'a> {
     /// Makes them, but for those whose idempotency key is another's. Returns those that are made, as they are stored.
     pub async fn make(self) -> Result<BTreeMap<BotId, Stored>, Error> {
         let made = store::create(self.writer.store().pool(), &self.rows, &self.outbox).await?;
+        Ok(self.committed(&made))
+    }
+
+    /// The same within a transaction that has locked these tenants, and that is committed here.
+    pub async fn make_within(mut self, mut tx: Tx, counted: Vec<TenantId>) -> Result<BTreeMap<BotId, Stored>, Error> {
+        self.rows.counted = counted;
+        let made = store::create(&mut *tx, &self.rows, &self.outbox).await?;
+        tx.commit().await?;
+        Ok(self.committed(&made))
+    }
+
+    fn committed(self, made: &BTreeSet<BotId>) -> BTreeMap<BotId, Stored> {
         self.outbox.committed_for(|bot| made.contains(&BotId::from_uuid(bot)));
         let bots = self.bots.into_iter().map(|stored| (stored.bot.id, stored));
         let bots: BTreeMap<BotId, Stored> = bots.filter(|(bot, _)| made.contains(bot)).collect();
         self.writer.look_again(bots.values().filter_map(|stored| stored.bot.wake_at).min(), self.now);
-        Ok(bots)
+        bots
     }
 }

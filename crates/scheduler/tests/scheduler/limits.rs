@@ -1,0 +1,196 @@
+//! What a tenant may have, and words that are taken.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use greenroom_contracts::messages::BotCreated;
+use greenroom_contracts::proto::v1::{Bot, Caller, NewBot, SchedulerCreateRequest};
+use greenroom_contracts::{proto_timestamp, refusal};
+use greenroom_domain::TenantId;
+use tonic::{Code, Response, Status};
+use tonic_types::StatusExt;
+
+use crate::heard::until;
+use crate::house::{Client, House, id_of, new_bot, runner_of};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+impl House {
+    fn limited(&self, daily: Option<u32>, concurrent: Option<u32>, bot: NewBot, key: &str) -> SchedulerCreateRequest {
+        let mut request = self.creation(self.tenant, bot, key);
+        let caller = request.caller.as_mut().expect("a caller");
+        (caller.daily_limit, caller.concurrency_limit) = (daily, concurrent);
+        request
+    }
+
+    fn later(&self) -> NewBot {
+        NewBot { start_time: Some(proto_timestamp(self.now() + HOUR)), ..new_bot() }
+    }
+
+    async fn made(&self) -> i64 {
+        let made = sqlx::query_scalar("SELECT made FROM scheduler.usage WHERE tenant_id = $1");
+        made.bind(self.tenant.uuid()).fetch_optional(&self.sql).await.expect("asked").unwrap_or(0)
+    }
+}
+
+async fn create(door: &Client, request: SchedulerCreateRequest) -> Result<Bot, Status> {
+    door.clone().create(request).await.map(Response::into_inner)
+}
+
+fn word(word: &str) -> NewBot {
+    NewBot { deduplication_key: word.to_owned(), ..new_bot() }
+}
+
+fn part(status: &Status, name: &str) -> String {
+    let details = status.get_error_details();
+    let info = details.error_info().expect("parts");
+    assert_eq!(info.domain, refusal::DOMAIN);
+    info.metadata.get(name).cloned().unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_word_is_one_living_bots() {
+    let house = House::new().await;
+    let first = house.create(word("standup")).await;
+    assert_eq!(first.deduplication_key, "standup");
+    let status = house.try_create(word("standup"), "k").await.expect_err("it is taken");
+    assert_eq!((status.code(), part(&status, "botId")), (Code::AlreadyExists, first.id.clone()));
+    assert!(status.message().starts_with("deduplicationKey: "), "{status:?}");
+    // Another word, and another tenant's.
+    house.create(word("retro")).await;
+    let theirs = house.creation(TenantId::generate(), word("standup"), "");
+    create(&house.scheduler, theirs).await.expect("another tenant's");
+    // Over, it is free again; what was refused has used no key.
+    house.cancel(&first).await;
+    let second = house.try_create(word("standup"), "k").await.expect("free");
+    assert_eq!(house.try_create(word("standup"), "k").await.expect("a repeat").id, second.id);
+    // A bot that waits for its time is alive as well.
+    house.create(NewBot { deduplication_key: "later".to_owned(), ..house.later() }).await;
+    house.try_create(word("later"), "").await.expect_err("taken");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_at_once_one_has_the_word_and_the_others_fail_alone() {
+    let house = House::new().await;
+    let (other, _) = house.replica().await;
+    let creating = (0..60).map(|n| {
+        let door = if n % 2 == 0 { &house.scheduler } else { &other };
+        let bot = if n % 3 == 0 { new_bot() } else { word(if n % 3 == 1 { "a" } else { "b" }) };
+        create(door, house.creation(house.tenant, bot, &format!("key-{n}")))
+    });
+    let answers = join_all(creating).await;
+    let made = answers.iter().flatten().count();
+    assert_eq!(made, 20 + 2, "twenty without a word, and one of each");
+    assert!(answers.iter().flatten().filter(|bot| !bot.deduplication_key.is_empty()).count() == 2);
+    assert!(
+        answers.iter().filter_map(|answer| answer.as_ref().err()).all(|status| status.code() == Code::AlreadyExists)
+    );
+    let keys: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM scheduler.idempotency").fetch_one(&house.sql).await.expect("a row");
+    assert_eq!(keys, 22, "who was refused has left nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_two_replicas_exceed_a_limit_together() {
+    let house = House::new().await;
+    let (other, _) = house.replica().await;
+    for (daily, concurrent, made) in [(Some(30), None, 30), (Some(50), Some(7), 37)] {
+        // The second time, thirty are under way: they are ended first, and count for their day nevertheless.
+        if concurrent.is_some() {
+            sqlx::query("UPDATE scheduler.bots SET state = 'CANCELLED'").execute(&house.sql).await.expect("ended");
+        }
+        let creating = (0..100).map(|n| {
+            let door = if n % 2 == 0 { &house.scheduler } else { &other };
+            create(door, house.limited(daily, concurrent, new_bot(), &format!("{concurrent:?}-{n}")))
+        });
+        let answers = join_all(creating).await;
+        let refused: Vec<&Status> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
+        assert!(refused.iter().all(|status| status.code() == Code::ResourceExhausted), "{refused:?}");
+        assert_eq!(house.made().await, made);
+    }
+    let bots: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM scheduler.bots").fetch_one(&house.sql).await.expect("a row");
+    assert_eq!(bots, 37);
+    until("all are announced", async || (house.heard.all::<BotCreated>().len() >= 37).then_some(())).await;
+    assert_eq!(house.heard.all::<BotCreated>().len(), 37, "nobody else was");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_daily_limit_says_when_the_next_day_begins() {
+    let house = House::new().await;
+    let ask = |key: &str| {
+        let mut request = house.limited(Some(2), None, new_bot(), key);
+        let caller: &mut Caller = request.caller.as_mut().expect("a caller");
+        caller.time_zone = "Pacific/Auckland".to_owned();
+        request
+    };
+    let first = create(&house.scheduler, ask("one")).await.expect("a bot");
+    create(&house.scheduler, ask("two")).await.expect("a bot");
+    let status = create(&house.scheduler, ask("three")).await.expect_err("one too many");
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    let parts = ["limit", "value", "used"].map(|name| part(&status, name));
+    assert_eq!(parts, ["daily", "2", "2"]);
+    let retry_at: greenroom_domain::Timestamp = part(&status, "retryAt").parse().expect("a time");
+    let midnight = retry_at.to_zoned(jiff::tz::TimeZone::get("Pacific/Auckland").expect("a zone"));
+    assert_eq!((midnight.hour(), midnight.minute(), retry_at > house.now()), (0, 0, true));
+    assert!(status.get_error_details().retry_info().is_some());
+    // A repeat is answered, and not counted; on the next day there is room again.
+    assert_eq!(create(&house.scheduler, ask("one")).await.expect("a repeat").id, first.id);
+    assert_eq!(house.made().await, 2);
+    sqlx::query("UPDATE scheduler.usage SET day = day - 1").execute(&house.sql).await.expect("a day passes");
+    create(&house.scheduler, ask("three")).await.expect("its key was not used");
+    assert_eq!(house.made().await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_what_is_under_way_counts_at_a_time() {
+    let house = House::new().await;
+    let ask = |bot: NewBot, key: &str| house.limited(None, Some(1), bot, key);
+    create(&house.scheduler, ask(house.later(), "later")).await.expect("it is for later");
+    let ends = Some(proto_timestamp(house.now() + HOUR));
+    let first = create(&house.scheduler, ask(NewBot { end_time: ends, ..new_bot() }, "one")).await.expect("a bot");
+    let status = create(&house.scheduler, ask(new_bot(), "two")).await.expect_err("one too many");
+    assert_eq!(["limit", "value", "used"].map(|name| part(&status, name)), ["concurrency", "1", "1"]);
+    assert!(!part(&status, "retryAt").is_empty(), "the first has to be out by then");
+    create(&house.scheduler, ask(house.later(), "later still")).await.expect("it is for later");
+    house.assigned(runner_of(&first, 1), "one").await;
+    create(&house.scheduler, ask(new_bot(), "two")).await.expect_err("it is being deployed");
+    house.cancel(&first).await;
+    let second = create(&house.scheduler, ask(new_bot(), "two")).await.expect("there is room");
+    assert_ne!(id_of(&second), id_of(&first));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeat_is_answered_when_its_times_have_passed() {
+    let house = House::new().await;
+    let past = NewBot { start_time: Some(proto_timestamp(house.now() - HOUR)), ..new_bot() };
+    let status = house.try_create(past.clone(), "k").await.expect_err("nobody made it");
+    assert!(status.message().starts_with("startTime: "), "{status:?}");
+    let bot = house.try_create(house.later(), "l").await.expect("a bot");
+    // As if that very request had been made long ago.
+    sqlx::query(
+        "INSERT INTO scheduler.idempotency (tenant_id, key, request, bot_id, created_at)
+         SELECT tenant_id, 'k', $1, bot_id, created_at FROM scheduler.idempotency WHERE key = 'l'",
+    )
+    .bind(<sha2::Sha256 as sha2::Digest>::digest(prost::Message::encode_to_vec(&past)).to_vec())
+    .execute(&house.sql)
+    .await
+    .expect("a row");
+    assert_eq!(house.try_create(past.clone(), "k").await.expect("its bot").id, bot.id);
+    let other = NewBot { display_name: "Ada".to_owned(), ..past };
+    house.try_create(other, "k").await.expect_err("another request");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plans_priority_is_the_best_there_is() {
+    let house = House::new().await;
+    let ask = |priority, operator| {
+        let mut request = house.creation(house.tenant, NewBot { priority: Some(priority), ..new_bot() }, "");
+        request.caller.as_mut().expect("a caller").operator = operator;
+        request
+    };
+    assert_eq!(create(&house.scheduler, ask(150, false)).await.expect("after others").priority, 150);
+    let status = create(&house.scheduler, ask(99, false)).await.expect_err("before others");
+    assert!(status.message().starts_with("priority: "), "{status:?}");
+    assert_eq!(create(&house.scheduler, ask(1, true)).await.expect("an operator's").priority, 1);
+}
