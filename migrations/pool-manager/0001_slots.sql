@@ -3,9 +3,17 @@ CREATE TABLE pool.platforms (
     name       text        PRIMARY KEY,
     kind       text        NOT NULL,
     region     text        NOT NULL,
+    -- What holds: the least of what stands below.
     slot_limit integer     NOT NULL,
-    -- Deployments in flight.
+    -- Deployments in flight: the least as well.
     permits    integer     NOT NULL,
+    preset_limit     integer,
+    setting_limit    integer NOT NULL,
+    operator_limit   integer,
+    setting_permits  integer NOT NULL,
+    operator_permits integer,
+    -- Nothing is given here; what runs goes on.
+    draining   boolean     NOT NULL DEFAULT false,
     -- Rises with everything that takes room here: what was decided on an older one is refused.
     version    bigint      NOT NULL DEFAULT 1,
     -- Somebody was told that it is full: room that comes free is announced.
@@ -13,13 +21,26 @@ CREATE TABLE pool.platforms (
     updated_at timestamptz NOT NULL
 );
 
--- How many of a platform's slots one provider may have.
+-- How many of a platform's slots one provider may have: a row as long as somebody says so.
 CREATE TABLE pool.provider_limits (
-    platform   text    NOT NULL REFERENCES pool.platforms (name),
-    provider   text    NOT NULL,
-    slot_limit integer NOT NULL,
+    platform       text    NOT NULL REFERENCES pool.platforms (name),
+    provider       text    NOT NULL,
+    setting_limit  integer,
+    operator_limit integer,
+    -- What holds: the lesser.
+    slot_limit     integer NOT NULL GENERATED ALWAYS AS (least(setting_limit, operator_limit)) STORED,
     PRIMARY KEY (platform, provider)
 );
+
+-- The installation, in one row: what all platforms together may have. Null: no limit of its own.
+CREATE TABLE pool.installation (
+    single     boolean PRIMARY KEY DEFAULT true CHECK (single),
+    -- Rises with everything that takes room, as long as there is a limit.
+    version    bigint  NOT NULL DEFAULT 1,
+    slot_limit integer,
+    permits    integer
+);
+INSERT INTO pool.installation DEFAULT VALUES;
 
 -- The right to run one runner on one platform.
 CREATE TABLE pool.slots (
@@ -28,13 +49,28 @@ CREATE TABLE pool.slots (
     number       integer     NOT NULL,
     -- idle, deploying, busy, releasing, error, cordoned
     state        text        NOT NULL,
+    -- Who used it last, or does now.
     provider     text,
+    image        text        NOT NULL DEFAULT '',
     last_used_at timestamptz,
+    -- An operator's word: it is not given any more. While somebody has it, its state is another one.
+    cordoned     boolean     NOT NULL DEFAULT false,
     UNIQUE (platform, number)
 ) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.02);
 
 -- Least recently used first.
 CREATE INDEX slots_idle ON pool.slots (platform, last_used_at NULLS FIRST, number) WHERE state = 'idle';
+
+-- How full platforms were: a row a minute, kept for a day.
+CREATE TABLE pool.history (
+    platform   text        NOT NULL,
+    at         timestamptz NOT NULL,
+    used       integer     NOT NULL,
+    slot_limit integer     NOT NULL,
+    PRIMARY KEY (platform, at)
+);
+-- Those that somebody used last: they are warm for the same again.
+CREATE INDEX slots_warm ON pool.slots (platform, provider, image, last_used_at, number) WHERE state = 'idle';
 
 -- This runner has this slot, had it, or never gets one.
 CREATE TABLE pool.assignments (

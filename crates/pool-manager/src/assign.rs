@@ -14,15 +14,19 @@ use sqlx::PgConnection;
 use tokio::sync::Mutex;
 
 use crate::Error;
-use crate::choose::{Choice, Lack, Room, Wish, choose, in_words, lacks};
+use crate::choose::{Choice, Wish, choose, in_words, lacks};
 use crate::ledger::Ledger;
+use crate::operate::slot_name;
 use crate::policy::State;
+use crate::room::{Lack, Rooms, Warm};
 use crate::store::{self, Gift, Stored, Times};
 
 /// A runner that wants a slot.
 #[derive(Debug, Clone)]
 pub struct Ask {
     pub spec: RunnerSpec,
+    /// What its slot had better be used for last.
+    pub warm: Warm,
     /// Tried in this order.
     pub platforms: Vec<PlatformName>,
     pub traceparent: Option<String>,
@@ -40,10 +44,12 @@ pub enum Answer {
     UnknownPlatform,
 }
 
-type Rooms = BTreeMap<PlatformName, Room>;
-
 /// What is read beyond what is asked for, to be remembered for those who come next.
 const MORE: usize = 128;
+/// The same of slots that are warm for somebody.
+const MORE_OF_A_KIND: usize = 16;
+/// Most kinds of warm slots that are looked for at once, beyond what is asked for.
+const KINDS: usize = 32;
 
 /// Gives slots.
 #[derive(Default)]
@@ -65,9 +71,15 @@ impl Assigner {
     pub async fn assign(&self, ledger: &Ledger, asks: &[Ask]) -> Result<Vec<Answer>, Error> {
         // One at a time: a second one would decide on the same room.
         let mut remembered = self.remembered.lock().await;
+        // What came free here is no news that has to be read.
+        for (platform, slot) in ledger.take_freed() {
+            if let Some(room) = remembered.platforms.get_mut(&platform) {
+                room.idle.insert(slot);
+            }
+        }
         let answers = assign(ledger, asks, &mut remembered).await;
         if answers.is_err() {
-            remembered.clear();
+            *remembered = Rooms::default();
         }
         answers
     }
@@ -129,7 +141,7 @@ async fn assign(ledger: &Ledger, asks: &[Ask], remembered: &mut Rooms) -> Result
 fn nothing(ask: &Ask, left: &Rooms) -> Answer {
     let lacks = lacks(wish(ask), left);
     let why = in_words(&lacks);
-    if lacks.is_empty() && !ask.platforms.iter().any(|platform| left.contains_key(platform)) {
+    if lacks.is_empty() && !ask.platforms.iter().any(|platform| left.platforms.contains_key(platform)) {
         Answer::UnknownPlatform
     } else if !lacks.is_empty() && lacks.iter().all(|(_, lack)| *lack == Lack::Share) {
         Answer::ProviderFull(why)
@@ -139,7 +151,7 @@ fn nothing(ask: &Ask, left: &Rooms) -> Answer {
 }
 
 fn wish(ask: &Ask) -> Wish<'_> {
-    Wish { provider: &ask.spec.provider, platforms: &ask.platforms }
+    Wish { provider: &ask.spec.provider, warm: &ask.warm, platforms: &ask.platforms }
 }
 
 /// The answers of those who have asked before, or were closed.
@@ -206,6 +218,13 @@ fn choices(asks: &[&Ask], rooms: &mut Rooms) -> Vec<Choice> {
 
 /// Memory is good for first choices alone: where it has no room there may be some by now.
 async fn from_memory(ledger: &Ledger, asks: &[&Ask], remembered: &mut Rooms) -> Result<Decided, Error> {
+    let known = |ask: &&Ask| {
+        let first = ask.platforms.first().and_then(|platform| remembered.platforms.get(platform));
+        first.is_some_and(|room| room.looked_for.contains(&ask.warm))
+    };
+    if !asks.iter().all(known) {
+        return Ok(Decided::NotFromMemory);
+    }
     let mut rooms = remembered.clone();
     let choices = choices(asks, &mut rooms);
     if !choices.iter().all(|choice| matches!(choice, Some((0, _)))) {
@@ -221,9 +240,16 @@ async fn look_and_give(
     asks: &[&Ask],
     remembered: &mut Rooms,
 ) -> Result<Decided, Error> {
-    let looked = store::rooms(connection, &platforms_of(asks), asks.len() + MORE).await?;
-    remembered.extend(looked.iter().map(|(name, room)| (name.clone(), room.clone())));
-    let mut rooms = looked;
+    let names = platforms_of(asks);
+    let mut warm: BTreeMap<Warm, usize> = BTreeMap::new();
+    // Who asked lately will ask again.
+    let lately = names.iter().filter_map(|name| remembered.platforms.get(*name)).flat_map(|room| &room.looked_for);
+    warm.extend(lately.take(KINDS).map(|kind| (kind.clone(), MORE_OF_A_KIND)));
+    for ask in asks {
+        *warm.entry(ask.warm.clone()).or_insert(MORE_OF_A_KIND) += 1;
+    }
+    let mut rooms = store::rooms(connection, &names, &warm, asks.len() + MORE).await?;
+    remembered.learn(rooms.clone());
     let choices = choices(asks, &mut rooms);
     give(ledger, connection, asks, choices, rooms, remembered).await
 }
@@ -247,10 +273,11 @@ async fn give(
         let gift = Gift {
             runner: ask.spec.runner,
             id: AssignmentId::generate(),
-            slot_name: format!("{platform}-{:03}", slot.number),
+            slot_name: slot_name(&platform, slot.number),
             platform,
             slot,
             provider: ask.spec.provider.clone(),
+            image: ask.warm.image().to_owned(),
             spec: serde_json::to_string(&ask.spec).expect("plain data"),
             traceparent: ask.traceparent.clone(),
         };
@@ -275,18 +302,24 @@ async fn give(
     }
     let mut given = BTreeMap::new();
     if !gifts.is_empty() {
-        let versions: BTreeMap<&PlatformName, i64> =
-            gifts.iter().filter_map(|gift| Some((&gift.platform, left.get(&gift.platform)?.version))).collect();
-        if !store::give(connection, &versions, &gifts, times, &outbox).await? {
-            remembered.retain(|platform, _| !versions.contains_key(platform));
+        let versions: BTreeMap<&PlatformName, i64> = gifts
+            .iter()
+            .filter_map(|gift| Some((&gift.platform, left.platforms.get(&gift.platform)?.version)))
+            .collect();
+        let cap = left.cap.map(|cap| cap.version);
+        if !store::give(connection, &versions, cap, &gifts, times, &outbox).await? {
+            remembered.platforms.retain(|platform, _| !versions.contains_key(platform));
             return Ok(Decided::Moved);
         }
-        for (platform, room) in &mut left {
+        for (platform, room) in &mut left.platforms {
             room.version += i64::from(versions.contains_key(platform));
+        }
+        if let Some(cap) = &mut left.cap {
+            cap.version += 1;
         }
         given.extend(gifts.into_iter().map(|gift| (gift.runner, gift.platform)));
     }
-    remembered.extend(left);
+    remembered.learn(left);
     Ok(Decided::Given { given, outbox })
 }
 

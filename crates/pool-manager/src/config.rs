@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use greenroom_chassis::Settings;
-use greenroom_domain::PlatformName;
+use greenroom_domain::{PlatformName, Provider};
 use greenroom_store::Options;
 
+use crate::limits::Preset;
 use crate::policy::Timing;
 
 /// The pool manager's settings.
@@ -15,10 +16,21 @@ pub struct Config {
     pub database: Options,
     /// The platforms there are.
     pub platforms: Vec<PlatformConfig>,
+    /// What all platforms together may have.
+    pub installation: InstallationConfig,
     /// Deadlines.
     pub timing: Timing,
     /// Between sweeps.
     pub sweep: Duration,
+}
+
+/// Over all platforms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InstallationConfig {
+    /// Most runners at once; none: no limit but the platforms'.
+    pub limit: Option<u32>,
+    /// Most deployments in flight; none: no limit but the platforms'.
+    pub permits: Option<u32>,
 }
 
 /// One platform.
@@ -30,10 +42,14 @@ pub struct PlatformConfig {
     pub kind: String,
     /// Where it is, for people.
     pub region: String,
+    /// Most runners at once on any platform in this environment.
+    pub preset: Option<u32>,
     /// Most runners at once.
     pub limit: u32,
     /// Most deployments in flight.
     pub permits: u32,
+    /// Most runners of a provider at once, where somebody said so.
+    pub providers: Vec<(Provider, u32)>,
 }
 
 /// (kind, limit, permits): what a platform gets that says nothing. Permits are what each kind takes without
@@ -46,6 +62,9 @@ const KINDS: &[(&str, u32, u32)] = &[
     ("coolify", 20, 4),
     ("simulated", 20, 64),
 ];
+
+/// The providers whose share of a platform is a setting. An operator may limit any other at run time.
+const PROVIDERS: &[&str] = &["web", "google-meet", "microsoft-teams", "zoom"];
 
 impl Config {
     /// Reads the settings. `database_url` and `platforms` are shared with other services.
@@ -69,14 +88,44 @@ impl Config {
             ..default
         };
         let sweep = settings.millis("POOL_SWEEP_MS", Duration::from_secs(10), "Between sweeps.");
-        let platforms = platforms.iter().map(|name| PlatformConfig::parse(settings, name)).collect();
-        Self { database: Options { url, connections }, platforms, timing, sweep }
+        let preset: Option<Preset> = settings.optional(
+            "GREENROOM_ENV",
+            "development, staging or production: no platform has more than 5, 20 or 100 runners at once. Empty: as the platforms' own limits say.",
+        );
+        let preset = preset.map(Preset::slots);
+        let installation = InstallationConfig::parse(settings);
+        let platforms = platforms.iter().map(|name| PlatformConfig::parse(settings, name, platforms, preset)).collect();
+        Self { database: Options { url, connections }, platforms, installation, timing, sweep }
     }
 }
 
+impl InstallationConfig {
+    fn parse(settings: &mut Settings) -> Self {
+        let mut cap = |name: &str, about| {
+            let value: Option<u32> = settings.optional(name, about);
+            if value == Some(0) {
+                settings.problem(name, "must be at least 1");
+            }
+            value
+        };
+        let bots = cap("MAX_CONCURRENT_BOTS", "Most runners at once on all platforms together. Empty: no such limit.");
+        let pool = cap("MAX_POOL_SIZE", "Another name of MAX_CONCURRENT_BOTS; the lesser holds.");
+        let permits = cap(
+            "DEPLOYMENT_QUEUE_MAX_CONCURRENT",
+            "Most deployments in flight on all platforms together. Empty: no such limit.",
+        );
+        Self { limit: bots.into_iter().chain(pool).min(), permits }
+    }
+}
+
+/// How the names of a platform's settings begin.
+fn prefix(name: &str) -> String {
+    name.to_uppercase().replace('-', "_")
+}
+
 impl PlatformConfig {
-    fn parse(settings: &mut Settings, name: &PlatformName) -> Self {
-        let prefix = name.as_str().to_uppercase().replace('-', "_");
+    fn parse(settings: &mut Settings, name: &PlatformName, all: &[PlatformName], preset: Option<u32>) -> Self {
+        let prefix = self::prefix(name.as_str());
         // `k8s-eu` is a `k8s` unless somebody says otherwise.
         let guess =
             KINDS.iter().find(|(kind, ..)| name.as_str().split('-').next() == Some(kind)).map_or("", |(kind, ..)| kind);
@@ -101,7 +150,25 @@ impl PlatformConfig {
                 &permits.to_string(),
                 "Most deployments in flight on that platform.",
             ),
+            providers: Self::providers(settings, &prefix, all),
+            preset,
             kind,
         }
+    }
+
+    fn providers(settings: &mut Settings, prefix: &str, all: &[PlatformName]) -> Vec<(Provider, u32)> {
+        let mut limits = Vec::new();
+        for provider in PROVIDERS {
+            let own = format!("{prefix}_{}", self::prefix(provider));
+            // `local-web` is a platform beside `local`: LOCAL_WEB_BOT_LIMIT is its own.
+            if all.iter().any(|other| self::prefix(other.as_str()) == own) {
+                continue;
+            }
+            let about = "Most runners of that provider on that platform at once. Empty: as many as there is room for.";
+            if let Some(limit) = settings.optional(&format!("{own}_BOT_LIMIT"), about) {
+                limits.push((Provider::new(*provider).expect("a name"), limit));
+            }
+        }
+        limits
     }
 }

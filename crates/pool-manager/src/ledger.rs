@@ -1,6 +1,7 @@
 //! What happens to assignments is written here: read and lock, decide, write, say; one transaction for a batch.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use greenroom_chassis::Clock;
@@ -12,6 +13,7 @@ use opentelemetry::metrics::Counter;
 use opentelemetry::{KeyValue, global};
 
 use crate::policy::{Effect, Event, Timing, decide};
+use crate::room::Idle;
 use crate::store::{self, Changed, Stored};
 use crate::{Config, Error};
 
@@ -20,16 +22,30 @@ pub struct Ledger {
     store: Store,
     clock: Clock,
     pub timing: Timing,
-    freed: Counter<u64>,
+    released: Counter<u64>,
+    /// Slots that came free here, for whoever gives them.
+    freed: Mutex<Vec<(PlatformName, Idle)>>,
+}
+
+/// Slots that came free beyond these are found by looking.
+const MOST_FREED: usize = 4_096;
+
+/// What came of a batch, once it is committed.
+#[derive(Debug, Default)]
+#[must_use]
+pub(crate) struct Folded {
+    /// The assignments whose owner has to be asked to fence them.
+    asked: Vec<Stored>,
+    freed: Vec<(PlatformName, Idle)>,
 }
 
 impl Ledger {
     pub fn new(store: Store, clock: Clock, config: &Config) -> Self {
-        let freed = global::meter("greenroom")
+        let released = global::meter("greenroom")
             .u64_counter("greenroom_slots_released")
             .with_description("Slots that came back, by platform")
             .build();
-        Self { store, clock, timing: config.timing.clone(), freed }
+        Self { store, clock, timing: config.timing.clone(), released, freed: Mutex::default() }
     }
 
     pub fn store(&self) -> &Store {
@@ -45,9 +61,9 @@ impl Ledger {
         let runners: BTreeSet<RunnerId> = events.iter().map(|(runner, _)| *runner).collect();
         let mut tx = self.store.begin().await?;
         let locked = store::lock(&mut tx, &runners.into_iter().collect::<Vec<_>>()).await?;
-        let asked = self.fold(&mut tx, locked, events).await?;
+        let folded = self.fold(&mut tx, locked, events).await?;
         tx.commit().await?;
-        Ok(asked)
+        Ok(self.committed(folded))
     }
 
     /// Looks at whatever has to be looked at now.
@@ -55,9 +71,22 @@ impl Ledger {
         let mut tx = self.store.begin().await?;
         let awake = store::awake(&mut tx, self.clock.now(), limit).await?;
         let events: Vec<_> = awake.iter().map(|stored| (stored.runner, Event::Tick)).collect();
-        let asked = self.fold(&mut tx, awake, &events).await?;
+        let folded = self.fold(&mut tx, awake, &events).await?;
         tx.commit().await?;
-        Ok((events.len(), asked))
+        Ok((events.len(), self.committed(folded)))
+    }
+
+    /// Remembers what came free; returns the assignments whose owner has to be asked to fence them.
+    pub(crate) fn committed(&self, folded: Folded) -> Vec<Stored> {
+        let mut freed = self.freed.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = MOST_FREED.saturating_sub(freed.len());
+        freed.extend(folded.freed.into_iter().take(room));
+        folded.asked
+    }
+
+    /// What came free since this was asked last.
+    pub fn take_freed(&self) -> Vec<(PlatformName, Idle)> {
+        std::mem::take(&mut *self.freed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) async fn fold(
@@ -65,7 +94,7 @@ impl Ledger {
         tx: &mut Tx,
         locked: Vec<Stored>,
         events: &[(RunnerId, Event)],
-    ) -> Result<Vec<Stored>, Error> {
+    ) -> Result<Folded, Error> {
         let now = self.clock.now();
         let mut assignments: BTreeMap<RunnerId, Stored> =
             locked.into_iter().map(|stored| (stored.runner, stored)).collect();
@@ -89,7 +118,7 @@ impl Ledger {
                     Effect::Stop => say(tx, stored, now, stop(*runner, platform.clone(), next.grace)),
                     Effect::AskToClose => asked.push(stored.clone()),
                     Effect::Free => {
-                        self.freed.add(1, &[KeyValue::new("platform", platform.to_string())]);
+                        self.released.add(1, &[KeyValue::new("platform", platform.to_string())]);
                         let released = SlotReleased {
                             runner: *runner,
                             platform: platform.clone(),
@@ -105,21 +134,39 @@ impl Ledger {
             }
         }
         let changed: Vec<Changed> = changed.into_values().collect();
-        store::update(tx, &changed, now).await?;
-        let names: BTreeSet<&str> = raised.iter().map(|(platform, _)| platform.as_str()).collect();
-        let heard: Vec<String> = if names.is_empty() {
-            Vec::new()
-        } else {
-            store::no_longer_full(tx, &names.into_iter().collect::<Vec<_>>()).await?
-        };
-        for (platform, provider) in
-            raised.into_iter().filter(|(platform, _)| heard.iter().any(|name| name == platform.as_str()))
-        {
+        let freed = store::update(tx, &changed, now).await?;
+        announce(tx, raised, now).await?;
+        Ok(Folded { asked, freed })
+    }
+}
+
+/// Says that there may be room, where somebody was told that there is none.
+pub(crate) async fn announce(
+    tx: &mut Tx,
+    raised: BTreeSet<(PlatformName, Option<Provider>)>,
+    now: Timestamp,
+) -> Result<(), Error> {
+    if raised.is_empty() {
+        return Ok(());
+    }
+    let names: BTreeSet<&str> = raised.iter().map(|(platform, _)| platform.as_str()).collect();
+    let mut heard: BTreeSet<PlatformName> =
+        store::no_longer_full(tx, &names.into_iter().collect::<Vec<_>>()).await?.into_iter().collect();
+    let mut said = BTreeSet::new();
+    for (platform, provider) in raised {
+        if heard.contains(&platform) {
+            said.insert(platform.clone());
             let envelope = tx.envelope(now, CapacityRaised { platform, provider });
             tx.say(envelope);
         }
-        Ok(asked)
     }
+    // What came free somewhere is room everywhere, where all platforms together have a limit.
+    heard.retain(|platform| !said.contains(platform));
+    for platform in heard {
+        let envelope = tx.envelope(now, CapacityRaised { platform, provider: None });
+        tx.say(envelope);
+    }
+    Ok(())
 }
 
 /// The command to start an assignment's runner.

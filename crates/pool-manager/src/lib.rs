@@ -1,28 +1,36 @@
 //! The pool manager owns platforms, slots, assignments and permits.
 //!
-//! - **Owns** `pool.platforms`, `provider_limits`, `slots`, `assignments`, `lists`.
-//! - **Hears** gRPC (assignments and closings from the queue, whom to expect from the heartbeat monitor), the command
+//! - **Owns** `pool.platforms`, `provider_limits`, `installation`, `slots`, `assignments`, `lists`, `history`.
+//! - **Hears** gRPC (assignments and closings from the queue, whom to expect from the heartbeat monitor, what operators see and
+//!   change, from the gateway), the command
 //!   `pool-manager.release`, the events `runner.started`, `runner.refused`, `runner.gone`, `runner.listed`.
 //! - **Says** `deploy.<platform>.start` and `.stop`, and is the only one to say them; `slot.assigned`, `slot.released`,
 //!   `pool.capacity_raised`.
 //! - **Never** makes an attempt, knows a meeting, or frees a slot on anything but evidence that nothing runs.
 //!
-//! Who gets which slot is decided by `choose.rs`, and what becomes of an assignment by `policy.rs`: both pure. `store/assign.rs`
-//! writes a whole batch in one statement, which is refused when somebody else took room in between.
+//! Who gets which slot is decided by `choose.rs` on what `room.rs` says there is, which limit holds by `limits.rs`, what becomes
+//! of an assignment by `policy.rs`, and whether an operator may have a slot back by `rescue.rs`: all pure. `store/assign.rs`
+//! writes a whole batch in one statement, which is refused when somebody else took room in between; `operate.rs` does what
+//! operators want.
 
 mod assign;
 mod choose;
 mod config;
 mod consumers;
+mod describe;
 mod error;
 mod ledger;
+mod limits;
+mod operate;
 mod policy;
 mod reconcile;
+mod rescue;
+mod room;
 mod rpc;
 mod service;
 mod store;
 mod sweeps;
 
-pub use config::{Config, PlatformConfig};
+pub use config::{Config, InstallationConfig, PlatformConfig};
 pub use error::Error;
 pub use service::{SCHEMA, Service};

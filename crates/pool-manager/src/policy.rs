@@ -80,6 +80,8 @@ pub enum Event {
     Closed,
     /// Its owner has admitted it, so it runs.
     Admitted,
+    /// An operator says that its platform is gone for good: the slot is free without evidence.
+    Forced,
     /// The sweep looks at it.
     Tick,
 }
@@ -168,6 +170,7 @@ pub fn decide(before: &Assignment, event: Event, now: Timestamp, timing: &Timing
                 return None;
             }
         }
+        (State::Assigned | State::Accepted | State::Stopping, Event::Forced) => next.state = State::Over,
         (State::Assigned | State::Accepted, Event::Release { grace }) => {
             next.state = State::Stopping;
             next.grace = grace;
@@ -308,6 +311,12 @@ mod tests {
                 &[PermitFree, Stop, Stop],
             ),
             ("a start that nobody heard of is no evidence", &[(1, UNSEEN)], Assigned, &[]),
+            (
+                "freed by force",
+                &[(1, Event::Started), (2, RELEASE), (3, Event::Forced)],
+                Over,
+                &[PermitFree, Stop, Free],
+            ),
             ("over is over", &[(1, Event::Refused), (2, Event::Started), (3, Event::Closed)], Over, &[Free]),
             ("over, and its owner has not heard", &[(1, Event::Refused), (3, RELEASE)], Over, &[Free, Stop]),
         ];
@@ -319,8 +328,17 @@ mod tests {
 
     #[test]
     fn a_slot_is_freed_once_and_whoever_holds_one_is_looked_after() {
-        let events =
-            [Event::Started, Event::Refused, UNSEEN, SEEN, RELEASE, Event::Closed, Event::Admitted, Event::Tick];
+        let events = [
+            Event::Started,
+            Event::Refused,
+            UNSEEN,
+            SEEN,
+            RELEASE,
+            Event::Closed,
+            Event::Admitted,
+            Event::Forced,
+            Event::Tick,
+        ];
         // Every history of five events, in steps of a minute.
         for n in 0..events.len().pow(5) {
             let history: Vec<_> =

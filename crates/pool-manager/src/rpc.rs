@@ -4,6 +4,7 @@ mod assign;
 mod close;
 mod list_expected;
 mod list_platforms;
+mod operators;
 
 use std::sync::Arc;
 
@@ -15,6 +16,8 @@ use greenroom_contracts::proto::v1::{
 use greenroom_store::Coalescer;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, async_trait};
+
+pub use operators::OperatorDoor;
 
 use crate::Error;
 use crate::assign::{Answer, Ask, Assigner};

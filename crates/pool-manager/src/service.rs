@@ -7,6 +7,7 @@ use std::time::Duration;
 use greenroom_chassis::{Host, Process, sweep};
 use greenroom_contracts::Origin;
 use greenroom_contracts::messages::CapacityRaised;
+use greenroom_contracts::proto::v1::pool_operator_service_server::PoolOperatorServiceServer;
 use greenroom_contracts::proto::v1::pool_service_server::PoolServiceServer;
 use greenroom_store::{Relay, RelayTiming, Schema, Store};
 use sqlx::migrate::Migrator;
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::ledger::Ledger;
-use crate::rpc::Door;
+use crate::rpc::{Door, OperatorDoor};
 use crate::{Config, Error, consumers, store, sweeps};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/pool-manager");
@@ -61,6 +62,8 @@ impl Service {
     /// Adds what it serves, and what has to be true for it to be ready.
     pub fn register(&self, process: &mut Process) {
         process.routes().add_service(PoolServiceServer::new(self.door.clone()));
+        let operators = OperatorDoor { ledger: self.ledger.clone(), host: self.host.clone() };
+        process.routes().add_service(PoolOperatorServiceServer::new(operators));
         let store = self.store().clone();
         process.health().require("pool-manager.database", move || {
             let store = store.clone();
@@ -113,6 +116,10 @@ impl Service {
                 self.host.drain
             ),
             sweep("assignments", period / 2, &never, &stop, || sweeps::wake(&self.ledger, &self.host)),
+            sweep("limits", period, &never, &stop, || sweeps::align(&self.ledger)),
+            sweep("history", self.host.scaled(Duration::from_secs(60)), &never, &stop, || sweeps::remember(
+                &self.ledger
+            )),
             sweep("old assignments", Duration::from_secs(3600), &never, &stop, || sweeps::forget(&self.ledger)),
         );
         drop(self.door);
@@ -127,6 +134,7 @@ impl Service {
         let now = self.ledger.now();
         let mut tx = self.ledger.store().begin().await?;
         store::sync_platforms(&mut tx, &self.config.platforms, now).await?;
+        store::sync_installation(&mut tx, self.config.installation).await?;
         for platform in &self.config.platforms {
             let envelope = tx.envelope(now, CapacityRaised { platform: platform.name.clone(), provider: None });
             tx.say(envelope);

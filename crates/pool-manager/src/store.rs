@@ -3,6 +3,8 @@
 mod assign;
 mod lists;
 mod platforms;
+mod slots;
+mod stats;
 
 use std::time::Duration;
 
@@ -15,10 +17,16 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row};
 use uuid::Uuid;
 
 use crate::policy::{Assignment, State};
+use crate::room::{Idle, Warm};
 
 pub use assign::{Gift, Times, give, lock_platforms, rooms};
 pub use lists::{List, Page, complete_lists, forget_lists, keep_page, losses, orphans};
-pub use platforms::{no_longer_full, platforms, sync_platforms, want};
+pub use platforms::{
+    Platform, align_slots, lock_platform, misaligned, no_longer_full, platforms, raise_version, save_platform,
+    set_provider_limit, sync_installation, sync_platforms, want,
+};
+pub use slots::{SlotRow, free_slot, set_cordoned, slot, slots};
+pub use stats::{Counted, counts, forget_history, history, keep_history, known, provider_limits};
 
 /// An assignment as it is stored.
 #[derive(Debug, Clone)]
@@ -151,10 +159,14 @@ pub struct Changed {
     pub after: Assignment,
 }
 
-/// Writes what changed about locked assignments, and about the slots they have.
-pub async fn update(connection: &mut PgConnection, changed: &[Changed], now: Timestamp) -> Result<(), Error> {
+/// Writes what changed about locked assignments, and about the slots they have. Returns those that came free.
+pub async fn update(
+    connection: &mut PgConnection,
+    changed: &[Changed],
+    now: Timestamp,
+) -> Result<Vec<(PlatformName, Idle)>, Error> {
     if changed.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let runners: Vec<RunnerId> = changed.iter().map(|change| change.runner).collect();
     let (kinds, ids, attempts) = keys(&runners);
@@ -190,22 +202,38 @@ pub async fn update(connection: &mut PgConnection, changed: &[Changed], now: Tim
         .filter_map(|change| change.slot_id.map(|slot| (slot.uuid(), change.after.state.slot())))
         .collect();
     if slots.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    // A slot above the limit is not idle again but cordoned.
-    sqlx::query(
+    // A slot above the limit, or one that an operator has cordoned, is not idle again.
+    let rows = sqlx::query(
         "UPDATE pool.slots s
-            SET state = CASE WHEN c.state = 'idle' AND s.number > p.slot_limit THEN 'cordoned' ELSE c.state END,
+            SET state = CASE WHEN c.state = 'idle' AND (s.cordoned OR s.number > p.slot_limit) THEN 'cordoned' ELSE c.state END,
                 last_used_at = CASE WHEN c.state = 'idle' THEN $3 ELSE s.last_used_at END
            FROM unnest($1::uuid[], $2::text[]) AS c (id, state), pool.platforms p
-          WHERE s.id = c.id AND p.name = s.platform",
+          WHERE s.id = c.id AND p.name = s.platform
+         RETURNING s.id, s.platform, s.number, s.state, s.provider, s.image, s.last_used_at",
     )
     .bind(slots.iter().map(|(id, _)| *id).collect::<Vec<_>>())
     .bind(slots.iter().map(|(_, state)| *state).collect::<Vec<_>>())
     .bind(sql_time(now))
-    .execute(connection)
+    .fetch_all(connection)
     .await?;
-    Ok(())
+    let mut freed = Vec::new();
+    for row in &rows {
+        if row.try_get::<&str, _>("state")? != "idle" {
+            continue;
+        }
+        let platform: String = row.try_get("platform")?;
+        let (provider, image): (Option<String>, String) = (row.try_get("provider")?, row.try_get("image")?);
+        let slot = Idle {
+            id: SlotId::from_uuid(row.try_get("id")?),
+            number: row.try_get("number")?,
+            last_used_at: row.try_get::<Option<SqlTimestamp>, _>("last_used_at")?.map(SqlTimestamp::to_jiff),
+            warm: provider.map(|provider| Warm::new(provider, image)),
+        };
+        freed.push((PlatformName::new(platform).map_err(|error| Error::row("slots.platform", error))?, slot));
+    }
+    Ok(freed)
 }
 
 /// Accepted runners, a page of them after a key.

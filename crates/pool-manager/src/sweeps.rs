@@ -5,12 +5,13 @@ use std::time::Duration;
 use greenroom_chassis::Host;
 use greenroom_contracts::proto::v1::CloseAttemptRequest;
 use greenroom_contracts::proto::v1::owner_service_client::OwnerServiceClient;
+use greenroom_domain::Timestamp;
 use tonic::{Code, Request};
 
-use crate::Error;
 use crate::ledger::Ledger;
 use crate::policy::Event;
 use crate::store::{self, Stored};
+use crate::{Error, operate};
 
 /// Rows in one transaction.
 const PAGE: i64 = 500;
@@ -44,6 +45,23 @@ async fn ask_to_close(ledger: &Ledger, host: &Host, stored: &Stored) -> Result<(
     };
     ledger.apply(&[(stored.runner, event)]).await?;
     Ok(())
+}
+
+/// Slots that came back while their limit changed.
+pub async fn align(ledger: &Ledger) -> Result<Option<Duration>, Error> {
+    for platform in store::misaligned(ledger.store().pool()).await? {
+        operate::align(ledger, &platform).await?;
+    }
+    Ok(None)
+}
+
+/// How full platforms are, once a minute, for a day.
+pub async fn remember(ledger: &Ledger) -> Result<Option<Duration>, Error> {
+    let now = ledger.now();
+    let minute = Timestamp::from_second(now.as_second() / 60 * 60).unwrap_or(now);
+    store::keep_history(ledger.store().pool(), minute).await?;
+    store::forget_history(ledger.store().pool(), now - Duration::from_secs(24 * 3600)).await?;
+    Ok(None)
 }
 
 /// What is over is forgotten after a day.

@@ -12,6 +12,7 @@ use tracing::Instrument;
 use super::Door;
 use crate::Error;
 use crate::assign::{Answer, Ask};
+use crate::room::Warm;
 
 pub async fn assign(door: &Door, request: AssignRequest) -> Result<AssignResponse, Status> {
     let asks = request.asks.iter().map(ask).collect::<Result<Vec<_>, _>>()?;
@@ -34,8 +35,10 @@ pub async fn assign(door: &Door, request: AssignRequest) -> Result<AssignRespons
 fn ask(ask: &v1::Ask) -> Result<Ask, BadField> {
     let spec = ask.spec.as_ref().ok_or_else(|| BadField::new("asks.spec", "is missing"))?;
     let platforms = ask.platforms.iter().map(|name| PlatformName::new(name.clone()));
+    let spec = RunnerSpec::try_from(spec)?;
     Ok(Ask {
-        spec: RunnerSpec::try_from(spec)?,
+        warm: Warm::of(&spec),
+        spec,
         platforms: platforms.collect::<Result<_, _>>().map_err(|error| BadField::new("asks.platforms", error))?,
         traceparent: Some(ask.traceparent.clone()).filter(|traceparent| !traceparent.is_empty()),
     })

@@ -1,14 +1,15 @@
 //! Giving slots: what there is to give, and the one statement that gives it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use greenroom_domain::{AssignmentId, PlatformName, Provider, RunnerId, SlotId, Timestamp};
 use greenroom_store::{Error, Outbox, sql_time};
 use serde::Deserialize;
+use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{PgConnection, Row};
 
-use crate::choose::{Idle, Room};
+use crate::room::{Cap, Idle, Room, Rooms, Warm};
 
 /// What `pool.room_was_taken` raises.
 const ROOM_WAS_TAKEN: &str = "GR001";
@@ -17,68 +18,123 @@ const ROOM_WAS_TAKEN: &str = "GR001";
 pub async fn lock_platforms(connection: &mut PgConnection, names: &BTreeSet<&PlatformName>) -> Result<(), Error> {
     let sql = "SELECT name FROM pool.platforms WHERE name = ANY($1) ORDER BY name FOR UPDATE";
     let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
-    sqlx::query(sql).bind(names).execute(connection).await?;
+    sqlx::query(sql).bind(names).execute(&mut *connection).await?;
+    // After the platforms, as whoever gives does.
+    let sql = "SELECT version FROM pool.installation WHERE slot_limit IS NOT NULL OR permits IS NOT NULL FOR UPDATE";
+    sqlx::query(sql).execute(connection).await?;
     Ok(())
 }
 
-/// What platforms can give, to at most so many. A platform that is not there is missing.
+/// What platforms can give, to at most so many, with slots that are warm for these among them. A platform that is not there is
+/// missing.
 pub async fn rooms(
     connection: &mut PgConnection,
     names: &BTreeSet<&PlatformName>,
+    warm: &BTreeMap<Warm, usize>,
     most: usize,
-) -> Result<BTreeMap<PlatformName, Room>, Error> {
-    #[derive(Deserialize)]
-    struct IdleJson {
-        id: SlotId,
-        number: i32,
-        last_used_at: Option<Timestamp>,
-    }
-    // assignments_in_flight, slots_idle
+) -> Result<Rooms, Error> {
+    // Permits: assignments_in_flight. Slots: slots_idle and slots_warm. Who is above a lowered limit: the key (platform,
+    // number). Shares and what all platforms may have together are counted where there are such limits.
     let rows = sqlx::query(
-        "SELECT p.name, p.version, v.permits,
+        "SELECT p.name, p.version, p.draining, v.permits, o.slots, i.version AS cap_version, i.slots AS cap_slots,
+                i.permits AS cap_permits,
                 (SELECT coalesce(jsonb_object_agg(l.provider, greatest(0, l.slot_limit - (
                             SELECT count(*) FROM pool.slots s
                              WHERE s.platform = p.name AND s.provider = l.provider
                                AND s.state IN ('deploying', 'busy', 'releasing', 'error')))), '{}')
                    FROM pool.provider_limits l
                   WHERE l.platform = p.name) AS providers,
-                (SELECT coalesce(jsonb_agg(i ORDER BY i.last_used_at NULLS FIRST, i.number), '[]')
-                   FROM (SELECT s.id, s.number, s.last_used_at
-                           FROM pool.slots s
-                          WHERE s.platform = p.name AND s.state = 'idle'
-                          ORDER BY s.last_used_at NULLS FIRST, s.number
-                          LIMIT least($2, v.permits)) i) AS idle
+                (SELECT coalesce(jsonb_agg(f), '[]')
+                   FROM ((SELECT s.id, s.number, s.last_used_at, s.provider, s.image
+                            FROM pool.slots s
+                           WHERE s.platform = p.name AND s.state = 'idle' AND s.number <= p.slot_limit AND NOT s.cordoned
+                           ORDER BY s.last_used_at NULLS FIRST, s.number
+                           LIMIT least($2, v.permits))
+                         UNION
+                         SELECT w.*
+                           FROM unnest($3::text[], $4::text[], $5::bigint[]) AS k (provider, image, most)
+                          CROSS JOIN LATERAL (
+                                SELECT s.id, s.number, s.last_used_at, s.provider, s.image
+                                  FROM pool.slots s
+                                 WHERE s.platform = p.name AND s.provider = k.provider AND s.image = k.image
+                                   AND s.state = 'idle' AND s.number <= p.slot_limit AND NOT s.cordoned
+                                 ORDER BY s.last_used_at, s.number
+                                 LIMIT least(k.most, v.permits)) w) f) AS idle
            FROM pool.platforms p
           CROSS JOIN LATERAL (
                 SELECT greatest(0, p.permits - count(*)) AS permits
                   FROM pool.assignments a
                  WHERE a.platform = p.name AND a.state = 'assigned') v
+          CROSS JOIN LATERAL (
+                SELECT CASE WHEN EXISTS (
+                            SELECT 1 FROM pool.slots s
+                             WHERE s.platform = p.name AND s.number > p.slot_limit
+                               AND s.state IN ('deploying', 'busy', 'releasing', 'error'))
+                       THEN greatest(0, p.slot_limit - (
+                            SELECT count(*) FROM pool.slots s
+                             WHERE s.platform = p.name AND s.state IN ('deploying', 'busy', 'releasing', 'error')))
+                       END AS slots) o
+           LEFT JOIN (
+                SELECT c.version,
+                       CASE WHEN c.slot_limit IS NOT NULL THEN greatest(0, c.slot_limit - (
+                            SELECT count(*) FROM pool.slots s
+                             WHERE s.state IN ('deploying', 'busy', 'releasing', 'error'))) END AS slots,
+                       CASE WHEN c.permits IS NOT NULL THEN greatest(0, c.permits - (
+                            SELECT count(*) FROM pool.assignments a WHERE a.state = 'assigned')) END AS permits
+                  FROM pool.installation c
+                 WHERE c.slot_limit IS NOT NULL OR c.permits IS NOT NULL) i ON true
           WHERE p.name = ANY($1)",
     )
     .bind(names.iter().map(|name| name.as_str()).collect::<Vec<_>>())
     .bind(i64::try_from(most).unwrap_or(i64::MAX))
+    .bind(warm.keys().map(Warm::provider).collect::<Vec<_>>())
+    .bind(warm.keys().map(Warm::image).collect::<Vec<_>>())
+    .bind(warm.values().map(|most| i64::try_from(*most).unwrap_or(i64::MAX)).collect::<Vec<_>>())
     .fetch_all(connection)
     .await?;
-    rows.iter()
-        .map(|row| {
-            let name: String = row.try_get("name")?;
-            let Json(providers): Json<BTreeMap<String, usize>> = row.try_get("providers")?;
-            let providers = providers.into_iter().map(|(name, room)| Ok((Provider::new(name)?, room)));
-            let Json(idle): Json<VecDeque<IdleJson>> = row.try_get("idle")?;
-            let room = Room {
-                version: row.try_get("version")?,
-                permits: usize::try_from(row.try_get::<i64, _>("permits")?).unwrap_or(0),
-                providers: providers
-                    .collect::<Result<_, _>>()
-                    .map_err(|error: greenroom_domain::InvalidName| Error::row("provider_limits.provider", error))?,
-                idle: idle
-                    .into_iter()
-                    .map(|slot| Idle { id: slot.id, number: slot.number, last_used_at: slot.last_used_at })
-                    .collect(),
-            };
-            Ok((PlatformName::new(name).map_err(|error| Error::row("platforms.name", error))?, room))
-        })
-        .collect()
+    let mut rooms = Rooms::default();
+    for row in &rows {
+        let count = |name| row.try_get(name).map(|n: Option<i64>| n.and_then(|n| usize::try_from(n).ok()));
+        if let Some(version) = row.try_get("cap_version")? {
+            rooms.cap = Some(Cap { version, slots: count("cap_slots")?, permits: count("cap_permits")? });
+        }
+        let name: String = row.try_get("name")?;
+        let name = PlatformName::new(name).map_err(|error| Error::row("platforms.name", error))?;
+        rooms.platforms.insert(name, room(row, warm)?);
+    }
+    Ok(rooms)
+}
+
+fn room(row: &PgRow, warm: &BTreeMap<Warm, usize>) -> Result<Room, Error> {
+    #[derive(Deserialize)]
+    struct IdleJson {
+        id: SlotId,
+        number: i32,
+        last_used_at: Option<Timestamp>,
+        provider: Option<String>,
+        image: String,
+    }
+    let count = |n: i64| usize::try_from(n).unwrap_or(0);
+    let Json(providers): Json<BTreeMap<String, usize>> = row.try_get("providers")?;
+    let providers = providers.into_iter().map(|(name, room)| Ok((Provider::new(name)?, room)));
+    let Json(idle): Json<Vec<IdleJson>> = row.try_get("idle")?;
+    let idle = idle.into_iter().map(|slot| Idle {
+        id: slot.id,
+        number: slot.number,
+        last_used_at: slot.last_used_at,
+        warm: slot.provider.map(|provider| Warm::new(provider, slot.image)),
+    });
+    Ok(Room {
+        version: row.try_get("version")?,
+        draining: row.try_get("draining")?,
+        permits: count(row.try_get("permits")?),
+        slots: row.try_get::<Option<i64>, _>("slots")?.map(count),
+        providers: providers
+            .collect::<Result<_, _>>()
+            .map_err(|error: greenroom_domain::InvalidName| Error::row("provider_limits.provider", error))?,
+        idle: idle.collect(),
+        looked_for: warm.keys().cloned().collect(),
+    })
 }
 
 /// A slot for a runner.
@@ -90,6 +146,7 @@ pub struct Gift {
     pub slot: Idle,
     pub slot_name: String,
     pub provider: Provider,
+    pub image: String,
     pub spec: String,
     pub traceparent: Option<String>,
 }
@@ -103,10 +160,11 @@ pub struct Times {
 }
 
 /// Gives slots and says so, in one statement: all of it or, when a platform's version is another one by now, nothing. False:
-/// nothing.
+/// nothing. `cap` is the installation's version, where it has limits.
 pub async fn give(
     connection: &mut PgConnection,
     versions: &BTreeMap<&PlatformName, i64>,
+    cap: Option<i64>,
     gifts: &[Gift],
     times: Times,
     outbox: &Outbox,
@@ -120,16 +178,19 @@ pub async fn give(
                FROM unnest($1::text[], $2::bigint[]) AS e (name, version)
               WHERE p.name = e.name AND p.version = e.version
              RETURNING p.name),
+         moved_all AS (
+             UPDATE pool.installation SET version = version + 1 WHERE version = $21 RETURNING single),
          taken AS (
              UPDATE pool.slots s
-                SET state = 'deploying', provider = g.provider, last_used_at = $14
-               FROM unnest($8::uuid[], $10::text[]) AS g (slot_id, provider)
+                SET state = 'deploying', provider = g.provider, image = g.image, last_used_at = $14
+               FROM unnest($8::uuid[], $10::text[], $22::text[]) AS g (slot_id, provider, image)
               -- So that no index fits the state: Postgres would rather read all idle slots than look up a few.
               WHERE s.id = g.slot_id AND (s.state = 'idle') IS TRUE
              RETURNING s.id),
          -- Counted, and not joined: a join of what comes out of arrays is one of everything with everything.
          held AS MATERIALIZED (
              SELECT CASE WHEN (SELECT count(*) FROM moved) = cardinality($1) AND (SELECT count(*) FROM taken) = cardinality($8)
+                          AND ($21::bigint IS NULL OR EXISTS (SELECT 1 FROM moved_all))
                          THEN true ELSE pool.room_was_taken() END AS held),
          said AS (
              INSERT INTO pool.outbox (created_at, id, subject, body)
@@ -169,6 +230,8 @@ pub async fn give(
     .bind(outbox.ids())
     .bind(outbox.subjects())
     .bind(outbox.bodies())
+    .bind(cap)
+    .bind(gifts.iter().map(|gift| gift.image.as_str()).collect::<Vec<_>>())
     .execute(connection)
     .await
     .map_err(Error::from);

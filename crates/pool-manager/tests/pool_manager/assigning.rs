@@ -130,12 +130,7 @@ async fn no_more_starts_are_unresolved_than_there_are_permits() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_provider_gets_no_more_than_its_share() {
-    let house = House::new(&[]).await;
-    sqlx::query("INSERT INTO pool.provider_limits (platform, provider, slot_limit) VALUES ($1, 'zoom', 3)")
-        .bind(PLATFORM)
-        .execute(&house.sql)
-        .await
-        .expect("written");
+    let house = House::new(&[("SIMULATED_ZOOM_BOT_LIMIT", "3")]).await;
     let ask = |provider: &'static str| {
         let house = &house;
         async move { outcome(&house.pool, ask_for(runner(), provider, &[PLATFORM])).await }

@@ -9,6 +9,7 @@ use greenroom_contracts::messages::{Message, Release, RunnerGone, RunnerRefused,
 use greenroom_contracts::proto::v1::answer::Outcome;
 use greenroom_contracts::proto::v1::deployer_service_server::DeployerServiceServer;
 use greenroom_contracts::proto::v1::owner_service_server::OwnerServiceServer;
+use greenroom_contracts::proto::v1::pool_operator_service_client::PoolOperatorServiceClient;
 use greenroom_contracts::proto::v1::pool_service_client::PoolServiceClient;
 use greenroom_contracts::proto::v1::{Ask, AssignRequest, CloseRequest, ListPlatformsRequest, Platform};
 use greenroom_contracts::{Envelope, Origin, streams};
@@ -27,6 +28,7 @@ use crate::servers::{Servers, fresh_installation};
 pub const PLATFORM: &str = "simulated";
 
 pub type Client = PoolServiceClient<InnerChannel>;
+pub type Operators = PoolOperatorServiceClient<InnerChannel>;
 
 pub struct House {
     _servers: Servers,
@@ -37,6 +39,7 @@ pub struct House {
     pub heard: Heard,
     pub neighbours: Neighbours,
     pub pool: Client,
+    pub operators: Operators,
     jetstream: async_nats::jetstream::Context,
     stop: CancellationToken,
 }
@@ -117,7 +120,7 @@ impl House {
         };
         let neighbours = Neighbours::default();
         let stop = CancellationToken::new();
-        let pool = serve(&host, &database, settings, &neighbours, &stop).await;
+        let channel = serve(&host, &database, settings, &neighbours, &stop).await;
         let house = Self {
             _servers: servers,
             sql: PgPool::connect(&database).await.expect("a pool"),
@@ -125,7 +128,8 @@ impl House {
             database,
             heard,
             neighbours,
-            pool,
+            pool: PoolServiceClient::new(channel.clone()),
+            operators: PoolOperatorServiceClient::new(channel),
             jetstream: async_nats::jetstream::new(nats),
             stop,
         };
@@ -135,7 +139,7 @@ impl House {
 
     /// One more service on the same database, with a door of its own.
     pub async fn replica(&self, settings: &[(&str, &str)]) -> Client {
-        serve(&self.host, &self.database, settings, &self.neighbours, &self.stop).await
+        PoolServiceClient::new(serve(&self.host, &self.database, settings, &self.neighbours, &self.stop).await)
     }
 
     /// How full a platform is.
@@ -268,7 +272,7 @@ async fn serve(
     settings: &[(&str, &str)],
     neighbours: &Neighbours,
     stop: &CancellationToken,
-) -> Client {
+) -> InnerChannel {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound").to_string();
     let given = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -292,5 +296,5 @@ async fn serve(
         all.cancelled().await;
         own.cancel();
     });
-    PoolServiceClient::new(host.peers.channel("pool-manager"))
+    host.peers.channel("pool-manager")
 }

@@ -10,6 +10,7 @@ mod interleavings;
 mod limits;
 mod lists;
 mod neighbours;
+mod operators;
 #[path = "../../../testkit/src/servers.rs"]
 #[allow(dead_code)]
 mod servers;

@@ -1,6 +1,6 @@
 //! Those whom the pool manager asks: an owner and a deployer who answer as they are told, and remember what they were asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use greenroom_contracts::proto::v1::deployer_service_server::DeployerService;
@@ -29,6 +29,8 @@ pub struct Neighbours {
     pub owner: Arc<Mutex<BTreeMap<RunnerId, Owner>>>,
     /// What the platform says of a runner; else that it is gone.
     pub platform: Arc<Mutex<BTreeMap<RunnerId, inspect_response::State>>>,
+    /// Runners of which the platform says nothing at all.
+    pub silent: Arc<Mutex<BTreeSet<RunnerId>>>,
     asked_to_close: Arc<Mutex<Vec<RunnerId>>>,
     inspected: Arc<Mutex<Vec<RunnerId>>>,
 }
@@ -89,6 +91,9 @@ impl DeployerService for Neighbours {
     async fn inspect(&self, request: Request<InspectRequest>) -> Result<Response<InspectResponse>, Status> {
         let runner = runner_of(request.into_inner().runner.as_ref())?;
         self.inspected.lock().expect("no panic").push(runner);
+        if self.silent.lock().expect("no panic").contains(&runner) {
+            return Err(Status::unavailable("nobody is there"));
+        }
         let states = self.platform.lock().expect("no panic");
         let state = states.get(&runner).copied().unwrap_or(inspect_response::State::Gone);
         Ok(Response::new(InspectResponse { state: state.into(), ..InspectResponse::default() }))

@@ -1,0 +1,53 @@
+//! Slots in the order of their names, in pages.
+
+use greenroom_contracts::proto::v1::{ListSlotsRequest, ListSlotsResponse, PoolSlot};
+use greenroom_contracts::{BadField, proto_timestamp};
+use tonic::Status;
+
+use super::{OperatorDoor, platform};
+use crate::Error;
+use crate::describe::describe;
+use crate::operate::{parse_slot, slot_name};
+use crate::store::{self, SlotRow};
+
+const STATES: [&str; 6] = ["idle", "deploying", "busy", "releasing", "error", "cordoned"];
+const LONGEST_PAGE: u32 = 500;
+
+pub async fn list_slots(door: &OperatorDoor, request: &ListSlotsRequest) -> Result<ListSlotsResponse, Status> {
+    let of = match request.platform.as_str() {
+        "" => None,
+        name => Some(platform(name)?),
+    };
+    let state = Some(request.state.as_str()).filter(|state| !state.is_empty());
+    if state.is_some_and(|state| !STATES.contains(&state)) {
+        return Err(BadField::new("state", format!("must be one of {}", STATES.join(", "))).into());
+    }
+    let after = match request.cursor.as_str() {
+        "" => None,
+        cursor => Some(parse_slot(cursor).ok_or_else(|| BadField::new("cursor", "must be what the last answer gave"))?),
+    };
+    let after = after.as_ref().map_or(("", 0), |(platform, number)| (platform.as_str(), *number));
+    let limit = i64::from(match request.limit {
+        0 => 100,
+        limit => limit.min(LONGEST_PAGE),
+    });
+    let pool = door.ledger.store().pool();
+    let page = store::slots(pool, of.as_ref(), state, after, limit).await.map_err(Error::from)?;
+    let full = i64::try_from(page.len()).unwrap_or(0) == limit;
+    let next = page.last().filter(|_| full).map(|slot| slot_name(&slot.platform, slot.number));
+    Ok(ListSlotsResponse { slots: page.into_iter().map(wire).collect(), next_cursor: next.unwrap_or_default() })
+}
+
+pub fn wire(slot: SlotRow) -> PoolSlot {
+    PoolSlot {
+        name: slot_name(&slot.platform, slot.number),
+        description: describe(&slot),
+        platform: slot.platform.to_string(),
+        state: slot.state,
+        provider: slot.provider.unwrap_or_default(),
+        cordoned: slot.cordoned,
+        runner: slot.runner.map(Into::into),
+        since: slot.since.map(proto_timestamp),
+        last_used_at: slot.last_used_at.map(proto_timestamp),
+    }
+}
