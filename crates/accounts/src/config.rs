@@ -3,11 +3,15 @@
 use greenroom_chassis::Settings;
 use greenroom_store::Options;
 
+use crate::plan::{Limits, Plan};
+
 /// The settings of this service.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Its database.
     pub database: Options,
+    /// Limits of each plan, in the order of [`Plan::ALL`].
+    pub plans: [Limits; 4],
 }
 
 impl Config {
@@ -23,6 +27,18 @@ impl Config {
         if connections == 0 {
             settings.problem("ACCOUNTS_DATABASE_CONNECTIONS", "must be at least 1");
         }
-        Self { database: Options { url, connections } }
+        let plans = Plan::ALL.map(|plan| Limits {
+            daily: settings.get(
+                &format!("PLAN_{}_DAILY_LIMIT", plan.as_str().to_ascii_uppercase()),
+                "0",
+                "How many bots a tenant of this plan may make in a day of its time zone; 0: any number.",
+            ),
+            concurrency: settings.get(
+                &format!("PLAN_{}_CONCURRENCY_LIMIT", plan.as_str().to_ascii_uppercase()),
+                "0",
+                "How many bots of a tenant of this plan may be under way at once; 0: any number.",
+            ),
+        });
+        Self { database: Options { url, connections }, plans }
     }
 }

@@ -1,10 +1,10 @@
-//! Tenants and their API keys.
+//! Tenants, their plans and their API keys.
 //!
 //! **Owns** the schema `accounts`: who may call, and with which key. Of a key it keeps the SHA-256 alone; the key is shown
 //! once, when it is made.
 //!
 //! **Hears** gRPC at the inner door ([`AccountsService`](greenroom_contracts::proto::v1::accounts_service_server)): the
-//! gateway asks whose key a hash is, operators make keys.
+//! gateway asks whose key a hash is and what holds for its tenant, operators make keys and set plans and limits.
 //!
 //! **Says** nothing on the bus yet, so it has no relay.
 //!
@@ -13,6 +13,7 @@
 mod config;
 mod error;
 mod key;
+mod plan;
 mod rpc;
 mod service;
 mod store;

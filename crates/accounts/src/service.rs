@@ -3,7 +3,9 @@
 use greenroom_chassis::{Host, Process};
 use greenroom_contracts::Origin;
 use greenroom_contracts::proto::v1::accounts_service_server::AccountsServiceServer;
-use greenroom_contracts::proto::v1::{CreateKeyRequest, CreateKeyResponse};
+use greenroom_contracts::proto::v1::{
+    CreateKeyRequest, CreateKeyResponse, ListTenantsRequest, SetTenantRequest, Tenant,
+};
 use greenroom_store::{Schema, Store};
 use sqlx::migrate::Migrator;
 use tokio_util::sync::CancellationToken;
@@ -40,7 +42,7 @@ impl Service {
     /// # Errors
     /// When the database's address is missing or none.
     pub fn build(config: &Config, host: &Host) -> Result<Self, Error> {
-        Ok(Self { rpc: Rpc { store: store(config, host)?, clock: host.clock } })
+        Ok(Self { rpc: Rpc { store: store(config, host)?, clock: host.clock, plans: config.plans } })
     }
 
     /// Adds its gRPC methods and its condition for being ready.
@@ -53,14 +55,47 @@ impl Service {
         });
     }
 
-    /// Makes a key without going over the wire, for whoever sets an installation up.
+    /// Makes a key without going over the wire, for whoever sets an installation up. An operator's may do what concerns
+    /// everybody.
     ///
     /// # Errors
     /// As `AccountsService.CreateKey`.
-    pub async fn create_key(&self, tenant_name: &str, label: &str) -> Result<CreateKeyResponse, Status> {
+    pub async fn create_key(
+        &self,
+        tenant_name: &str,
+        label: &str,
+        operator: bool,
+    ) -> Result<CreateKeyResponse, Status> {
         use greenroom_contracts::proto::v1::accounts_service_server::AccountsService as _;
-        let request = CreateKeyRequest { tenant_name: tenant_name.to_owned(), label: label.to_owned() };
+        let request = CreateKeyRequest { tenant_name: tenant_name.to_owned(), label: label.to_owned(), operator };
         Ok(self.rpc.create_key(tonic::Request::new(request)).await?.into_inner())
+    }
+
+    /// All tenants, without going over the wire.
+    ///
+    /// # Errors
+    /// As `AccountsService.ListTenants`.
+    pub async fn list_tenants(&self) -> Result<Vec<Tenant>, Status> {
+        use greenroom_contracts::proto::v1::accounts_service_server::AccountsService as _;
+        let mut all: Vec<Tenant> = Vec::new();
+        loop {
+            let after = all.last().map(|tenant| tenant.name.clone()).unwrap_or_default();
+            let request = ListTenantsRequest { limit: 0, after };
+            let page = self.rpc.list_tenants(tonic::Request::new(request)).await?.into_inner().tenants;
+            if page.is_empty() {
+                return Ok(all);
+            }
+            all.extend(page);
+        }
+    }
+
+    /// Sets a tenant's terms, without going over the wire.
+    ///
+    /// # Errors
+    /// As `AccountsService.SetTenant`.
+    pub async fn set_tenant(&self, request: SetTenantRequest) -> Result<Tenant, Status> {
+        use greenroom_contracts::proto::v1::accounts_service_server::AccountsService as _;
+        Ok(self.rpc.set_tenant(tonic::Request::new(request)).await?.into_inner())
     }
 
     /// There is no work in the background.

@@ -1,24 +1,32 @@
 //! All the SQL of accounts.
 
+mod tenants;
+
 use greenroom_domain::{ApiKeyId, TenantId, Timestamp};
 use greenroom_store::{Error, Store, sql_time};
 use sqlx::Row as _;
 use uuid::Uuid;
 
+use crate::plan::{Own, Plan};
+
+pub(crate) use tenants::{TenantRow, set_tenant, tenants};
+
 /// Whose key it is, and what the plan allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Owner {
     pub tenant: TenantId,
     pub key: ApiKeyId,
-    pub priority: u32,
-    pub weight: u32,
+    pub operator: bool,
+    pub plan: Plan,
+    pub own: Own,
+    pub time_zone: String,
 }
 
 /// Whose key has this hash. The one question that names no tenant: its answer is the tenant.
 pub(crate) async fn owner_of(store: &Store, key_sha256: &[u8]) -> Result<Option<Owner>, Error> {
     let row = sqlx::query(
         // By the unique index on key_sha256.
-        "SELECT k.id, k.tenant_id, t.priority, t.weight
+        "SELECT k.id, k.tenant_id, k.operator, t.plan, t.priority, t.weight, t.daily_limit, t.concurrency_limit, t.timezone
            FROM accounts.api_keys k
            JOIN accounts.tenants t ON t.id = k.tenant_id
           WHERE k.key_sha256 = $1
@@ -28,15 +36,14 @@ pub(crate) async fn owner_of(store: &Store, key_sha256: &[u8]) -> Result<Option<
     .fetch_optional(store.pool())
     .await?;
     row.map(|row| {
-        let number = |what| {
-            let value: i32 = row.try_get(what)?;
-            u32::try_from(value).map_err(|error| Error::row(what, error))
-        };
+        let (plan, own) = tenants::terms(&row)?;
         Ok(Owner {
             tenant: TenantId::from_uuid(row.try_get("tenant_id")?),
             key: ApiKeyId::from_uuid(row.try_get("id")?),
-            priority: number("priority")?,
-            weight: number("weight")?,
+            operator: row.try_get("operator")?,
+            plan,
+            own,
+            time_zone: row.try_get("timezone")?,
         })
     })
     .transpose()
@@ -47,6 +54,7 @@ pub(crate) async fn add_key(
     store: &Store,
     tenant_name: &str,
     label: &str,
+    operator: bool,
     key_sha256: &[u8],
     now: Timestamp,
 ) -> Result<(TenantId, ApiKeyId), Error> {
@@ -68,14 +76,15 @@ pub(crate) async fn add_key(
         .await?;
     let key = ApiKeyId::generate();
     sqlx::query(
-        "INSERT INTO accounts.api_keys (tenant_id, id, label, key_sha256, created_at)
-         VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO accounts.api_keys (tenant_id, id, label, key_sha256, created_at, operator)
+         VALUES ($1, $2, $3, $4, $5, $6)",
     )
     .bind(tenant)
     .bind(key.uuid())
     .bind(label)
     .bind(key_sha256)
     .bind(sql_time(now))
+    .bind(operator)
     .execute(&mut *tx)
     .await?;
     tx.commit().await?;

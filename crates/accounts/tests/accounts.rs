@@ -7,7 +7,7 @@ use greenroom_bus::Bus;
 use greenroom_chassis::telemetry::{self, Telemetry};
 use greenroom_chassis::{Clock, Host, Peers, Process, Secret, Settings};
 use greenroom_contracts::proto::v1::accounts_service_client::AccountsServiceClient;
-use greenroom_contracts::proto::v1::{AuthenticateRequest, CreateKeyRequest};
+use greenroom_contracts::proto::v1::{AuthenticateRequest, CreateKeyRequest, SetTenantRequest};
 use greenroom_domain::Installation;
 use greenroom_embedded::{Binaries, Postgres, THROW_AWAY, scratch};
 use sha2::{Digest, Sha256};
@@ -77,10 +77,11 @@ async fn a_key_opens_its_tenants_door_and_only_its_hash_is_kept() {
     let process = tokio::spawn(process.run(Duration::from_secs(5)));
 
     let mut accounts = AccountsServiceClient::new(host.peers.channel("accounts"));
-    let create = |tenant: &str| CreateKeyRequest { tenant_name: tenant.to_owned(), label: "first".to_owned() };
+    let create =
+        |tenant: &str| CreateKeyRequest { tenant_name: tenant.to_owned(), label: "first".to_owned(), operator: false };
     let one = accounts.create_key(create("acme")).await.expect("a key").into_inner();
     let two = accounts.create_key(create("acme")).await.expect("a key").into_inner();
-    let other = service.create_key("other", "").await.expect("a key");
+    let other = service.create_key("other", "", true).await.expect("a key");
     assert_eq!(one.tenant_id, two.tenant_id);
     assert_ne!(one.tenant_id, other.tenant_id);
     assert!(one.api_key.starts_with("grk_") && one.api_key.len() == 4 + 43, "{}", one.api_key.len());
@@ -89,7 +90,7 @@ async fn a_key_opens_its_tenants_door_and_only_its_hash_is_kept() {
         let key_sha256 = Sha256::digest(made.api_key.as_bytes()).to_vec();
         let caller = accounts.authenticate(AuthenticateRequest { key_sha256 }).await.expect("its tenant").into_inner();
         assert_eq!((&caller.tenant_id, &caller.key_id), (&made.tenant_id, &made.key_id));
-        assert_eq!((caller.priority, caller.weight), (100, 1));
+        assert_eq!((caller.priority, caller.weight, caller.daily_limit), (100, 2, None));
     }
     for (key_sha256, code) in [(vec![0; 32], Code::Unauthenticated), (vec![0; 5], Code::InvalidArgument)] {
         let status = accounts.authenticate(AuthenticateRequest { key_sha256 }).await.expect_err("nobody's");
@@ -108,6 +109,46 @@ async fn a_key_opens_its_tenants_door_and_only_its_hash_is_kept() {
         sqlx::query_scalar("SELECT k::text FROM accounts.api_keys k").fetch_all(&mut connection).await.expect("rows");
     assert_eq!(kept.len(), 3);
     assert!(kept.iter().all(|row| !row.contains("grk_")), "{kept:?}");
+
+    // A plan, and terms of its own.
+    let setting = accounts.clone();
+    let ask = |set: SetTenantRequest| {
+        let mut accounts = setting.clone();
+        async move { accounts.set_tenant(SetTenantRequest { name: "acme".to_owned(), ..set }).await }
+    };
+    let set = SetTenantRequest {
+        plan: Some("professional".to_owned()),
+        daily_limit: Some(7),
+        weight: Some(3),
+        time_zone: Some("Europe/Berlin".to_owned()),
+        ..SetTenantRequest::default()
+    };
+    let tenant = ask(set).await.expect("set").into_inner();
+    assert_eq!((tenant.priority, tenant.weight, tenant.daily_limit), (50, 3, Some(7)));
+    assert_eq!(tenant.own, ["weight", "daily_limit"]);
+    let key_sha256 = Sha256::digest(one.api_key.as_bytes()).to_vec();
+    let caller = accounts.authenticate(AuthenticateRequest { key_sha256 }).await.expect("its tenant").into_inner();
+    assert_eq!((caller.priority, caller.weight, caller.daily_limit), (50, 3, Some(7)));
+    assert_eq!((caller.time_zone.as_str(), caller.concurrency_limit, caller.operator), ("Europe/Berlin", None, false));
+    let as_planned = SetTenantRequest { as_planned: vec!["weight".to_owned()], ..SetTenantRequest::default() };
+    let tenant = ask(as_planned).await.expect("set").into_inner();
+    assert_eq!((tenant.weight, tenant.own), (4, vec!["daily_limit".to_owned()]));
+    let unlimited = SetTenantRequest { daily_limit: Some(0), ..SetTenantRequest::default() };
+    assert_eq!(ask(unlimited).await.expect("set").into_inner().daily_limit, None);
+    for (field, set) in [
+        ("plan: ", SetTenantRequest { plan: Some("gold".to_owned()), ..SetTenantRequest::default() }),
+        ("weight: ", SetTenantRequest { weight: Some(0), ..SetTenantRequest::default() }),
+        ("priority: ", SetTenantRequest { priority: Some(10_001), ..SetTenantRequest::default() }),
+        ("time_zone: ", SetTenantRequest { time_zone: Some("Mars".to_owned()), ..SetTenantRequest::default() }),
+        ("as_planned: ", SetTenantRequest { as_planned: vec!["plan".to_owned()], ..SetTenantRequest::default() }),
+    ] {
+        let status = ask(set).await.expect_err(field);
+        assert!(status.code() == Code::InvalidArgument && status.message().starts_with(field), "{status:?}");
+    }
+    let nobody = SetTenantRequest { name: "nobody".to_owned(), ..SetTenantRequest::default() };
+    assert_eq!(accounts.set_tenant(nobody).await.expect_err("no such tenant").code(), Code::NotFound);
+    let names: Vec<String> = service.list_tenants().await.expect("all").into_iter().map(|tenant| tenant.name).collect();
+    assert_eq!(names, ["acme", "other"]);
 
     // A revoked key is nobody's.
     sqlx::query("UPDATE accounts.api_keys SET revoked_at = created_at WHERE id = $1::uuid")

@@ -5,6 +5,7 @@ mod config;
 mod keys;
 mod parked;
 mod tail;
+mod tenants;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -49,6 +50,9 @@ enum Command {
     /// API keys.
     #[command(subcommand)]
     Keys(keys::Command),
+    /// Tenants: plans and limits.
+    #[command(subcommand)]
+    Tenants(tenants::Command),
     /// Bots.
     #[command(subcommand)]
     Bots(bots::Command),
@@ -127,6 +131,7 @@ async fn run(cli: Cli, platforms: Platforms) -> Result<(), Error> {
         }
         Command::Config(command) => command.run(Settings::new(environment, &file), &platforms),
         Command::Keys(command) => command.run(Settings::new(environment, &file), &platforms).await,
+        Command::Tenants(command) => command.run(Settings::new(environment, &file), &platforms).await,
         Command::Bots(command) => command.run().await,
         Command::Tail(tail) => tail.run(Settings::new(environment, &file), &platforms).await,
         Command::Parked(command) => command.run(Settings::new(environment, &file), &platforms).await,

@@ -316,3 +316,36 @@ async fn an_operator_makes_keys_and_reads_along() {
     assert!(code == Some(1) && err.contains("nothing is parked under 7"), "{code:?} {err}");
     assert_eq!(up.speaker.end().await, Some(0));
 }
+
+#[tokio::test]
+async fn a_tenants_limit_holds_and_a_bot_is_edited() {
+    let mut up = Up::start().await;
+    let key = fine(up.operator(&["keys", "create", "--tenant", "small"])).await;
+    let Said { err, code, .. } = said(up.operator(&["tenants", "set", "nobody", "--plan", "free"])).await;
+    assert!(code == Some(1) && err.contains("there is no tenant of that name"), "{code:?} {err}");
+    let Said { err, code, .. } = said(up.operator(&["tenants", "set", "small", "--plan", "gold"])).await;
+    assert!(code == Some(1) && err.contains("plan: must be free"), "{code:?} {err}");
+    let set = ["tenants", "set", "small", "--plan", "enterprise", "--daily-limit", "1", "--time-zone", "Europe/Berlin"];
+    fine(up.operator(&set)).await;
+    let list = fine(up.operator(&["tenants", "ls"])).await;
+    let line = list.lines().find(|line| line.contains("small")).unwrap_or_else(|| panic!("{list}"));
+    for word in ["enterprise", "10", "1*", "any", "Europe/Berlin"] {
+        assert!(line.split_whitespace().any(|found| found == word), "{word}: {line}");
+    }
+    assert!(list.contains("default") && list.contains("standard"), "{list}");
+
+    let as_small = |arguments: &[&str]| {
+        let mut command = up.client(arguments);
+        command.env("GREENROOM_API_KEY", key.trim());
+        command
+    };
+    let meeting = "https://meeting.example/later";
+    let one = fine(as_small(&["bots", "create", meeting, "--start", "2100-01-01T10:00:00Z"])).await;
+    let Said { err, code, .. } = said(as_small(&["bots", "create", meeting, "--start", "2100-01-01T10:00:00Z"])).await;
+    assert!(code == Some(1) && err.contains("the limit of 1 bots a day is reached"), "{code:?} {err}");
+    let edited = fine(as_small(&["bots", "edit", &id(&one), "--start", "2100-02-01T10:00:00Z", "--name", "Ada"])).await;
+    assert!(edited.contains("2100-02-01 10:00:00"), "{edited}");
+    let shown = fine(as_small(&["bots", "get", &id(&one)])).await;
+    assert!(shown.contains("edited") && shown.contains("startTime, displayName"), "{shown}");
+    assert_eq!(up.speaker.end().await, Some(0));
+}

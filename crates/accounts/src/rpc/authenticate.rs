@@ -13,11 +13,15 @@ pub(super) async fn handle(rpc: &Rpc, request: AuthenticateRequest) -> Result<Ca
     }
     let owner = store::owner_of(&rpc.store, &request.key_sha256).await.map_err(Error::from)?;
     let owner = owner.ok_or_else(|| Status::unauthenticated("nobody's key"))?;
+    let terms = rpc.terms(owner.plan, owner.own);
     Ok(Caller {
         tenant_id: owner.tenant.to_string(),
         key_id: owner.key.to_string(),
-        priority: owner.priority,
-        weight: owner.weight,
-        ..Caller::default()
+        priority: terms.priority,
+        weight: terms.weight,
+        time_zone: owner.time_zone,
+        daily_limit: terms.daily_limit,
+        concurrency_limit: terms.concurrency_limit,
+        operator: owner.operator,
     })
 }

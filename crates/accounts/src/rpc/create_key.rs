@@ -24,9 +24,10 @@ pub(super) async fn handle(rpc: &Rpc, request: CreateKeyRequest) -> Result<Creat
         }
     }
     let api_key = key::generate();
-    let (tenant, id) = store::add_key(&rpc.store, tenant_name, &request.label, &key::sha256(&api_key), rpc.clock.now())
+    let (hash, now) = (key::sha256(&api_key), rpc.clock.now());
+    let (tenant, id) = store::add_key(&rpc.store, tenant_name, &request.label, request.operator, &hash, now)
         .await
         .map_err(Error::from)?;
-    tracing::info!(tenant.id = %tenant, key.id = %id, "made an api key");
+    tracing::info!(tenant.id = %tenant, key.id = %id, operator = request.operator, "made an api key");
     Ok(CreateKeyResponse { tenant_id: tenant.to_string(), key_id: id.to_string(), api_key })
 }

@@ -113,6 +113,14 @@ impl AccountsService for Fakes {
     async fn create_key(&self, _: Request<CreateKeyRequest>) -> Answer<CreateKeyResponse> {
         unreachable!("the gateway makes no keys")
     }
+
+    async fn list_tenants(&self, _: Request<ListTenantsRequest>) -> Answer<ListTenantsResponse> {
+        unreachable!("that is for operators at the command line")
+    }
+
+    async fn set_tenant(&self, _: Request<SetTenantRequest>) -> Answer<Tenant> {
+        unreachable!("that is for operators at the command line")
+    }
 }
 
 #[tonic::async_trait]

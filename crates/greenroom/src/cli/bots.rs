@@ -6,8 +6,8 @@ use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
 use greenroom_contracts::proto::v1::bot_service_client::BotServiceClient;
 use greenroom_contracts::proto::v1::{
-    Bot, CancelBotRequest, CreateBotRequest, GetBotRequest, LeaveBotRequest, ListBotsRequest, NewBot, NewMeeting,
-    WatchEventsRequest,
+    Bot, CancelBotRequest, CreateBotRequest, DeployBotRequest, FailBotRequest, GetBotRequest, LeaveBotRequest,
+    ListBotsRequest, NewBot, NewMeeting, RestartBotRequest, UpdateBotRequest, WatchEventsRequest,
 };
 use greenroom_contracts::{proto_timestamp, timestamp};
 use greenroom_domain::Timestamp;
@@ -46,6 +46,12 @@ pub enum Command {
         /// When the meeting starts, with an offset: 2026-12-01T10:00:00+01:00. Default: now.
         #[arg(long)]
         start: Option<String>,
+        /// When the bot has to be out.
+        #[arg(long)]
+        end: Option<String>,
+        /// No two living bots have the same.
+        #[arg(long)]
+        deduplication_key: Option<String>,
         /// The same key makes the same bot.
         #[arg(long)]
         idempotency_key: Option<String>,
@@ -69,6 +75,45 @@ pub enum Command {
     },
     /// Follows a bot to its end.
     Watch {
+        #[command(flatten)]
+        connection: Connection,
+        id: String,
+    },
+    /// Changes a bot that is not on its way yet; its end, as long as it is not over.
+    Edit {
+        #[command(flatten)]
+        connection: Connection,
+        id: String,
+        /// When the meeting starts.
+        #[arg(long)]
+        start: Option<String>,
+        /// When the bot has to be out; `none`: at no time of its own.
+        #[arg(long)]
+        end: Option<String>,
+        /// The name that others see.
+        #[arg(long)]
+        name: Option<String>,
+        /// Lower is first.
+        #[arg(long)]
+        priority: Option<u32>,
+        /// The platforms to try, in order.
+        #[arg(long, value_delimiter = ',')]
+        platforms: Option<Vec<String>>,
+    },
+    /// Sends a bot now, whatever its start.
+    Deploy {
+        #[command(flatten)]
+        connection: Connection,
+        id: String,
+    },
+    /// For operators: ends a bot as failed.
+    Fail {
+        #[command(flatten)]
+        connection: Connection,
+        id: String,
+    },
+    /// For operators: replaces a bot's runner.
+    Restart {
         #[command(flatten)]
         connection: Connection,
         id: String,
@@ -119,14 +164,13 @@ impl Connection {
 impl Command {
     pub async fn run(self) -> Result<(), Error> {
         match self {
-            Self::Create { connection, meeting, provider, name, start, idempotency_key } => {
-                let start_time = start
-                    .map(|start| start.parse::<Timestamp>().map_err(|error| Error::Plain(format!("--start: {error}"))))
-                    .transpose()?;
+            Self::Create { connection, meeting, provider, name, start, end, deduplication_key, idempotency_key } => {
                 let bot = NewBot {
                     meeting: Some(NewMeeting { provider, url: meeting, ..NewMeeting::default() }),
                     display_name: name.unwrap_or_default(),
-                    start_time: start_time.map(proto_timestamp),
+                    start_time: start.map(|start| given("--start", &start)).transpose()?,
+                    end_time: end.map(|end| given("--end", &end)).transpose()?,
+                    deduplication_key: deduplication_key.unwrap_or_default(),
                     ..NewBot::default()
                 };
                 let request = CreateBotRequest { bot: Some(bot), idempotency_key: idempotency_key.unwrap_or_default() };
@@ -156,6 +200,37 @@ impl Command {
                 show(&connection.client()?.get_bot(GetBotRequest { id }).await?.into_inner())
             }
             Self::Watch { connection, id } => watch(connection.client()?, id).await?,
+            Self::Edit { connection, id, start, end, name, priority, platforms } => {
+                let named = [
+                    ("start_time", start.is_some()),
+                    ("end_time", end.is_some()),
+                    ("display_name", name.is_some()),
+                    ("priority", priority.is_some()),
+                    ("platforms", platforms.is_some()),
+                ];
+                let paths = named.into_iter().filter(|(_, named)| *named).map(|(path, _)| path.to_owned()).collect();
+                let end = end.filter(|end| end != "none");
+                let bot = NewBot {
+                    start_time: start.map(|start| given("--start", &start)).transpose()?,
+                    end_time: end.map(|end| given("--end", &end)).transpose()?,
+                    display_name: name.unwrap_or_default(),
+                    priority,
+                    platforms: platforms.unwrap_or_default(),
+                    ..NewBot::default()
+                };
+                let update_mask = Some(prost_types::FieldMask { paths });
+                let request = UpdateBotRequest { id, bot: Some(bot), update_mask };
+                show(&connection.client()?.update_bot(request).await?.into_inner());
+            }
+            Self::Deploy { connection, id } => {
+                show(&connection.client()?.deploy_bot(DeployBotRequest { id }).await?.into_inner())
+            }
+            Self::Fail { connection, id } => {
+                show(&connection.client()?.fail_bot(FailBotRequest { id }).await?.into_inner())
+            }
+            Self::Restart { connection, id } => {
+                show(&connection.client()?.restart_bot(RestartBotRequest { id }).await?.into_inner())
+            }
             Self::Leave { connection, id } => {
                 show(&connection.client()?.leave_bot(LeaveBotRequest { id }).await?.into_inner())
             }
@@ -165,6 +240,12 @@ impl Command {
         }
         Ok(())
     }
+}
+
+/// A time that was given for an option.
+fn given(option: &str, text: &str) -> Result<prost_types::Timestamp, Error> {
+    let at = text.parse::<Timestamp>().map_err(|error| Error::Plain(format!("{option}: {error}")))?;
+    Ok(proto_timestamp(at))
 }
 
 async fn watch(mut client: Client, id: String) -> Result<(), Error> {

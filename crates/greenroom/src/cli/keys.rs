@@ -16,27 +16,33 @@ pub enum Command {
         /// For people, in lists.
         #[arg(long, default_value = "made at the command line")]
         label: String,
+        /// An operator's key: it may also look at the pool and change it, for everybody.
+        #[arg(long)]
+        operator: bool,
     },
+}
+
+/// The accounts service without its door, for whoever sets an installation up.
+pub(super) async fn accounts(settings: Settings, platforms: &Platforms) -> Result<greenroom_accounts::Service, Error> {
+    let (Configuration { common, peers, accounts, .. }, _, _) = Configuration::read(settings, platforms, false, false)?;
+    let host = Host {
+        bus: greenroom_bus::Bus::connect(&common.nats_url, common.installation.clone(), "cli").await?,
+        installation: common.installation,
+        clock: Clock::system(),
+        peers,
+        secret: common.secret,
+        time_scale: 1.0,
+        drain: common.drain,
+        ack_wait: common.ack_wait,
+    };
+    greenroom_accounts::Service::build(&accounts, &host).map_err(|error| Error::Plain(error.to_string()))
 }
 
 impl Command {
     pub async fn run(self, settings: Settings, platforms: &Platforms) -> Result<(), Error> {
-        let Self::Create { tenant, label } = self;
-        let (Configuration { common, peers, accounts, .. }, _, _) =
-            Configuration::read(settings, platforms, false, false)?;
-        let host = Host {
-            bus: greenroom_bus::Bus::connect(&common.nats_url, common.installation.clone(), "cli").await?,
-            installation: common.installation,
-            clock: Clock::system(),
-            peers,
-            secret: common.secret,
-            time_scale: 1.0,
-            drain: common.drain,
-            ack_wait: common.ack_wait,
-        };
-        let accounts =
-            greenroom_accounts::Service::build(&accounts, &host).map_err(|error| Error::Plain(error.to_string()))?;
-        println!("{}", accounts.create_key(&tenant, &label).await?.api_key);
+        let Self::Create { tenant, label, operator } = self;
+        let accounts = accounts(settings, platforms).await?;
+        println!("{}", accounts.create_key(&tenant, &label, operator).await?.api_key);
         Ok(())
     }
 }

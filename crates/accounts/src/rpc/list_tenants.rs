@@ -1,0 +1,43 @@
+//! Tenants, by name.
+
+use greenroom_contracts::BadField;
+use greenroom_contracts::proto::v1::{ListTenantsRequest, ListTenantsResponse, Tenant};
+use tonic::Status;
+
+use super::Rpc;
+use crate::{Error, store};
+
+const DEFAULT: u32 = 100;
+const MOST: u32 = 1_000;
+
+pub(super) async fn handle(rpc: &Rpc, request: ListTenantsRequest) -> Result<ListTenantsResponse, Status> {
+    let limit = match request.limit {
+        0 => DEFAULT,
+        limit @ 1..=MOST => limit,
+        _ => return Err(BadField::new("limit", format!("must not be more than {MOST}")).into()),
+    };
+    let found = store::tenants(&rpc.store, &request.after, limit).await.map_err(Error::from)?;
+    Ok(ListTenantsResponse { tenants: found.into_iter().map(|row| shown(rpc, row)).collect() })
+}
+
+pub(super) fn shown(rpc: &Rpc, row: store::TenantRow) -> Tenant {
+    let store::TenantRow { id, name, plan, own, time_zone } = row;
+    let terms = rpc.terms(plan, own);
+    let of_its_own = [
+        ("priority", own.priority),
+        ("weight", own.weight),
+        ("daily_limit", own.daily_limit),
+        ("concurrency_limit", own.concurrency_limit),
+    ];
+    Tenant {
+        id: id.to_string(),
+        name,
+        plan: plan.to_string(),
+        priority: terms.priority,
+        weight: terms.weight,
+        daily_limit: terms.daily_limit,
+        concurrency_limit: terms.concurrency_limit,
+        time_zone,
+        own: of_its_own.into_iter().filter(|(_, own)| own.is_some()).map(|(name, _)| name.to_owned()).collect(),
+    }
+}

@@ -1,0 +1,45 @@
+//! Another plan for a tenant, or terms of its own.
+
+use greenroom_contracts::BadField;
+use greenroom_contracts::proto::v1::{SetTenantRequest, Tenant};
+use jiff::tz::TimeZone;
+use tonic::Status;
+
+use super::{Rpc, list_tenants};
+use crate::plan::Plan;
+use crate::{Error, store};
+
+/// Whatever a request may ask for, too.
+const HIGHEST_PRIORITY: u32 = 10_000;
+const HIGHEST_WEIGHT: u32 = 1_000;
+const HIGHEST_LIMIT: u32 = 1_000_000_000;
+const OWN: [&str; 4] = ["priority", "weight", "daily_limit", "concurrency_limit"];
+
+pub(super) async fn handle(rpc: &Rpc, request: SetTenantRequest) -> Result<Tenant, Status> {
+    let plan = request.plan.as_deref().map(str::parse::<Plan>).transpose();
+    let plan = plan.map_err(|problem| BadField::new("plan", problem))?;
+    for (field, given, least, most) in [
+        ("priority", request.priority, 0, HIGHEST_PRIORITY),
+        ("weight", request.weight, 1, HIGHEST_WEIGHT),
+        ("daily_limit", request.daily_limit, 0, HIGHEST_LIMIT),
+        ("concurrency_limit", request.concurrency_limit, 0, HIGHEST_LIMIT),
+    ] {
+        if given.is_some_and(|given| given < least || given > most) {
+            return Err(BadField::new(field, format!("must be {least} to {most}")).into());
+        }
+        if given.is_some() && request.as_planned.iter().any(|name| name == field) {
+            return Err(BadField::new(field, "is given, and is to be as planned").into());
+        }
+    }
+    if let Some(unknown) = request.as_planned.iter().find(|name| !OWN.contains(&name.as_str())) {
+        return Err(BadField::new("as_planned", format!("{unknown:?} is none of {}", OWN.join(", "))).into());
+    }
+    // By name alone: an offset would be wrong for half of the year.
+    if request.time_zone.as_deref().is_some_and(|zone| TimeZone::get(zone).is_err()) {
+        return Err(BadField::new("time_zone", "must be an IANA name, as Europe/Berlin").into());
+    }
+    let row = store::set_tenant(&rpc.store, plan, &request).await.map_err(Error::from)?;
+    let row = row.ok_or_else(|| Status::not_found("there is no tenant of that name"))?;
+    tracing::info!(tenant.id = %row.id, plan = %row.plan, own = ?row.own, "a tenant's terms were set");
+    Ok(list_tenants::shown(rpc, row))
+}

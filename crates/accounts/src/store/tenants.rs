@@ -1,0 +1,90 @@
+//! Tenants: across all of them, as it is operators who ask.
+
+use greenroom_contracts::proto::v1::SetTenantRequest;
+use greenroom_domain::TenantId;
+use greenroom_store::{Error, Store};
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+
+use crate::plan::{Own, Plan};
+
+/// A tenant.
+#[derive(Debug)]
+pub(crate) struct TenantRow {
+    pub id: TenantId,
+    pub name: String,
+    pub plan: Plan,
+    pub own: Own,
+    pub time_zone: String,
+}
+
+/// A tenant's plan, and what it has of its own.
+pub(super) fn terms(row: &PgRow) -> Result<(Plan, Own), Error> {
+    let number = |what: &'static str| {
+        let value: Option<i32> = row.try_get(what)?;
+        value.map(|value| u32::try_from(value).map_err(|error| Error::row(what, error))).transpose()
+    };
+    let plan: &str = row.try_get("plan")?;
+    let own = Own {
+        priority: number("priority")?,
+        weight: number("weight")?,
+        daily_limit: number("daily_limit")?,
+        concurrency_limit: number("concurrency_limit")?,
+    };
+    Ok((plan.parse().map_err(|error| Error::row("tenants.plan", error))?, own))
+}
+
+fn tenant(row: &PgRow) -> Result<TenantRow, Error> {
+    let (plan, own) = terms(row)?;
+    let id = TenantId::from_uuid(row.try_get("id")?);
+    Ok(TenantRow { id, name: row.try_get("name")?, plan, own, time_zone: row.try_get("timezone")? })
+}
+
+/// A page of tenants, after a name.
+pub(crate) async fn tenants(store: &Store, after: &str, limit: u32) -> Result<Vec<TenantRow>, Error> {
+    // By the unique index on name.
+    let rows = sqlx::query(
+        "SELECT id, name, plan, priority, weight, daily_limit, concurrency_limit, timezone
+           FROM accounts.tenants
+          WHERE name > $1
+          ORDER BY name
+          LIMIT $2",
+    )
+    .bind(after)
+    .bind(i64::from(limit))
+    .fetch_all(store.pool())
+    .await?;
+    rows.iter().map(tenant).collect()
+}
+
+/// Changes what is given. None: there is no tenant of that name.
+pub(crate) async fn set_tenant(
+    store: &Store,
+    plan: Option<Plan>,
+    request: &SetTenantRequest,
+) -> Result<Option<TenantRow>, Error> {
+    let number = |number: Option<u32>| number.map(|number| i32::try_from(number).unwrap_or(i32::MAX));
+    let row = sqlx::query(
+        "UPDATE accounts.tenants
+            SET plan = coalesce($2, plan),
+                priority = CASE WHEN 'priority' = ANY($8) THEN NULL ELSE coalesce($3, priority) END,
+                weight = CASE WHEN 'weight' = ANY($8) THEN NULL ELSE coalesce($4, weight) END,
+                daily_limit = CASE WHEN 'daily_limit' = ANY($8) THEN NULL ELSE coalesce($5, daily_limit) END,
+                concurrency_limit =
+                    CASE WHEN 'concurrency_limit' = ANY($8) THEN NULL ELSE coalesce($6, concurrency_limit) END,
+                timezone = coalesce($7, timezone)
+          WHERE name = $1
+         RETURNING id, name, plan, priority, weight, daily_limit, concurrency_limit, timezone",
+    )
+    .bind(&request.name)
+    .bind(plan.map(Plan::as_str))
+    .bind(number(request.priority))
+    .bind(number(request.weight))
+    .bind(number(request.daily_limit))
+    .bind(number(request.concurrency_limit))
+    .bind(request.time_zone.as_deref())
+    .bind(&request.as_planned)
+    .fetch_optional(store.pool())
+    .await?;
+    row.as_ref().map(tenant).transpose()
+}

@@ -1,0 +1,128 @@
+//! `greenroom tenants …`: straight to the accounts' database, as keys are made.
+
+use clap::Subcommand;
+use comfy_table::{Table, presets};
+use greenroom_chassis::Settings;
+use greenroom_contracts::proto::v1::{SetTenantRequest, Tenant};
+
+use super::keys;
+use crate::{Error, Platforms};
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Lists tenants with their plans and limits.
+    Ls,
+    /// Changes a tenant's plan, or gives it terms of its own. Gateways know of it within a minute.
+    Set {
+        /// Its name.
+        name: String,
+        /// free, standard, professional or enterprise.
+        #[arg(long)]
+        plan: Option<String>,
+        /// Priority of its bots, lower is first; or `plan`.
+        #[arg(long, value_name = "NUMBER|plan")]
+        priority: Option<String>,
+        /// Share of its turns in the queue; or `plan`.
+        #[arg(long, value_name = "NUMBER|plan")]
+        weight: Option<String>,
+        /// Bots it may make in a day; `none` for any number, or `plan`.
+        #[arg(long, value_name = "NUMBER|none|plan")]
+        daily_limit: Option<String>,
+        /// Bots it may have under way at once; `none` for any number, or `plan`.
+        #[arg(long, value_name = "NUMBER|none|plan")]
+        concurrency_limit: Option<String>,
+        /// When its day begins: an IANA name, as Europe/Berlin.
+        #[arg(long)]
+        time_zone: Option<String>,
+    },
+}
+
+/// A number, or the name of what is to be as planned.
+fn term(
+    option: &str,
+    name: &str,
+    given: Option<String>,
+    may_be_none: bool,
+    as_planned: &mut Vec<String>,
+) -> Result<Option<u32>, Error> {
+    match given.as_deref() {
+        None => Ok(None),
+        Some("plan") => {
+            as_planned.push(name.to_owned());
+            Ok(None)
+        }
+        Some("none") if may_be_none => Ok(Some(0)),
+        Some(number) => match number.parse() {
+            Ok(0) if may_be_none => Err(Error::Plain(format!("{option}: for any number say none"))),
+            Ok(number) => Ok(Some(number)),
+            Err(_) => Err(Error::Plain(format!("{option}: must be a number or one of the words of --help"))),
+        },
+    }
+}
+
+impl Command {
+    pub async fn run(self, settings: Settings, platforms: &Platforms) -> Result<(), Error> {
+        let set = match self {
+            Self::Ls => None,
+            Self::Set { name, plan, priority, weight, daily_limit, concurrency_limit, time_zone } => {
+                let mut as_planned = Vec::new();
+                Some(SetTenantRequest {
+                    name,
+                    plan,
+                    priority: term("--priority", "priority", priority, false, &mut as_planned)?,
+                    weight: term("--weight", "weight", weight, false, &mut as_planned)?,
+                    daily_limit: term("--daily-limit", "daily_limit", daily_limit, true, &mut as_planned)?,
+                    concurrency_limit: term(
+                        "--concurrency-limit",
+                        "concurrency_limit",
+                        concurrency_limit,
+                        true,
+                        &mut as_planned,
+                    )?,
+                    time_zone,
+                    as_planned,
+                })
+            }
+        };
+        let accounts = keys::accounts(settings, platforms).await?;
+        let tenants = match set {
+            None => accounts.list_tenants().await?,
+            Some(set) => vec![accounts.set_tenant(set).await?],
+        };
+        println!("{}", table(&tenants));
+        Ok(())
+    }
+}
+
+/// What is a tenant's own has a star.
+fn table(tenants: &[Tenant]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header([
+        "NAME",
+        "PLAN",
+        "PRIORITY",
+        "WEIGHT",
+        "A DAY",
+        "AT A TIME",
+        "TIME ZONE",
+        "ID",
+    ]);
+    for tenant in tenants {
+        let own = |name: &str, text: String| {
+            let star = if tenant.own.iter().any(|own| own == name) { "*" } else { "" };
+            format!("{text}{star}")
+        };
+        let limit = |limit: Option<u32>| limit.map_or_else(|| "any".to_owned(), |limit| limit.to_string());
+        table.add_row([
+            tenant.name.clone(),
+            tenant.plan.clone(),
+            own("priority", tenant.priority.to_string()),
+            own("weight", tenant.weight.to_string()),
+            own("daily_limit", limit(tenant.daily_limit)),
+            own("concurrency_limit", limit(tenant.concurrency_limit)),
+            tenant.time_zone.clone(),
+            tenant.id.clone(),
+        ]);
+    }
+    table
+}
