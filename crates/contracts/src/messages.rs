@@ -17,7 +17,7 @@ use uuid::Uuid;
 pub use bot::{BotCreated, BotProgressed, BotStateChanged};
 pub use deploy::{Start, Stop};
 pub use pool::{CapacityRaised, Release, SlotAssigned, SlotReleased};
-pub use queue::{Enqueue, TimedOut, Withdraw, Withdrawn};
+pub use queue::{Enqueue, Held, TimedOut, Withdraw, Withdrawn};
 pub use recording::{RecordingFailed, RecordingReady};
 pub use runner::{RunnerGone, RunnerProgressed, RunnerRefused, RunnerSilent, RunnerStarted, RunnersListed};
 
@@ -131,6 +131,7 @@ described! {
     BotCreated => "evt.bot.created.<shard>",
     BotStateChanged => "evt.bot.state_changed.<shard>",
     BotProgressed => "evt.bot.progressed.<shard>",
+    Held => "evt.queue.held.<shard>",
     TimedOut => "evt.queue.timed_out.<shard>",
     Withdrawn => "evt.queue.withdrawn.<shard>",
     SlotAssigned => "evt.slot.assigned.<shard>",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use greenroom_chassis::Settings;
+use greenroom_chassis::{Host, Settings};
 use greenroom_domain::PlatformName;
 use greenroom_store::Options;
 
@@ -18,6 +18,8 @@ pub struct Config {
     pub sweep: Duration,
     /// How long a dispatcher may take to ask for what it has claimed.
     pub claim: Duration,
+    /// How long an entry waits until its priority rises.
+    pub rise: Duration,
 }
 
 impl Config {
@@ -48,6 +50,23 @@ impl Config {
                 Duration::from_secs(5),
                 "How long a dispatcher may take to ask for what it has claimed.",
             ),
+            rise: settings.millis(
+                "QUEUE_RISE_MS",
+                Duration::from_secs(120),
+                "How long a bot waits until its priority number is halved, and after that again; 0: never.",
+            ),
+        }
+    }
+
+    /// With every duration as long as this host has it.
+    pub(crate) fn scaled(self, host: &Host) -> Self {
+        let timeouts = self.platform_timeouts.into_iter();
+        Self {
+            database: self.database,
+            platform_timeouts: timeouts.map(|(platform, timeout)| (platform, host.scaled(timeout))).collect(),
+            sweep: host.scaled(self.sweep),
+            claim: host.scaled(self.claim),
+            rise: host.scaled(self.rise),
         }
     }
 }

@@ -1,16 +1,27 @@
 //! Takes the next ones: claims the best in a short transaction, asks for them without holding one, forgets who got a slot.
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use greenroom_chassis::Clock;
-use greenroom_contracts::messages::{TimedOut, Withdrawn};
+use greenroom_contracts::Message;
+use greenroom_contracts::messages::{Held, TimedOut, Withdrawn};
 use greenroom_domain::{RunnerId, Timestamp};
 use greenroom_store::{Store, Tx};
 use opentelemetry::metrics::Counter;
 use opentelemetry::{KeyValue, global};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::pool::{Ask, Got, Pool};
+use crate::bells::{Bells, Next, Reason};
+use crate::pool::{Got, Pool};
+use crate::store::Claimed;
 use crate::waits::Waits;
 use crate::{Config, Error, policy, store};
+
+/// After a failure a platform is asked again, so much later.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// What handlers and sweeps share.
 pub struct Queue {
@@ -19,11 +30,15 @@ pub struct Queue {
     pub pool: Pool,
     pub config: Config,
     pub waits: Waits,
-    /// There may be room for somebody who waits.
+    pub bells: Bells,
+    /// Never rung: the sweep that asks for everybody comes by its period.
     pub room: Notify,
     /// Something is due sooner than the sweep thought.
     pub sooner: Notify,
     pub dispatched: Counter<u64>,
+    /// One for each platform that is being dispatched to.
+    pub tasks: TaskTracker,
+    pub stop: CancellationToken,
 }
 
 impl Queue {
@@ -38,83 +53,173 @@ impl Queue {
             pool,
             config,
             waits: Waits::default(),
+            bells: Bells::default(),
             room: Notify::new(),
             sooner: Notify::new(),
             dispatched,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
         }
     }
 
-    /// Asks for whoever waits, on every platform, until all are full or nobody waits.
-    pub async fn dispatch(&self) -> Result<(), Error> {
-        for platform in store::platforms_to_ask(self.store.pool(), self.clock.now()).await? {
-            self.dispatch_to(&platform).await?;
+    /// Asks for whoever waits for a platform, beside whatever else is done.
+    pub fn ring(self: &Arc<Self>, platform: &str, reason: Reason) {
+        if self.bells.ring(platform, reason) {
+            let (queue, platform) = (self.clone(), platform.to_owned());
+            self.tasks.spawn(async move { queue.serve(&platform).await });
+        }
+    }
+
+    /// There may be room, or it is time to see whether there is.
+    pub fn ring_for_room(self: &Arc<Self>, platform: &str, provider: Option<&str>) {
+        self.bells.room(platform, provider);
+        self.ring(platform, Reason::Room);
+    }
+
+    async fn serve(self: Arc<Self>, platform: &str) {
+        loop {
+            let pause = match self.bells.next(platform, Instant::now()) {
+                Next::End => return,
+                Next::Rest(rest) => Some(rest),
+                Next::Ask { but, again } => match self.dispatch_to(platform, but).await {
+                    Ok(()) => {
+                        if let Some(again) = again {
+                            self.ring_after(platform, again);
+                        }
+                        None
+                    }
+                    Err(error) => {
+                        tracing::warn!(platform, %error, "asking for slots failed, trying again");
+                        self.bells.ring(platform, Reason::Room);
+                        Some(PAUSE)
+                    }
+                },
+            };
+            if let Some(pause) = pause {
+                tokio::select! {
+                    () = self.stop.cancelled() => {}
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+            if self.stop.is_cancelled() {
+                return;
+            }
+        }
+    }
+
+    /// For those who were left out because their provider rests.
+    fn ring_after(self: &Arc<Self>, platform: &str, after: Duration) {
+        let (queue, platform) = (self.clone(), platform.to_owned());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = queue.stop.cancelled() => {}
+                () = tokio::time::sleep(after) => queue.ring(&platform, Reason::Came),
+            }
+        });
+    }
+
+    /// Asks for those who wait for a platform, but for some providers, until it is full or nobody is left.
+    async fn dispatch_to(&self, platform: &str, mut full: Vec<String>) -> Result<(), Error> {
+        let mut last = None;
+        while !self.stop.is_cancelled() {
+            let limit = policy::next_claim(last);
+            let until = self.clock.now() + self.config.claim;
+            let mut tx = self.store.begin().await?;
+            let but: Vec<&str> = full.iter().map(String::as_str).collect();
+            let (claimed, more) = store::claim(&mut tx, platform, &but, limit, until).await?;
+            tx.commit().await?;
+            last = Some(limit);
+            if claimed.is_empty() && more {
+                continue;
+            }
+            if claimed.is_empty() {
+                return Ok(());
+            }
+            let asks: Vec<_> = claimed.iter().map(|claimed| claimed.ask.clone()).collect();
+            let answers = match self.pool.assign(&asks).await {
+                Ok(answers) => answers,
+                Err(error) => {
+                    let runners: Vec<_> = asks.iter().map(|ask| ask.spec.runner).collect();
+                    let mut tx = self.store.begin().await?;
+                    store::give_back(&mut tx, &runners, until).await?;
+                    tx.commit().await?;
+                    return Err(error);
+                }
+            };
+            self.settle(platform, &claimed, &answers, until).await?;
+            let now = Instant::now();
+            for (ask, _) in asks.iter().zip(&answers).filter(|(_, got)| **got == Got::ProviderFull) {
+                let provider = ask.spec.provider.as_str();
+                if !full.iter().any(|full| full == provider) {
+                    full.push(provider.to_owned());
+                    self.bells.provider_full(platform, provider, now);
+                }
+            }
+            if answers.contains(&Got::Full) {
+                self.bells.full(platform, now);
+                return Ok(());
+            }
+            if !more {
+                return Ok(());
+            }
         }
         Ok(())
     }
 
-    async fn dispatch_to(&self, platform: &str) -> Result<(), Error> {
-        let mut last = None;
-        loop {
-            let limit = policy::next_claim(last);
-            let now = self.clock.now();
-            let mut tx = self.store.begin().await?;
-            let claimed = store::claim(&mut tx, platform, limit, now, now + self.config.claim).await?;
-            tx.commit().await?;
-            let (claimed, deadlines): (Vec<Ask>, Vec<Timestamp>) = claimed.into_iter().unzip();
-            if claimed.is_empty() {
-                return Ok(());
-            }
-            let answers = match self.pool.assign(&claimed).await {
-                Ok(answers) => answers,
-                Err(error) => {
-                    let runners: Vec<_> = claimed.iter().map(|ask| ask.spec.runner).collect();
-                    store::unclaim(self.store.pool(), &runners).await?;
-                    return Err(error);
-                }
-            };
-            let with = |got| {
-                let found = claimed.iter().zip(&answers).filter(move |(_, answer)| **answer == got);
-                found.map(|(ask, _)| (ask.spec.runner, ask.traceparent.clone())).collect::<Vec<_>>()
-            };
-            let (assigned, full, closed) = (with(Got::Assigned), with(Got::Full), with(Got::Closed));
-            for (outcome, count) in [("assigned", assigned.len()), ("full", full.len()), ("closed", closed.len())] {
-                let labels = [KeyValue::new("platform", platform.to_owned()), KeyValue::new("outcome", outcome)];
-                self.dispatched.add(count as u64, &labels);
-            }
-            let runners =
-                |list: &[(RunnerId, Option<String>)]| list.iter().map(|(runner, _)| *runner).collect::<Vec<_>>();
-            store::unclaim(self.store.pool(), &runners(&full)).await?;
-            let mut tx = self.store.begin().await?;
-            store::remove(&mut tx, &runners(&assigned)).await?;
-            store::remove(&mut tx, &runners(&closed)).await?;
-            let now = self.clock.now();
-            for ((ask, _), deadline) in
-                claimed.iter().zip(&answers).zip(deadlines).filter(|((_, answer), _)| **answer == Got::Closed)
-            {
-                let (runner, traceparent) = (ask.spec.runner, ask.traceparent.as_deref());
-                // Closed past its deadline, it has timed out, whoever says so first.
-                if deadline <= now {
-                    self.say_timed_out(&mut tx, runner, traceparent);
-                } else {
-                    self.say_withdrawn(&mut tx, runner, traceparent);
-                }
-            }
-            tx.commit().await?;
-            if !full.is_empty() || claimed.len() < limit {
-                return Ok(());
-            }
-            last = Some(limit);
+    /// Writes down what became of those who were claimed, in one transaction.
+    async fn settle(
+        &self,
+        platform: &str,
+        claimed: &[Claimed],
+        answers: &[Got],
+        until: Timestamp,
+    ) -> Result<(), Error> {
+        let of = |got: &[Got]| {
+            let found = claimed.iter().zip(answers).filter(|(_, answer)| got.contains(answer));
+            found.map(|(claimed, _)| claimed.ask.spec.runner).collect::<Vec<_>>()
+        };
+        let outcomes = [
+            ("assigned", of(&[Got::Assigned])),
+            ("full", of(&[Got::Full])),
+            ("provider_full", of(&[Got::ProviderFull])),
+            ("closed", of(&[Got::Closed])),
+        ];
+        for (outcome, runners) in &outcomes {
+            let labels = [KeyValue::new("platform", platform.to_owned()), KeyValue::new("outcome", *outcome)];
+            self.dispatched.add(runners.len() as u64, &labels);
         }
+        let mut tx = self.store.begin().await?;
+        store::give_back(&mut tx, &of(&[Got::Full, Got::ProviderFull]), until).await?;
+        store::remove(&mut tx, &of(&[Got::Assigned]), true).await?;
+        store::remove(&mut tx, &of(&[Got::Closed]), false).await?;
+        let now = self.clock.now();
+        for (claimed, _) in claimed.iter().zip(answers).filter(|(_, answer)| **answer == Got::Closed) {
+            let (runner, traceparent) = (claimed.ask.spec.runner, claimed.ask.traceparent.as_deref());
+            // Closed past its deadline, it has timed out, whoever says so first.
+            if claimed.deadline <= now {
+                self.say_timed_out(&mut tx, runner, traceparent);
+            } else {
+                self.say_withdrawn(&mut tx, runner, traceparent);
+            }
+        }
+        tx.commit().await?;
+        Ok(())
     }
 
     pub fn say_withdrawn(&self, tx: &mut Tx, runner: RunnerId, traceparent: Option<&str>) {
-        let mut envelope = tx.envelope(self.clock.now(), Withdrawn { runner });
-        envelope.header.traceparent = traceparent.map(str::to_owned);
-        tx.say(envelope);
+        self.say(tx, Withdrawn { runner }, traceparent);
     }
 
     pub fn say_timed_out(&self, tx: &mut Tx, runner: RunnerId, traceparent: Option<&str>) {
-        let mut envelope = tx.envelope(self.clock.now(), TimedOut { runner });
+        self.say(tx, TimedOut { runner }, traceparent);
+    }
+
+    pub fn say_held(&self, tx: &mut Tx, runner: RunnerId, traceparent: Option<&str>) {
+        self.say(tx, Held { runner }, traceparent);
+    }
+
+    fn say<T: Message>(&self, tx: &mut Tx, data: T, traceparent: Option<&str>) {
+        let mut envelope = tx.envelope(self.clock.now(), data);
         envelope.header.traceparent = traceparent.map(str::to_owned);
         tx.say(envelope);
     }

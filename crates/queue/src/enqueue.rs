@@ -1,14 +1,16 @@
 //! A runner wants a slot: the short way when nobody waits, the queue when somebody does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use greenroom_contracts::messages::Enqueue;
-use greenroom_domain::PlatformName;
+use greenroom_domain::{PlatformName, RunnerId, Timestamp};
 
+use crate::bells::Reason;
 use crate::dispatch::Queue;
+use crate::lanes::{Coming, Served, turns};
 use crate::pool::{Ask, Got};
-use crate::store::EntryJson;
-use crate::{Error, policy, store};
+use crate::{Config, Error, place, policy, store};
 
 /// A wish with the trace it belongs to.
 #[derive(Debug, Clone)]
@@ -17,27 +19,50 @@ pub struct Wish {
     pub traceparent: Option<String>,
 }
 
+/// Those who come together, in the order in which they would wait.
+fn in_order<'a>(wishes: &'a [Wish], now: Timestamp, config: &Config) -> Vec<&'a Wish> {
+    let mut wishes: Vec<&Wish> = wishes.iter().collect();
+    wishes.sort_by_key(|wish| (wish.enqueue.queued_at, wish.enqueue.runner));
+    let priority = |wish: &Wish| policy::priority_at(wish.enqueue.priority, wish.enqueue.queued_at, now, config.rise).0;
+    let coming = wishes.iter().map(|wish| Coming {
+        lane: (priority(wish), wish.enqueue.spec.tenant),
+        weight: wish.enqueue.weight,
+        provider: wish.enqueue.spec.provider.clone(),
+        platforms: Vec::new(),
+        last: None,
+        next: None,
+    });
+    let turns = turns(&coming.collect::<Vec<_>>(), &Served::default());
+    let mut wishes: Vec<_> = wishes.into_iter().zip(turns).collect();
+    wishes.sort_by_key(|(wish, turn)| (priority(wish), *turn, wish.enqueue.queued_at, wish.enqueue.runner));
+    wishes.into_iter().map(|(wish, _)| wish).collect()
+}
+
 /// Handles a batch. Nothing is written for those who get a slot at once; the others are stored and asked for once more.
-pub async fn enqueue(queue: &Queue, wishes: &[Wish]) -> Result<(), Error> {
+pub async fn enqueue(queue: &Arc<Queue>, wishes: &[Wish]) -> Result<(), Error> {
     if wishes.is_empty() {
         return Ok(());
     }
     let now = queue.clock.now();
     let timeouts = &queue.config.platform_timeouts;
-    let opened = |wish: &Wish| policy::opened_at_first(&wish.enqueue.platforms, timeouts);
+    let open = |wish: &'_ Wish| policy::opened_at_first(&wish.enqueue.platforms, timeouts);
     let platforms: BTreeSet<&str> =
         wishes.iter().flat_map(|wish| wish.enqueue.platforms.iter().map(PlatformName::as_str)).collect();
     let waited_for = queue.waits.of(queue.store.pool(), &platforms.into_iter().collect::<Vec<_>>()).await?;
+    // Who waits for a provider that is at its limit is in nobody else's way.
+    let others = |platform: &str, provider: &str| {
+        waited_for.get(platform).is_some_and(|waiting| {
+            waiting.iter().any(|other| other == provider || !queue.bells.is_provider_full(platform, other))
+        })
+    };
 
     let mut asks = Vec::new();
     let mut asked = Vec::new();
     let mut stored = Vec::new();
-    // Those who come together are asked for in the order in which they would wait.
-    let mut in_order: Vec<&Wish> = wishes.iter().collect();
-    in_order.sort_by_key(|wish| (wish.enqueue.priority, wish.enqueue.queued_at, wish.enqueue.runner.id));
-    for wish in in_order {
-        let open = &wish.enqueue.platforms[..opened(wish)];
-        let others = open.iter().any(|platform| waited_for.iter().any(|waited| waited == platform.as_str()));
+    for wish in in_order(wishes, now, &queue.config) {
+        let open = &wish.enqueue.platforms[..open(wish)];
+        let provider = wish.enqueue.spec.provider.as_str();
+        let others = open.iter().any(|platform| others(platform.as_str(), provider));
         let overdue = wish.enqueue.deadline <= now;
         // Who is overdue is asked for once, others or not: "now or not at all" is a wish as well.
         if overdue || (wish.enqueue.not_before <= now && !others) {
@@ -58,8 +83,8 @@ pub async fn enqueue(queue: &Queue, wishes: &[Wish]) -> Result<(), Error> {
         match got {
             Got::Assigned => {}
             Got::Closed => closed.push(wish),
-            Got::Full if wish.enqueue.deadline <= now => late.push(wish),
-            Got::Full => stored.push(wish),
+            Got::Full | Got::ProviderFull if wish.enqueue.deadline <= now => late.push(wish),
+            Got::Full | Got::ProviderFull => stored.push(wish),
         }
     }
     let mut timed_out = Vec::new();
@@ -72,16 +97,16 @@ pub async fn enqueue(queue: &Queue, wishes: &[Wish]) -> Result<(), Error> {
     if stored.is_empty() && closed.is_empty() && timed_out.is_empty() {
         return Ok(());
     }
-    let entries: Vec<EntryJson<'_>> = stored
-        .iter()
-        .map(|wish| {
-            let opened = opened(wish);
-            let open_at = policy::open_at(&wish.enqueue.platforms, opened, timeouts, now);
-            EntryJson::new(&wish.enqueue, wish.traceparent.as_deref(), opened, open_at)
-        })
-        .collect();
     let mut tx = queue.store.begin().await?;
-    store::put(&mut tx, &entries).await?;
+    if !stored.is_empty() {
+        store::lock_lanes(&mut tx).await?;
+        let entries = place::entries(&mut tx, &stored, now, &queue.config).await?;
+        let traces: BTreeMap<RunnerId, Option<&str>> =
+            stored.iter().map(|wish| (wish.enqueue.runner, wish.traceparent.as_deref())).collect();
+        for runner in store::put(&mut tx, &entries, now).await? {
+            queue.say_held(&mut tx, runner, traces.get(&runner).copied().flatten());
+        }
+    }
     for wish in closed {
         // Its owner still wants it, so it has not heard.
         if wish.enqueue.deadline <= now {
@@ -94,11 +119,16 @@ pub async fn enqueue(queue: &Queue, wishes: &[Wish]) -> Result<(), Error> {
         queue.say_timed_out(&mut tx, wish.enqueue.runner, wish.traceparent.as_deref());
     }
     // Before the commit: who comes while it is on its way finds them waiting.
-    let waited_for = stored.iter().flat_map(|wish| &wish.enqueue.platforms[..opened(wish)]);
-    queue.waits.begin(waited_for.map(PlatformName::as_str));
+    let waits: BTreeSet<_> = stored
+        .iter()
+        .flat_map(|wish| wish.enqueue.platforms[..open(wish)].iter().map(|name| (name, &wish.enqueue.spec.provider)))
+        .collect();
+    queue.waits.begin(waits.iter().copied());
     tx.commit().await?;
     // Asked for once more: a slot that came free between the answer and the entry woke nobody.
-    queue.room.notify_one();
+    for platform in waits.into_iter().map(|(platform, _)| platform).collect::<BTreeSet<_>>() {
+        queue.ring(platform.as_str(), Reason::Came);
+    }
     queue.sooner.notify_one();
     Ok(())
 }

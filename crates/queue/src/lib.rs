@@ -9,11 +9,14 @@
 //! When nobody waits for a platform, an assignment is asked for without writing anything. Only when that says full, or
 //! others wait, the entry is stored and asked for once more, so that no wake-up is lost.
 
+mod bells;
 mod config;
 mod consumers;
 mod dispatch;
 mod enqueue;
 mod error;
+mod lanes;
+mod place;
 mod policy;
 mod pool;
 mod rpc;

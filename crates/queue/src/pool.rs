@@ -23,7 +23,10 @@ pub struct Pool(PoolServiceClient<InnerChannel>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Got {
     Assigned,
+    /// No room for anybody.
     Full,
+    /// No room for its provider; there may be for others.
+    ProviderFull,
     /// It never gets one.
     Closed,
 }
@@ -64,8 +67,9 @@ impl Pool {
             .map(|answer| match answer.outcome() {
                 Outcome::Assigned => Got::Assigned,
                 Outcome::Closed => Got::Closed,
+                Outcome::ProviderFull => Got::ProviderFull,
                 // A platform that the pool manager does not know yet may be there after its next start.
-                Outcome::Full | Outcome::ProviderFull | Outcome::UnknownPlatform | Outcome::Unspecified => Got::Full,
+                Outcome::Full | Outcome::UnknownPlatform | Outcome::Unspecified => Got::Full,
             })
             .collect())
     }

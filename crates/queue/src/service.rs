@@ -37,7 +37,11 @@ impl Service {
         let timing = RelayTiming { epoch: host.scaled(RelayTiming::default().epoch), ..RelayTiming::default() };
         let relay = Relay::new(store.clone(), committed, host.bus.clone(), timing, host.clock.as_fn());
         let pool = Pool::new(host.peers.channel("pool-manager"));
-        Ok(Self { host: host.clone(), queue: Arc::new(Queue::new(store, host.clock, pool, config)), relay })
+        Ok(Self {
+            host: host.clone(),
+            queue: Arc::new(Queue::new(store, host.clock, pool, config.scaled(host))),
+            relay,
+        })
     }
 
     /// Its store, for migrating.
@@ -64,11 +68,16 @@ impl Service {
         }
         let (bus, installation) = (self.host.bus.clone(), self.host.installation.clone());
         let wait = self.host.ack_wait;
-        let period = self.host.scaled(self.queue.config.sweep);
+        let period = self.queue.config.sweep;
         let relay_stop = CancellationToken::new();
         let relay = tokio::spawn(self.relay.run(relay_stop.clone()));
         let queue = &self.queue;
+        let stopping = async {
+            stop.cancelled().await;
+            queue.stop.cancel();
+        };
         tokio::join!(
+            stopping,
             bus.consume(
                 consumers::commands::subscription(&installation).ack_wait(wait),
                 consumers::commands::Handler(queue.clone()),
@@ -87,6 +96,8 @@ impl Service {
             sweep("due", period, &queue.sooner, &stop, || sweeps::due(queue)),
             sweep("dispatch", period, &queue.room, &stop, || sweeps::dispatch(queue)),
         );
+        queue.tasks.close();
+        queue.tasks.wait().await;
         relay_stop.cancel();
         let _ = relay.await;
     }

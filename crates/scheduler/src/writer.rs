@@ -198,6 +198,7 @@ fn enqueue(stored: &Stored) -> Option<Enqueue> {
         spec: stored.spec(runner),
         platforms: stored.bot.rest_of_chain().to_vec(),
         priority: stored.details.priority,
+        weight: stored.details.weight,
         queued_at: stored.bot.queued_at?,
         not_before: attempt.not_before,
         deadline: stored.bot.queue_deadline?,

@@ -17,6 +17,9 @@ pub struct Enqueue {
     pub platforms: Vec<PlatformName>,
     /// Lower is first.
     pub priority: u32,
+    /// How much its tenant weighs among those who wait at the same priority: with 2 it has twice as many turns as with 1.
+    #[serde(default = "one")]
+    pub weight: u32,
     /// Its place in order: kept over attempts.
     pub queued_at: Timestamp,
     /// Back-off: not before this time.
@@ -25,10 +28,23 @@ pub struct Enqueue {
     pub deadline: Timestamp,
 }
 
+fn one() -> u32 {
+    1
+}
+
 /// A runner wants no slot any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Withdraw {
+    /// Which.
+    pub runner: RunnerId,
+}
+
+/// The queue has stored the wish: it is held until there is a slot, or the deadline, and need not be asserted any more. Said
+/// once, and not for a runner that gets its slot at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Held {
     /// Which.
     pub runner: RunnerId,
 }
@@ -51,5 +67,6 @@ pub struct Withdrawn {
 
 about_runner!(Enqueue, "dev.greenroom.queue.enqueue.v1", from "scheduler", command "queue"."enqueue", "A runner wants a slot.");
 about_runner!(Withdraw, "dev.greenroom.queue.withdraw.v1", from "scheduler", command "queue"."withdraw", "A runner wants no slot any more.");
+about_runner!(Held, "dev.greenroom.queue.held.v1", from "queue", event "queue"."held", "A runner's wish is stored: it waits.");
 about_runner!(TimedOut, "dev.greenroom.queue.timed_out.v1", from "queue", event "queue"."timed_out", "No slot before the deadline; it never gets one.");
 about_runner!(Withdrawn, "dev.greenroom.queue.withdrawn.v1", from "queue", event "queue"."withdrawn", "A withdrawn runner never had a slot and never gets one.");

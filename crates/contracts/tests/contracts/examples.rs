@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use greenroom_contracts::messages::{
-    BotCreated, BotProgressed, BotStateChanged, CapacityRaised, Enqueue, RecordingFailed, RecordingReady, Release,
-    RunnerGone, RunnerProgressed, RunnerRefused, RunnerSilent, RunnerStarted, RunnersListed, SlotAssigned,
+    BotCreated, BotProgressed, BotStateChanged, CapacityRaised, Enqueue, Held, RecordingFailed, RecordingReady,
+    Release, RunnerGone, RunnerProgressed, RunnerRefused, RunnerSilent, RunnerStarted, RunnersListed, SlotAssigned,
     SlotReleased, Start, Stop, TimedOut, Withdraw, Withdrawn,
 };
 use greenroom_contracts::{Envelope, Message, Origin};
@@ -27,6 +27,7 @@ pub fn each(taker: &mut impl Each) {
         spec: spec(),
         platforms: vec![platform("docker"), platform("k8s-eu")],
         priority: 100,
+        weight: 2,
         queued_at: at(0),
         not_before: at(1),
         deadline: at(600),
@@ -68,6 +69,7 @@ pub fn each(taker: &mut impl Each) {
             detail: Some("Ada joined".to_owned()),
         },
     ));
+    taker.take(inner(Held { runner: runner() }));
     taker.take(inner(TimedOut { runner: runner() }));
     taker.take(inner(Withdrawn { runner: runner() }));
     taker.take(inner(SlotAssigned {

@@ -68,7 +68,7 @@ impl BatchHandler for Handler {
 async fn withdraw(queue: &Queue, runner: RunnerId, traceparent: Option<&str>) -> Result<(), Error> {
     let closed = queue.pool.close(runner, true).await?;
     let mut tx = queue.store.begin().await?;
-    store::remove(&mut tx, &[runner]).await?;
+    store::remove(&mut tx, &[runner], false).await?;
     if closed {
         queue.say_withdrawn(&mut tx, runner, traceparent);
     }

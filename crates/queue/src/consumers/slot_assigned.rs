@@ -35,7 +35,7 @@ impl BatchHandler for Handler {
     async fn handle(&self, batch: &[RunnerId]) -> Result<Vec<Outcome>, Failure> {
         let forget = async {
             let mut tx = self.0.store.begin().await?;
-            store::remove(&mut tx, batch).await?;
+            store::remove(&mut tx, batch, true).await?;
             tx.commit().await.map_err(Error::from)
         };
         forget.await?;

@@ -7,8 +7,11 @@ use tonic::Status;
 use crate::dispatch::Queue;
 use crate::{Error, store};
 
+/// Those in front are counted so far.
+const MOST: u32 = 10_000;
+
 pub async fn get_position(queue: &Queue, request: GetPositionRequest) -> Result<GetPositionResponse, Status> {
     let runner = runner_of(request.runner.as_ref())?;
-    let position = store::position(queue.store.pool(), runner).await.map_err(Error::from)?;
+    let position = store::position(queue.store.pool(), runner, MOST).await.map_err(Error::from)?;
     Ok(GetPositionResponse { position })
 }

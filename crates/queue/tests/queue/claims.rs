@@ -10,7 +10,8 @@ use crate::house::House;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_entry_is_asked_for_by_one() {
     // Twenty times as fast, so that both look for work without being told.
-    let house = House::with(&[], 0.05).await;
+    let patient = [("QUEUE_CLAIM_MS", "10000000")];
+    let house = House::with(&patient, 0.05).await;
     let mut runners: BTreeSet<RunnerId> = BTreeSet::new();
     for _ in 0..40 {
         let wish = house.wish();
@@ -18,7 +19,7 @@ async fn each_entry_is_asked_for_by_one() {
         house.say(wish).await;
     }
     until("all wait", async || (house.waiting().await == (40, 40)).then_some(())).await;
-    house.replica().await;
+    house.replica(&patient).await;
     house.pool.answers_assignments(false);
     house.pool.free("one", 40);
     let in_flight = || house.pool.know(|known| known.in_flight.clone());

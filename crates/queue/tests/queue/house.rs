@@ -1,5 +1,6 @@
 //! A queue at work, and what a test does to it.
 
+use std::str::FromStr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use greenroom_contracts::{Envelope, Origin, streams};
 use greenroom_domain::{Attempt, BotId, PlatformName, Provider, Resources, RunnerId, RunnerSpec, TenantId, Timestamp};
 use greenroom_queue::{Config, Service};
 use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
 use tokio_util::sync::CancellationToken;
 
 use crate::heard::{Heard, until};
@@ -77,9 +79,11 @@ impl House {
         };
         let (pool, stop) = (Pool::new(), CancellationToken::new());
         let queue = serve(&host, &database, settings, &pool, &stop).await;
+        let as_the_queue =
+            PgConnectOptions::from_str(&database).expect("an address").options([("enable_seqscan", "off")]);
         Self {
             _servers: servers,
-            sql: PgPool::connect(&database).await.expect("a pool"),
+            sql: PgPool::connect_with(as_the_queue).await.expect("a pool"),
             host,
             database,
             heard,
@@ -91,8 +95,8 @@ impl House {
     }
 
     /// One more service on the same database.
-    pub async fn replica(&self) {
-        serve(&self.host, &self.database, &[], &self.pool, &self.stop).await;
+    pub async fn replica(&self, settings: &[(&str, &str)]) {
+        serve(&self.host, &self.database, settings, &self.pool, &self.stop).await;
     }
 
     pub fn now(&self) -> Timestamp {
@@ -116,6 +120,7 @@ impl House {
             spec,
             platforms: vec![platform("one")],
             priority: 100,
+            weight: 1,
             queued_at: now,
             not_before: now,
             deadline: now + Duration::from_secs(600),
@@ -158,12 +163,22 @@ impl House {
         .await;
     }
 
-    /// How many entries and waits there are.
+    /// How many entries there are, and on how many platforms they wait.
     pub async fn waiting(&self) -> (i64, i64) {
-        sqlx::query_as("SELECT (SELECT count(*) FROM queue.entries), (SELECT count(*) FROM queue.waits)")
+        sqlx::query_as("SELECT count(*), coalesce(sum(opened), 0) FROM queue.entries")
             .fetch_one(&self.sql)
             .await
             .expect("a row")
+    }
+
+    /// How many of these wait.
+    pub async fn waiting_for(&self, runners: &[RunnerId]) -> usize {
+        let ids: Vec<_> = runners.iter().map(|runner| runner.id).collect();
+        // One by one: who counts what the queue looks at counts this as well.
+        let sql = "SELECT count((SELECT 1 FROM queue.entries e WHERE e.owner_id = k.owner_id LIMIT 1))
+                     FROM unnest($1::uuid[]) AS k (owner_id)";
+        let count: i64 = sqlx::query_scalar(sql).bind(ids).fetch_one(&self.sql).await.expect("a row");
+        usize::try_from(count).expect("a count")
     }
 
     pub async fn until_nobody_waits(&self) {

@@ -1,6 +1,7 @@
 //! The queue with a real Postgres and nats-server, and a pool manager that answers as it is told.
 
 mod claims;
+mod depth;
 #[path = "../../../bus/tests/ground/heard.rs"]
 #[allow(dead_code)]
 mod heard;

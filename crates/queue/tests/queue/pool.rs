@@ -22,6 +22,8 @@ pub struct Known {
     pub given: Vec<(RunnerId, String)>,
     /// Who has one and is told that there is none: the answer was lost.
     pub secretly_given: BTreeSet<RunnerId>,
+    /// Providers at their limit, everywhere.
+    pub provider_full: BTreeSet<String>,
     pub closed: BTreeSet<RunnerId>,
     pub stopped: BTreeSet<RunnerId>,
     /// Every request: who, and for which platforms.
@@ -80,10 +82,10 @@ async fn wait(gate: &watch::Sender<bool>) {
 impl PoolService for Pool {
     async fn assign(&self, request: Request<AssignRequest>) -> Result<Response<AssignResponse>, Status> {
         let asks = request.into_inner().asks.into_iter().map(|ask| {
-            let runner = runner_of(ask.spec.as_ref().and_then(|spec| spec.runner.as_ref()));
-            (runner.expect("a runner"), ask.platforms)
+            let spec = ask.spec.expect("a spec");
+            ((runner_of(spec.runner.as_ref()).expect("a runner"), ask.platforms), spec.provider)
         });
-        let asks: Vec<(RunnerId, Vec<String>)> = asks.collect();
+        let (asks, providers): (Vec<(RunnerId, Vec<String>)>, Vec<String>) = asks.unzip();
         self.know(|known| {
             known.asked.push(asks.clone());
             for (runner, _) in &asks {
@@ -100,7 +102,7 @@ impl PoolService for Pool {
                 return Err(Status::unavailable("away"));
             }
             let mut answers = Vec::new();
-            for (runner, platforms) in &asks {
+            for ((runner, platforms), provider) in asks.iter().zip(&providers) {
                 let before =
                     known.given.iter().find(|(given, _)| given == runner).map(|(_, platform)| platform.clone());
                 let room = platforms.iter().find(|name| known.free.get(*name).is_some_and(|free| *free > 0)).cloned();
@@ -108,6 +110,7 @@ impl PoolService for Pool {
                     _ if known.closed.contains(runner) => (Outcome::Closed, None),
                     _ if known.secretly_given.contains(runner) => (Outcome::Full, None),
                     (Some(platform), _) => (Outcome::Assigned, Some(platform)),
+                    (None, _) if known.provider_full.contains(provider) => (Outcome::ProviderFull, None),
                     (None, Some(platform)) => {
                         *known.free.get_mut(&platform).expect("it has room") -= 1;
                         known.given.push((*runner, platform.clone()));

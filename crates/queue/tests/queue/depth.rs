@@ -1,0 +1,112 @@
+//! Taking the next one costs the same however many wait, and for whatever they wait.
+
+use greenroom_contracts::messages::Enqueue;
+use greenroom_domain::Provider;
+use sqlx::Connection;
+
+use crate::heard::until;
+use crate::house::House;
+
+/// How many are dispatched, in how many goes.
+const SERVED: usize = 60;
+
+/// Puts entries behind all others, without the bus: some of a provider that is at its limit, some that back off, some that
+/// another dispatcher asks for, some in a lane of their own.
+async fn fill(house: &House, count: i32) {
+    let sql = "
+        INSERT INTO queue.entries (kind, owner_id, attempt, tenant_id, provider, spec, platforms, opened, tier, priority,
+               rise_at, weight, lane_at, turn, queued_at, not_before, since, deadline)
+        SELECT 'bot', id, 1, md5((g % 50)::text)::uuid, (ARRAY['zoom', 'web', 'later', 'asked'])[1 + g % 4],
+               jsonb_set(jsonb_set($2, '{runner,id}', to_jsonb(id)), '{provider}', '\"zoom\"')::text,
+               '{one}', 1, 100, 100, now() + interval '1 day', 1, now(), CASE g % 4 WHEN 0 THEN 1 ELSE 1000000000 + g END, now(),
+               now() + CASE g % 4 WHEN 2 THEN interval '1 day' ELSE interval '0' END, now(), now() + interval '1 day'
+          FROM (SELECT g, gen_random_uuid() AS id FROM generate_series(1, $1::integer) g) g";
+    let spec = serde_json::to_value(house.wish().spec).expect("plain data");
+    // What this connection looks at is not counted with the rest: it is over before that begins.
+    let mut sql_alone = house.sql.acquire().await.expect("a connection").detach();
+    sqlx::query(sql).bind(count).bind(spec).execute(&mut sql_alone).await.expect("entries");
+    for sql in [
+        "INSERT INTO queue.later SELECT not_before, kind, owner_id, attempt FROM queue.entries WHERE provider = 'later'",
+        "INSERT INTO queue.claims SELECT kind, owner_id, attempt, 'one', provider, deadline FROM queue.entries
+          WHERE provider = 'asked'",
+        "INSERT INTO queue.waits SELECT 'one', provider, priority, turn, queued_at, owner_id, attempt, kind FROM queue.entries
+          WHERE provider IN ('zoom', 'web')",
+    ] {
+        sqlx::query(sql).execute(&mut sql_alone).await.expect("places");
+    }
+    sql_alone.close().await.expect("closed");
+}
+
+/// Rows that the queue has looked at so far, in tables and indexes. What a backend has counted is there when it has ended.
+async fn looked_at(house: &House) -> (i64, i64) {
+    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                WHERE datname = current_database() AND application_name LIKE 'greenroom-%-queue'";
+    sqlx::query(end).execute(&house.sql).await.expect("ended");
+    let sql = "SELECT (SELECT sum(seq_tup_read)::bigint FROM pg_stat_user_tables
+                        WHERE schemaname = 'queue' AND relname <> '_migrations'),
+                      (SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE schemaname = 'queue')";
+    let mut last = None;
+    until("nothing is counted any more", async || {
+        sqlx::query("SELECT pg_stat_clear_snapshot()").execute(&house.sql).await.expect("a row");
+        let now: (i64, i64) = sqlx::query_as(sql).fetch_one(&house.sql).await.expect("a row");
+        (last.replace(now) == Some(now)).then_some(now)
+    })
+    .await
+}
+
+async fn rows_for_dispatching(depth: i32) -> (i64, i64) {
+    // Nothing else is done meanwhile.
+    let house = House::with(&[("QUEUE_SWEEP_MS", "100000000")], 1.0).await;
+    house.pool.know(|known| known.provider_full.insert("zoom".to_owned()));
+    fill(&house, depth).await;
+    let mut runners = Vec::new();
+    for _ in 0..SERVED {
+        runners.push(house.enqueue(house.wish()).await);
+    }
+    // Postgres may not know how many there are, or may: the worse of both is measured.
+    let before = looked_at(&house).await;
+    for go in 1..=3 {
+        house.pool.free("one", SERVED / 3);
+        house.capacity_raised().await;
+        until("slots are given", async || (house.pool.given().len() == go * SERVED / 3).then_some(())).await;
+        until("they are written down", async || {
+            (house.waiting_for(&runners).await == SERVED - go * SERVED / 3).then_some(())
+        })
+        .await;
+    }
+    let after = looked_at(&house).await;
+    (after.0 - before.0, after.1 - before.1)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dispatch_looks_at_as_many_rows_with_two_hundred_thousand_waiting() {
+    let (few, many) = (rows_for_dispatching(400).await, rows_for_dispatching(200_000).await);
+    println!("rows looked at in tables and in indexes: {few:?}, then {many:?}");
+    assert!(many.1 <= few.1 * 13 / 10 + 1_000, "{few:?} {many:?}");
+    assert!(many.0 <= few.0 * 13 / 10 + 1_000, "{few:?} {many:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_at_its_limit_holds_up_nobody_else() {
+    let house = House::new().await;
+    house.pool.know(|known| known.provider_full.insert("zoom".to_owned()));
+    let zoom = || {
+        let mut wish = house.wish();
+        wish.spec.provider = Provider::new("zoom").expect("a name");
+        Enqueue { priority: 10, ..wish }
+    };
+    let mut first = Vec::new();
+    for _ in 0..40 {
+        first.push(house.enqueue(zoom()).await);
+    }
+    let wish = house.wish();
+    house.enqueue(wish.clone()).await;
+    house.pool.free("one", 1);
+    house.capacity_raised().await;
+    house.until_given(&[wish.runner]).await;
+    house.pool.know(|known| known.provider_full.clear());
+    house.pool.free("one", 40);
+    house.capacity_raised().await;
+    until("the others have theirs", async || (house.pool.given().len() == 41).then_some(())).await;
+    assert_eq!(house.pool.given()[1..], first, "in their order");
+}
