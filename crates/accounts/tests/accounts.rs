@@ -90,6 +90,7 @@ async fn a_key_opens_its_tenants_door_and_only_its_hash_is_kept() {
         let key_sha256 = Sha256::digest(made.api_key.as_bytes()).to_vec();
         let caller = accounts.authenticate(AuthenticateRequest { key_sha256 }).await.expect("its tenant").into_inner();
         assert_eq!((&caller.tenant_id, &caller.key_id), (&made.tenant_id, &made.key_id));
+        assert_eq!(caller.operator, made.key_id == other.key_id);
         assert_eq!((caller.priority, caller.weight, caller.daily_limit), (100, 2, None));
     }
     for (key_sha256, code) in [(vec![0; 32], Code::Unauthenticated), (vec![0; 5], Code::InvalidArgument)] {

@@ -83,7 +83,7 @@ impl House {
             key: String::new(),
         };
         house.ready("services", &house.http).await?;
-        let request = CreateKeyRequest { tenant_name: "bench".to_owned(), label: "bench".to_owned() };
+        let request = CreateKeyRequest { tenant_name: "bench".to_owned(), label: "bench".to_owned(), operator: true };
         let made = AccountsServiceClient::new(house.channel("accounts")?).create_key(request).await?;
         house.key = made.into_inner().api_key;
         house.stocked().await?;

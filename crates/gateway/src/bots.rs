@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use crate::error::Refused;
 use crate::keys::Client;
+use crate::pool::Operator;
 use crate::upstream::{Upstream, outward};
 use crate::validate;
 
@@ -93,13 +94,13 @@ impl Bots {
 
     /// Any tenant's.
     pub async fn fail(&self, client: &Client, bot: BotId) -> Result<Bot, Refused> {
-        operator(client)?;
+        Operator::new(client)?;
         Ok(scheduler!(self.fail(SchedulerOperatorRequest { bot_id: bot.to_string() })).await?)
     }
 
     /// Any tenant's.
     pub async fn restart(&self, client: &Client, bot: BotId) -> Result<Bot, Refused> {
-        operator(client)?;
+        Operator::new(client)?;
         Ok(scheduler!(self.restart(SchedulerOperatorRequest { bot_id: bot.to_string() })).await?)
     }
 
@@ -201,11 +202,6 @@ fn platform_of(bot: &Bot, attempt: u32) -> Option<PlatformName> {
     let assigned = bot.timeline.iter().rfind(|entry| entry.attempt == attempt && entry.what == "assigned")?;
     // "<slot> on <platform>"
     PlatformName::new(assigned.detail.rsplit(' ').next()?).ok()
-}
-
-/// What concerns everybody is for operators.
-fn operator(client: &Client) -> Result<(), Status> {
-    if client.caller.operator { Ok(()) } else { Err(Status::permission_denied("this is for operators' keys")) }
 }
 
 fn of(client: &Client, bot: BotId) -> SchedulerBotRequest {

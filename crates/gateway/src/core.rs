@@ -10,6 +10,7 @@ use crate::bots::Bots;
 use crate::desired::DesiredCache;
 use crate::events::Events;
 use crate::keys::Keys;
+use crate::pool::Pool;
 use crate::runners::Runners;
 use crate::upstream::Upstream;
 use crate::{Config, Error};
@@ -19,6 +20,7 @@ use crate::{Config, Error};
 pub(crate) struct Core {
     pub keys: Keys,
     pub bots: Bots,
+    pub pool: Pool,
     pub runners: Runners,
     pub events: Events,
     pub desired: DesiredCache,
@@ -35,6 +37,7 @@ impl Core {
         Ok(Arc::new(Self {
             keys: Keys::new(config, host, upstream.clone()),
             bots: Bots { upstream: upstream.clone(), clock: host.clock },
+            pool: Pool { upstream: upstream.clone() },
             runners: Runners {
                 upstream,
                 desired: desired.clone(),

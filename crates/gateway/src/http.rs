@@ -8,6 +8,8 @@ mod logs;
 mod observe;
 mod parse;
 mod part;
+mod pool;
+mod pool_json;
 mod problem;
 mod recordings;
 mod runner;
@@ -41,6 +43,15 @@ pub(crate) fn router(core: Arc<Core>, grpc: Router) -> Router {
         .route("/v1/bots/{id}/screenshots/{name}", get(recordings::screenshot))
         .route("/v1/bots/{id}/logs", get(logs::get))
         .route("/v1/events", get(events::get))
+        .route("/v1/pool", get(pool::get))
+        .route("/v1/pool/platforms/{name}", get(pool::platform).patch(pool::change_platform))
+        .route(
+            "/v1/pool/platforms/{name}/providers/{provider}/limit",
+            put(pool::limit_provider).delete(pool::unlimit_provider),
+        )
+        .route("/v1/pool/slots", get(pool::slots))
+        .route("/v1/pool/slots/{name}/{action}", post(pool::change_slot))
+        .route("/v1/pool/history", get(pool::history))
         .route("/runner/v1/admit", post(runner::admit))
         .route("/runner/v1/beat", post(runner::beat))
         .route("/runner/v1/report", post(runner::report))

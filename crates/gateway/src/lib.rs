@@ -3,15 +3,15 @@
 //! **Owns** nothing, and has no database. What it remembers (whose key is whose, what runners are to do) it can forget at
 //! any moment.
 //!
-//! **Hears** clients (`/v1/…`, `BotService`), runners (`/runner/v1/…`, `RunnerService`), and events of bots on the bus.
+//! **Hears** clients (`/v1/…`, `BotService`), operators (`/v1/pool`), runners (`/runner/v1/…`, `RunnerService`), and events of bots on the bus.
 //!
-//! **Says** gRPC calls to accounts, scheduler, recordings and deployers; beats on the bus; the tenant's events as SSE.
+//! **Says** gRPC calls to accounts, scheduler, pool-manager, recordings and deployers; beats on the bus; the tenant's events as SSE.
 //!
 //! It **never** decides anything about a bot. It authenticates, parses, asks once (more often where asking twice is
 //! harmless), and gives the answer the shape of the door it goes out of. Nothing it logs, answers or measures holds a key, a
 //! token or a meeting's address.
 //!
-//! [`bots`] and [`runners`] are what can be asked; [`http`] and [`rpc`] are the two shapes of asking.
+//! [`bots`], [`pool`] and [`runners`] are what can be asked; [`http`] and [`rpc`] are the two shapes of asking.
 
 mod bots;
 mod config;
@@ -22,6 +22,7 @@ mod events;
 mod http;
 mod keys;
 mod policy;
+mod pool;
 mod rpc;
 mod runners;
 mod service;

@@ -4,6 +4,7 @@ mod bots;
 mod config;
 mod keys;
 mod parked;
+mod pool;
 mod tail;
 mod tenants;
 
@@ -56,6 +57,9 @@ enum Command {
     /// Bots.
     #[command(subcommand)]
     Bots(bots::Command),
+    /// Slots and what limits them: for operators.
+    #[command(subcommand)]
+    Pool(pool::Command),
     /// Shows what is said on the bus, as it is said.
     Tail(tail::Tail),
     /// Messages that nobody could handle.
@@ -133,6 +137,7 @@ async fn run(cli: Cli, platforms: Platforms) -> Result<(), Error> {
         Command::Keys(command) => command.run(Settings::new(environment, &file), &platforms).await,
         Command::Tenants(command) => command.run(Settings::new(environment, &file), &platforms).await,
         Command::Bots(command) => command.run().await,
+        Command::Pool(command) => command.run().await,
         Command::Tail(tail) => tail.run(Settings::new(environment, &file), &platforms).await,
         Command::Parked(command) => command.run(Settings::new(environment, &file), &platforms).await,
         Command::Docs(docs) => docs.run(&platforms),

@@ -121,7 +121,7 @@ impl Up {
         let key = match fs::read_to_string(&key_file) {
             Ok(key) => key.trim().to_owned(),
             Err(_) => {
-                let made = accounts.create_key("default", "made by greenroom up").await?;
+                let made = accounts.create_key("default", "made by greenroom up", true).await?;
                 keep(&key_file, || made.api_key)?
             }
         };

@@ -349,3 +349,52 @@ async fn a_tenants_limit_holds_and_a_bot_is_edited() {
     assert!(shown.contains("edited") && shown.contains("startTime, displayName"), "{shown}");
     assert_eq!(up.speaker.end().await, Some(0));
 }
+
+#[tokio::test]
+async fn an_operator_looks_at_the_pool_and_changes_it() {
+    let mut up = Up::start().await;
+    let pool = |arguments: &[&str]| fine(up.client(&[&["pool"], arguments].concat()));
+    let cells = |table: &str, first: &str| -> Vec<String> {
+        let line = table.lines().find(|line| line.split_whitespace().next() == Some(first));
+        let line = line.unwrap_or_else(|| panic!("{first}: {table}"));
+        line.split_whitespace().map(str::to_owned).collect()
+    };
+    assert_eq!(cells(&pool(&["ls"]).await, "local")[..5], ["local", "local", "20", "(setting)", "20"]);
+    let shown = pool(&["limit", "local", "3"]).await;
+    assert_eq!(cells(&shown, "local")[..5], ["local", "local", "3", "(operator)", "3"]);
+    let shown = pool(&["limit", "local", "2", "--provider", "zoom"]).await;
+    assert_eq!(cells(&shown, "zoom")[..3], ["zoom", "2", "(operator)"]);
+    assert!(pool(&["limit", "local", "7", "--permits"]).await.contains("0 of 7 (operator)"));
+    assert!(pool(&["drain", "local"]).await.contains("draining"));
+    assert!(!pool(&["undrain", "local"]).await.contains("draining"));
+    let shown = pool(&["cordon", "local-002"]).await;
+    assert!(shown.starts_with("local-002  [CORDONED]"), "{shown}");
+    let slots = pool(&["slots", "--state", "idle"]).await;
+    assert!(slots.contains("local-001") && slots.contains("[IDLE]") && !slots.contains("local-002"), "{slots}");
+    assert!(pool(&["uncordon", "local-002"]).await.contains("[IDLE]"));
+    let shown = pool(&["limit", "local", "none"]).await;
+    assert_eq!(cells(&shown, "local")[2..4], ["20", "(setting)"]);
+    assert!(!pool(&["limit", "local", "none", "--provider", "zoom"]).await.contains("zoom"));
+    until("a minute is kept", SOON, async || pool(&["history", "local"]).await.lines().count() > 1).await;
+
+    let refused = async |arguments: &[&str], word: &str| {
+        let Said { err, code, .. } = said(up.client(&[&["pool"], arguments].concat())).await;
+        assert!(code == Some(1) && err.contains(word), "{code:?} {err}");
+    };
+    refused(&["reset", "local-001"], "nobody has this slot").await;
+    refused(&["reset", "local-001", "--force"], "nobody has this slot").await;
+    refused(&["show", "moon"], "there is no platform moon").await;
+    refused(&["cordon", "../../bots"], "there is no such slot").await;
+
+    // Who is no operator sees nothing of it.
+    let key = fine(up.operator(&["keys", "create", "--tenant", "another"])).await;
+    let mut other = up.client(&["pool", "ls"]);
+    other.env("GREENROOM_API_KEY", key.trim());
+    let Said { err, code, .. } = said(other).await;
+    assert!(code == Some(1) && err.contains("this is for operators' keys"), "{code:?} {err}");
+    let key = fine(up.operator(&["keys", "create", "--tenant", "another", "--operator"])).await;
+    let mut other = up.client(&["pool", "ls"]);
+    other.env("GREENROOM_API_KEY", key.trim());
+    fine(other).await;
+    assert_eq!(up.speaker.end().await, Some(0));
+}

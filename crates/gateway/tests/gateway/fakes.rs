@@ -8,6 +8,7 @@ use futures::Stream;
 use greenroom_contracts::proto::v1::accounts_service_server::{AccountsService, AccountsServiceServer};
 use greenroom_contracts::proto::v1::deployer_service_server::{DeployerService, DeployerServiceServer};
 use greenroom_contracts::proto::v1::owner_service_server::{OwnerService, OwnerServiceServer};
+use greenroom_contracts::proto::v1::pool_operator_service_server::PoolOperatorServiceServer;
 use greenroom_contracts::proto::v1::recording_service_server::{RecordingService, RecordingServiceServer};
 use greenroom_contracts::proto::v1::scheduler_service_server::{SchedulerService, SchedulerServiceServer};
 use greenroom_contracts::proto::v1::*;
@@ -15,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Code, Request, Response, Status};
 
-type Answer<T> = Result<Response<T>, Status>;
+pub type Answer<T> = Result<Response<T>, Status>;
 type Chunks<T> = std::pin::Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// What was said, and what to answer.
@@ -39,6 +40,8 @@ pub struct Kept {
     pub screenshots: Vec<(String, PutScreenshotRequest)>,
     pub logs: Vec<LogsRequest>,
     pub recording_state: &'static str,
+    /// What was asked of the pool, in words.
+    pub pool: Vec<String>,
 }
 
 #[derive(Clone, Default)]
@@ -68,6 +71,7 @@ impl Fakes {
             .add_service(SchedulerServiceServer::new(fakes.clone()))
             .add_service(OwnerServiceServer::new(fakes.clone()))
             .add_service(RecordingServiceServer::new(fakes.clone()).max_decoding_message_size(20 << 20))
+            .add_service(PoolOperatorServiceServer::new(fakes.clone()))
             .add_service(DeployerServiceServer::new(fakes.clone()));
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         (fakes, address)
@@ -83,7 +87,7 @@ impl Fakes {
     }
 
     /// Fails as it was told to.
-    fn enter(&self) -> Result<MutexGuard<'_, Kept>, Status> {
+    pub fn enter(&self) -> Result<MutexGuard<'_, Kept>, Status> {
         let mut kept = self.kept();
         if kept.fail == 0 {
             return Ok(kept);

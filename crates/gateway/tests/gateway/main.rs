@@ -5,4 +5,5 @@ mod events;
 mod fakes;
 mod grpc;
 mod house;
+mod pool;
 mod runners;

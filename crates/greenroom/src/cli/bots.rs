@@ -146,16 +146,22 @@ impl tonic::service::Interceptor for Key {
 }
 
 impl Connection {
-    fn client(self) -> Result<Client, Error> {
+    /// Where the gateway is, and the key to show it.
+    pub(super) fn parts(self) -> Result<(String, String), Error> {
         let key = match self.api_key {
             Some(key) => key,
             None => std::fs::read_to_string(".greenroom/api-key").map_err(|_| {
                 Error::Plain("GREENROOM_API_KEY is not set, and there is no .greenroom/api-key".to_owned())
             })?,
         };
-        let key = format!("Bearer {}", key.trim());
+        Ok((self.url, key.trim().to_owned()))
+    }
+
+    fn client(self) -> Result<Client, Error> {
+        let (url, key) = self.parts()?;
+        let key = format!("Bearer {key}");
         let key = MetadataValue::from_str(&key).map_err(|_| Error::Plain("GREENROOM_API_KEY: is no key".to_owned()))?;
-        let endpoint = Endpoint::from_shared(self.url)
+        let endpoint = Endpoint::from_shared(url)
             .map_err(|_| Error::Plain("GREENROOM_URL: expected http://HOST:PORT".to_owned()))?;
         Ok(BotServiceClient::with_interceptor(endpoint.connect_lazy(), Key(key)))
     }

@@ -1,0 +1,99 @@
+//! What operators can ask of the pool.
+
+use std::time::Duration;
+
+use greenroom_contracts::proto::v1::{
+    ChangePlatformRequest, ChangeSlotRequest, GetHistoryRequest, GetHistoryResponse, GetPoolRequest, ListSlotsRequest,
+    ListSlotsResponse, PlatformStats, PoolSlot, PoolStats, SetProviderLimitRequest,
+};
+use tonic::{Request, Status};
+
+use crate::keys::Client;
+use crate::upstream::{Upstream, outward};
+
+/// Longest time a call may take: a slot's platform is asked for five seconds.
+const CALL: Duration = Duration::from_secs(10);
+
+/// An operator who has shown a good key.
+#[derive(Debug, Clone)]
+pub(crate) struct Operator {
+    /// For the log of who is asked.
+    pub key: String,
+}
+
+impl Operator {
+    /// What concerns everybody is for operators.
+    pub fn new(client: &Client) -> Result<Self, Status> {
+        if client.caller.operator {
+            Ok(Self { key: client.caller.key_id.clone() })
+        } else {
+            Err(Status::permission_denied("this is for operators' keys"))
+        }
+    }
+}
+
+/// Asks the pool manager in an operator's name.
+#[derive(Debug, Clone)]
+pub(crate) struct Pool {
+    pub upstream: Upstream,
+}
+
+/// A call that may be made again.
+macro_rules! operators {
+    ($self:ident . $method:ident ($request:expr)) => {{
+        let (request, upstream) = ($request, &$self.upstream);
+        upstream.ask(concat!("PoolOperatorService.", stringify!($method)), move || {
+            let mut operators = upstream.pool_operators.clone();
+            let request = within(request.clone());
+            async move { operators.$method(request).await }
+        })
+    }};
+}
+
+impl Pool {
+    pub async fn stats(&self) -> Result<PoolStats, Status> {
+        operators!(self.get_pool(GetPoolRequest::default())).await
+    }
+
+    pub async fn platform(&self, name: &str) -> Result<PlatformStats, Status> {
+        let pool = operators!(self.get_pool(GetPoolRequest { platform: name.to_owned() })).await?;
+        pool.platforms.into_iter().next().ok_or_else(|| Status::not_found("there is no such platform"))
+    }
+
+    pub async fn change_platform(
+        &self,
+        operator: Operator,
+        change: ChangePlatformRequest,
+    ) -> Result<PlatformStats, Status> {
+        operators!(self.change_platform(ChangePlatformRequest { by: operator.key, ..change })).await
+    }
+
+    pub async fn limit_provider(
+        &self,
+        operator: Operator,
+        limit: SetProviderLimitRequest,
+    ) -> Result<PlatformStats, Status> {
+        operators!(self.set_provider_limit(SetProviderLimitRequest { by: operator.key, ..limit })).await
+    }
+
+    pub async fn slots(&self, list: ListSlotsRequest) -> Result<ListSlotsResponse, Status> {
+        operators!(self.list_slots(list)).await
+    }
+
+    /// Asked once: the second time a slot that was reset is one that nobody has.
+    pub async fn change_slot(&self, operator: Operator, change: ChangeSlotRequest) -> Result<PoolSlot, Status> {
+        let request = within(ChangeSlotRequest { by: operator.key, ..change });
+        let answer = self.upstream.pool_operators.clone().change_slot(request).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| outward("PoolOperatorService.change_slot", &status))
+    }
+
+    pub async fn history(&self, platform: &str) -> Result<GetHistoryResponse, Status> {
+        operators!(self.get_history(GetHistoryRequest { platform: platform.to_owned() })).await
+    }
+}
+
+fn within<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(CALL);
+    request
+}

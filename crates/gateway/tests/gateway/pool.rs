@@ -1,0 +1,203 @@
+//! Operators, over HTTP.
+
+use greenroom_contracts::proto::v1::pool_operator_service_server::PoolOperatorService;
+use greenroom_contracts::proto::v1::*;
+use greenroom_domain::TenantId;
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tonic::{Code, Request};
+
+use crate::fakes::{Answer, Fakes};
+use crate::house::{House, KEY, named, problem, send};
+
+const OPERATOR: &str = "grk_an-operators";
+
+fn platform() -> PlatformStats {
+    PlatformStats {
+        name: "k8s-eu".to_owned(),
+        kind: "k8s".to_owned(),
+        slots: Some(SlotCounts { total: 3, busy: 2, cordoned: 1, ..SlotCounts::default() }),
+        limit: Some(PoolLimit {
+            value: 2,
+            from: "operator".to_owned(),
+            preset: None,
+            setting: Some(80),
+            operator: Some(2),
+        }),
+        draining: true,
+        providers: vec![ProviderStats {
+            provider: "zoom".to_owned(),
+            breaker: Some(PoolBreaker { state: "open".to_owned(), failures: 5, probe_at: None }),
+            ..ProviderStats::default()
+        }],
+        ..PlatformStats::default()
+    }
+}
+
+impl Fakes {
+    fn heard<T>(&self, what: String, answer: T) -> Answer<T> {
+        self.kept().pool.push(what);
+        drop(self.enter()?);
+        Ok(tonic::Response::new(answer))
+    }
+}
+
+#[tonic::async_trait]
+impl PoolOperatorService for Fakes {
+    async fn get_pool(&self, request: Request<GetPoolRequest>) -> Answer<PoolStats> {
+        let stats = PoolStats { platforms: vec![platform()], limit: Some(9), ..PoolStats::default() };
+        self.heard(format!("get {}", request.into_inner().platform), stats)
+    }
+
+    async fn change_platform(&self, request: Request<ChangePlatformRequest>) -> Answer<PlatformStats> {
+        let ChangePlatformRequest { platform: name, limit, permits, draining, by } = request.into_inner();
+        let (limit, permits) = (limit.map(|limit| limit.value), permits.map(|permits| permits.value));
+        self.heard(format!("change {name} {limit:?} {permits:?} {draining:?} by {by}"), platform())
+    }
+
+    async fn set_provider_limit(&self, request: Request<SetProviderLimitRequest>) -> Answer<PlatformStats> {
+        let SetProviderLimitRequest { platform: name, provider, limit, by } = request.into_inner();
+        self.heard(format!("limit {name} {provider} {limit:?} by {by}"), platform())
+    }
+
+    async fn list_slots(&self, request: Request<ListSlotsRequest>) -> Answer<ListSlotsResponse> {
+        let ListSlotsRequest { platform, state, cursor, limit } = request.into_inner();
+        let slot = PoolSlot {
+            name: "k8s-eu-007".to_owned(),
+            runner: Some(RunnerRef { kind: "bot".to_owned(), id: "b".to_owned(), attempt: 2 }),
+            ..PoolSlot::default()
+        };
+        let page = ListSlotsResponse { slots: vec![slot], next_cursor: "k8s-eu-007".to_owned() };
+        self.heard(format!("slots {platform} {state} {cursor} {limit}"), page)
+    }
+
+    async fn change_slot(&self, request: Request<ChangeSlotRequest>) -> Answer<PoolSlot> {
+        let request = request.into_inner();
+        let what = format!("{} {} by {}", request.action().as_str_name(), request.slot, request.by);
+        self.heard(what, PoolSlot { name: request.slot, state: "idle".to_owned(), ..PoolSlot::default() })
+    }
+
+    async fn get_history(&self, request: Request<GetHistoryRequest>) -> Answer<GetHistoryResponse> {
+        let points = vec![HistoryPoint { at: None, used: 3, limit: 5 }];
+        self.heard(format!("history {}", request.into_inner().platform), GetHistoryResponse { points })
+    }
+}
+
+impl House {
+    fn operator(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, self.url(path)).bearer_auth(OPERATOR)
+    }
+}
+
+async fn house() -> House {
+    let house = House::without_bus().await;
+    let tenant_id = TenantId::generate().to_string();
+    let caller = Caller { tenant_id, key_id: "op".to_owned(), operator: true, ..Caller::default() };
+    house.fakes.kept().callers.insert(Sha256::digest(OPERATOR.as_bytes()).to_vec(), caller);
+    house
+}
+
+async fn fine(request: RequestBuilder) -> Value {
+    let response = send(request).await;
+    assert_eq!(response.status(), 200);
+    response.json().await.expect("JSON")
+}
+
+#[tokio::test]
+async fn the_pool_is_for_operators() {
+    let house = house().await;
+    for (method, path) in [
+        (Method::GET, "/v1/pool"),
+        (Method::GET, "/v1/pool/platforms/k8s-eu"),
+        (Method::PATCH, "/v1/pool/platforms/k8s-eu"),
+        (Method::PUT, "/v1/pool/platforms/k8s-eu/providers/zoom/limit"),
+        (Method::DELETE, "/v1/pool/platforms/k8s-eu/providers/zoom/limit"),
+        (Method::GET, "/v1/pool/slots"),
+        (Method::POST, "/v1/pool/slots/k8s-eu-007/cordon"),
+        (Method::GET, "/v1/pool/history"),
+    ] {
+        let request = house.http.request(method.clone(), house.url(path));
+        let (status, document) = problem(request.try_clone().expect("no body").bearer_auth(KEY)).await;
+        assert_eq!((status, document["type"].as_str()), (403, Some("urn:greenroom:problem:forbidden")), "{path}");
+        assert_eq!(problem(request).await.0, 401, "{path}");
+    }
+    assert!(house.fakes.kept().pool.is_empty(), "nobody else was asked");
+}
+
+#[tokio::test]
+async fn an_operator_sees_and_changes_the_pool() {
+    let house = house().await;
+    let pool = fine(house.operator(Method::GET, "/v1/pool")).await;
+    assert_eq!(pool["limit"], 9);
+    let platform = &pool["platforms"][0];
+    assert_eq!(platform["limit"], json!({"value": 2, "from": "operator", "setting": 80, "operator": 2}));
+    assert_eq!((&platform["slots"]["busy"], &platform["draining"]), (&json!(2), &json!(true)));
+    assert_eq!(platform["providers"][0]["breaker"], json!({"state": "open", "failures": 5}));
+
+    let one = "/v1/pool/platforms/k8s-eu";
+    let provider = format!("{one}/providers/zoom/limit");
+    fine(house.operator(Method::GET, one)).await;
+    fine(house.operator(Method::PATCH, one).json(&json!({"limit": 5, "permits": null}))).await;
+    fine(house.operator(Method::PATCH, one).json(&json!({"draining": true}))).await;
+    fine(house.operator(Method::PUT, &provider).json(&json!({"limit": 1}))).await;
+    fine(house.operator(Method::DELETE, &provider)).await;
+    let page = fine(house.operator(Method::GET, "/v1/pool/slots?platform=k8s-eu&state=busy&cursor=k8s-eu-001")).await;
+    assert_eq!((&page["nextCursor"], &page["slots"][0]["runner"]["attempt"]), (&json!("k8s-eu-007"), &json!(2)));
+    for action in ["cordon", "uncordon", "reset", "force-free"] {
+        fine(house.operator(Method::POST, &format!("/v1/pool/slots/k8s-eu-007/{action}"))).await;
+    }
+    let history = fine(house.operator(Method::GET, "/v1/pool/history?platform=k8s-eu")).await;
+    assert_eq!(history["points"], json!([{"used": 3, "limit": 5}]));
+    assert_eq!(
+        house.fakes.kept().pool,
+        [
+            "get ",
+            "get k8s-eu",
+            "change k8s-eu Some(Some(5)) Some(None) None by op",
+            "change k8s-eu None None Some(true) by op",
+            "limit k8s-eu zoom Some(1) by op",
+            "limit k8s-eu zoom None by op",
+            "slots k8s-eu busy k8s-eu-001 0",
+            "CORDON k8s-eu-007 by op",
+            "UNCORDON k8s-eu-007 by op",
+            "RESET k8s-eu-007 by op",
+            "FORCE_FREE k8s-eu-007 by op",
+            "history k8s-eu",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_an_operator_cannot_have_is_said_and_named() {
+    let house = house().await;
+    let one = "/v1/pool/platforms/k8s-eu";
+    let bad = json!({"limit": "many", "draining": 3, "colour": "red"});
+    let (status, document) = problem(house.operator(Method::PATCH, one).json(&bad)).await;
+    assert_eq!((status, named(&document)), (422, vec!["limit", "draining", "colour"]));
+    let limit = house.operator(Method::PUT, &format!("{one}/providers/zoom/limit")).json(&json!({"limit": null}));
+    assert_eq!(named(&problem(limit).await.1), ["limit"]);
+    let (status, document) = problem(house.operator(Method::GET, "/v1/pool/history")).await;
+    assert_eq!((status, named(&document)), (400, vec!["platform"]));
+    for (method, path) in
+        [(Method::GET, "/v1/pool/platforms/No%20Name"), (Method::POST, "/v1/pool/slots/k8s-eu-007/paint")]
+    {
+        assert_eq!(problem(house.operator(method, path)).await.0, 404, "{path}");
+    }
+    assert!(house.fakes.kept().pool.is_empty());
+
+    let reset = || house.operator(Method::POST, "/v1/pool/slots/k8s-eu-007/reset");
+    house.fakes.fail(1, Code::FailedPrecondition, "k8s-eu-007: its runner runs");
+    let (status, document) = problem(reset()).await;
+    assert_eq!((status, document["detail"].as_str()), (409, Some("k8s-eu-007: its runner runs")));
+    house.fakes.fail(1, Code::InvalidArgument, "provider: must not be empty");
+    let limit = house.operator(Method::PUT, &format!("{one}/providers/x/limit")).json(&json!({"limit": 1}));
+    assert_eq!(named(&problem(limit).await.1), ["provider"]);
+    // A reset is asked once; the rest again.
+    house.fakes.kept().pool.clear();
+    house.fakes.fail(1, Code::Unavailable, "restarting");
+    assert_eq!(problem(reset()).await.0, 503);
+    house.fakes.fail(1, Code::Unavailable, "restarting");
+    fine(house.operator(Method::GET, one)).await;
+    assert_eq!(house.fakes.kept().pool, ["RESET k8s-eu-007 by op", "get k8s-eu", "get k8s-eu"]);
+}
