@@ -9,8 +9,8 @@ use greenroom_chassis::{Clock, Host, Peers, Secret, Settings};
 use greenroom_contracts::messages::RunnerSilent;
 use greenroom_contracts::proto::v1::pool_service_server::{PoolService, PoolServiceServer};
 use greenroom_contracts::proto::v1::{
-    AssignRequest, AssignResponse, CloseRequest, CloseResponse, Expected, ListExpectedRequest, ListExpectedResponse,
-    ListPlatformsRequest, ListPlatformsResponse,
+    AssignRequest, AssignResponse, CloseManyRequest, CloseManyResponse, CloseRequest, CloseResponse, Expected,
+    ListExpectedRequest, ListExpectedResponse, ListPlatformsRequest, ListPlatformsResponse,
 };
 use greenroom_contracts::{Envelope, Header, beat, subjects};
 use greenroom_domain::{Attempt, BotId, Installation, MessageId, RunnerId};
@@ -58,6 +58,10 @@ impl PoolService for Pool {
     }
 
     async fn close(&self, _: Request<CloseRequest>) -> Result<Response<CloseResponse>, Status> {
+        Err(Status::unimplemented("not asked by the monitor"))
+    }
+
+    async fn close_many(&self, _: Request<CloseManyRequest>) -> Result<Response<CloseManyResponse>, Status> {
         Err(Status::unimplemented("not asked by the monitor"))
     }
 

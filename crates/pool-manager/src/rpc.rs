@@ -2,6 +2,7 @@
 
 mod assign;
 mod close;
+mod close_many;
 mod list_expected;
 mod list_platforms;
 mod operators;
@@ -10,8 +11,8 @@ use std::sync::Arc;
 
 use greenroom_contracts::proto::v1::pool_service_server::PoolService;
 use greenroom_contracts::proto::v1::{
-    AssignRequest, AssignResponse, CloseRequest, CloseResponse, ListExpectedRequest, ListExpectedResponse,
-    ListPlatformsRequest, ListPlatformsResponse,
+    AssignRequest, AssignResponse, CloseManyRequest, CloseManyResponse, CloseRequest, CloseResponse,
+    ListExpectedRequest, ListExpectedResponse, ListPlatformsRequest, ListPlatformsResponse,
 };
 use greenroom_store::Coalescer;
 use tokio_util::task::TaskTracker;
@@ -59,6 +60,10 @@ impl PoolService for Door {
 
     async fn close(&self, request: Request<CloseRequest>) -> Result<Response<CloseResponse>, Status> {
         close::close(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn close_many(&self, request: Request<CloseManyRequest>) -> Result<Response<CloseManyResponse>, Status> {
+        close_many::close_many(self, request.into_inner()).await.map(Response::new)
     }
 
     async fn list_expected(

@@ -88,12 +88,10 @@ pub async fn enqueue(queue: &Arc<Queue>, wishes: &[Wish]) -> Result<(), Error> {
         }
     }
     let mut timed_out = Vec::new();
-    for wish in late {
-        // What has a slot after all keeps it, and the time-out loses.
-        if queue.pool.close(wish.enqueue.runner, false).await? {
-            timed_out.push(wish);
-        }
-    }
+    let runners: Vec<RunnerId> = late.iter().map(|wish| wish.enqueue.runner).collect();
+    // What has a slot after all keeps it, and the time-out loses.
+    let never = queue.pool.close(&runners, false).await?;
+    timed_out.extend(late.into_iter().zip(never).filter(|(_, never)| *never).map(|(wish, _)| wish));
     if stored.is_empty() && closed.is_empty() && timed_out.is_empty() {
         return Ok(());
     }

@@ -16,6 +16,8 @@ mod dispatch;
 mod enqueue;
 mod error;
 mod lanes;
+#[cfg(test)]
+mod model;
 mod place;
 mod policy;
 mod pool;

@@ -6,7 +6,7 @@ use greenroom_bus::trace;
 use greenroom_chassis::InnerChannel;
 use greenroom_contracts::proto::v1::answer::Outcome;
 use greenroom_contracts::proto::v1::pool_service_client::PoolServiceClient;
-use greenroom_contracts::proto::v1::{self, AssignRequest, CloseRequest};
+use greenroom_contracts::proto::v1::{self, AssignRequest, CloseManyRequest};
 use greenroom_domain::{PlatformName, RunnerId, RunnerSpec};
 use tonic::Request;
 
@@ -14,6 +14,9 @@ use crate::Error;
 
 /// An assignment takes a commit and a platform's lock; a pool manager that needs longer is away.
 const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many are closed by one call.
+const PAGE: usize = 500;
 
 /// The pool manager.
 #[derive(Clone)]
@@ -74,12 +77,17 @@ impl Pool {
             .collect())
     }
 
-    /// No slot for it any more. True: it never had one.
-    pub async fn close(&self, runner: RunnerId, stop_if_assigned: bool) -> Result<bool, Error> {
-        let mut request = Request::new(CloseRequest { runner: Some(runner.into()), stop_if_assigned });
-        request.set_timeout(TIMEOUT);
-        let answer = self.0.clone().close(request).await.map_err(|status| Error::Pool(status.message().to_owned()))?;
-        Ok(answer.into_inner().closed)
+    /// No slots for these any more. Says of each whether it never had one.
+    pub async fn close(&self, runners: &[RunnerId], stop_if_assigned: bool) -> Result<Vec<bool>, Error> {
+        let mut closed = Vec::with_capacity(runners.len());
+        for page in runners.chunks(PAGE) {
+            let runners = page.iter().map(|runner| (*runner).into()).collect();
+            let mut request = Request::new(CloseManyRequest { runners, stop_if_assigned });
+            request.set_timeout(TIMEOUT);
+            let answer = self.0.clone().close_many(request).await;
+            closed.extend(answer.map_err(|status| Error::Pool(status.message().to_owned()))?.into_inner().closed);
+        }
+        Ok(closed)
     }
 }
 

@@ -47,12 +47,13 @@ async fn time_out(queue: &Queue) -> Result<(), Error> {
     loop {
         let overdue = store::overdue(queue.store.pool(), queue.clock.now(), PAGE).await?;
         let found = overdue.len();
-        for (runner, traceparent) in overdue {
-            let closed = queue.pool.close(runner, false).await?;
+        if !overdue.is_empty() {
+            let runners: Vec<_> = overdue.iter().map(|(runner, _)| *runner).collect();
+            let closed = queue.pool.close(&runners, false).await?;
             let mut tx = queue.store.begin().await?;
-            store::remove(&mut tx, &[runner], false).await?;
-            if closed {
-                queue.say_timed_out(&mut tx, runner, traceparent.as_deref());
+            store::remove(&mut tx, &runners, false).await?;
+            for ((runner, traceparent), _) in overdue.iter().zip(closed).filter(|(_, closed)| *closed) {
+                queue.say_timed_out(&mut tx, *runner, traceparent.as_deref());
             }
             tx.commit().await?;
         }

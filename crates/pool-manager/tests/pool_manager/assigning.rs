@@ -83,6 +83,19 @@ async fn what_is_closed_stays_closed_and_what_is_assigned_is_not_closed() {
     assert_eq!(house.ask(one).await, Outcome::Assigned, "it has its slot until it is gone");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_are_closed_as_one_is() {
+    let house = House::new(&[]).await;
+    let (never, closed, stays, stops) = (runner(), runner(), house.assigned().await, house.assigned().await);
+    assert!(house.close(closed, false).await);
+    assert_eq!(house.close_many(&[stays, never, closed, never], false).await, [false, true, true, true]);
+    assert_eq!(house.ask(never).await, Outcome::Closed);
+    assert_eq!(house.state(stays).await.as_deref(), Some("assigned"));
+    assert_eq!(house.close_many(&[never, stops], true).await, [true, false]);
+    assert_eq!(house.state(stops).await.as_deref(), Some("stopping"));
+    assert_eq!(house.close_many(&[], true).await, Vec::<bool>::new());
+}
+
 /// Asks and closings of the same runners at the same time: each is either assigned or closed for good, and nobody is told
 /// of an error.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

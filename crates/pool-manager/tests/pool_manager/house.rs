@@ -11,7 +11,9 @@ use greenroom_contracts::proto::v1::deployer_service_server::DeployerServiceServ
 use greenroom_contracts::proto::v1::owner_service_server::OwnerServiceServer;
 use greenroom_contracts::proto::v1::pool_operator_service_client::PoolOperatorServiceClient;
 use greenroom_contracts::proto::v1::pool_service_client::PoolServiceClient;
-use greenroom_contracts::proto::v1::{Ask, AssignRequest, CloseRequest, ListPlatformsRequest, Platform};
+use greenroom_contracts::proto::v1::{
+    Ask, AssignRequest, CloseManyRequest, CloseRequest, ListPlatformsRequest, Platform,
+};
 use greenroom_contracts::{Envelope, Origin, streams};
 use greenroom_domain::{
     Attempt, BotId, PlatformName, Provider, Reason, Resources, RunnerId, RunnerSpec, TenantId, Timestamp,
@@ -178,6 +180,12 @@ impl House {
     pub async fn close(&self, runner: RunnerId, stop_if_assigned: bool) -> bool {
         let request = CloseRequest { runner: Some(runner.into()), stop_if_assigned };
         self.pool.clone().close(request).await.expect("answered").into_inner().closed
+    }
+
+    pub async fn close_many(&self, runners: &[RunnerId], stop_if_assigned: bool) -> Vec<bool> {
+        let runners = runners.iter().map(|runner| (*runner).into()).collect();
+        let request = CloseManyRequest { runners, stop_if_assigned };
+        self.pool.clone().close_many(request).await.expect("answered").into_inner().closed
     }
 
     pub async fn say<T: Message>(&self, data: T) -> Published {

@@ -51,11 +51,11 @@ impl BatchHandler for Handler {
 
     async fn handle(&self, batch: &[Command]) -> Result<Vec<Outcome>, Failure> {
         // Withdrawals first: a closing stands whatever comes after it.
-        for command in batch {
-            if let Command::Withdraw(runner, traceparent) = command {
-                withdraw(&self.0, *runner, traceparent.as_deref()).await?;
-            }
-        }
+        let withdrawals = batch.iter().filter_map(|command| match command {
+            Command::Withdraw(runner, traceparent) => Some((*runner, traceparent.as_deref())),
+            Command::Enqueue(_) => None,
+        });
+        withdraw(&self.0, &withdrawals.collect::<Vec<_>>()).await?;
         let wishes = batch.iter().filter_map(|command| match command {
             Command::Enqueue(wish) => Some((**wish).clone()),
             Command::Withdraw(..) => None,
@@ -65,12 +65,16 @@ impl BatchHandler for Handler {
     }
 }
 
-async fn withdraw(queue: &Queue, runner: RunnerId, traceparent: Option<&str>) -> Result<(), Error> {
-    let closed = queue.pool.close(runner, true).await?;
+async fn withdraw(queue: &Queue, withdrawals: &[(RunnerId, Option<&str>)]) -> Result<(), Error> {
+    if withdrawals.is_empty() {
+        return Ok(());
+    }
+    let runners: Vec<RunnerId> = withdrawals.iter().map(|(runner, _)| *runner).collect();
+    let closed = queue.pool.close(&runners, true).await?;
     let mut tx = queue.store.begin().await?;
-    store::remove(&mut tx, &[runner], false).await?;
-    if closed {
-        queue.say_withdrawn(&mut tx, runner, traceparent);
+    store::remove(&mut tx, &runners, false).await?;
+    for ((runner, traceparent), _) in withdrawals.iter().zip(closed).filter(|(_, closed)| *closed) {
+        queue.say_withdrawn(&mut tx, *runner, *traceparent);
     }
     tx.commit().await?;
     Ok(())

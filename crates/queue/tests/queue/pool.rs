@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use greenroom_contracts::proto::v1::answer::Outcome;
 use greenroom_contracts::proto::v1::pool_service_server::PoolService;
 use greenroom_contracts::proto::v1::{
-    Answer, AssignRequest, AssignResponse, CloseRequest, CloseResponse, ListExpectedRequest, ListExpectedResponse,
-    ListPlatformsRequest, ListPlatformsResponse,
+    Answer, AssignRequest, AssignResponse, CloseManyRequest, CloseManyResponse, CloseRequest, CloseResponse,
+    ListExpectedRequest, ListExpectedResponse, ListPlatformsRequest, ListPlatformsResponse,
 };
 use greenroom_contracts::runner_of;
 use greenroom_domain::RunnerId;
@@ -128,22 +128,30 @@ impl PoolService for Pool {
         })
     }
 
-    async fn close(&self, request: Request<CloseRequest>) -> Result<Response<CloseResponse>, Status> {
+    async fn close(&self, _: Request<CloseRequest>) -> Result<Response<CloseResponse>, Status> {
+        Err(Status::unimplemented("the queue closes many"))
+    }
+
+    async fn close_many(&self, request: Request<CloseManyRequest>) -> Result<Response<CloseManyResponse>, Status> {
         let request = request.into_inner();
-        let runner = runner_of(request.runner.as_ref())?;
         wait(&self.closes).await;
         self.know(|known| {
             if known.away {
                 return Err(Status::unavailable("away"));
             }
-            let has_one =
-                known.given.iter().any(|(given, _)| *given == runner) || known.secretly_given.contains(&runner);
-            if !has_one {
-                known.closed.insert(runner);
-            } else if request.stop_if_assigned {
-                known.stopped.insert(runner);
+            let mut closed = Vec::new();
+            for runner in &request.runners {
+                let runner = runner_of(Some(runner))?;
+                let has_one =
+                    known.given.iter().any(|(given, _)| *given == runner) || known.secretly_given.contains(&runner);
+                if !has_one {
+                    known.closed.insert(runner);
+                } else if request.stop_if_assigned {
+                    known.stopped.insert(runner);
+                }
+                closed.push(!has_one);
             }
-            Ok(Response::new(CloseResponse { closed: !has_one }))
+            Ok(Response::new(CloseManyResponse { closed }))
         })
     }
 
