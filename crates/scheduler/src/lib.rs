@@ -2,7 +2,7 @@
 //!
 //! - **Owns** `scheduler.bots`, `attempts`, `timeline`, `idempotency`, `usage`. It is the only writer of a bot's state.
 //! - **Hears** gRPC from the gateway (create, get, list, update, deploy, leave, cancel, and what operators force; admissions and reports of runners), from deployers
-//!   (launch environments) and from the pool manager (closings); the events `slot.assigned`, `runner.*`, `queue.timed_out`,
+//!   (launch environments) and from the pool manager (closings); the events `slot.assigned`, `runner.*`, `queue.held`, `queue.timed_out`,
 //!   `queue.withdrawn`.
 //! - **Says** `queue.enqueue`, `queue.withdraw`, `pool-manager.release`; the public events `bot.*`.
 //! - **Never** chooses a platform's slot, speaks to a platform to change it, or touches a beat.

@@ -1,11 +1,11 @@
-//! `slot.assigned`, `runner.started`, `runner.progressed`, `runner.refused`, `runner.gone`, `queue.timed_out` and
-//! `queue.withdrawn`: one consumer, so that what is said of one bot stays in order within a batch.
+//! `slot.assigned`, `runner.started`, `runner.progressed`, `runner.refused`, `runner.gone`, `queue.held`, `queue.timed_out`
+//! and `queue.withdrawn`: one consumer, so that what is said of one bot stays in order within a batch.
 
 use std::sync::Arc;
 
 use greenroom_bus::{BatchHandler, Failure, Outcome, Subscription};
 use greenroom_contracts::messages::{
-    Message, RunnerGone, RunnerProgressed, RunnerRefused, RunnerStarted, SlotAssigned, TimedOut, Withdrawn,
+    Held, Message, RunnerGone, RunnerProgressed, RunnerRefused, RunnerStarted, SlotAssigned, TimedOut, Withdrawn,
 };
 use greenroom_contracts::{Envelope, Header, streams, subjects};
 use greenroom_domain::bot::{Event, Refusal};
@@ -22,6 +22,7 @@ pub fn subscription(installation: &Installation) -> Subscription {
         ("runner", "progressed"),
         ("runner", "refused"),
         ("runner", "gone"),
+        ("queue", "held"),
         ("queue", "timed_out"),
         ("queue", "withdrawn"),
     ];
@@ -73,6 +74,10 @@ impl BatchHandler for Handler {
                     (None, None) => "exited".to_owned(),
                 });
                 input(said.runner, Event::Gone { attempt: said.runner.attempt, exit: said.exit }, detail)
+            }
+            Held::TYPE => {
+                let said: Held = data(body)?;
+                input(said.runner, Event::Held { attempt: said.runner.attempt }, None)
             }
             TimedOut::TYPE => {
                 let said: TimedOut = data(body)?;

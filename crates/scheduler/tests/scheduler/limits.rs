@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use greenroom_contracts::messages::BotCreated;
+use greenroom_contracts::messages::{BotCreated, Enqueue};
 use greenroom_contracts::proto::v1::{Bot, Caller, NewBot, SchedulerCreateRequest};
 use greenroom_contracts::{proto_timestamp, refusal};
 use greenroom_domain::TenantId;
@@ -192,5 +192,12 @@ async fn a_plans_priority_is_the_best_there_is() {
     assert_eq!(create(&house.scheduler, ask(150, false)).await.expect("after others").priority, 150);
     let status = create(&house.scheduler, ask(99, false)).await.expect_err("before others");
     assert!(status.message().starts_with("priority: "), "{status:?}");
-    assert_eq!(create(&house.scheduler, ask(1, true)).await.expect("an operator's").priority, 1);
+    let first = create(&house.scheduler, ask(1, true)).await.expect("an operator's");
+    let mut weighty = house.creation(house.tenant, new_bot(), "");
+    weighty.caller.as_mut().expect("a caller").weight = 8;
+    let second = create(&house.scheduler, weighty).await.expect("a bot");
+    let (first, second) = (id_of(&first).uuid(), id_of(&second).uuid());
+    let first = house.heard.until::<Enqueue>(first, 1).await[0].clone();
+    let second = house.heard.until::<Enqueue>(second, 1).await[0].clone();
+    assert_eq!((first.priority, first.weight, second.priority, second.weight), (1, 1, 100, 8));
 }

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use greenroom_contracts::messages::{Enqueue, Release};
+use greenroom_contracts::messages::{Enqueue, Held, Release};
+use greenroom_contracts::proto::v1::NewBot;
 use greenroom_contracts::timestamp;
+use greenroom_domain::Timestamp;
 use greenroom_domain::bot::BotState;
+use sqlx::Row;
 
-use crate::house::{House, id_of, runner_of};
+use crate::house::{House, id_of, new_bot, runner_of};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bot_asks_for_its_slot_a_lead_before_its_start() {
@@ -46,6 +49,34 @@ async fn a_wish_that_nobody_answers_is_said_again_word_for_word() {
         .await
         .expect("a row");
     assert_eq!((wake, house.get(&bot).await.state.as_str()), (0, "DEPLOYING"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wish_that_the_queue_holds_is_not_said_again_before_its_deadline() {
+    let house = House::fast().await;
+    let bot = house.create(NewBot { queue_timeout_ms: Some(4_000), ..new_bot() }).await;
+    let key = id_of(&bot).uuid();
+    let wish = house.heard.until::<Enqueue>(key, 1).await[0].clone();
+    house.say(Held { runner: runner_of(&bot, 1) }).await;
+    let kept: (Timestamp, i32) = {
+        let row = sqlx::query("SELECT wake_at, asserts FROM scheduler.bots WHERE id = $1").bind(key);
+        let row = row.fetch_one(&house.sql).await.expect("a row");
+        (row.get::<jiff_sqlx::Timestamp, _>("wake_at").to_jiff(), row.get("asserts"))
+    };
+    // A minute of grace, twenty times as fast.
+    assert_eq!(kept.0, wish.deadline + Duration::from_secs(3));
+    assert_eq!(house.get(&bot).await.sequence, 2, "nobody need read about it");
+    // The queue is mute beyond its deadline: it is asked.
+    let said = usize::try_from(kept.1).expect("a count") + 1;
+    house.heard.until::<Enqueue>(key, said + 1).await;
+    assert!(house.now() >= wish.deadline + Duration::from_secs(3));
+    // From then on again and again, until it answers.
+    let held: bool = sqlx::query_scalar("SELECT held FROM scheduler.attempts WHERE bot_id = $1")
+        .bind(key)
+        .fetch_one(&house.sql)
+        .await
+        .expect("a row");
+    assert!(!held);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
