@@ -7,6 +7,7 @@
 mod create;
 mod quota;
 
+use greenroom_domain::bot::BotState;
 use greenroom_domain::{Attempt, BotId, Exit, PlatformName, TenantId, Timestamp};
 use greenroom_store::{Error, SqlTimestamp, sql_time};
 use sqlx::types::Json;
@@ -65,22 +66,15 @@ pub async fn list(
     pool: &PgPool,
     tenant: TenantId,
     before: Option<BotId>,
-    state: Option<&str>,
+    state: Option<BotState>,
     limit: i64,
 ) -> Result<Vec<Stored>, Error> {
     // bots_of_tenant, or bots_of_tenant_by_state: the few that run are found among a million that are scheduled.
-    let of_state = if state.is_some() { "AND b.state = $3" } else { "AND $3::text IS NULL" };
-    let sql = format!("{SELECT} WHERE b.tenant_id = $1 AND b.id < $2 {of_state} ORDER BY b.id DESC LIMIT $4");
+    // The state is one of our own words and stands in the statement: of a parameter the planner would think that every row has it.
+    let of_state = state.map(|state| format!("AND b.state = '{state}'")).unwrap_or_default();
+    let sql = format!("{SELECT} WHERE b.tenant_id = $1 AND b.id < $2 {of_state} ORDER BY b.id DESC LIMIT $3");
     let before = before.map_or(Uuid::max(), BotId::uuid);
-    stored(
-        sqlx::query_as(AssertSqlSafe(sql))
-            .bind(tenant.uuid())
-            .bind(before)
-            .bind(state)
-            .bind(limit)
-            .fetch_all(pool)
-            .await?,
-    )
+    stored(sqlx::query_as(AssertSqlSafe(sql)).bind(tenant.uuid()).bind(before).bind(limit).fetch_all(pool).await?)
 }
 
 // --- across tenants: the writer -----------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ pub async fn list(door: &Door, request: SchedulerListRequest) -> Result<ListBots
         "" => None,
         state => {
             let state: BotState = state.parse().map_err(|error| Status::invalid_argument(format!("state: {error}")))?;
-            Some(state.as_str())
+            Some(state)
         }
     };
     let page = store::list(door.writer.store().pool(), tenant, before, state, i64::from(limit)).await;

@@ -6,7 +6,7 @@ use greenroom_domain::bot::BotState;
 use greenroom_domain::{BotId, TenantId, Timestamp};
 use greenroom_store::{Error, SqlTimestamp, sql_time};
 use jiff::civil::Date;
-use sqlx::{PgConnection, Row};
+use sqlx::{AssertSqlSafe, PgConnection, Row};
 use uuid::Uuid;
 
 use crate::quota::Known;
@@ -69,20 +69,23 @@ pub async fn under_way(
     now: Timestamp,
 ) -> Result<BTreeMap<TenantId, (u64, Option<Timestamp>)>, Error> {
     let states = BotState::ALL.into_iter().filter(|state| !state.is_terminal() && *state != BotState::Scheduled);
-    // bots_of_tenant_by_state: as many rows as are counted, however many are SCHEDULED or over.
-    let rows = sqlx::query(
+    let states: Vec<String> = states.map(|state| format!("'{state}'")).collect();
+    // bots_of_tenant_by_state: as many rows as are counted, however many are SCHEDULED or over. The states are our own words and
+    // stand in the statement: of parameters the planner would think that every row has one of them.
+    let sql = format!(
         "SELECT t.tenant_id, u.bots, u.soonest
            FROM unnest($1::uuid[]) AS t (tenant_id)
           CROSS JOIN LATERAL (
-                SELECT count(*) AS bots, min(b.end_at) FILTER (WHERE b.end_at > $3) AS soonest
+                SELECT count(*) AS bots, min(b.end_at) FILTER (WHERE b.end_at > $2) AS soonest
                   FROM scheduler.bots b
-                 WHERE b.tenant_id = t.tenant_id AND b.state = ANY($2)) u",
-    )
-    .bind(tenants.iter().map(|tenant| tenant.uuid()).collect::<Vec<_>>())
-    .bind(states.map(BotState::as_str).collect::<Vec<_>>())
-    .bind(sql_time(now))
-    .fetch_all(connection)
-    .await?;
+                 WHERE b.tenant_id = t.tenant_id AND b.state IN ({})) u",
+        states.join(", ")
+    );
+    let rows = sqlx::query(AssertSqlSafe(sql))
+        .bind(tenants.iter().map(|tenant| tenant.uuid()).collect::<Vec<_>>())
+        .bind(sql_time(now))
+        .fetch_all(connection)
+        .await?;
     rows.into_iter()
         .map(|row| {
             let bots: i64 = row.try_get("bots")?;

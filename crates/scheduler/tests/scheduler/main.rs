@@ -11,6 +11,7 @@ mod heard;
 mod house;
 mod life;
 mod limits;
+mod many;
 mod reading;
 mod secrets;
 #[path = "../../../testkit/src/servers.rs"]
