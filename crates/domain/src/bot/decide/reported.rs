@@ -2,7 +2,22 @@
 
 use super::{Ignored, Rejected, Step, Stop, Taken, ignore};
 use crate::bot::{Admission, BotState, Report};
-use crate::{Attempt, InstanceId};
+use crate::{Attempt, InstanceId, Reason};
+
+/// Whether a runner says no more than that it goes because it was told to.
+fn obeys(report: &Report) -> bool {
+    match report {
+        Report::Leaving(reason) | Report::Finished(reason) => {
+            [Reason::TERMINATED, Reason::LEAVE_REQUESTED].contains(reason)
+        }
+        Report::InWaitingRoom
+        | Report::InCall
+        | Report::RecordingStarted
+        | Report::RecordingStopped
+        | Report::Failed { .. }
+        | Report::Note => false,
+    }
+}
 
 impl Step<'_> {
     pub(super) fn admission_asked(&mut self, attempt: Attempt, instance: InstanceId) -> Taken {
@@ -38,6 +53,11 @@ impl Step<'_> {
             return ignore(Ignored::Repeated);
         }
         current.report_sequence = sequence;
+        let failed_before = current.stopped && current.cause.is_some();
+        if failed_before && obeys(report) {
+            // We had it stopped, for a cause that another attempt may mend: that is this runner's end, and not the bot's.
+            return Ok(());
+        }
         match report {
             Report::InWaitingRoom if state == BotState::JoiningCall => self.move_to(BotState::InWaitingRoom, None),
             Report::InCall if matches!(state, BotState::JoiningCall | BotState::InWaitingRoom) => {
@@ -63,6 +83,8 @@ impl Step<'_> {
                 self.move_to(BotState::Done, reason);
             }
             Report::Failed { reason, may_pass: false } => self.move_to(BotState::Fatal, Some(reason.clone())),
+            // How it fails while it is being stopped says nothing about why.
+            Report::Failed { may_pass: true, .. } if failed_before => {}
             Report::Failed { reason, may_pass: true } => {
                 // It ends by itself; its end is the evidence that the next attempt waits for.
                 current.cause = Some(reason.clone());

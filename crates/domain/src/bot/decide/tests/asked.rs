@@ -1,7 +1,7 @@
 //! Edits, deploying early, and what operators force.
 
 use super::*;
-use crate::bot::{Beyond, Edit};
+use crate::bot::{Beyond, Edit, Observed};
 
 fn edit(edit: Edit) -> Event {
     Event::EditAsked(Box::new(edit))
@@ -140,6 +140,32 @@ fn a_restart_is_no_failure_and_goes_back_whatever_the_policy() {
     let (bot, effects) = play(scheduled(), &[(-60, Event::Tick), (-59, assigned()), (-58, Event::RestartAsked)]);
     assert_eq!((bot.state, bot.failures), (BotState::Queued, 0));
     assert_eq!(effects, [Effect::Enqueue, Effect::Release(Attempt(1)), Effect::Enqueue]);
+}
+
+#[test]
+fn a_runner_that_was_stopped_for_the_next_one_does_not_end_the_bot() {
+    let failed = Report::Failed { reason: Reason::BROWSER_FAILED, may_pass: true };
+    let stopped = then(in_call(), [(50, Event::RestartAsked)]);
+    let silent = Event::Inspected { attempt: Attempt(1), observed: Observed::Running, last_beat_at: at(-700) };
+    for (before, cause) in
+        [(stopped.clone(), Reason::RESTART_REQUESTED), (then(in_call(), [(50, silent)]), Reason::HEARTBEAT_LOST)]
+    {
+        for said in [
+            vec![Report::Leaving(Reason::LEAVE_REQUESTED), Report::Finished(Reason::LEAVE_REQUESTED)],
+            vec![Report::Leaving(Reason::TERMINATED), Report::Finished(Reason::TERMINATED)],
+            vec![failed.clone()],
+            vec![],
+        ] {
+            let reports = (4..).zip(said).map(|(sequence, said)| (55, report(sequence, said)));
+            let (bot, _) = play(scheduled(), &then(before.clone(), reports));
+            assert_eq!(bot.state, BotState::Recording);
+            let (bot, _) = play(bot, &[(60, Event::Gone { attempt: Attempt(1), exit: None })]);
+            assert_eq!((bot.state, bot.reason), (BotState::Queued, Some(cause.clone())));
+        }
+    }
+    // That the meeting is over is the bot's end all the same.
+    let (bot, _) = play(scheduled(), &then(stopped, [(55, report(4, Report::Finished(Reason::MEETING_ENDED)))]));
+    assert_eq!((bot.state, bot.reason), (BotState::Done, Some(Reason::MEETING_ENDED)));
 }
 
 #[test]
