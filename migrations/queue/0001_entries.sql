@@ -47,8 +47,13 @@ CREATE TABLE queue.waits (
     owner_id  uuid        NOT NULL,
     attempt   integer     NOT NULL,
     kind      text        NOT NULL,
+    tier      integer     NOT NULL,
+    since     timestamptz NOT NULL,
     PRIMARY KEY (platform, provider, priority, turn, queued_at, owner_id, attempt, kind)
 ) WITH (autovacuum_vacuum_scale_factor = 0.02);
+
+-- Who has waited longest.
+CREATE INDEX waits_oldest ON queue.waits (platform, tier, since);
 
 -- Who is being asked for, and until when the dispatcher has to be done with it.
 CREATE TABLE queue.claims (
@@ -72,6 +77,27 @@ CREATE TABLE queue.later (
     attempt    integer     NOT NULL,
     PRIMARY KEY (not_before, owner_id, attempt, kind)
 );
+
+-- How many wait on a platform, kept by the statements that store and forget them: counting a million takes a second. In
+-- parts, so that those statements need not wait for each other; a number is the sum of its parts.
+CREATE TABLE queue.lengths (
+    platform text    NOT NULL,
+    tier     integer NOT NULL,
+    part     integer NOT NULL,
+    waiting  bigint  NOT NULL,
+    PRIMARY KEY (platform, tier, part)
+) WITH (fillfactor = 20);
+
+-- Who got a slot after waiting, in spans of ten seconds: how many, how long all of them waited, and how long some of them.
+CREATE TABLE queue.turnover (
+    at        timestamptz NOT NULL,
+    platform  text        NOT NULL,
+    tier      integer     NOT NULL,
+    served    bigint      NOT NULL,
+    waited_ms bigint      NOT NULL,
+    sample_ms bigint[]    NOT NULL,
+    PRIMARY KEY (at, platform, tier)
+) WITH (fillfactor = 50);
 
 -- The highest turn that was served at a priority: where a tenant begins that has nothing waiting.
 CREATE TABLE queue.turns (

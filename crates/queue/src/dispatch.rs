@@ -8,13 +8,12 @@ use greenroom_contracts::Message;
 use greenroom_contracts::messages::{Held, TimedOut, Withdrawn};
 use greenroom_domain::{RunnerId, Timestamp};
 use greenroom_store::{Store, Tx};
-use opentelemetry::metrics::Counter;
-use opentelemetry::{KeyValue, global};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::bells::{Bells, Next, Reason};
+use crate::metrics::Metrics;
 use crate::pool::{Got, Pool};
 use crate::store::Claimed;
 use crate::waits::Waits;
@@ -35,7 +34,9 @@ pub struct Queue {
     pub room: Notify,
     /// Something is due sooner than the sweep thought.
     pub sooner: Notify,
-    pub dispatched: Counter<u64>,
+    /// Never rung either.
+    pub counts: Notify,
+    pub metrics: Metrics,
     /// One for each platform that is being dispatched to.
     pub tasks: TaskTracker,
     pub stop: CancellationToken,
@@ -43,10 +44,6 @@ pub struct Queue {
 
 impl Queue {
     pub fn new(store: Store, clock: Clock, pool: Pool, config: Config) -> Self {
-        let dispatched = global::meter("greenroom")
-            .u64_counter("greenroom_queue_dispatches")
-            .with_description("Runners that were asked for, by platform and answer")
-            .build();
         Self {
             store,
             clock,
@@ -56,7 +53,8 @@ impl Queue {
             bells: Bells::default(),
             room: Notify::new(),
             sooner: Notify::new(),
-            dispatched,
+            counts: Notify::new(),
+            metrics: Metrics::new(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         }
@@ -185,14 +183,13 @@ impl Queue {
             ("closed", of(&[Got::Closed])),
         ];
         for (outcome, runners) in &outcomes {
-            let labels = [KeyValue::new("platform", platform.to_owned()), KeyValue::new("outcome", *outcome)];
-            self.dispatched.add(runners.len() as u64, &labels);
+            self.metrics.dispatched(platform, outcome, runners.len());
         }
         let mut tx = self.store.begin().await?;
         store::give_back(&mut tx, &of(&[Got::Full, Got::ProviderFull]), until).await?;
-        store::remove(&mut tx, &of(&[Got::Assigned]), true).await?;
-        store::remove(&mut tx, &of(&[Got::Closed]), false).await?;
         let now = self.clock.now();
+        let served = store::served_on(&mut tx, platform, &of(&[Got::Assigned]), now).await?;
+        store::remove(&mut tx, &of(&[Got::Closed])).await?;
         for (claimed, _) in claimed.iter().zip(answers).filter(|(_, answer)| **answer == Got::Closed) {
             let (runner, traceparent) = (claimed.ask.spec.runner, claimed.ask.traceparent.as_deref());
             // Closed past its deadline, it has timed out, whoever says so first.
@@ -203,6 +200,7 @@ impl Queue {
             }
         }
         tx.commit().await?;
+        self.metrics.served(platform, &served);
         Ok(())
     }
 

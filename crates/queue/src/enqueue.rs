@@ -10,6 +10,7 @@ use crate::bells::Reason;
 use crate::dispatch::Queue;
 use crate::lanes::{Coming, Served, turns};
 use crate::pool::{Ask, Got};
+use crate::rpc::get_position::{Position, find};
 use crate::{Config, Error, place, policy, store};
 
 /// A wish with the trace it belongs to.
@@ -96,12 +97,14 @@ pub async fn enqueue(queue: &Arc<Queue>, wishes: &[Wish]) -> Result<(), Error> {
         return Ok(());
     }
     let mut tx = queue.store.begin().await?;
+    let mut new = Vec::new();
     if !stored.is_empty() {
         store::lock_lanes(&mut tx).await?;
         let entries = place::entries(&mut tx, &stored, now, &queue.config).await?;
         let traces: BTreeMap<RunnerId, Option<&str>> =
             stored.iter().map(|wish| (wish.enqueue.runner, wish.traceparent.as_deref())).collect();
         for runner in store::put(&mut tx, &entries, now).await? {
+            new.push(runner);
             queue.say_held(&mut tx, runner, traces.get(&runner).copied().flatten());
         }
     }
@@ -128,5 +131,21 @@ pub async fn enqueue(queue: &Arc<Queue>, wishes: &[Wish]) -> Result<(), Error> {
         queue.ring(platform.as_str(), Reason::Came);
     }
     queue.sooner.notify_one();
+    foretell(queue, new.first().copied());
     Ok(())
+}
+
+/// Keeps what is foretold to somebody who comes, so that it can be compared with what comes about. Beside everything else.
+fn foretell(queue: &Arc<Queue>, runner: Option<RunnerId>) {
+    if let Some(runner) = runner
+        && queue.metrics.wants_estimate()
+    {
+        let queue = queue.clone();
+        queue.clone().tasks.spawn(async move {
+            // Without an answer there is one estimate less to compare.
+            if let Ok(Some(Position { wait: Some(wait), .. })) = find(&queue, runner).await {
+                queue.metrics.foretell(runner, wait);
+            }
+        });
+    }
 }

@@ -15,7 +15,9 @@ mod consumers;
 mod dispatch;
 mod enqueue;
 mod error;
+mod estimate;
 mod lanes;
+mod metrics;
 #[cfg(test)]
 mod model;
 mod place;

@@ -1,11 +1,12 @@
 //! The queue's inner door.
 
-mod get_position;
+pub mod get_position;
+pub mod stats;
 
 use std::sync::Arc;
 
 use greenroom_contracts::proto::v1::queue_service_server::QueueService;
-use greenroom_contracts::proto::v1::{GetPositionRequest, GetPositionResponse};
+use greenroom_contracts::proto::v1::{GetPositionRequest, GetPositionResponse, QueueStatsRequest, QueueStatsResponse};
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::dispatch::Queue;
@@ -21,5 +22,9 @@ impl QueueService for Door {
         request: Request<GetPositionRequest>,
     ) -> Result<Response<GetPositionResponse>, Status> {
         get_position::get_position(&self.0, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn stats(&self, _: Request<QueueStatsRequest>) -> Result<Response<QueueStatsResponse>, Status> {
+        stats::stats(&self.0).await.map(Response::new)
     }
 }

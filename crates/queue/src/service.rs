@@ -95,6 +95,7 @@ impl Service {
             ),
             sweep("due", period, &queue.sooner, &stop, || sweeps::due(queue)),
             sweep("dispatch", period, &queue.room, &stop, || sweeps::dispatch(queue)),
+            sweep("count", period, &queue.counts, &stop, || sweeps::count(queue)),
         );
         queue.tasks.close();
         queue.tasks.wait().await;

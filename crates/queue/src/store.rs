@@ -12,17 +12,21 @@ mod claim;
 mod due;
 mod position;
 mod put;
+mod remove;
+mod stats;
 
 use greenroom_domain::{Attempt, OwnerKind, RunnerId};
 use greenroom_store::Error;
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, PgPool, Row};
+use sqlx::{PgPool, Row};
 use uuid::Uuid;
 
 pub use claim::{Claimed, claim, give_back, platforms};
-pub use due::{Rise, come_back, due_to_rise, next_due, open, overdue, ready, rise, to_open};
+pub use due::{Opening, Rise, come_back, due_to_rise, next_due, open, overdue, ready, rise, to_open};
 pub use position::position;
 pub use put::{EntryJson, Standing, lock_lanes, put, served, standing};
+pub use remove::{Removed, remove, served_on};
+pub use stats::{Length, forget_turnover, lengths, turnover};
 
 fn runner_of(row: &PgRow) -> Result<RunnerId, Error> {
     let kind: String = row.try_get("kind")?;
@@ -73,58 +77,4 @@ pub async fn waited_for(pool: &PgPool, platforms: &[&str]) -> Result<Vec<(String
                       SELECT c.provider FROM c) v
                 WHERE v.provider IS NOT NULL";
     Ok(sqlx::query_as(sql).bind(platforms).fetch_all(pool).await?)
-}
-
-/// Forgets entries. `served`: they have their slots, so their turns are over.
-pub async fn remove(connection: &mut PgConnection, runners: &[RunnerId], served: bool) -> Result<(), Error> {
-    if runners.is_empty() {
-        return Ok(());
-    }
-    // Always in the same order, as the dispatcher and the bus tell of the same slots at the same time.
-    let mut runners = runners.to_vec();
-    runners.sort_unstable();
-    let (kinds, ids, attempts) = keys(&runners);
-    // The primary keys of all of them.
-    sqlx::query(
-        "WITH gone AS (
-             DELETE FROM queue.entries e
-              USING unnest($1::text[], $2::uuid[], $3::integer[]) AS k (kind, owner_id, attempt)
-              WHERE e.owner_id = ANY ($2) AND e.owner_id = k.owner_id AND e.attempt = k.attempt AND e.kind = k.kind
-             RETURNING e.kind, e.owner_id, e.attempt, e.platforms, e.opened, e.provider, e.priority, e.turn, e.queued_at,
-                       e.not_before),
-         no_wait AS (
-             DELETE FROM queue.waits w
-              USING gone g
-              CROSS JOIN LATERAL unnest(g.platforms[1:g.opened]) AS p (platform)
-              CROSS JOIN LATERAL (
-                    SELECT w.ctid FROM queue.waits w
-                     WHERE w.platform = p.platform AND w.provider = g.provider AND w.priority = g.priority
-                       AND w.turn = g.turn AND w.queued_at = g.queued_at AND w.owner_id = g.owner_id
-                       AND w.attempt = g.attempt AND w.kind = g.kind
-                    OFFSET 0) o
-              WHERE w.ctid = o.ctid),
-         no_claim AS (
-             DELETE FROM queue.claims c
-              USING gone g
-              WHERE c.owner_id = ANY ($2) AND c.owner_id = g.owner_id AND c.attempt = g.attempt AND c.kind = g.kind),
-         not_later AS (
-             DELETE FROM queue.later l
-              USING gone g
-              CROSS JOIN LATERAL (
-                    SELECT l.ctid FROM queue.later l
-                     WHERE l.not_before = g.not_before AND l.owner_id = g.owner_id AND l.attempt = g.attempt
-                       AND l.kind = g.kind
-                    OFFSET 0) o
-              WHERE l.ctid = o.ctid)
-         INSERT INTO queue.turns AS t (priority, turn)
-         SELECT g.priority, max(g.turn) FROM gone g WHERE $4 GROUP BY g.priority ORDER BY g.priority
-         ON CONFLICT (priority) DO UPDATE SET turn = excluded.turn WHERE t.turn < excluded.turn",
-    )
-    .bind(kinds)
-    .bind(ids)
-    .bind(attempts)
-    .bind(served)
-    .execute(connection)
-    .await?;
-    Ok(())
 }

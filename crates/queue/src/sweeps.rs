@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::bells::Reason;
 use crate::dispatch::Queue;
 use crate::place::risen;
+use crate::rpc::stats;
 use crate::{Error, policy, store};
 
 const PAGE: i64 = 500;
@@ -51,7 +52,7 @@ async fn time_out(queue: &Queue) -> Result<(), Error> {
             let runners: Vec<_> = overdue.iter().map(|(runner, _)| *runner).collect();
             let closed = queue.pool.close(&runners, false).await?;
             let mut tx = queue.store.begin().await?;
-            store::remove(&mut tx, &runners, false).await?;
+            store::remove(&mut tx, &runners).await?;
             for ((runner, traceparent), _) in overdue.iter().zip(closed).filter(|(_, closed)| *closed) {
                 queue.say_timed_out(&mut tx, *runner, traceparent.as_deref());
             }
@@ -76,8 +77,8 @@ async fn open(queue: &Queue) -> Result<Vec<String>, Error> {
         }
         let timeouts = &queue.config.platform_timeouts;
         let opening = opening.into_iter().map(|(runner, chain, opened)| {
-            let opened = policy::open_from(&chain, opened + 1, timeouts);
-            (runner, opened, policy::open_at(&chain, opened, timeouts, now))
+            let after = policy::open_from(&chain, opened + 1, timeouts);
+            store::Opening { runner, before: opened, after, open_at: policy::open_at(&chain, after, timeouts, now) }
         });
         waited_for.extend(store::open(&mut tx, &opening.collect::<Vec<_>>()).await?);
         tx.commit().await?;
@@ -101,6 +102,14 @@ async fn rise(queue: &Queue) -> Result<bool, Error> {
     store::rise(&mut tx, &risen, now).await?;
     tx.commit().await?;
     Ok(true)
+}
+
+/// Shows how many wait, and forgets who was served long ago.
+pub async fn count(queue: &Queue) -> Result<Option<Duration>, Error> {
+    let now = queue.clock.now();
+    queue.metrics.lengths(&stats::lengths(queue, now).await?);
+    store::forget_turnover(queue.store.pool(), now - stats::OVER).await?;
+    Ok(None)
 }
 
 /// Asks for whoever waits, full or not.

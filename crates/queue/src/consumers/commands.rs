@@ -72,7 +72,7 @@ async fn withdraw(queue: &Queue, withdrawals: &[(RunnerId, Option<&str>)]) -> Re
     let runners: Vec<RunnerId> = withdrawals.iter().map(|(runner, _)| *runner).collect();
     let closed = queue.pool.close(&runners, true).await?;
     let mut tx = queue.store.begin().await?;
-    store::remove(&mut tx, &runners, false).await?;
+    store::remove(&mut tx, &runners).await?;
     for ((runner, traceparent), _) in withdrawals.iter().zip(closed).filter(|(_, closed)| *closed) {
         queue.say_withdrawn(&mut tx, *runner, *traceparent);
     }

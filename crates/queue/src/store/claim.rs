@@ -135,8 +135,9 @@ pub async fn give_back(connection: &mut PgConnection, runners: &[RunnerId], unti
               WHERE c.owner_id = ANY ($2) AND c.owner_id = k.owner_id AND c.attempt = k.attempt AND c.kind = k.kind
                 AND c.until = $4
              RETURNING c.kind, c.owner_id, c.attempt)
-         INSERT INTO queue.waits (platform, provider, priority, turn, queued_at, owner_id, attempt, kind)
-         SELECT p.platform, e.provider, e.priority, e.turn, e.queued_at, e.owner_id, e.attempt, e.kind
+         INSERT INTO queue.waits (platform, provider, priority, turn, queued_at, owner_id, attempt, kind, tier, since)
+         SELECT p.platform, e.provider, e.priority, e.turn, e.queued_at, e.owner_id, e.attempt, e.kind,
+                    e.tier, e.since
            FROM back b
           CROSS JOIN LATERAL (
                 SELECT * FROM queue.entries e

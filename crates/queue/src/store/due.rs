@@ -41,22 +41,38 @@ pub async fn to_open(
         .collect()
 }
 
-/// Opens platforms for entries: how many are open now, and when the next is. Says which platforms somebody waits for by that.
-pub async fn open(
-    connection: &mut PgConnection,
-    opening: &[(RunnerId, usize, Option<Timestamp>)],
-) -> Result<Vec<String>, Error> {
-    let (kinds, ids, attempts) = keys(opening.iter().map(|(runner, ..)| runner));
+/// An entry that opens platforms: how many are open and will be, and when the next is.
+#[derive(Debug)]
+pub struct Opening {
+    pub runner: RunnerId,
+    pub before: usize,
+    pub after: usize,
+    pub open_at: Option<Timestamp>,
+}
+
+/// Opens platforms for entries. Says which platforms somebody waits for by that.
+pub async fn open(connection: &mut PgConnection, opening: &[Opening]) -> Result<Vec<String>, Error> {
+    let (kinds, ids, attempts) = keys(opening.iter().map(|one| &one.runner));
+    let counts = |of: fn(&Opening) -> usize| {
+        opening.iter().map(|one| i32::try_from(of(one)).unwrap_or(i32::MAX)).collect::<Vec<_>>()
+    };
     // Who is being asked for, or backs off, waits for all of them when it comes back.
     let sql = "WITH e AS (
                    UPDATE queue.entries e SET opened = k.opened, open_at = k.open_at
-                     FROM unnest($1::text[], $2::uuid[], $3::integer[], $4::integer[], $5::timestamptz[])
-                          AS k (kind, owner_id, attempt, opened, open_at)
+                     FROM unnest($1::text[], $2::uuid[], $3::integer[], $4::integer[], $5::timestamptz[], $6::integer[])
+                          AS k (kind, owner_id, attempt, opened, open_at, before)
                     WHERE e.owner_id = ANY ($2) AND e.owner_id = k.owner_id AND e.attempt = k.attempt AND e.kind = k.kind
-                   RETURNING e.*),
+                   RETURNING e.*, k.before),
+               counted AS (
+                   INSERT INTO queue.lengths AS l (platform, tier, part, waiting)
+                   SELECT p.platform, e.tier, pg_backend_pid() % 16, count(*)
+                     FROM e CROSS JOIN LATERAL unnest(e.platforms[e.before + 1:e.opened]) AS p (platform)
+                    GROUP BY 1, 2 ORDER BY 1, 2
+                   ON CONFLICT (platform, tier, part) DO UPDATE SET waiting = l.waiting + excluded.waiting),
                new AS (
-                   INSERT INTO queue.waits (platform, provider, priority, turn, queued_at, owner_id, attempt, kind)
-                   SELECT p.platform, e.provider, e.priority, e.turn, e.queued_at, e.owner_id, e.attempt, e.kind
+                   INSERT INTO queue.waits (platform, provider, priority, turn, queued_at, owner_id, attempt, kind, tier, since)
+                   SELECT p.platform, e.provider, e.priority, e.turn, e.queued_at, e.owner_id, e.attempt, e.kind,
+                    e.tier, e.since
                      FROM e CROSS JOIN LATERAL unnest(e.platforms[1:e.opened]) AS p (platform)
                     WHERE (SELECT count(*) FROM queue.claims c
                             WHERE c.owner_id = e.owner_id AND c.attempt = e.attempt AND c.kind = e.kind) = 0
@@ -70,8 +86,9 @@ pub async fn open(
         .bind(kinds)
         .bind(ids)
         .bind(attempts)
-        .bind(opening.iter().map(|(_, opened, _)| i32::try_from(*opened).unwrap_or(i32::MAX)).collect::<Vec<_>>())
-        .bind(opening.iter().map(|(.., open_at)| sql_time_opt(*open_at)).collect::<Vec<Option<SqlTimestamp>>>())
+        .bind(counts(|one| one.after))
+        .bind(opening.iter().map(|one| sql_time_opt(one.open_at)).collect::<Vec<Option<SqlTimestamp>>>())
+        .bind(counts(|one| one.before))
         .fetch_all(connection)
         .await?;
     Ok(platforms)
@@ -105,8 +122,9 @@ async fn wait_again(pool: &PgPool, back: &str, now: Timestamp, limit: i64) -> Re
     let sql = format!(
         "{back}
          waits AS (
-             INSERT INTO queue.waits (platform, provider, priority, turn, queued_at, owner_id, attempt, kind)
-             SELECT p.platform, e.provider, e.priority, e.turn, e.queued_at, e.owner_id, e.attempt, e.kind
+             INSERT INTO queue.waits (platform, provider, priority, turn, queued_at, owner_id, attempt, kind, tier, since)
+             SELECT p.platform, e.provider, e.priority, e.turn, e.queued_at, e.owner_id, e.attempt, e.kind,
+                    e.tier, e.since
                FROM back b
               CROSS JOIN LATERAL (
                     SELECT * FROM queue.entries e
@@ -179,7 +197,7 @@ pub async fn rise(connection: &mut PgConnection, rising: &[Rise], now: Timestamp
                      FROM k
                     WHERE e.owner_id = ANY ($2) AND e.owner_id = k.owner_id AND e.attempt = k.attempt AND e.kind = k.kind
                    RETURNING e.kind, e.owner_id, e.attempt, e.provider, e.platforms, e.opened, e.queued_at, e.priority,
-                             e.turn, k.priority_before, k.turn_before),
+                             e.turn, e.tier, e.since, k.priority_before, k.turn_before),
                moved AS (
                    DELETE FROM queue.waits w
                     USING risen r
@@ -191,9 +209,10 @@ pub async fn rise(connection: &mut PgConnection, rising: &[Rise], now: Timestamp
                              AND w.attempt = r.attempt AND w.kind = r.kind
                           OFFSET 0) o
                     WHERE w.ctid = o.ctid
-                   RETURNING w.platform, r.provider, r.priority, r.turn, r.queued_at, r.owner_id, r.attempt, r.kind),
+                   RETURNING w.platform, r.provider, r.priority, r.turn, r.queued_at, r.owner_id, r.attempt, r.kind,
+                             r.tier, r.since),
                waits AS (
-                   INSERT INTO queue.waits (platform, provider, priority, turn, queued_at, owner_id, attempt, kind)
+                   INSERT INTO queue.waits (platform, provider, priority, turn, queued_at, owner_id, attempt, kind, tier, since)
                    SELECT * FROM moved
                    ON CONFLICT DO NOTHING)
                SELECT DISTINCT platform FROM moved";

@@ -2,16 +2,24 @@
 
 use greenroom_domain::RunnerId;
 use greenroom_store::Error;
-use sqlx::PgPool;
+use sqlx::{PgPool, Row};
 
 use super::keys;
 
-/// How many stand before it on the platform where it stands best, itself included, counted to no more than `most` and one.
-/// Nothing: it does not wait.
-pub async fn position(pool: &PgPool, runner: RunnerId, most: u32) -> Result<Option<u32>, Error> {
+/// Where an entry stands on one platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stand {
+    pub platform: String,
+    pub tier: u32,
+    pub ahead: u32,
+}
+
+/// How many stand before it, on each of the platforms it waits for, counted to no more than `most` and one. Empty: it does
+/// not wait.
+pub async fn position(pool: &PgPool, runner: RunnerId, most: u32) -> Result<Vec<Stand>, Error> {
     let (kinds, ids, attempts) = keys([&runner]);
     // waits_pkey, one range for each provider; claims_pool
-    let sql = "SELECT 1 + min(v.waiting + c.asked)
+    let sql = "SELECT p.platform, e.tier, v.waiting + c.asked AS ahead
                  FROM queue.entries e
                 CROSS JOIN LATERAL unnest(e.platforms[1:e.opened]) AS p (platform)
                 CROSS JOIN LATERAL (
@@ -44,12 +52,20 @@ pub async fn position(pool: &PgPool, runner: RunnerId, most: u32) -> Result<Opti
                          AND (o.priority, o.turn, o.queued_at, o.owner_id, o.attempt)
                            < (e.priority, e.turn, e.queued_at, e.owner_id, e.attempt)) c
                 WHERE e.owner_id = $2 AND e.attempt = $3 AND e.kind = $1";
-    let position: Option<i64> = sqlx::query_scalar(sql)
+    let rows = sqlx::query(sql)
         .bind(kinds[0])
         .bind(ids[0])
         .bind(attempts[0])
         .bind(i64::from(most) + 1)
-        .fetch_one(pool)
+        .fetch_all(pool)
         .await?;
-    Ok(position.and_then(|position| u32::try_from(position).ok()))
+    rows.iter()
+        .map(|row| {
+            Ok(Stand {
+                platform: row.try_get("platform")?,
+                tier: u32::try_from(row.try_get::<i32, _>("tier")?).unwrap_or(0),
+                ahead: u32::try_from(row.try_get::<i64, _>("ahead")?).unwrap_or(u32::MAX),
+            })
+        })
+        .collect()
 }

@@ -177,16 +177,23 @@ pub async fn put(
                     since timestamptz, deadline timestamptz, traceparent text)
               ORDER BY owner_id, attempt, kind
              ON CONFLICT (owner_id, attempt, kind) DO NOTHING
-             RETURNING kind, owner_id, attempt, provider, platforms, opened, priority, turn, queued_at, not_before),
+             RETURNING kind, owner_id, attempt, provider, platforms, opened, priority, turn, queued_at, not_before, tier,
+                       since),
          later AS (
              INSERT INTO queue.later (not_before, kind, owner_id, attempt)
              SELECT n.not_before, n.kind, n.owner_id, n.attempt FROM new n WHERE n.not_before > $2),
          waits AS (
-             INSERT INTO queue.waits (platform, provider, priority, turn, queued_at, owner_id, attempt, kind)
-             SELECT p.platform, n.provider, n.priority, n.turn, n.queued_at, n.owner_id, n.attempt, n.kind
+             INSERT INTO queue.waits (platform, provider, priority, turn, queued_at, owner_id, attempt, kind, tier, since)
+             SELECT p.platform, n.provider, n.priority, n.turn, n.queued_at, n.owner_id, n.attempt, n.kind, n.tier, n.since
                FROM new n CROSS JOIN LATERAL unnest(n.platforms[1:n.opened]) AS p (platform)
               WHERE n.not_before <= $2
-             ON CONFLICT DO NOTHING)
+             ON CONFLICT DO NOTHING),
+         counted AS (
+             INSERT INTO queue.lengths AS l (platform, tier, part, waiting)
+             SELECT p.platform, n.tier, pg_backend_pid() % 16, count(*)
+               FROM new n CROSS JOIN LATERAL unnest(n.platforms[1:n.opened]) AS p (platform)
+              GROUP BY 1, 2 ORDER BY 1, 2
+             ON CONFLICT (platform, tier, part) DO UPDATE SET waiting = l.waiting + excluded.waiting)
          SELECT kind, owner_id, attempt FROM new",
     )
     .bind(Json(entries))

@@ -29,7 +29,8 @@ async fn fill(house: &House, count: i32) {
         "INSERT INTO queue.later SELECT not_before, kind, owner_id, attempt FROM queue.entries WHERE provider = 'later'",
         "INSERT INTO queue.claims SELECT kind, owner_id, attempt, 'one', provider, deadline FROM queue.entries
           WHERE provider = 'asked'",
-        "INSERT INTO queue.waits SELECT 'one', provider, priority, turn, queued_at, owner_id, attempt, kind FROM queue.entries
+        "INSERT INTO queue.waits SELECT 'one', provider, priority, turn, queued_at, owner_id, attempt, kind, tier, since
+           FROM queue.entries
           WHERE provider IN ('zoom', 'web')",
     ] {
         sqlx::query(sql).execute(&mut sql_alone).await.expect("places");

@@ -7,9 +7,9 @@ use std::time::Duration;
 use greenroom_bus::{Bus, Published};
 use greenroom_chassis::{Clock, Host, InnerChannel, Peers, Process, Secret, Settings, telemetry};
 use greenroom_contracts::messages::{CapacityRaised, Enqueue, Message, TimedOut, Withdraw, Withdrawn};
-use greenroom_contracts::proto::v1::GetPositionRequest;
 use greenroom_contracts::proto::v1::pool_service_server::PoolServiceServer;
 use greenroom_contracts::proto::v1::queue_service_client::QueueServiceClient;
+use greenroom_contracts::proto::v1::{GetPositionRequest, GetPositionResponse, QueueStatsRequest, QueueTier};
 use greenroom_contracts::{Envelope, Origin, streams};
 use greenroom_domain::{Attempt, BotId, PlatformName, Provider, Resources, RunnerId, RunnerSpec, TenantId, Timestamp};
 use greenroom_queue::{Config, Service};
@@ -200,8 +200,16 @@ impl House {
     }
 
     pub async fn position(&self, runner: RunnerId) -> Option<u32> {
+        self.place(runner).await.position
+    }
+
+    pub async fn place(&self, runner: RunnerId) -> GetPositionResponse {
         let request = GetPositionRequest { runner: Some(runner.into()) };
-        self.queue.clone().get_position(request).await.expect("answered").into_inner().position
+        self.queue.clone().get_position(request).await.expect("answered").into_inner()
+    }
+
+    pub async fn stats(&self) -> Vec<QueueTier> {
+        self.queue.clone().stats(QueueStatsRequest {}).await.expect("answered").into_inner().tiers
     }
 }
 

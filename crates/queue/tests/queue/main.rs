@@ -13,4 +13,5 @@ mod pool;
 mod servers;
 mod short_way;
 mod time_outs;
+mod turns;
 mod withdrawals;

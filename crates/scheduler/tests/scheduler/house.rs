@@ -14,8 +14,8 @@ use greenroom_contracts::proto::v1::runner_report::Report;
 use greenroom_contracts::proto::v1::scheduler_service_client::SchedulerServiceClient;
 use greenroom_contracts::proto::v1::{
     AdmitRequest, AdmitResponse, Bot, Caller, CreateBotRequest, GetPositionRequest, GetPositionResponse, InCall,
-    InWaitingRoom, Leaving, NewBot, NewMeeting, RecordingStarted, ReportRequest, ReportResponse, RunnerReport,
-    SchedulerBotRequest, SchedulerCreateRequest,
+    InWaitingRoom, Leaving, NewBot, NewMeeting, QueueStatsRequest, QueueStatsResponse, RecordingStarted, ReportRequest,
+    ReportResponse, RunnerReport, SchedulerBotRequest, SchedulerCreateRequest,
 };
 use greenroom_contracts::{Envelope, Origin, proto_timestamp, streams};
 use greenroom_domain::bot::BotState;
@@ -54,13 +54,17 @@ impl Drop for House {
     }
 }
 
-/// A queue that says of everybody that he is the third.
+/// A queue that says of everybody that he is the third, at least.
 struct Third;
 
 #[tonic::async_trait]
 impl QueueService for Third {
     async fn get_position(&self, _: Request<GetPositionRequest>) -> Result<Response<GetPositionResponse>, Status> {
-        Ok(Response::new(GetPositionResponse { position: Some(3) }))
+        Ok(Response::new(GetPositionResponse { position: Some(3), at_least: true, estimated_wait_ms: Some(1_500) }))
+    }
+
+    async fn stats(&self, _: Request<QueueStatsRequest>) -> Result<Response<QueueStatsResponse>, Status> {
+        Err(Status::unimplemented("not asked by the scheduler"))
     }
 }
 
