@@ -138,6 +138,7 @@ impl Understood {
     fn leave(&mut self, field: &str, leave: NewAutomaticLeave, config: &Config) -> Result<&'static str, BadField> {
         let (all, defaults) = (field.is_empty(), &config.defaults);
         let duration = |name: &str, given, default| limits::duration(&format!("automaticLeave.{name}"), given, default);
+        let or_never = |name: &str, given, default| limits::or_never(&format!("automaticLeave.{name}"), given, default);
         let mut known = all;
         let mut is = |name: &str| {
             let named = field == name;
@@ -146,11 +147,11 @@ impl Understood {
         };
         if is("waiting_room_timeout_ms") {
             let given = leave.waiting_room_timeout_ms;
-            self.edit.waiting_room_timeout = Some(duration("waitingRoomTimeoutMs", given, defaults.waiting_room)?);
+            self.edit.waiting_room_timeout = Some(or_never("waitingRoomTimeoutMs", given, defaults.waiting_room)?);
         }
         if is("max_duration_ms") {
             let given = leave.max_duration_ms;
-            self.edit.max_duration = Some(duration("maxDurationMs", given, defaults.max_duration)?);
+            self.edit.max_duration = Some(or_never("maxDurationMs", given, defaults.max_duration)?);
         }
         if is("no_one_joined_timeout_ms") {
             let given = leave.no_one_joined_timeout_ms;

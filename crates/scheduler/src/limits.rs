@@ -24,6 +24,13 @@ pub fn duration(field: &str, given: Option<u64>, default: Duration) -> Result<Du
     Ok(duration)
 }
 
+/// A time-out of the bot's own, where 0 says never: as long as anything may be asked for. Something has to end a runner that
+/// nobody can reach.
+pub fn or_never(field: &str, given: Option<u64>, default: Duration) -> Result<Duration, BadField> {
+    let duration = duration(field, given, default)?;
+    Ok(if duration.is_zero() { LONGEST } else { duration })
+}
+
 /// In whole microseconds, as Postgres keeps it: the bot that is answered with is the bot that is read later.
 pub fn micros(at: Timestamp) -> Timestamp {
     Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
@@ -144,12 +151,12 @@ pub fn new_bot(
                 max_retries,
                 rejoin: bot.rejoin.unwrap_or(true),
                 queue_timeout: duration("queueTimeoutMs", bot.queue_timeout_ms, defaults.queue_timeout)?,
-                waiting_room_timeout: duration(
+                waiting_room_timeout: or_never(
                     "automaticLeave.waitingRoomTimeoutMs",
                     leave.waiting_room_timeout_ms,
                     defaults.waiting_room,
                 )?,
-                max_duration: duration("automaticLeave.maxDurationMs", leave.max_duration_ms, defaults.max_duration)?,
+                max_duration: or_never("automaticLeave.maxDurationMs", leave.max_duration_ms, defaults.max_duration)?,
             },
             chain,
             chain_from: 0,

@@ -145,6 +145,29 @@ async fn an_edit_that_cannot_be_is_refused_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_timeout_of_nothing_is_never() {
+    let house = House::new().await;
+    let never = NewAutomaticLeave {
+        waiting_room_timeout_ms: Some(0),
+        max_duration_ms: Some(0),
+        ..NewAutomaticLeave::default()
+    };
+    let made = house.create(NewBot { automatic_leave: Some(never), ..new_bot() }).await;
+    let edited = house.create_later(HOUR).await;
+    let new = NewBot { automatic_leave: Some(never), ..NewBot::default() };
+    house.try_update(&edited, &["automatic_leave"], new).await.expect("edited");
+    for bot in [made, edited] {
+        let kept: (i64, i64) =
+            sqlx::query_as("SELECT waiting_room_timeout_ms, max_duration_ms FROM scheduler.bots WHERE id = $1")
+                .bind(id_of(&bot).uuid())
+                .fetch_one(&house.sql)
+                .await
+                .expect("a row");
+        assert_eq!(kept, (86_400_000, 86_400_000));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deployed_early_it_keeps_its_start() {
     let house = House::new().await;
     let bot = house.create_later(HOUR).await;
