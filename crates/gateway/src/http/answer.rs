@@ -32,6 +32,10 @@ pub(super) struct BotJson {
     platform: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     queue_position: Option<u32>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    position_is_at_least: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    estimated_wait_ms: Option<u64>,
     #[serde(skip_serializing_if = "String::is_empty")]
     deduplication_key: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -119,6 +123,8 @@ impl From<Bot> for BotJson {
             attempt: bot.attempt,
             platform: bot.platform,
             queue_position: bot.queue_position,
+            position_is_at_least: bot.position_is_at_least,
+            estimated_wait_ms: bot.estimated_wait_ms,
             deduplication_key: bot.deduplication_key,
             created_at: time(bot.created_at),
             updated_at: time(bot.updated_at),
@@ -181,6 +187,9 @@ mod tests {
             id: "b".to_owned(),
             number: 7,
             state: "QUEUED".to_owned(),
+            queue_position: Some(10_000),
+            position_is_at_least: true,
+            estimated_wait_ms: Some(90_000),
             provider: "web".to_owned(),
             display_name: "Greenroom".to_owned(),
             metadata_json: r#"{"z":1.0, "a":[]}"#.to_owned(),
@@ -201,6 +210,7 @@ mod tests {
                 "id": "b", "number": 7, "state": "QUEUED", "meeting": {"provider": "web"}, "displayName": "Greenroom",
                 "recordingEnabled": false, "priority": 0, "metadata": {"z": 1.0, "a": []}, "attempt": 0, "sequence": 0,
                 "createdAt": "2026-11-21T10:00:00Z",
+                "queuePosition": 10_000, "positionIsAtLeast": true, "estimatedWaitMs": 90_000,
                 "timeline": [{"sequence": 0, "at": "2026-11-21T10:00:00Z", "what": "created", "state": "", "attempt": 0}],
             })
         );

@@ -290,7 +290,9 @@ fn show(bot: &Bot) {
         println!("  reason    {}: {}", bot.reason, bot.advice);
     }
     if let Some(position) = bot.queue_position {
-        println!("  queue     place {position}");
+        let least = if bot.position_is_at_least { " or behind" } else { "" };
+        let wait = bot.estimated_wait_ms.map(|wait| format!(", about {} s", wait.div_ceil(1_000))).unwrap_or_default();
+        println!("  queue     place {position}{least}{wait}");
     }
     for line in &bot.timeline {
         println!("  {}  {:<16} {:<18} {}", time(line.at.as_ref()), line.state, line.what, line.detail);

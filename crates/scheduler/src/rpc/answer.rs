@@ -33,6 +33,8 @@ pub fn bot(stored: &Stored) -> v1::Bot {
         sequence: stored.sequence,
         timeline: Vec::new(),
         queue_position: None,
+        position_is_at_least: false,
+        estimated_wait_ms: None,
         deduplication_key: details.deduplication_key.clone().unwrap_or_default(),
     }
 }

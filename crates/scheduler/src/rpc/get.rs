@@ -24,8 +24,12 @@ pub async fn get(door: &Door, request: SchedulerBotRequest) -> Result<Bot, Statu
     {
         let mut request = Request::new(GetPositionRequest { runner: Some(runner.into()) });
         request.set_timeout(POSITION);
-        let position = door.queue.clone().get_position(request).await;
-        bot.queue_position = position.ok().and_then(|position| position.into_inner().position);
+        if let Ok(place) = door.queue.clone().get_position(request).await {
+            let place = place.into_inner();
+            bot.queue_position = place.position;
+            bot.position_is_at_least = place.at_least;
+            bot.estimated_wait_ms = place.estimated_wait_ms;
+        }
     }
     Ok(bot)
 }

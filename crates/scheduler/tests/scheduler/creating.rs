@@ -84,7 +84,16 @@ async fn what_is_answered_is_what_is_read_later() {
         assert_eq!(made.state, state);
         let read = house.get(&made).await;
         assert_eq!(read.timeline.len() as i64, made.sequence);
-        assert_eq!(made, Bot { timeline: Vec::new(), queue_position: None, ..read });
+        assert_eq!(
+            made,
+            Bot {
+                timeline: Vec::new(),
+                queue_position: None,
+                position_is_at_least: false,
+                estimated_wait_ms: None,
+                ..read
+            }
+        );
         assert_eq!(house.try_create(bot, key).await.expect("the same"), made, "read for the repeat");
     }
 }

@@ -75,7 +75,8 @@ async fn another_tenant_sees_and_changes_nothing() {
 async fn who_waits_sees_his_place_and_who_waits_no_longer_does_not() {
     let house = House::new().await;
     let (queued, _) = house.at(BotState::Queued).await;
-    assert_eq!(house.get(&queued).await.queue_position, Some(3));
+    let seen = house.get(&queued).await;
+    assert_eq!((seen.queue_position, seen.position_is_at_least, seen.estimated_wait_ms), (Some(3), true, Some(1_500)));
     let (deploying, _) = house.at(BotState::Deploying).await;
     let seen = house.get(&deploying).await;
     assert_eq!((seen.queue_position, seen.platform.as_str()), (None, "one"));
