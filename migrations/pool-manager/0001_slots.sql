@@ -18,6 +18,8 @@ CREATE TABLE pool.platforms (
     version    bigint      NOT NULL DEFAULT 1,
     -- Somebody was told that it is full: room that comes free is announced.
     wanted     boolean     NOT NULL DEFAULT false,
+    -- Operators were told that every slot is taken, and none has been free since.
+    exhausted  boolean     NOT NULL DEFAULT false,
     updated_at timestamptz NOT NULL
 );
 
@@ -60,6 +62,25 @@ CREATE TABLE pool.slots (
 
 -- Least recently used first.
 CREATE INDEX slots_idle ON pool.slots (platform, last_used_at NULLS FIRST, number) WHERE state = 'idle';
+
+-- Starts that failed in a row, by platform and provider: no row, no failure. Written under the platform's lock, or with the
+-- platform's version by whoever gives a probe.
+CREATE TABLE pool.breakers (
+    platform       text    NOT NULL REFERENCES pool.platforms (name),
+    provider       text    NOT NULL,
+    -- closed, open or half_open
+    state          text    NOT NULL,
+    failures       integer NOT NULL,
+    -- Open: when a probe is let through.
+    probe_at       timestamptz,
+    -- How often it opened without a success between.
+    trips          integer NOT NULL,
+    -- Half open: the probe in flight.
+    probe_kind     text,
+    probe_owner_id uuid,
+    probe_attempt  integer,
+    PRIMARY KEY (platform, provider)
+);
 
 -- How full platforms were: a row a minute, kept for a day.
 CREATE TABLE pool.history (

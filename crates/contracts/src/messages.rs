@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 pub use bot::{BotCreated, BotProgressed, BotStateChanged};
 pub use deploy::{Start, Stop};
-pub use pool::{CapacityRaised, Release, SlotAssigned, SlotReleased};
+pub use pool::{BreakerClosed, BreakerOpened, CapacityRaised, PoolExhausted, Release, SlotAssigned, SlotReleased};
 pub use queue::{Enqueue, Held, TimedOut, Withdraw, Withdrawn};
 pub use recording::{RecordingFailed, RecordingReady};
 pub use runner::{RunnerGone, RunnerProgressed, RunnerRefused, RunnerSilent, RunnerStarted, RunnersListed};
@@ -137,6 +137,9 @@ described! {
     SlotAssigned => "evt.slot.assigned.<shard>",
     SlotReleased => "evt.slot.released.<shard>",
     CapacityRaised => "evt.pool.capacity_raised.<shard>",
+    PoolExhausted => "evt.pool.exhausted.<shard>",
+    BreakerOpened => "evt.pool.breaker_opened.<shard>",
+    BreakerClosed => "evt.pool.breaker_closed.<shard>",
     RunnerStarted => "evt.runner.started.<shard>",
     RunnerProgressed => "evt.runner.progressed.<shard>",
     RunnerRefused => "evt.runner.refused.<shard>",

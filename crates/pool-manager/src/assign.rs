@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use greenroom_contracts::messages::{SlotAssigned, Start};
+use greenroom_contracts::messages::{PoolExhausted, SlotAssigned, Start};
 use greenroom_contracts::{Envelope, Message};
 use greenroom_domain::{AssignmentId, PlatformName, RunnerId, RunnerSpec};
 use greenroom_store::Outbox;
@@ -130,6 +130,9 @@ async fn assign(ledger: &Ledger, asks: &[Ask], remembered: &mut Rooms) -> Result
             Err(error) => return Err(error),
         };
     }
+    if noted {
+        tell_exhausted(ledger, asks.iter().filter(|ask| !settled.contains_key(&ask.spec.runner)), remembered).await?;
+    }
     // Who is still without got nothing of what was looked at last, which is what is remembered.
     Ok(asks
         .iter()
@@ -177,6 +180,31 @@ async fn want(ledger: &Ledger, asks: &[&Ask]) -> Result<bool, Error> {
     }
     let mut connection = ledger.store().pool().acquire().await?;
     Ok(!store::want(&mut connection, &names).await?.is_empty())
+}
+
+/// Tells operators of platforms that have no slot for somebody who wants one: once, until they have one again.
+async fn tell_exhausted<'a>(
+    ledger: &Ledger,
+    without: impl Iterator<Item = &'a Ask>,
+    left: &Rooms,
+) -> Result<(), Error> {
+    let short: BTreeSet<&str> = without
+        .flat_map(|ask| lacks(wish(ask), left))
+        .filter(|(_, lack)| *lack == Lack::Slots)
+        .map(|(platform, _)| platform.as_str())
+        .collect();
+    if short.is_empty() {
+        return Ok(());
+    }
+    let now = ledger.now();
+    let mut tx = ledger.store().begin().await?;
+    for (platform, limit) in store::exhaust(&mut tx, &short.into_iter().collect::<Vec<_>>()).await? {
+        tracing::warn!(platform = %platform, limit, "every slot of a platform is taken, and more are wanted");
+        let envelope = tx.envelope(now, PoolExhausted { platform, limit });
+        tx.say(envelope);
+    }
+    tx.commit().await?;
+    Ok(())
 }
 
 enum Decided {
@@ -271,6 +299,7 @@ async fn give(
         let Some((place, slot)) = choice else { continue };
         let platform = ask.platforms[place].clone();
         let gift = Gift {
+            probe: left.probes(&platform, &ask.spec.provider),
             runner: ask.spec.runner,
             id: AssignmentId::generate(),
             slot_name: slot_name(&platform, slot.number),

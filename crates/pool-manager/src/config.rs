@@ -6,6 +6,7 @@ use greenroom_chassis::Settings;
 use greenroom_domain::{PlatformName, Provider};
 use greenroom_store::Options;
 
+use crate::breaker;
 use crate::limits::Preset;
 use crate::policy::Timing;
 
@@ -20,6 +21,8 @@ pub struct Config {
     pub installation: InstallationConfig,
     /// Deadlines.
     pub timing: Timing,
+    /// When a platform is taken out of the chain.
+    pub breaker: breaker::Policy,
     /// Between sweeps.
     pub sweep: Duration,
 }
@@ -87,6 +90,20 @@ impl Config {
             ),
             ..default
         };
+        let default = breaker::Policy::default();
+        let breaker = breaker::Policy {
+            failures: settings.get(
+                "BREAKER_FAILURES",
+                &default.failures.to_string(),
+                "So many starts that fail in a row take a platform out of the chain for a provider; 0: none ever do.",
+            ),
+            cool_down: settings.millis(
+                "BREAKER_COOL_DOWN_MS",
+                default.cool_down,
+                "After so long one start is let through as a probe; doubles with every probe that fails.",
+            ),
+            longest: settings.millis("BREAKER_LONGEST_MS", default.longest, "But never longer."),
+        };
         let sweep = settings.millis("POOL_SWEEP_MS", Duration::from_secs(10), "Between sweeps.");
         let preset: Option<Preset> = settings.optional(
             "GREENROOM_ENV",
@@ -95,7 +112,7 @@ impl Config {
         let preset = preset.map(Preset::slots);
         let installation = InstallationConfig::parse(settings);
         let platforms = platforms.iter().map(|name| PlatformConfig::parse(settings, name, platforms, preset)).collect();
-        Self { database: Options { url, connections }, platforms, installation, timing, sweep }
+        Self { database: Options { url, connections }, platforms, installation, timing, breaker, sweep }
     }
 }
 

@@ -12,6 +12,8 @@ use greenroom_store::{Store, Tx};
 use opentelemetry::metrics::Counter;
 use opentelemetry::{KeyValue, global};
 
+use crate::breaker::verdict;
+use crate::judge::{Judge, Said};
 use crate::policy::{Effect, Event, Timing, decide};
 use crate::room::Idle;
 use crate::store::{self, Changed, Stored};
@@ -22,6 +24,7 @@ pub struct Ledger {
     store: Store,
     clock: Clock,
     pub timing: Timing,
+    pub judge: Judge,
     released: Counter<u64>,
     /// Slots that came free here, for whoever gives them.
     freed: Mutex<Vec<(PlatformName, Idle)>>,
@@ -45,7 +48,14 @@ impl Ledger {
             .u64_counter("greenroom_slots_released")
             .with_description("Slots that came back, by platform")
             .build();
-        Self { store, clock, timing: config.timing.clone(), released, freed: Mutex::default() }
+        Self {
+            store,
+            clock,
+            timing: config.timing.clone(),
+            judge: Judge::new(config.breaker),
+            released,
+            freed: Mutex::default(),
+        }
     }
 
     pub fn store(&self) -> &Store {
@@ -100,14 +110,19 @@ impl Ledger {
             locked.into_iter().map(|stored| (stored.runner, stored)).collect();
         let mut changed: BTreeMap<RunnerId, Changed> = BTreeMap::new();
         let mut asked = Vec::new();
+        let mut said: Vec<Said> = Vec::new();
         let mut raised: BTreeSet<(PlatformName, Option<Provider>)> = BTreeSet::new();
         for (runner, event) in events {
             let Some(stored) = assignments.get_mut(runner) else { continue };
             let Some((next, effects)) = decide(&stored.assignment, *event, now, &self.timing) else { continue };
+            let verdict = verdict(&stored.assignment, *event, next.state);
             let before = changed.get(runner).map_or(stored.assignment.state, |change| change.before);
             stored.assignment = next;
             changed.insert(*runner, Changed { runner: *runner, slot_id: stored.slot_id, before, after: next });
             let Some(platform) = stored.platform.clone() else { continue };
+            if let Some(verdict) = verdict {
+                said.push(((platform.clone(), stored.provider.clone()), *runner, verdict));
+            }
             for effect in effects {
                 match effect {
                     Effect::Start => {
@@ -135,6 +150,7 @@ impl Ledger {
         }
         let changed: Vec<Changed> = changed.into_values().collect();
         let freed = store::update(tx, &changed, now).await?;
+        self.judge.hear(tx, &said, now).await?;
         announce(tx, raised, now).await?;
         Ok(Folded { asked, freed })
     }

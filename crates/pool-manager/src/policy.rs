@@ -68,7 +68,10 @@ pub enum Event {
     /// The platform accepted the runner.
     Started,
     /// The platform refused it: nothing runs.
-    Refused,
+    Refused {
+        /// For a reason that speaks against the platform, and not against the runner.
+        by_platform: bool,
+    },
     /// The platform says that nothing runs.
     Gone {
         /// And had shown it before.
@@ -155,10 +158,10 @@ pub fn decide(before: &Assignment, event: Event, now: Timestamp, timing: &Timing
         // It shows itself after all, on its way out.
         (State::Stopping, Event::Started | Event::Admitted) if !before.observed => next.observed = true,
         (State::Accepted | State::Stopping, Event::Started | Event::Admitted) => return None,
-        (State::Assigned, Event::Refused) => next.state = State::Over,
-        (State::Stopping, Event::Refused) if !before.observed => next.state = State::Over,
+        (State::Assigned, Event::Refused { .. }) => next.state = State::Over,
+        (State::Stopping, Event::Refused { .. }) if !before.observed => next.state = State::Over,
         // The answer of a doubled start: the runner was seen, so only its end counts.
-        (State::Accepted | State::Stopping, Event::Refused) => return None,
+        (State::Accepted | State::Stopping, Event::Refused { .. }) => return None,
         (State::Assigned | State::Accepted | State::Stopping, Event::Gone { observed }) => {
             let seen = observed || before.observed;
             if seen || now >= before.start_by + timing.ensure {
@@ -246,6 +249,7 @@ mod tests {
     }
 
     const RELEASE: Event = Event::Release { grace: Duration::from_secs(30) };
+    const REFUSED: Event = Event::Refused { by_platform: true };
     const UNSEEN: Event = Event::Gone { observed: false };
     const SEEN: Event = Event::Gone { observed: true };
 
@@ -259,10 +263,10 @@ mod tests {
         let rows: &[Row] = &[
             ("started", &[(1, Event::Started)], Accepted, &[PermitFree]),
             ("started, and gone by itself", &[(1, Event::Started), (50, SEEN)], Over, &[PermitFree, Free]),
-            ("refused", &[(1, Event::Refused)], Over, &[Free]),
+            ("refused", &[(1, REFUSED)], Over, &[Free]),
             (
                 "a doubled start is refused after the first was accepted",
-                &[(1, Event::Started), (2, Event::Refused)],
+                &[(1, Event::Started), (2, REFUSED)],
                 Accepted,
                 &[PermitFree],
             ),
@@ -286,7 +290,7 @@ mod tests {
             ),
             (
                 "released before anybody saw it, but refused",
-                &[(1, RELEASE), (2, Event::Refused)],
+                &[(1, RELEASE), (2, REFUSED)],
                 Over,
                 &[Stop, PermitFree, Free],
             ),
@@ -317,8 +321,8 @@ mod tests {
                 Over,
                 &[PermitFree, Stop, Free],
             ),
-            ("over is over", &[(1, Event::Refused), (2, Event::Started), (3, Event::Closed)], Over, &[Free]),
-            ("over, and its owner has not heard", &[(1, Event::Refused), (3, RELEASE)], Over, &[Free, Stop]),
+            ("over is over", &[(1, REFUSED), (2, Event::Started), (3, Event::Closed)], Over, &[Free]),
+            ("over, and its owner has not heard", &[(1, REFUSED), (3, RELEASE)], Over, &[Free, Stop]),
         ];
         for (name, events, state, effects) in rows {
             let (assignment, all) = play(events);
@@ -330,7 +334,7 @@ mod tests {
     fn a_slot_is_freed_once_and_whoever_holds_one_is_looked_after() {
         let events = [
             Event::Started,
-            Event::Refused,
+            REFUSED,
             UNSEEN,
             SEEN,
             RELEASE,

@@ -34,10 +34,23 @@ pub struct Room {
     pub slots: Option<usize>,
     /// How many slots a provider may still take. Who is not named here has no limit of its own.
     pub providers: BTreeMap<Provider, usize>,
+    /// Breakers that are not closed.
+    pub gates: BTreeMap<Provider, Gate>,
     /// Some of the free slots: as many as there are permits, or as were asked for.
     pub idle: IdleSlots,
     /// Whose warm slots are among them, if there are any.
     pub looked_for: BTreeSet<Warm>,
+}
+
+/// A breaker that is not closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// Nothing is let through.
+    Shut,
+    /// One is.
+    Probe,
+    /// One was, in this decision.
+    Probing,
 }
 
 /// What a slot was used for: by whom, with which image. The same again begins sooner.
@@ -131,6 +144,8 @@ impl FromIterator<Idle> for IdleSlots {
 pub enum Lack {
     /// An operator lets nothing new begin there.
     Draining,
+    /// Starts of this provider fail there.
+    Breaker,
     /// All platforms together have as many runners as they may.
     InstallationSlots,
     /// All platforms together have as many deployments in flight as they may.
@@ -147,6 +162,7 @@ impl Lack {
     pub fn word(self) -> &'static str {
         match self {
             Self::Draining => "draining",
+            Self::Breaker => "breaker open",
             Self::InstallationSlots => "limit of the installation",
             Self::InstallationPermits => "permits of the installation",
             Self::Slots => "slots",
@@ -171,12 +187,21 @@ impl Rooms {
         if room.draining {
             return Some(Lack::Draining);
         }
+        if matches!(room.gates.get(provider), Some(Gate::Shut | Gate::Probing)) {
+            return Some(Lack::Breaker);
+        }
         match self.cap {
             Some(Cap { slots: Some(0), .. }) => return Some(Lack::InstallationSlots),
             Some(Cap { permits: Some(0), .. }) => return Some(Lack::InstallationPermits),
             _ => {}
         }
         room.lack(provider)
+    }
+
+    /// Whether a provider's gift on a platform is its breaker's probe: there is one of them, and then the gate is shut.
+    pub fn probes(&mut self, platform: &PlatformName, provider: &Provider) -> bool {
+        let gate = self.platforms.get_mut(platform).and_then(|room| room.gates.get_mut(provider));
+        gate.is_some_and(|gate| std::mem::replace(gate, Gate::Shut) == Gate::Probing)
     }
 
     /// Takes a slot out of a platform's room.
@@ -211,6 +236,9 @@ impl Room {
         self.slots = self.slots.map(|left| left.saturating_sub(1));
         if let Some(left) = self.providers.get_mut(provider) {
             *left = left.saturating_sub(1);
+        }
+        if let Some(gate) = self.gates.get_mut(provider) {
+            *gate = Gate::Probing;
         }
         Some(slot)
     }

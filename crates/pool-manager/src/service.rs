@@ -43,7 +43,8 @@ impl Service {
     /// When the database's address is none.
     pub fn build(config: Config, host: &Host) -> Result<Self, Error> {
         let origin = Origin { installation: host.installation.clone(), service: "pool-manager" };
-        let config = Config { timing: config.timing.scaled(host.time_scale), ..config };
+        let breaker = config.breaker.scaled(host.time_scale);
+        let config = Config { timing: config.timing.scaled(host.time_scale), breaker, ..config };
         let (store, committed) = Store::new(&config.database, SCHEMA, origin)?;
         let timing = RelayTiming { epoch: host.scaled(RelayTiming::default().epoch), ..RelayTiming::default() };
         let relay = Relay::new(store.clone(), committed, host.bus.clone(), timing, host.clock.as_fn());
@@ -116,6 +117,7 @@ impl Service {
                 self.host.drain
             ),
             sweep("assignments", period / 2, &never, &stop, || sweeps::wake(&self.ledger, &self.host)),
+            sweep("breakers", period / 2, &never, &stop, || sweeps::breakers(&self.ledger)),
             sweep("limits", period, &never, &stop, || sweeps::align(&self.ledger)),
             sweep("history", self.host.scaled(Duration::from_secs(60)), &never, &stop, || sweeps::remember(
                 &self.ledger

@@ -1,6 +1,7 @@
 //! The pool manager's SQL, all of it. Nothing here is asked for a tenant: slots are the installation's.
 
 mod assign;
+mod breakers;
 mod lists;
 mod platforms;
 mod slots;
@@ -20,10 +21,11 @@ use crate::policy::{Assignment, State};
 use crate::room::{Idle, Warm};
 
 pub use assign::{Gift, Times, give, lock_platforms, rooms};
+pub use breakers::{Key, all_breakers, breakers, deaf_breakers, save_breakers};
 pub use lists::{List, Page, complete_lists, forget_lists, keep_page, losses, orphans};
 pub use platforms::{
-    Platform, align_slots, lock_platform, misaligned, no_longer_full, platforms, raise_version, save_platform,
-    set_provider_limit, sync_installation, sync_platforms, want,
+    Platform, align_slots, exhaust, lock_platform, misaligned, no_longer_exhausted, no_longer_full, platforms,
+    raise_version, save_platform, set_provider_limit, sync_installation, sync_platforms, want,
 };
 pub use slots::{SlotRow, free_slot, set_cordoned, slot, slots};
 pub use stats::{Counted, counts, forget_history, history, keep_history, known, provider_limits};

@@ -11,7 +11,7 @@ use tonic::{Code, Request};
 use crate::ledger::Ledger;
 use crate::policy::Event;
 use crate::store::{self, Stored};
-use crate::{Error, operate};
+use crate::{Error, judge, operate};
 
 /// Rows in one transaction.
 const PAGE: i64 = 500;
@@ -47,8 +47,15 @@ async fn ask_to_close(ledger: &Ledger, host: &Host, stored: &Stored) -> Result<(
     Ok(())
 }
 
-/// Slots that came back while their limit changed.
+/// Breakers whose time has come.
+pub async fn breakers(ledger: &Ledger) -> Result<Option<Duration>, Error> {
+    judge::sweep(ledger).await?;
+    Ok(None)
+}
+
+/// Slots that came back while their limit changed, and platforms that have a free one again.
 pub async fn align(ledger: &Ledger) -> Result<Option<Duration>, Error> {
+    store::no_longer_exhausted(ledger.store().pool()).await?;
     for platform in store::misaligned(ledger.store().pool()).await? {
         operate::align(ledger, &platform).await?;
     }

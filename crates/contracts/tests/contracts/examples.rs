@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use greenroom_contracts::messages::{
-    BotCreated, BotProgressed, BotStateChanged, CapacityRaised, Enqueue, Held, RecordingFailed, RecordingReady,
-    Release, RunnerGone, RunnerProgressed, RunnerRefused, RunnerSilent, RunnerStarted, RunnersListed, SlotAssigned,
-    SlotReleased, Start, Stop, TimedOut, Withdraw, Withdrawn,
+    BotCreated, BotProgressed, BotStateChanged, BreakerClosed, BreakerOpened, CapacityRaised, Enqueue, Held,
+    PoolExhausted, RecordingFailed, RecordingReady, Release, RunnerGone, RunnerProgressed, RunnerRefused, RunnerSilent,
+    RunnerStarted, RunnersListed, SlotAssigned, SlotReleased, Start, Stop, TimedOut, Withdraw, Withdrawn,
 };
 use greenroom_contracts::{Envelope, Message, Origin};
 use greenroom_domain::bot::BotState;
@@ -81,6 +81,9 @@ pub fn each(taker: &mut impl Each) {
     }));
     taker.take(inner(SlotReleased { runner: runner(), platform: platform("docker"), slot: "docker-007".to_owned() }));
     taker.take(inner(CapacityRaised { platform: platform("docker"), provider: Some(provider()) }));
+    taker.take(inner(PoolExhausted { platform: platform("docker"), limit: 20 }));
+    taker.take(inner(BreakerOpened { platform: platform("docker"), provider: provider(), probe_at: at(60), trips: 1 }));
+    taker.take(inner(BreakerClosed { platform: platform("docker"), provider: provider() }));
     taker.take(inner(RunnerStarted { runner: runner(), platform: platform("docker") }));
     taker.take(inner(RunnerProgressed { runner: runner(), platform: platform("docker"), what: "pulling".to_owned() }));
     taker.take(inner(RunnerRefused {

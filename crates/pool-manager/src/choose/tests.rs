@@ -4,7 +4,7 @@ use greenroom_domain::{SlotId, Timestamp};
 use proptest::prelude::*;
 
 use super::*;
-use crate::room::{Cap, Room};
+use crate::room::{Cap, Gate, Room};
 
 fn platform(name: &str) -> PlatformName {
     PlatformName::new(name).expect("valid")
@@ -77,6 +77,12 @@ fn permits_shares_and_strange_platforms() {
     let rooms = [("one", room(9, Some(1), 9))];
     let got = given(&[("zoom", &["one"]), ("zoom", &["one"]), ("web", &["one"])], &rooms);
     assert_eq!(got, [Some("one-1".to_owned()), None, Some("one-2".to_owned())], "zoom has its share");
+    let shut = Room { gates: [(provider("zoom"), Gate::Shut)].into(), ..room(5, None, 5) };
+    let got = given(&[("zoom", &["one"]), ("web", &["one"])], &[("one", shut)]);
+    assert_eq!(got, [None, Some("one-1".to_owned())], "the breaker is one provider's");
+    let half = Room { gates: [(provider("zoom"), Gate::Probe)].into(), ..room(5, None, 5) };
+    let got = given(&[("zoom", &["one"]), ("zoom", &["one"])], &[("one", half)]);
+    assert_eq!(got, [Some("one-1".to_owned()), None], "one probe");
     let lowered = Room { slots: Some(1), ..room(9, None, 9) };
     let got = given(&[("web", &["one"]), ("web", &["one"])], &[("one", lowered)]);
     assert_eq!(got, [Some("one-1".to_owned()), None], "who is above a lowered limit counts");

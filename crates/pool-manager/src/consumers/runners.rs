@@ -31,7 +31,8 @@ impl BatchHandler for Handler {
             }
             RunnerRefused::TYPE => {
                 let said = serde_json::from_slice::<Envelope<RunnerRefused>>(body)?.data;
-                Some((said.runner, Event::Refused))
+                // What may pass would have passed elsewhere, or later: it is the platform's.
+                Some((said.runner, Event::Refused { by_platform: said.may_pass }))
             }
             RunnerGone::TYPE => {
                 let said = serde_json::from_slice::<Envelope<RunnerGone>>(body)?.data;

@@ -9,7 +9,7 @@ use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{PgConnection, Row};
 
-use crate::room::{Cap, Idle, Room, Rooms, Warm};
+use crate::room::{Cap, Gate, Idle, Room, Rooms, Warm};
 
 /// What `pool.room_was_taken` raises.
 const ROOM_WAS_TAKEN: &str = "GR001";
@@ -44,6 +44,9 @@ pub async fn rooms(
                                AND s.state IN ('deploying', 'busy', 'releasing', 'error')))), '{}')
                    FROM pool.provider_limits l
                   WHERE l.platform = p.name) AS providers,
+                (SELECT coalesce(jsonb_object_agg(b.provider, b.state = 'half_open' AND b.probe_kind IS NULL), '{}')
+                   FROM pool.breakers b
+                  WHERE b.platform = p.name AND b.state <> 'closed') AS gates,
                 (SELECT coalesce(jsonb_agg(f), '[]')
                    FROM ((SELECT s.id, s.number, s.last_used_at, s.provider, s.image
                             FROM pool.slots s
@@ -117,6 +120,9 @@ fn room(row: &PgRow, warm: &BTreeMap<Warm, usize>) -> Result<Room, Error> {
     let count = |n: i64| usize::try_from(n).unwrap_or(0);
     let Json(providers): Json<BTreeMap<String, usize>> = row.try_get("providers")?;
     let providers = providers.into_iter().map(|(name, room)| Ok((Provider::new(name)?, room)));
+    let Json(gates): Json<BTreeMap<String, bool>> = row.try_get("gates")?;
+    let gates =
+        gates.into_iter().map(|(name, probe)| Ok((Provider::new(name)?, if probe { Gate::Probe } else { Gate::Shut })));
     let Json(idle): Json<Vec<IdleJson>> = row.try_get("idle")?;
     let idle = idle.into_iter().map(|slot| Idle {
         id: slot.id,
@@ -132,6 +138,9 @@ fn room(row: &PgRow, warm: &BTreeMap<Warm, usize>) -> Result<Room, Error> {
         providers: providers
             .collect::<Result<_, _>>()
             .map_err(|error: greenroom_domain::InvalidName| Error::row("provider_limits.provider", error))?,
+        gates: gates
+            .collect::<Result<_, _>>()
+            .map_err(|error: greenroom_domain::InvalidName| Error::row("breakers.provider", error))?,
         idle: idle.collect(),
         looked_for: warm.keys().cloned().collect(),
     })
@@ -149,6 +158,8 @@ pub struct Gift {
     pub image: String,
     pub spec: String,
     pub traceparent: Option<String>,
+    /// It is the one that a breaker lets through.
+    pub probe: bool,
 }
 
 /// When they are given, and until when they hold.
@@ -171,6 +182,9 @@ pub async fn give(
 ) -> Result<bool, Error> {
     let runners: Vec<RunnerId> = gifts.iter().map(|gift| gift.runner).collect();
     let (kinds, owners, attempts) = super::keys(&runners);
+    let probes: Vec<&Gift> = gifts.iter().filter(|gift| gift.probe).collect();
+    let (probe_kinds, probe_owners, probe_attempts) =
+        super::keys(&probes.iter().map(|gift| gift.runner).collect::<Vec<_>>());
     let given = sqlx::query(
         "WITH moved AS (
              UPDATE pool.platforms p
@@ -187,10 +201,18 @@ pub async fn give(
               -- So that no index fits the state: Postgres would rather read all idle slots than look up a few.
               WHERE s.id = g.slot_id AND (s.state = 'idle') IS TRUE
              RETURNING s.id),
+         probing AS (
+             UPDATE pool.breakers b
+                SET probe_kind = e.kind, probe_owner_id = e.owner_id, probe_attempt = e.attempt
+               FROM unnest($23::text[], $24::text[], $25::text[], $26::uuid[], $27::integer[])
+                    AS e (platform, provider, kind, owner_id, attempt)
+              WHERE b.platform = e.platform AND b.provider = e.provider AND b.state = 'half_open' AND b.probe_kind IS NULL
+             RETURNING b.platform),
          -- Counted, and not joined: a join of what comes out of arrays is one of everything with everything.
          held AS MATERIALIZED (
              SELECT CASE WHEN (SELECT count(*) FROM moved) = cardinality($1) AND (SELECT count(*) FROM taken) = cardinality($8)
                           AND ($21::bigint IS NULL OR EXISTS (SELECT 1 FROM moved_all))
+                          AND (SELECT count(*) FROM probing) = cardinality($23)
                          THEN true ELSE pool.room_was_taken() END AS held),
          said AS (
              INSERT INTO pool.outbox (created_at, id, subject, body)
@@ -232,6 +254,11 @@ pub async fn give(
     .bind(outbox.bodies())
     .bind(cap)
     .bind(gifts.iter().map(|gift| gift.image.as_str()).collect::<Vec<_>>())
+    .bind(probes.iter().map(|gift| gift.platform.as_str()).collect::<Vec<_>>())
+    .bind(probes.iter().map(|gift| gift.provider.as_str()).collect::<Vec<_>>())
+    .bind(probe_kinds)
+    .bind(probe_owners)
+    .bind(probe_attempts)
     .execute(connection)
     .await
     .map_err(Error::from);

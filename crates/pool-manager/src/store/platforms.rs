@@ -237,6 +237,28 @@ pub async fn no_longer_full(connection: &mut PgConnection, names: &[&str]) -> Re
     names_of(sqlx::query_scalar(sql).bind(names).fetch_all(connection).await?)
 }
 
+/// Notes that every slot of platforms is taken. Returns those of which operators have not been told: (name, limit).
+pub async fn exhaust(connection: &mut PgConnection, names: &[&str]) -> Result<Vec<(PlatformName, u32)>, Error> {
+    let sql =
+        "UPDATE pool.platforms SET exhausted = true WHERE name = ANY($1) AND NOT exhausted RETURNING name, slot_limit";
+    let rows: Vec<(String, i32)> = sqlx::query_as(sql).bind(names).fetch_all(connection).await?;
+    rows.into_iter()
+        .map(|(name, limit)| {
+            let name = PlatformName::new(name).map_err(|error| Error::row("platforms.name", error))?;
+            Ok((name, u32::try_from(limit).unwrap_or(0)))
+        })
+        .collect()
+}
+
+/// Ends the episodes of platforms that have a free slot.
+pub async fn no_longer_exhausted(pool: &PgPool) -> Result<(), Error> {
+    // slots_idle
+    let sql = "UPDATE pool.platforms p SET exhausted = false
+                WHERE exhausted AND EXISTS (SELECT 1 FROM pool.slots s WHERE s.platform = p.name AND s.state = 'idle')";
+    sqlx::query(sql).execute(pool).await?;
+    Ok(())
+}
+
 /// How full a platform is.
 #[derive(Debug, sqlx::FromRow)]
 pub struct Fullness {

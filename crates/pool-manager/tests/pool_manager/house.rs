@@ -284,6 +284,8 @@ async fn serve(
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound").to_string();
     let given = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    // What tests refuse opens no breaker, unless they say so.
+    let given = [("BREAKER_FAILURES".to_owned(), "0".to_owned())].into_iter().chain(given);
     let mut settings = Settings::new(given, "");
     let config = Config::parse(&mut settings, database, &platforms());
     let peers = Peers::parse(&mut settings, &address, &platforms(), &host.secret);

@@ -1,6 +1,7 @@
 //! The pool manager with a real Postgres and nats-server, spoken to by gRPC and over the bus.
 
 mod assigning;
+mod breakers;
 mod ending;
 #[path = "../../../bus/tests/ground/heard.rs"]
 #[allow(dead_code)]

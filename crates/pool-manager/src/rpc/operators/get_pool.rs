@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use greenroom_contracts::proto::v1::{GetPoolRequest, PlatformStats, PoolLimit, PoolStats, ProviderStats, SlotCounts};
+use greenroom_contracts::proto::v1::{
+    GetPoolRequest, PlatformStats, PoolBreaker, PoolLimit, PoolStats, ProviderStats, SlotCounts,
+};
+use greenroom_contracts::proto_timestamp;
 use greenroom_domain::PlatformName;
 use tonic::Status;
 
 use super::{OperatorDoor, no_such, platform};
 use crate::Error;
+use crate::breaker::State;
 use crate::limits::Limit;
 use crate::store::{self, Counted};
 
@@ -32,6 +36,7 @@ async fn stats(door: &OperatorDoor, name: Option<&PlatformName>) -> Result<PoolS
     let pool = door.ledger.store().pool();
     let known = store::known(pool, name).await.map_err(Error::from)?;
     let counted = store::counts(pool, name).await.map_err(Error::from)?;
+    let breakers = store::all_breakers(pool).await.map_err(Error::from)?;
     let limits = store::provider_limits(pool, name).await.map_err(Error::from)?;
     let mut all = PoolStats::default();
     for platform in known {
@@ -40,6 +45,11 @@ async fn stats(door: &OperatorDoor, name: Option<&PlatformName>) -> Result<PoolS
             if *of == platform.name {
                 let stats = providers.entry(provider.clone()).or_default();
                 stats.limit = wire(*limit);
+            }
+        }
+        for ((of, provider), state) in &breakers {
+            if of.as_str() == platform.name {
+                providers.entry(provider.to_string()).or_default().breaker = Some(breaker(*state));
             }
         }
         let mut slots = SlotCounts::default();
@@ -81,6 +91,15 @@ fn wire(limit: Limit) -> Option<PoolLimit> {
     let (value, from) = limit.effective()?;
     let Limit { preset, setting, operator } = limit;
     Some(PoolLimit { value, from: from.as_str().to_owned(), preset, setting, operator })
+}
+
+fn breaker(state: State) -> PoolBreaker {
+    let (word, failures, probe_at) = match state {
+        State::Closed { failures } => ("closed", failures, None),
+        State::Open { until, .. } => ("open", 0, Some(proto_timestamp(until))),
+        State::HalfOpen { .. } => ("half_open", 0, None),
+    };
+    PoolBreaker { state: word.to_owned(), failures, probe_at }
 }
 
 fn add(slots: &mut SlotCounts, counted: &Counted) {
