@@ -1,4 +1,4 @@
-//! Gives turns: looks at the lanes, has [`lanes`] decide, and hands back what to write. Under the lock of the lanes.
+//! Gives turns: looks at the lanes, has `lanes.rs` decide, and hands back what to write. Under the lock of the lanes.
 
 use std::time::Duration;
 
