@@ -229,11 +229,15 @@ pub async fn want(connection: &mut PgConnection, names: &[&str]) -> Result<Vec<S
 /// Which platforms, where there is room now, somebody was told to be full: of these, or of all where all together have a
 /// limit. They are told once.
 pub async fn no_longer_full(connection: &mut PgConnection, names: &[&str]) -> Result<Vec<PlatformName>, Error> {
-    let sql = "UPDATE pool.platforms SET wanted = false
-                WHERE wanted
-                  AND (name = ANY($1)
-                    OR EXISTS (SELECT 1 FROM pool.installation WHERE slot_limit IS NOT NULL OR permits IS NOT NULL))
-               RETURNING name";
+    // In the order in which everybody locks them.
+    let sql = "UPDATE pool.platforms p SET wanted = false
+                 FROM (SELECT name FROM pool.platforms
+                        WHERE wanted
+                          AND (name = ANY($1)
+                            OR EXISTS (SELECT 1 FROM pool.installation WHERE slot_limit IS NOT NULL OR permits IS NOT NULL))
+                        ORDER BY name FOR UPDATE) w
+                WHERE p.name = w.name
+               RETURNING p.name";
     names_of(sqlx::query_scalar(sql).bind(names).fetch_all(connection).await?)
 }
 
