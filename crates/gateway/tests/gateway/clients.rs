@@ -1,10 +1,16 @@
 //! Clients, over HTTP.
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use greenroom_contracts::proto::v1::bot_service_client::BotServiceClient;
+use greenroom_contracts::proto::v1::{CreateBotRequest, NewBot, NewMeeting};
+use greenroom_contracts::refusal;
 use serde_json::{Value, json};
-use tonic::Code;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
 use uuid::Uuid;
 
 use crate::house::{House, KEY, named, problem, send};
@@ -46,7 +52,7 @@ async fn a_key_is_asked_about_once_and_a_new_one_is_good_soon() {
     house.add_tenant("grk_new", house.tenant);
     let again = || async { send(house.http.get(house.url("/v1/bots")).bearer_auth("grk_new")).await.status() == 200 };
     let wait = async { while !again().await {} };
-    tokio::time::timeout(std::time::Duration::from_secs(10), wait).await.expect("a new key is good after a while");
+    tokio::time::timeout(Duration::from_secs(10), wait).await.expect("a new key is good after a while");
 }
 
 #[tokio::test]
@@ -240,6 +246,44 @@ async fn what_concerns_everybody_is_for_operators() {
         assert_eq!(send(house.http.post(&path).bearer_auth("grk_operators")).await.status(), 200, "{what}");
         assert_eq!(house.fakes.kept().asked.pop().map(|(said, _)| said), Some(what));
     }
+}
+
+#[tokio::test]
+async fn a_limit_says_which_and_when_to_come_back_at_both_doors() {
+    let house = House::without_bus().await;
+    let parts = [("limit", "concurrency"), ("value", "5"), ("used", "5"), ("retryAt", "2040-01-01T00:00:00Z")];
+    let parts = parts.map(|(name, text)| (name.to_owned(), text.to_owned()));
+    let mut details =
+        ErrorDetails::with_error_info(refusal::LIMIT, refusal::DOMAIN, parts.into_iter().collect::<HashMap<_, _>>());
+    details.set_retry_info(Some(Duration::from_secs(90)));
+    let status = Status::with_error_details(Code::ResourceExhausted, "five are under way", details);
+    let refuse = || {
+        let mut kept = house.fakes.kept();
+        (kept.fail, kept.fail_with) = (1, Some(status.clone()));
+    };
+    refuse();
+    let response = send(house.post("/v1/bots").json(&body())).await;
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()["retry-after"]),
+        (429, &"90".parse().expect("a header"))
+    );
+    let problem: Value = response.json().await.expect("JSON");
+    assert_eq!((&problem["limit"], &problem["value"], &problem["used"]), (&json!("concurrency"), &json!(5), &json!(5)));
+    assert_eq!((&problem["retryAt"], &problem["status"]), (&json!("2040-01-01T00:00:00Z"), &json!(429)));
+
+    refuse();
+    let mut bots = BotServiceClient::connect(house.url("")).await.expect("a connection");
+    let meeting =
+        NewMeeting { provider: "web".to_owned(), url: "https://example.com/x".to_owned(), ..NewMeeting::default() };
+    let bot = NewBot { meeting: Some(meeting), ..NewBot::default() };
+    let mut request = tonic::Request::new(CreateBotRequest { bot: Some(bot), ..CreateBotRequest::default() });
+    request.metadata_mut().insert("authorization", format!("Bearer {KEY}").parse().expect("a header"));
+    let refused = bots.create_bot(request).await.expect_err("too many");
+    let details = refused.get_error_details();
+    assert_eq!(
+        details.error_info().and_then(|info| info.metadata.get("limit")).map(String::as_str),
+        Some("concurrency")
+    );
 }
 
 #[tokio::test]
