@@ -21,6 +21,9 @@ use crate::error::Error;
 pub const BOTS: &str = "bots";
 /// Slots there: more than any run makes bots.
 const BOT_SLOTS: usize = 100_000;
+/// The platform of those who are all due at once, and its slots.
+pub const BURST: &str = "burst";
+pub const BURST_SLOTS: usize = 10_000;
 /// Slots of each platform of which assignments are measured, and rows of the seeds' table.
 pub const SLOTS: usize = 20_000;
 /// One platform for each run of assignments, so that each begins with all its slots free.
@@ -183,7 +186,7 @@ impl House {
 /// All platforms and their slots.
 pub fn platforms() -> impl Iterator<Item = (PlatformName, usize)> {
     let assign = ASSIGN.into_iter().map(|name| (name, SLOTS));
-    let names = [(BOTS, BOT_SLOTS)].into_iter().chain(assign);
+    let names = [(BOTS, BOT_SLOTS), (BURST, BURST_SLOTS)].into_iter().chain(assign);
     names.filter_map(|(name, slots)| Some((PlatformName::new(name).ok()?, slots)))
 }
 

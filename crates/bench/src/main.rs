@@ -5,11 +5,12 @@
 //! start commands, notes when each arrived, and says `runner.started`.
 //!
 //! **Measures** the floor (what a commit and a hop cost here), how long a bot takes from the request to its start command,
-//! how many can be made and started, slots given, and heartbeats heard. It **never** asserts anything: figures and aims
+//! how many can be made and started, how late they are when all are due at once, slots given, and heartbeats heard. It **never** asserts anything: figures and aims
 //! stand side by side. `docs/benchmarks.md` says what they mean.
 
 mod assignments;
 mod beats;
+mod burst;
 mod creates;
 mod deployer;
 mod error;
@@ -48,6 +49,8 @@ enum What {
     Floor,
     /// From the request to the start command.
     Creates,
+    /// Ten thousand bots that are due in the same second.
+    Burst,
     /// Slots given, beside the one-slot statement.
     Assignments,
     /// Heartbeats heard.
@@ -130,6 +133,7 @@ async fn measure(what: &[What], effort: Effort, house: &House, report: &mut Repo
         match what {
             What::Floor => floor::measure(house, effort, report).await?,
             What::Creates => creates::measure(house, &deployer, effort, report).await?,
+            What::Burst => burst::measure(house, &deployer, effort, report).await?,
             What::Assignments => {
                 assignments::measure(house, &deployer, effort, report).await?;
                 seeds::measure(house, effort, report).await?;
