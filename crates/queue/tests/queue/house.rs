@@ -149,7 +149,11 @@ impl House {
     }
 
     pub async fn capacity_raised(&self) {
-        let said = self.say(CapacityRaised { platform: platform("one"), provider: None }).await;
+        self.room_on("one").await;
+    }
+
+    pub async fn room_on(&self, name: &str) {
+        let said = self.say(CapacityRaised { platform: platform(name), provider: None }).await;
         self.handled("queue-capacity", &streams::events(&self.host.installation).name, said).await;
     }
 

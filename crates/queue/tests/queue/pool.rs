@@ -41,11 +41,18 @@ pub struct Pool {
     /// Assignments are answered while this is so.
     assigns: watch::Sender<bool>,
     closes: watch::Sender<bool>,
+    /// Nobody is answered who asks for this platform.
+    mute: watch::Sender<Option<&'static str>>,
 }
 
 impl Pool {
     pub fn new() -> Self {
-        Self { known: Arc::default(), assigns: watch::Sender::new(true), closes: watch::Sender::new(true) }
+        Self {
+            known: Arc::default(),
+            assigns: watch::Sender::new(true),
+            closes: watch::Sender::new(true),
+            mute: watch::Sender::new(None),
+        }
     }
 
     pub fn know<T>(&self, look: impl FnOnce(&mut Known) -> T) -> T {
@@ -67,6 +74,10 @@ impl Pool {
 
     pub fn answers_assignments(&self, answers: bool) {
         self.assigns.send_replace(answers);
+    }
+
+    pub fn mute(&self, platform: Option<&'static str>) {
+        self.mute.send_replace(platform);
     }
 
     pub fn answers_closings(&self, answers: bool) {
@@ -96,6 +107,8 @@ impl PoolService for Pool {
             }
         });
         wait(&self.assigns).await;
+        let of = |mute: &Option<&str>| asks.iter().any(|(_, names)| mute.is_some_and(|mute| names == &[mute]));
+        self.mute.subscribe().wait_for(|mute| !of(mute)).await.expect("it is there");
         self.know(|known| {
             known.in_flight.retain(|runner| !asks.iter().any(|(asked, _)| asked == runner));
             if known.away {

@@ -95,3 +95,13 @@ async fn without_time_outs_all_of_the_chain_is_open() {
     house.until_given(&[runner]).await;
     house.until_nobody_waits().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_time_out_of_a_platform_is_scaled_as_all_durations_are() {
+    // Ten minutes, a thousand times as fast, so that nobody waits for them here.
+    let house = House::with(&[("ONE_QUEUE_TIMEOUT_MS", "600000")], 0.001).await;
+    house.pool.free("two", 1);
+    let wish = Enqueue { platforms: vec![platform("one"), platform("two")], ..house.wish() };
+    let runner = house.enqueue(wish).await;
+    house.until_given(&[runner]).await;
+}

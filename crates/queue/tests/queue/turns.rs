@@ -81,6 +81,24 @@ async fn who_waits_rises_to_the_front() {
     house.until_nobody_waits().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_platform_that_does_not_answer_holds_up_no_other() {
+    let house = House::new().await;
+    let on = |name| Enqueue { platforms: vec![platform(name)], ..house.wish() };
+    let (slow, quick) = (house.enqueue(on("one")).await, house.enqueue(on("two")).await);
+    until("both wait", async || house.pool.know(|known| known.in_flight.is_empty()).then_some(())).await;
+    house.pool.mute(Some("one"));
+    house.pool.free("one", 1);
+    house.capacity_raised().await;
+    until("it is asked for", async || house.pool.know(|known| known.in_flight.contains(&slow)).then_some(())).await;
+    house.pool.free("two", 1);
+    house.room_on("two").await;
+    house.until_given(&[quick]).await;
+    house.pool.mute(None);
+    house.until_given(&[quick, slow]).await;
+    house.until_nobody_waits().await;
+}
+
 /// What a dispatcher has claimed and never settled is asked for by another, without being told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_dead_dispatcher_had_claimed_comes_back() {
