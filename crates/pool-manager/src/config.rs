@@ -189,3 +189,46 @@ impl PlatformConfig {
         limits
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(given: &[(&str, &str)], platforms: &[&str]) -> Result<Config, String> {
+        let given = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let mut settings = Settings::new(given, "");
+        let platforms: Vec<_> = platforms.iter().map(|name| PlatformName::new(*name).expect("a name")).collect();
+        let config = Config::parse(&mut settings, "postgres://localhost/x", &platforms);
+        settings.finish().map(|_| config).map_err(|problems| problems.to_string())
+    }
+
+    #[test]
+    fn limits_have_many_names_and_the_least_holds() {
+        let config = parse(
+            &[
+                ("GREENROOM_ENV", "development"),
+                ("MAX_CONCURRENT_BOTS", "30"),
+                ("MAX_POOL_SIZE", "20"),
+                ("LOCAL_ZOOM_BOT_LIMIT", "3"),
+                ("LOCAL_WEB_BOT_LIMIT", "7"),
+            ],
+            &["local", "local-web", "docker"],
+        );
+        // `local-web` is a platform of its own, and of no known kind unless it begins with one.
+        let config = config.expect("good settings");
+        assert_eq!(config.installation, InstallationConfig { limit: Some(20), permits: None });
+        let [local, local_web, docker] = &config.platforms[..] else { panic!("three platforms") };
+        assert_eq!(local.providers, [(Provider::new("zoom").expect("a name"), 3)]);
+        assert_eq!((local_web.limit, local_web.providers.len(), docker.preset), (7, 0, Some(5)));
+    }
+
+    #[test]
+    fn bad_limits_are_named() {
+        let problems =
+            parse(&[("GREENROOM_ENV", "prod"), ("MAX_POOL_SIZE", "0"), ("LOCAL_ZOOM_BOT_LIMIT", "few")], &["local"]);
+        let problems = problems.expect_err("three problems");
+        for name in ["GREENROOM_ENV", "MAX_POOL_SIZE", "LOCAL_ZOOM_BOT_LIMIT"] {
+            assert!(problems.contains(&format!("{name}: ")), "{name}: {problems}");
+        }
+    }
+}

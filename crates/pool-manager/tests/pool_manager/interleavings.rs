@@ -1,4 +1,5 @@
-//! Any interleaving of what can happen, against a model: a slot has at most one owner and none leaks.
+//! Any interleaving of what can happen, against a model: a slot has at most one owner, none leaks, and limits hold while they
+//! change.
 
 use greenroom_contracts::proto::v1::answer::Outcome;
 use greenroom_domain::RunnerId;
@@ -6,6 +7,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use crate::house::{House, PLATFORM, runner};
+use crate::operators::{CLEARED, SET};
 
 const SLOTS: usize = 3;
 const PERMITS: usize = 2;
@@ -16,9 +18,16 @@ enum Step {
     Ask,
     Started,
     Refused,
-    Gone { observed: bool },
+    Gone {
+        observed: bool,
+    },
     Release,
-    Close { stop: bool },
+    Close {
+        stop: bool,
+    },
+    /// An operator's.
+    Limit(u32),
+    Drain(bool),
 }
 
 /// Where the model has a runner.
@@ -65,6 +74,8 @@ fn step() -> impl Strategy<Value = (usize, Step)> {
         2 => any::<bool>().prop_map(|observed| Step::Gone { observed }),
         2 => Just(Step::Release),
         1 => any::<bool>().prop_map(|stop| Step::Close { stop }),
+        1 => (0..=u32::try_from(SLOTS).expect("few")).prop_map(Step::Limit),
+        1 => prop::bool::weighted(0.3).prop_map(Step::Drain),
     ];
     (0..RUNNERS, what)
 }
@@ -72,6 +83,7 @@ fn step() -> impl Strategy<Value = (usize, Step)> {
 async fn play(house: &House, steps: &[(usize, Step)]) {
     let runners: Vec<RunnerId> = (0..RUNNERS).map(|_| runner()).collect();
     let mut model = [At::Nowhere; RUNNERS];
+    let (mut limit, mut draining) = (SLOTS, false);
     for (n, step) in steps {
         let (one, at) = (runners[*n], model[*n]);
         let taken = model.iter().filter(|at| at.has_slot()).count();
@@ -79,7 +91,9 @@ async fn play(house: &House, steps: &[(usize, Step)]) {
         model[*n] = match step {
             Step::Ask => {
                 let (expected, next) = match at {
-                    At::Nowhere if taken < SLOTS && unresolved < PERMITS => (Outcome::Assigned, At::Assigned),
+                    At::Nowhere if taken < limit && unresolved < PERMITS && !draining => {
+                        (Outcome::Assigned, At::Assigned)
+                    }
                     At::Nowhere => (Outcome::Full, at),
                     At::Assigned | At::Accepted | At::Stopping { .. } => (Outcome::Assigned, at),
                     At::Over | At::Closed => (Outcome::Closed, at),
@@ -117,12 +131,28 @@ async fn play(house: &House, steps: &[(usize, Step)]) {
                     other => other,
                 }
             }
+            Step::Limit(lowered) => {
+                limit = *lowered as usize;
+                house.limit(SET(*lowered)).await;
+                at
+            }
+            Step::Drain(begins) => {
+                draining = *begins;
+                house.drain(draining).await;
+                at
+            }
         };
         assert_eq!(house.state(one).await.as_deref(), model[*n].word(), "{n} after {step:?} in {at:?}");
         house.slots_are_sound().await;
-        let idle = SLOTS - model.iter().filter(|at| at.has_slot()).count();
-        assert_eq!(house.platform(PLATFORM).await.idle as usize, idle, "after {step:?} of {n}: {model:?}");
+        let taken = model.iter().filter(|at| at.has_slot()).count();
+        let idle = house.platform(PLATFORM).await.idle as usize;
+        // Who is above a lowered limit leaves slots below it idle, which are not given.
+        let least = limit.saturating_sub(taken);
+        assert!(idle >= least && idle + taken <= SLOTS, "{idle} after {step:?} of {n}: {model:?}");
+        assert!(limit < SLOTS || idle == least, "{idle} after {step:?} of {n}: {model:?}");
     }
+    house.limit(CLEARED).await;
+    house.drain(false).await;
     for one in &runners {
         house.gone(*one, true).await;
     }
@@ -143,6 +173,8 @@ fn a_slot_has_at_most_one_owner_and_none_leaks() {
         let case = async {
             sqlx::query("DELETE FROM pool.assignments").execute(&house.sql).await.expect("empty");
             sqlx::query("UPDATE pool.slots SET state = 'idle'").execute(&house.sql).await.expect("free");
+            house.limit(CLEARED).await;
+            house.drain(false).await;
             play(&house, &steps).await;
         };
         runtime.block_on(case);

@@ -17,8 +17,8 @@ use tonic::{Code, Status};
 use crate::heard::until;
 use crate::house::{House, PLATFORM, ask_for, outcome, runner};
 
-const SET: fn(u32) -> Option<MaybeNumber> = |value| Some(MaybeNumber { value: Some(value) });
-const CLEARED: Option<MaybeNumber> = Some(MaybeNumber { value: None });
+pub const SET: fn(u32) -> Option<MaybeNumber> = |value| Some(MaybeNumber { value: Some(value) });
+pub const CLEARED: Option<MaybeNumber> = Some(MaybeNumber { value: None });
 
 impl House {
     async fn change(&self, change: ChangePlatformRequest) -> PlatformStats {
@@ -26,11 +26,11 @@ impl House {
         self.operators.clone().change_platform(change).await.expect("changed").into_inner()
     }
 
-    async fn limit(&self, limit: Option<MaybeNumber>) -> PlatformStats {
+    pub async fn limit(&self, limit: Option<MaybeNumber>) -> PlatformStats {
         self.change(ChangePlatformRequest { limit, ..ChangePlatformRequest::default() }).await
     }
 
-    async fn drain(&self, draining: bool) -> PlatformStats {
+    pub async fn drain(&self, draining: bool) -> PlatformStats {
         self.change(ChangePlatformRequest { draining: Some(draining), ..ChangePlatformRequest::default() }).await
     }
 
