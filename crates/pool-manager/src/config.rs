@@ -214,7 +214,7 @@ mod tests {
             ],
             &["local", "local-web", "docker"],
         );
-        // `local-web` is a platform of its own, and of no known kind unless it begins with one.
+        // `local-web` is a platform of its own: the setting is its limit, and not a provider's of `local`.
         let config = config.expect("good settings");
         assert_eq!(config.installation, InstallationConfig { limit: Some(20), permits: None });
         let [local, local_web, docker] = &config.platforms[..] else { panic!("three platforms") };
