@@ -82,7 +82,7 @@ pub async fn run(plan: &Plan) -> io::Result<Outcome> {
         slots: plan.slots,
         time_scale: TIME_SCALE,
         script: script(plan.seed),
-        more: BTreeMap::new(),
+        more: plan.trouble.settings(),
     };
     let mut sandbox = Sandbox::start(settings).await?;
     let user = User::new(sandbox.url(), sandbox.key());

@@ -1,10 +1,14 @@
 //! What can happen to a Greenroom.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use greenroom_testkit::story::User;
 use greenroom_testkit::{Layout, Sandbox};
+use reqwest::Method;
+use serde_json::{Value, json};
 
 /// Longer than the bus waits for a handler's word.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -32,14 +36,24 @@ pub enum Trouble {
     Postgres,
     /// nats-server is killed and its store is wiped.
     Nats,
-    /// All of it.
+    /// Operators change limits, drain, and cordon, while the pool manager is killed.
+    Operators,
+    /// All of it but that.
     Combined,
 }
 
 impl Trouble {
     /// Every one.
-    pub const ALL: [Self; 7] =
-        [Self::None, Self::Kill, Self::Pause, Self::Double, Self::Postgres, Self::Nats, Self::Combined];
+    pub const ALL: [Self; 8] = [
+        Self::None,
+        Self::Kill,
+        Self::Pause,
+        Self::Double,
+        Self::Postgres,
+        Self::Nats,
+        Self::Operators,
+        Self::Combined,
+    ];
 
     /// What it is called.
     #[must_use]
@@ -51,8 +65,22 @@ impl Trouble {
             Self::Double => "double",
             Self::Postgres => "postgres",
             Self::Nats => "nats",
+            Self::Operators => "operators",
             Self::Combined => "combined",
         }
+    }
+
+    /// What the services are told for it: a small platform that everybody wants first, for half a second in this small time.
+    #[must_use]
+    pub fn settings(self) -> BTreeMap<String, String> {
+        let chain = [
+            ("PLATFORM_PRIORITY", "first,simulated"),
+            ("FIRST_BOT_LIMIT", "3"),
+            ("FIRST_PERMITS", "2"),
+            ("FIRST_QUEUE_TIMEOUT_MS", "10000"),
+        ];
+        let chain = chain.into_iter().filter(|_| self == Self::Operators);
+        chain.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
 
     /// Has it happen.
@@ -89,6 +117,7 @@ impl Trouble {
                 tokio::time::sleep(AWAY).await;
                 sandbox.nats.restart().await.map_err(io::Error::other)?;
             }
+            Self::Operators => operate(sandbox).await?,
             Self::Combined => {
                 sandbox.double("scheduler")?;
                 sandbox.double("pool-manager")?;
@@ -131,4 +160,32 @@ async fn pause(sandbox: &mut Sandbox, service: &str) -> io::Result<()> {
     sandbox.node_of(service).pause()?;
     tokio::time::sleep(PAUSE).await;
     sandbox.node_of(service).resume()
+}
+
+/// What operators do on a busy day; in the end everything is as it was.
+async fn operate(sandbox: &mut Sandbox) -> io::Result<()> {
+    let operator = User::new(sandbox.url(), sandbox.key());
+    let platform = "/v1/pool/platforms/simulated";
+    let share = format!("{platform}/providers/web/limit");
+    let change = async |body: Value| operator.operate(Method::PATCH, platform, Some(body)).await;
+    tokio::time::sleep(BETWEEN).await;
+    change(json!({"limit": 5})).await;
+    kill(sandbox, "pool-manager").await?;
+    tokio::time::sleep(BETWEEN).await;
+    change(json!({"limit": null, "permits": 1})).await;
+    tokio::time::sleep(BETWEEN).await;
+    change(json!({"permits": null, "draining": true})).await;
+    tokio::time::sleep(BETWEEN).await;
+    kill(sandbox, "queue").await?;
+    change(json!({"draining": false})).await;
+    operator.operate(Method::PUT, &share, Some(json!({"limit": 3}))).await;
+    for slot in ["simulated-001", "simulated-002", "simulated-007"] {
+        operator.operate(Method::POST, &format!("/v1/pool/slots/{slot}/cordon"), None).await;
+    }
+    tokio::time::sleep(BETWEEN).await;
+    operator.operate(Method::DELETE, &share, None).await;
+    for slot in ["simulated-007", "simulated-001", "simulated-002"] {
+        operator.operate(Method::POST, &format!("/v1/pool/slots/{slot}/uncordon"), None).await;
+    }
+    Ok(())
 }

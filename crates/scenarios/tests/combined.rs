@@ -38,3 +38,10 @@ async fn all_in_one_is_no_different() {
     let outcome = run(&plan(Layout::AllInOne, Trouble::None)).await.expect("the story is played");
     assert_eq!(outcome.violations, [], "ends: {:?}\n{}", outcome.ends, outcome.logs);
 }
+
+#[tokio::test]
+async fn operators_change_the_pool_while_it_is_in_use() {
+    let outcome = run(&plan(Layout::Split, Trouble::Operators)).await.expect("the story is played");
+    assert_eq!(outcome.violations, [], "ends: {:?}\n{}", outcome.ends, outcome.logs);
+    assert!(outcome.ends.iter().any(|(end, count)| end.starts_with("DONE") && *count > 100), "{:?}", outcome.ends);
+}

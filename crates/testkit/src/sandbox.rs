@@ -104,6 +104,12 @@ impl Sandbox {
         .map(|(name, value)| (name.to_owned(), value))
         .into();
         environment.extend(settings.more.clone());
+        // Whatever platforms there are, all of them are simulated ones.
+        for name in environment["PLATFORM_PRIORITY"].clone().split(',') {
+            let prefix = name.to_uppercase().replace('-', "_");
+            environment.entry(format!("{prefix}_KIND")).or_insert_with(|| "simulated".to_owned());
+            environment.entry(format!("{prefix}_URL")).or_insert_with(|| platform.url(name));
+        }
         let mut sandbox = Self {
             postgres,
             nats,
@@ -206,15 +212,15 @@ impl Sandbox {
         Err(io::Error::other(format!("migrate failed: {}", String::from_utf8_lossy(&migrated.stderr))))
     }
 
-    /// A tenant and a key, written as the accounts service would.
+    /// A tenant and an operator's key, written as the accounts service would.
     async fn make_key(&self) -> io::Result<String> {
         use sqlx::Connection;
         let key = "grk_a-key-of-nobody-but-this-sandbox-0000000000";
         let mut connection = sqlx::PgConnection::connect(&self.database_url()).await.map_err(io::Error::other)?;
         let sql =
             "WITH t AS (INSERT INTO accounts.tenants (id, name, created_at) VALUES ($1, 'sandbox', $4) RETURNING id)
-                   INSERT INTO accounts.api_keys (id, tenant_id, label, key_sha256, created_at)
-                   SELECT $2, t.id, 'sandbox', sha256($3), $4 FROM t";
+                   INSERT INTO accounts.api_keys (id, tenant_id, label, key_sha256, operator, created_at)
+                   SELECT $2, t.id, 'sandbox', sha256($3), true, $4 FROM t";
         sqlx::query(sql)
             .bind(uuid::Uuid::now_v7())
             .bind(uuid::Uuid::now_v7())

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -75,11 +76,21 @@ impl User {
         Self { client: client(), url: url.to_owned(), key: key.to_owned() }
     }
 
+    /// Changes something of the pool's, as an operator does: says it until there is an answer.
+    ///
+    /// # Panics
+    /// When it is refused for good.
+    pub async fn operate(&self, method: Method, path: &str, body: Option<Value>) {
+        let (status, answer) = self.insist(method.clone(), path, body.as_ref(), None).await;
+        assert!((200..300).contains(&status), "{method} {path} was refused: {status} {answer}");
+    }
+
     /// Says something until there is an answer that is no "not now".
-    async fn insist(&self, path: &str, body: Option<&Value>, key: Option<&str>) -> (u16, Value) {
+    async fn insist(&self, method: Method, path: &str, body: Option<&Value>, key: Option<&str>) -> (u16, Value) {
         let mut pause = Duration::from_millis(50);
         loop {
-            let mut request = self.client.post(format!("{}{path}", self.url)).bearer_auth(&self.key);
+            let url = format!("{}{path}", self.url);
+            let mut request = self.client.request(method.clone(), url).bearer_auth(&self.key);
             if let Some(key) = key {
                 request = request.header("idempotency-key", key);
             }
@@ -121,7 +132,7 @@ impl User {
             "meeting": {"provider": "web", "url": format!("https://meeting.example/{name}"), "password": "sesame"},
             "displayName": name,
         });
-        let (status, bot) = self.insist("/v1/bots", Some(&body), Some(name)).await;
+        let (status, bot) = self.insist(Method::POST, "/v1/bots", Some(&body), Some(name)).await;
         assert!(status == 201 || status == 200, "{name} was refused: {status} {bot}");
         bot["id"].as_str().expect("a bot has an id").to_owned()
     }
@@ -131,7 +142,7 @@ impl User {
     /// # Panics
     /// When it is refused for good.
     pub async fn cancel(&self, id: &str) {
-        let (status, answer) = self.insist(&format!("/v1/bots/{id}/cancel"), None, None).await;
+        let (status, answer) = self.insist(Method::POST, &format!("/v1/bots/{id}/cancel"), None, None).await;
         assert_eq!(status, 200, "cancel of {id} was refused: {answer}");
     }
 
@@ -156,7 +167,7 @@ impl User {
                     "queueTimeoutMs": story.queue_timeout.as_millis() as u64,
                     "priority": 100 + (number % 3) as u32,
                 });
-                let (status, bot) = user.insist("/v1/bots", Some(&body), Some(&format!("story-{}-{number}", story.seed))).await;
+                let (status, bot) = user.insist(Method::POST, "/v1/bots", Some(&body), Some(&format!("story-{}-{number}", story.seed))).await;
                 assert!(status == 201 || status == 200, "bot {number} was refused: {status} {bot}");
                 let id = bot["id"].as_str().expect("a bot has an id").to_owned();
                 let mut made = Acknowledged { id, asked_ms, cancelled: false, called_back: false };
@@ -164,7 +175,7 @@ impl User {
                 if cancels || luck < story.cancels + story.leaves {
                     tokio::time::sleep(regret).await;
                     let verb = if cancels { "cancel" } else { "leave" };
-                    let (status, answer) = user.insist(&format!("/v1/bots/{}/{verb}", made.id), None, None).await;
+                    let (status, answer) = user.insist(Method::POST, &format!("/v1/bots/{}/{verb}", made.id), None, None).await;
                     assert!(status == 200, "{verb} of {} was refused: {status} {answer}", made.id);
                     made.cancelled = cancels;
                     made.called_back = !cancels;

@@ -9,7 +9,7 @@ use greenroom_testkit::Layout;
 /// Plays stories while everything fails, and checks the promises.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Only this trouble: none, kill, pause, double, postgres, nats, combined.
+    /// Only this trouble: none, kill, pause, double, postgres, nats, operators, combined.
     #[arg(long)]
     trouble: Option<String>,
     /// Only this layout: all or split.
