@@ -38,7 +38,8 @@ impl Node {
             .env_clear()
             .envs(kept)
             .envs(&self.environment)
-            .stdin(Stdio::null())
+            // Nothing is said here: it closes when we end, however we end, and then so does the node.
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
