@@ -50,9 +50,11 @@ pub async fn measure(
     let lost =
         if missing == 0 { String::new() } else { format!(" ({missing} not started in {} s)", PATIENCE.as_secs()) };
     report.times(format!("burst: due → start of {count}{lost}"), &late);
+    let rate = late.count() as f64 / last.as_secs_f64().max(1e-3);
+    report.burst_rate = Some(rate);
     report.rate(
         format!("burst: starts until the last of {count}"),
-        late.count() as f64 / last.as_secs_f64().max(1e-3),
+        rate,
         format!("the last after {}; {}", millis(Some(last)), Cpu::of(house).each(cpu, count)),
     );
     report.aim(

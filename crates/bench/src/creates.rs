@@ -21,8 +21,8 @@ const RATES: [(u32, u64); 3] = [(10, 10), (100, 10), (1_000, 8)];
 const CALLERS: [usize; 2] = [64, 256];
 /// How long the last start may take after the last request.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The pace at which the floor is compared.
-const COMPARED: u32 = 100;
+/// The pace at which the floor and the peers are compared.
+pub const COMPARED: u32 = 100;
 /// create → start may take so many times the floor.
 const AIM: f64 = 1.5;
 
@@ -74,6 +74,7 @@ pub async fn measure(
         report.times(format!("create → start, {rate}/s{lost}"), &times);
         if rate == COMPARED {
             compare(report, &times);
+            report.start_p99 = times.p99();
         }
     }
     for callers in CALLERS {

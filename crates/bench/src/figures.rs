@@ -69,6 +69,10 @@ pub struct Report {
     pub floor_paced: Option<Floor>,
     /// Callers, asks a call, and assignments a second.
     pub assigned: Vec<(usize, usize, f64)>,
+    /// create → start at the pace that peers are compared at.
+    pub start_p99: Option<Duration>,
+    /// The burst's starts a second.
+    pub burst_rate: Option<f64>,
 }
 
 /// The floor's medians.

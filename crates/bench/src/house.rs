@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -150,6 +150,17 @@ impl House {
         self.postgres.url("greenroom")
     }
 
+    /// One more database in the same Postgres. Returns its URL.
+    pub async fn create_database(&self, name: &str) -> Result<String, Error> {
+        self.postgres.create_database(name).await?;
+        Ok(self.postgres.url(name))
+    }
+
+    /// Thrown away at the end.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// A connection without our bus.
     pub fn nats(&self) -> &async_nats::Client {
         &self.nats_client
@@ -218,13 +229,13 @@ fn command(settings: &[(String, String)]) -> Result<Command, Error> {
     Ok(command)
 }
 
-fn log(folder: &std::path::Path, name: &str) -> Result<Stdio, Error> {
+fn log(folder: &Path, name: &str) -> Result<Stdio, Error> {
     let path = folder.join(format!("{name}.log"));
     Ok(File::create(&path).map_err(Error::machine(format!("write {}", path.display())))?.into())
 }
 
 /// The end of a log.
-fn tail(folder: &std::path::Path, name: &str) -> String {
+fn tail(folder: &Path, name: &str) -> String {
     let text = std::fs::read_to_string(folder.join(format!("{name}.log"))).unwrap_or_default();
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(5)..].join("\n")

@@ -5,8 +5,9 @@
 //! start commands, notes when each arrived, and says `runner.started`.
 //!
 //! **Measures** the floor (what a commit and a hop cost here), how long a bot takes from the request to its start command,
-//! how many can be made and started, how late they are when all are due at once, slots given, and heartbeats heard. It **never** asserts anything: figures and aims
-//! stand side by side. `docs/benchmarks.md` says what they mean.
+//! how many can be made and started, how late they are when all are due at once, slots given, heartbeats heard, and the
+//! same of job queues that others keep. It **never** asserts anything: figures and aims stand side by side.
+//! `docs/benchmarks.md` says what they mean.
 
 mod assignments;
 mod beats;
@@ -19,6 +20,7 @@ mod floor;
 mod house;
 mod machine;
 mod pace;
+mod peers;
 mod seeds;
 
 use std::process::ExitCode;
@@ -55,6 +57,8 @@ enum What {
     Assignments,
     /// Heartbeats heard.
     Beats,
+    /// Job queues on Postgres that others keep.
+    Peers,
 }
 
 /// How long things are done.
@@ -139,6 +143,7 @@ async fn measure(what: &[What], effort: Effort, house: &House, report: &mut Repo
                 seeds::measure(house, effort, report).await?;
             }
             What::Beats => beats::measure(house, effort, report).await?,
+            What::Peers => peers::measure(house, effort, report).await?,
         }
     }
     Ok(())
