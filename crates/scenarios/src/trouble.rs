@@ -75,6 +75,7 @@ impl Trouble {
     pub fn settings(self) -> BTreeMap<String, String> {
         let chain = [
             ("PLATFORM_PRIORITY", "first,simulated"),
+            ("FIRST_KIND", "simulated"),
             ("FIRST_BOT_LIMIT", "3"),
             ("FIRST_PERMITS", "2"),
             ("FIRST_QUEUE_TIMEOUT_MS", "10000"),

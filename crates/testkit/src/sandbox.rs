@@ -104,11 +104,12 @@ impl Sandbox {
         .map(|(name, value)| (name.to_owned(), value))
         .into();
         environment.extend(settings.more.clone());
-        // Whatever platforms there are, all of them are simulated ones.
+        // Every simulated platform has its place here.
         for name in environment["PLATFORM_PRIORITY"].clone().split(',') {
             let prefix = name.to_uppercase().replace('-', "_");
-            environment.entry(format!("{prefix}_KIND")).or_insert_with(|| "simulated".to_owned());
-            environment.entry(format!("{prefix}_URL")).or_insert_with(|| platform.url(name));
+            if environment.get(&format!("{prefix}_KIND")).is_some_and(|kind| kind == "simulated") {
+                environment.insert(format!("{prefix}_URL"), platform.url(name));
+            }
         }
         let mut sandbox = Self {
             postgres,
