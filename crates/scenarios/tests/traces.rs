@@ -209,14 +209,16 @@ async fn one_trace_follows_one_bot_through_every_service_and_its_runner() {
     let meeting = json!({"provider": "web", "url": room.url(), "password": PASSWORD});
     let bot = create(&sandbox, &json!({"meeting": meeting, "displayName": "Notetaker"}), None).await;
     tokio::time::timeout(PATIENCE, host.knocked()).await.expect("the bot knocks").expect("a browser");
-    // Long enough for the bot to see that it waits.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let user = User::new(sandbox.url(), sandbox.key());
+    until("the bot sees that it waits", PATIENCE, async || {
+        user.get(&format!("/v1/bots/{bot}")).await.is_ok_and(|bot| bot["state"] == "IN_WAITING_ROOM")
+    })
+    .await;
     host.admit().await.expect("the host lets it in");
     tokio::time::sleep(MEETING).await;
     host.end().await.expect("the host ends the meeting");
     host.close().await;
 
-    let user = User::new(sandbox.url(), sandbox.key());
     until("the recording is joined", PATIENCE, async || {
         let recording = user.get(&format!("/v1/bots/{bot}/recording")).await;
         recording.is_ok_and(|recording| text(&recording["state"]).eq_ignore_ascii_case("ready"))
