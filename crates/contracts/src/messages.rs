@@ -6,6 +6,7 @@ mod pool;
 mod queue;
 mod recording;
 mod runner;
+mod slot;
 
 use std::fmt::Debug;
 
@@ -15,11 +16,12 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 pub use bot::{BotCreated, BotProgressed, BotStateChanged};
-pub use deploy::{Start, Stop};
+pub use deploy::{Describe, Prepare, Reset, Retire, Start, Stop};
 pub use pool::{BreakerClosed, BreakerOpened, CapacityRaised, PoolExhausted, Release, SlotAssigned, SlotReleased};
 pub use queue::{Enqueue, Held, TimedOut, Withdraw, Withdrawn};
 pub use recording::{RecordingFailed, RecordingReady};
 pub use runner::{RunnerGone, RunnerProgressed, RunnerRefused, RunnerSilent, RunnerStarted, RunnersListed};
+pub use slot::{PrepareError, SlotPrepareFailed, SlotPrepared, SlotRetired, SlotsListed};
 
 use crate::subjects::Address;
 
@@ -92,6 +94,39 @@ macro_rules! about_runner {
 }
 use about_runner;
 
+/// Declares where a message about a standing slot goes: commands come from the pool manager, events from deployers.
+macro_rules! about_slot {
+    ($type:ty, $name:literal, deploy . $verb:literal, $about:literal) => {
+        about_slot!(@impl $type, $name, "pool-manager", $about, |this: &$type| $crate::subjects::Address::Deploy {
+            platform: this.platform.clone(),
+            verb: $verb,
+        });
+    };
+    ($type:ty, $name:literal, event $noun:literal . $event:literal, $about:literal) => {
+        about_slot!(@impl $type, $name, "deployer", $about, |this: &$type| $crate::subjects::Address::Event {
+            noun: $noun,
+            event: $event,
+            shard: $crate::messages::shard(this.standing.slot.uuid()),
+        });
+    };
+    (@impl $type:ty, $name:literal, $from:literal, $about:literal, $address:expr) => {
+        impl $crate::messages::Message for $type {
+            const TYPE: &'static str = $name;
+            const ABOUT: &'static str = $about;
+            const FROM: &'static str = $from;
+
+            fn address(&self) -> $crate::subjects::Address {
+                ($address)(self)
+            }
+
+            fn key(&self) -> uuid::Uuid {
+                self.standing.slot.uuid()
+            }
+        }
+    };
+}
+use about_slot;
+
 /// The shard of messages about a platform, which has a name and no id.
 pub(crate) fn platform_key(platform: &PlatformName) -> Uuid {
     Uuid::new_v5(&Uuid::NAMESPACE_OID, platform.as_str().as_bytes())
@@ -128,6 +163,10 @@ described! {
     Release => "cmd.pool-manager.release",
     Start => "cmd.deploy.<platform>.start",
     Stop => "cmd.deploy.<platform>.stop",
+    Prepare => "cmd.deploy.<platform>.prepare",
+    Reset => "cmd.deploy.<platform>.reset",
+    Retire => "cmd.deploy.<platform>.retire",
+    Describe => "cmd.deploy.<platform>.describe",
     BotCreated => "evt.bot.created.<shard>",
     BotStateChanged => "evt.bot.state_changed.<shard>",
     BotProgressed => "evt.bot.progressed.<shard>",
@@ -136,6 +175,10 @@ described! {
     Withdrawn => "evt.queue.withdrawn.<shard>",
     SlotAssigned => "evt.slot.assigned.<shard>",
     SlotReleased => "evt.slot.released.<shard>",
+    SlotPrepared => "evt.slot.prepared.<shard>",
+    SlotPrepareFailed => "evt.slot.prepare_failed.<shard>",
+    SlotRetired => "evt.slot.retired.<shard>",
+    SlotsListed => "evt.slot.listed.<shard>",
     CapacityRaised => "evt.pool.capacity_raised.<shard>",
     PoolExhausted => "evt.pool.exhausted.<shard>",
     BreakerOpened => "evt.pool.breaker_opened.<shard>",

@@ -61,7 +61,8 @@ pub fn commands(installation: &Installation, service: &str) -> Stream {
     }
 }
 
-/// One verb to the deployers of one platform: starts and stops apart, so that a stop never waits behind starts.
+/// One verb to the deployers of one platform: apart, so that a stop never waits behind starts, nor a start behind slots that are
+/// prepared.
 #[must_use]
 pub fn deploy(installation: &Installation, platform: &PlatformName, verb: &str) -> Stream {
     Stream {

@@ -25,7 +25,7 @@ pub enum Address {
     Deploy {
         /// Which platform.
         platform: PlatformName,
-        /// `start` or `stop`.
+        /// `start`, `stop`; of standing slots `prepare`, `reset`, `retire`, `describe`.
         verb: &'static str,
     },
     /// An event.

@@ -16,7 +16,9 @@ mod shard;
 pub use ids::{ApiKeyId, AssignmentId, BotId, InstanceId, MessageId, SlotId, TenantId};
 pub use names::{Installation, InvalidName, PlatformName, Provider};
 pub use reason::Reason;
-pub use runner::{Attempt, Exit, InvalidRunnerId, OwnerKind, Resources, RunnerId, RunnerSpec};
+pub use runner::{
+    Attempt, Exit, InvalidRunnerId, InvalidStanding, OwnerKind, Resources, RunnerId, RunnerSpec, Standing,
+};
 pub use shard::{SHARDS, Shard};
 
 /// An instant in UTC. Wall-clock time is always a parameter, never read here.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{BotId, Provider, Shard, TenantId};
+use crate::{BotId, Provider, Shard, SlotId, TenantId};
 
 /// Whose runner it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -125,6 +125,42 @@ impl FromStr for RunnerId {
     }
 }
 
+/// (slot, generation): a standing slot of a pooled platform, as that platform knows it. It is prepared once, waits, and gets
+/// its runners later; renewed, it is the next generation of the same slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Standing {
+    /// Which slot.
+    pub slot: SlotId,
+    /// 1, 2, 3…
+    pub generation: u32,
+}
+
+/// `0198…-2`: the tail of the name a platform knows it by.
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.slot, self.generation)
+    }
+}
+
+/// A text that names no standing slot.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} names no standing slot: expected <uuid>-<generation>")]
+pub struct InvalidStanding(String);
+
+impl FromStr for Standing {
+    type Err = InvalidStanding;
+
+    fn from_str(text: &str) -> Result<Self, InvalidStanding> {
+        let invalid = || InvalidStanding(text.to_owned());
+        let (slot, generation) = text.rsplit_once('-').ok_or_else(invalid)?;
+        Ok(Self {
+            slot: slot.parse().map_err(|_| invalid())?,
+            generation: generation.parse().ok().filter(|n| *n > 0).ok_or_else(invalid)?,
+        })
+    }
+}
+
 /// What a runner may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -215,6 +251,17 @@ mod tests {
             "bot-00000000-0000-0000-0000-000000000007-0",
         ] {
             assert!(text.parse::<RunnerId>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_standing_slot_is_named_with_its_generation() {
+        let standing = Standing { slot: SlotId::from_uuid(Uuid::from_u128(7)), generation: 12 };
+        let name = standing.to_string();
+        assert_eq!(name, "00000000-0000-0000-0000-000000000007-12");
+        assert_eq!(name.parse(), Ok(standing));
+        for text in ["", "7-1", "00000000-0000-0000-0000-000000000007", "00000000-0000-0000-0000-000000000007-0"] {
+            assert!(text.parse::<Standing>().is_err(), "{text:?}");
         }
     }
 }

@@ -317,6 +317,7 @@ async fn give(
             assignment: gift.id,
             slot: gift.slot_name.clone(),
             start_by: times.start_by,
+            standing: None,
         };
         let assigned = SlotAssigned {
             runner: gift.runner,

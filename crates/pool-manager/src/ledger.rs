@@ -194,6 +194,7 @@ pub fn start(stored: &Stored) -> Option<Start> {
         assignment: stored.id,
         slot: stored.slot_name.clone(),
         start_by: stored.assignment.start_by,
+        standing: None,
     })
 }
 

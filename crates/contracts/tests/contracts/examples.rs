@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use greenroom_contracts::messages::{
-    BotCreated, BotProgressed, BotStateChanged, BreakerClosed, BreakerOpened, CapacityRaised, Enqueue, Held,
-    PoolExhausted, RecordingFailed, RecordingReady, Release, RunnerGone, RunnerProgressed, RunnerRefused, RunnerSilent,
-    RunnerStarted, RunnersListed, SlotAssigned, SlotReleased, Start, Stop, TimedOut, Withdraw, Withdrawn,
+    BotCreated, BotProgressed, BotStateChanged, BreakerClosed, BreakerOpened, CapacityRaised, Describe, Enqueue, Held,
+    PoolExhausted, Prepare, PrepareError, RecordingFailed, RecordingReady, Release, Reset, Retire, RunnerGone,
+    RunnerProgressed, RunnerRefused, RunnerSilent, RunnerStarted, RunnersListed, SlotAssigned, SlotPrepareFailed,
+    SlotPrepared, SlotReleased, SlotRetired, SlotsListed, Start, Stop, TimedOut, Withdraw, Withdrawn,
 };
 use greenroom_contracts::{Envelope, Message, Origin};
 use greenroom_domain::bot::BotState;
 use greenroom_domain::{
     AssignmentId, Attempt, BotId, Exit, Installation, MessageId, PlatformName, Provider, Reason, Resources, RunnerId,
-    RunnerSpec, TenantId, Timestamp,
+    RunnerSpec, SlotId, Standing, TenantId, Timestamp,
 };
 use uuid::Uuid;
 
@@ -41,6 +42,40 @@ pub fn each(taker: &mut impl Each) {
         assignment: assignment(),
         slot: "docker-007".to_owned(),
         start_by: at(240),
+        standing: Some(standing()),
+    }));
+    taker.take(inner(Prepare {
+        standing: standing(),
+        name: "pool-google-meet-001".to_owned(),
+        platform: platform("docker"),
+        provider: provider(),
+        image: Some("registry.example/bot:1".to_owned()),
+        resources: Resources { cpu_millis: 500, memory_bytes: 1 << 30 },
+        prepare_by: at(900),
+    }));
+    taker.take(inner(Reset { standing: standing(), platform: platform("docker") }));
+    taker.take(inner(Retire { standing: standing(), platform: platform("docker") }));
+    taker.take(inner(Describe {
+        standing: standing(),
+        platform: platform("docker"),
+        description: "[IDLE] google-meet, 12 uses".to_owned(),
+    }));
+    taker.take(inner(SlotPrepared { standing: standing(), platform: platform("docker") }));
+    taker.take(inner(SlotPrepareFailed {
+        standing: standing(),
+        platform: platform("docker"),
+        error: PrepareError::NoCapacity,
+        detail: "no server has room".to_owned(),
+    }));
+    taker.take(inner(SlotRetired { standing: standing(), platform: platform("docker") }));
+    taker.take(inner(SlotsListed {
+        platform: platform("docker"),
+        list: Uuid::from_u128(0x0198_0000_0000_7000_8000_0000_0000_0006),
+        page: 0,
+        last: true,
+        began_at: at(0),
+        ended_at: at(2),
+        standing: vec![standing()],
     }));
     taker.take(inner(Stop { runner: runner(), platform: platform("docker"), grace_ms: 30_000 }));
     taker.take(public(1, BotCreated { bot: bot(), number: 17, state: BotState::Scheduled, provider: provider() }));
@@ -147,6 +182,10 @@ fn bot() -> BotId {
 
 fn runner() -> RunnerId {
     RunnerId::of_bot(bot(), Attempt(2))
+}
+
+fn standing() -> Standing {
+    Standing { slot: SlotId::from_uuid(Uuid::from_u128(0x0198_0000_0000_7000_8000_0000_0000_0007)), generation: 3 }
 }
 
 fn assignment() -> AssignmentId {

@@ -281,7 +281,16 @@ impl House {
             max_lifetime: Duration::from_secs(60),
         };
         let (platform, assignment) = (self.platform.clone(), AssignmentId::generate());
-        self.command(Start { runner, platform, spec, assignment, slot: "here-001".to_owned(), start_by }).await;
+        self.command(Start {
+            runner,
+            platform,
+            spec,
+            assignment,
+            slot: "here-001".to_owned(),
+            start_by,
+            standing: None,
+        })
+        .await;
     }
 
     pub async fn stop_runner(&self, runner: RunnerId) {
