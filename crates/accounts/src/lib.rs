@@ -13,7 +13,7 @@
 mod config;
 mod error;
 mod key;
-mod plan;
+pub mod plan;
 mod rpc;
 mod service;
 mod store;

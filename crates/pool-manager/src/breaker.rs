@@ -29,6 +29,7 @@ impl Default for Policy {
 }
 
 impl Policy {
+    /// With every duration times this: for tests.
     pub fn scaled(self, factor: f64) -> Self {
         Self { cool_down: self.cool_down.mul_f64(factor), longest: self.longest.mul_f64(factor), ..self }
     }
@@ -38,17 +39,32 @@ impl Policy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// Everything is let through; so many failed since the last success.
-    Closed { failures: u32 },
+    Closed {
+        /// In a row.
+        failures: u32,
+    },
     /// Nothing is, until then.
-    Open { until: Timestamp, trips: u32 },
+    Open {
+        /// When a probe may be given.
+        until: Timestamp,
+        /// How many times in a row it has opened.
+        trips: u32,
+    },
     /// One is: this one, or the next.
-    HalfOpen { trips: u32, probe: Option<RunnerId> },
+    HalfOpen {
+        /// How many times in a row it has opened.
+        trips: u32,
+        /// Whom it waits for; none: the next to come.
+        probe: Option<RunnerId>,
+    },
 }
 
 /// What a start said of its platform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
+    /// The platform started it.
     Succeeded,
+    /// It did not.
     Failed,
     /// Nothing: it was withdrawn, or its spec was at fault.
     Undecided,
@@ -57,6 +73,7 @@ pub enum Verdict {
 /// What can happen to it. (That a probe is given is written with the assignment, by `store/assign.rs`.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
+    /// A start is resolved.
     Start(RunnerId, Verdict),
     /// The sweep looks at it.
     Tick,

@@ -7,8 +7,11 @@ use crate::room::{Idle, Lack, Rooms, Warm};
 /// Somebody who wants a slot on one of these platforms, the first rather than the second.
 #[derive(Debug, Clone, Copy)]
 pub struct Wish<'a> {
+    /// Whose meeting it is: its share and its breaker count.
     pub provider: &'a Provider,
+    /// What its slot had better be used for last.
     pub warm: &'a Warm,
+    /// Tried in this order.
     pub platforms: &'a [PlatformName],
 }
 

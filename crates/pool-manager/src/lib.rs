@@ -14,20 +14,20 @@
 //! operators want.
 
 mod assign;
-mod breaker;
-mod choose;
+pub mod breaker;
+pub mod choose;
 mod config;
 mod consumers;
 mod describe;
 mod error;
 mod judge;
 mod ledger;
-mod limits;
+pub mod limits;
 mod operate;
-mod policy;
+pub mod policy;
 mod reconcile;
 mod rescue;
-mod room;
+pub mod room;
 mod rpc;
 mod service;
 mod store;

@@ -28,8 +28,11 @@ impl Source {
 /// What was said about a limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Limit {
+    /// By the preset of the environment.
     pub preset: Option<u32>,
+    /// By the platform's own setting.
     pub setting: Option<u32>,
+    /// By an operator.
     pub operator: Option<u32>,
 }
 
@@ -44,8 +47,11 @@ impl Limit {
 /// The environment's preset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preset {
+    /// `development`: 5.
     Development,
+    /// `staging`: 20.
     Staging,
+    /// `production`: 100.
     Production,
 }
 

@@ -23,6 +23,7 @@ pub enum State {
 }
 
 impl State {
+    /// The word for it in SQL and in answers.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Assigned => "assigned",
@@ -33,6 +34,7 @@ impl State {
         }
     }
 
+    /// The state of that word; none: there is no such state.
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Assigned, Self::Accepted, Self::Stopping, Self::Over, Self::Closed]
             .into_iter()
@@ -53,12 +55,17 @@ impl State {
 /// What decisions need to know of an assignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Assignment {
+    /// Where it is.
     pub state: State,
+    /// When its start is given up, if nobody has accepted it.
     pub start_by: Timestamp,
     /// The platform has shown it to us.
     pub observed: bool,
+    /// How long its runner may take to end.
     pub grace: Duration,
+    /// When the sweep looks at it next.
     pub wake_at: Option<Timestamp>,
+    /// How many times the sweep has said the same in vain.
     pub asserts: u32,
 }
 
@@ -78,7 +85,10 @@ pub enum Event {
         observed: bool,
     },
     /// Its owner wants it to end.
-    Release { grace: Duration },
+    Release {
+        /// How long its runner may take to end.
+        grace: Duration,
+    },
     /// Its owner has fenced it: nobody is admitted any more.
     Closed,
     /// Its owner has admitted it, so it runs.
@@ -130,6 +140,7 @@ impl Default for Timing {
 }
 
 impl Timing {
+    /// With every duration times this: for tests.
     pub fn scaled(&self, factor: f64) -> Self {
         Self {
             start: self.start.mul_f64(factor),

@@ -8,7 +8,9 @@ use greenroom_domain::{PlatformName, Provider, RunnerSpec, SlotId, Timestamp};
 /// What platforms can give, and what they may give together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rooms {
+    /// Each for itself.
     pub platforms: BTreeMap<PlatformName, Room>,
+    /// Together; none: no limit but the platforms'.
     pub cap: Option<Cap>,
 }
 
@@ -17,7 +19,9 @@ pub struct Rooms {
 pub struct Cap {
     /// Rises with everything that takes room anywhere.
     pub version: i64,
+    /// How many runners more; none: any number.
     pub slots: Option<usize>,
+    /// How many deployments more may begin; none: any number.
     pub permits: Option<usize>,
 }
 
@@ -58,14 +62,17 @@ pub enum Gate {
 pub struct Warm(Arc<(String, String)>);
 
 impl Warm {
+    /// By this provider, with this image; an empty one is the usual one.
     pub fn new(provider: impl Into<String>, image: impl Into<String>) -> Self {
         Self(Arc::new((provider.into(), image.into())))
     }
 
+    /// What a runner leaves behind.
     pub fn of(spec: &RunnerSpec) -> Self {
         Self::new(spec.provider.as_str(), spec.image.as_deref().unwrap_or_default())
     }
 
+    /// By which provider.
     pub fn provider(&self) -> &str {
         &self.0.0
     }
@@ -79,8 +86,11 @@ impl Warm {
 /// A free slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Idle {
+    /// Its id.
     pub id: SlotId,
+    /// Its number on its platform, from 1.
     pub number: i32,
+    /// When it was last free again; none: it was never used.
     pub last_used_at: Option<Timestamp>,
     /// None: it was never used.
     pub warm: Option<Warm>,
@@ -103,6 +113,7 @@ pub struct IdleSlots {
 }
 
 impl IdleSlots {
+    /// One more is free.
     pub fn insert(&mut self, slot: Idle) {
         if let Some(warm) = &slot.warm {
             self.warm.entry(warm.clone()).or_default().insert(slot.age());
@@ -110,6 +121,7 @@ impl IdleSlots {
         self.by_age.insert(slot.age(), slot);
     }
 
+    /// Whether none is free.
     pub fn is_empty(&self) -> bool {
         self.by_age.is_empty()
     }
@@ -159,6 +171,7 @@ pub enum Lack {
 }
 
 impl Lack {
+    /// The word for it in answers.
     pub fn word(self) -> &'static str {
         match self {
             Self::Draining => "draining",

@@ -18,12 +18,12 @@ mod dispatch;
 mod enqueue;
 mod error;
 mod estimate;
-mod lanes;
+pub mod lanes;
 mod metrics;
 #[cfg(test)]
 mod model;
 mod place;
-mod policy;
+pub mod policy;
 mod pool;
 mod rpc;
 mod service;
