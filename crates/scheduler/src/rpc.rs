@@ -9,6 +9,7 @@ mod deploy;
 mod force;
 mod get;
 mod get_desired;
+mod get_forecast;
 mod launch_environment;
 mod leave;
 mod list;
@@ -18,14 +19,15 @@ mod update;
 use std::sync::Arc;
 
 use greenroom_chassis::Host;
+use greenroom_contracts::proto::v1::forecast_service_server::ForecastService;
 use greenroom_contracts::proto::v1::owner_service_server::OwnerService;
 use greenroom_contracts::proto::v1::queue_service_client::QueueServiceClient;
 use greenroom_contracts::proto::v1::scheduler_service_server::SchedulerService;
 use greenroom_contracts::proto::v1::{
     AdmitRequest, AdmitResponse, Bot, CloseAttemptRequest, CloseAttemptResponse, GetDesiredRequest, GetDesiredResponse,
-    LaunchEnvironmentRequest, LaunchEnvironmentResponse, ListBotsResponse, ReportRequest, ReportResponse,
-    SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest, SchedulerOperatorRequest,
-    SchedulerUpdateRequest,
+    GetForecastRequest, GetForecastResponse, LaunchEnvironmentRequest, LaunchEnvironmentResponse, ListBotsResponse,
+    ReportRequest, ReportResponse, SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest,
+    SchedulerOperatorRequest, SchedulerUpdateRequest,
 };
 use greenroom_domain::{BotId, RunnerId, TenantId};
 use greenroom_store::Coalescer;
@@ -200,5 +202,15 @@ impl OwnerService for Door {
         request: Request<CloseAttemptRequest>,
     ) -> Result<Response<CloseAttemptResponse>, Status> {
         close_attempt::close_attempt(self, request.into_inner()).await.map(Response::new)
+    }
+}
+
+#[async_trait]
+impl ForecastService for Door {
+    async fn get_forecast(
+        &self,
+        request: Request<GetForecastRequest>,
+    ) -> Result<Response<GetForecastResponse>, Status> {
+        get_forecast::get_forecast(self, request.into_inner()).await.map(Response::new)
     }
 }

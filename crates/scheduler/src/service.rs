@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use greenroom_chassis::{Host, Process, sweep};
 use greenroom_contracts::Origin;
+use greenroom_contracts::proto::v1::forecast_service_server::ForecastServiceServer;
 use greenroom_contracts::proto::v1::owner_service_server::OwnerServiceServer;
 use greenroom_contracts::proto::v1::scheduler_service_server::SchedulerServiceServer;
 use greenroom_store::{Relay, RelayTiming, Schema, Store};
@@ -64,6 +65,7 @@ impl Service {
     pub fn register(&self, process: &mut Process) {
         process.routes().add_service(SchedulerServiceServer::new(self.door.clone()));
         process.routes().add_service(OwnerServiceServer::new(self.door.clone()));
+        process.routes().add_service(ForecastServiceServer::new(self.door.clone()));
         let store = self.store().clone();
         process.health().require("scheduler.database", move || {
             let store = store.clone();

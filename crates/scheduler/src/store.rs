@@ -5,6 +5,7 @@
 //! number of rows.
 
 mod create;
+mod forecast;
 mod quota;
 
 use greenroom_domain::bot::BotState;
@@ -17,6 +18,7 @@ use uuid::Uuid;
 use crate::rows::{AttemptJson, BotRow, ChangedBotJson, EditedBotJson, Stored, TimelineJson, TimelineRow};
 
 pub use create::{create, idempotent, numbers};
+pub use forecast::forecast;
 pub use quota::{known, lock_tenants};
 
 const SELECT: &str = "SELECT b.*,

@@ -8,6 +8,7 @@ use greenroom_chassis::{Clock, Host, InnerChannel, Peers, Process, Secret, Setti
 use greenroom_contracts::messages::{
     BotCreated, BotProgressed, BotStateChanged, Message, RunnerGone, RunnerRefused, RunnerStarted, SlotAssigned,
 };
+use greenroom_contracts::proto::v1::forecast_service_client::ForecastServiceClient;
 use greenroom_contracts::proto::v1::owner_service_client::OwnerServiceClient;
 use greenroom_contracts::proto::v1::queue_service_server::{QueueService, QueueServiceServer};
 use greenroom_contracts::proto::v1::runner_report::Report;
@@ -43,6 +44,7 @@ pub struct House {
     pub heard: Heard,
     pub scheduler: Client,
     pub owner: Owner,
+    pub forecasts: ForecastServiceClient<InnerChannel>,
     pub tenant: TenantId,
     jetstream: async_nats::jetstream::Context,
     stop: CancellationToken,
@@ -134,15 +136,16 @@ impl House {
             ack_wait: Duration::from_secs(5),
         };
         let stop = CancellationToken::new();
-        let (scheduler, owner) = serve(&host, &database, &stop).await;
+        let channel = serve(&host, &database, &stop).await;
         Self {
             _servers: servers,
             sql: PgPool::connect(&database).await.expect("a pool"),
             host,
             database,
             heard,
-            scheduler,
-            owner,
+            scheduler: SchedulerServiceClient::new(channel.clone()),
+            owner: OwnerServiceClient::new(channel.clone()),
+            forecasts: ForecastServiceClient::new(channel),
             tenant: TenantId::generate(),
             jetstream: async_nats::jetstream::new(nats),
             stop,
@@ -151,7 +154,8 @@ impl House {
 
     /// One more service on the same database, with a door of its own.
     pub async fn replica(&self) -> (Client, Owner) {
-        serve(&self.host, &self.database, &self.stop).await
+        let channel = serve(&self.host, &self.database, &self.stop).await;
+        (SchedulerServiceClient::new(channel.clone()), OwnerServiceClient::new(channel))
     }
 
     pub fn secret(&self) -> &Secret {
@@ -328,7 +332,7 @@ pub async fn admit(owner: &Owner, runner: RunnerId, instance: InstanceId) -> Res
     owner.clone().admit(request).await.map(Response::into_inner)
 }
 
-async fn serve(host: &Host, database: &str, stop: &CancellationToken) -> (Client, Owner) {
+async fn serve(host: &Host, database: &str, stop: &CancellationToken) -> InnerChannel {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound").to_string();
     let mut settings = Settings::new([], "");
@@ -351,6 +355,5 @@ async fn serve(host: &Host, database: &str, stop: &CancellationToken) -> (Client
         all.cancelled().await;
         own.cancel();
     });
-    let channel = host.peers.channel("scheduler");
-    (SchedulerServiceClient::new(channel.clone()), OwnerServiceClient::new(channel))
+    host.peers.channel("scheduler")
 }

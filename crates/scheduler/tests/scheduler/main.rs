@@ -5,6 +5,7 @@ mod creating;
 mod editing;
 mod ending;
 mod fence;
+mod forecast;
 #[path = "../../../bus/tests/ground/heard.rs"]
 #[allow(dead_code)]
 mod heard;
