@@ -29,7 +29,9 @@ mod reconcile;
 mod rescue;
 pub mod room;
 mod rpc;
+pub mod scale;
 mod service;
+mod standing;
 mod store;
 mod sweeps;
 
