@@ -13,7 +13,7 @@ use greenroom_testkit::story::{Story, User};
 use greenroom_testkit::{Layout, Sandbox, Settings};
 use tokio_util::sync::CancellationToken;
 
-use crate::Trouble;
+use crate::{Trouble, expected};
 
 /// What is to be played.
 #[derive(Debug, Clone)]
@@ -85,7 +85,10 @@ pub async fn run(plan: &Plan) -> io::Result<Outcome> {
         more: plan.trouble.settings(),
     };
     let mut sandbox = Sandbox::start(settings).await?;
-    let user = User::new(sandbox.url(), sandbox.key());
+    for (platform, script) in plan.trouble.scripts(&sandbox.platform.script()) {
+        sandbox.platform.set_script_of(platform, script);
+    }
+    let user = User::at(sandbox.urls(), sandbox.key());
     let stop = CancellationToken::new();
     let listener = user.listen(stop.clone());
     let story = Story {
@@ -94,8 +97,7 @@ pub async fn run(plan: &Plan) -> io::Result<Outcome> {
         cancels: 10,
         leaves: 10,
         regret: Duration::from_secs(6),
-        // Nobody is to run out of time for want of slots alone.
-        queue_timeout: Duration::from_secs(120),
+        queue_timeout: plan.trouble.queue_timeout(),
         seed: plan.seed,
     };
     let begin = Instant::now();
@@ -137,6 +139,7 @@ pub async fn run(plan: &Plan) -> io::Result<Outcome> {
     };
     let took = begin.elapsed();
     let mut violations = check(&evidence);
+    violations.extend(expected::missing(plan.trouble, &evidence));
     for node in &mut sandbox.nodes {
         if node.has_died() {
             violations.push(Violation { promise: "alive", how: format!("process {} died by itself", node.name) });

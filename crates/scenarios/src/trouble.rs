@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use greenroom_testkit::simulated::{Millis, Script};
 use greenroom_testkit::story::User;
-use greenroom_testkit::{Layout, Sandbox};
+use greenroom_testkit::{Layout, Node, SERVICES, Sandbox};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -16,10 +17,6 @@ const PAUSE: Duration = Duration::from_secs(5);
 const AWAY: Duration = Duration::from_millis(700);
 /// Between two troubles.
 const BETWEEN: Duration = Duration::from_millis(800);
-
-/// The services that may be killed, paused or doubled one by one.
-const SERVICES: [&str; 8] =
-    ["gateway", "accounts", "scheduler", "queue", "pool-manager", "deployer", "heartbeat-monitor", "recordings"];
 
 /// What happens while the story is played.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,13 +35,19 @@ pub enum Trouble {
     Nats,
     /// Operators change limits, drain, and cordon, while the pool manager is killed.
     Operators,
-    /// All of it but that.
+    /// The platform that everybody wants first refuses everything; later it does not.
+    Refusing,
+    /// The only platform refuses everything.
+    Alone,
+    /// Platforms answer when the deployer does not listen any more.
+    Late,
+    /// Kills, pauses and replicas, and servers that go and come.
     Combined,
 }
 
 impl Trouble {
     /// Every one.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::None,
         Self::Kill,
         Self::Pause,
@@ -52,6 +55,9 @@ impl Trouble {
         Self::Postgres,
         Self::Nats,
         Self::Operators,
+        Self::Refusing,
+        Self::Alone,
+        Self::Late,
         Self::Combined,
     ];
 
@@ -66,22 +72,81 @@ impl Trouble {
             Self::Postgres => "postgres",
             Self::Nats => "nats",
             Self::Operators => "operators",
+            Self::Refusing => "refusing",
+            Self::Alone => "alone",
+            Self::Late => "late",
             Self::Combined => "combined",
         }
     }
 
-    /// What the services are told for it: a small platform that everybody wants first, for half a second in this small time.
+    /// Whether it says anything new there. (Where there are two of each, nothing has to be doubled.)
+    #[must_use]
+    pub fn fits(self, layout: Layout) -> bool {
+        match layout {
+            Layout::AllInOne | Layout::Split => true,
+            Layout::Twice => matches!(self, Self::Kill | Self::Pause | Self::Nats | Self::Operators),
+        }
+    }
+
+    /// What the services are told for it.
     #[must_use]
     pub fn settings(self) -> BTreeMap<String, String> {
-        let chain = [
-            ("PLATFORM_PRIORITY", "first,simulated"),
-            ("FIRST_KIND", "simulated"),
-            ("FIRST_BOT_LIMIT", "3"),
-            ("FIRST_PERMITS", "2"),
-            ("FIRST_QUEUE_TIMEOUT_MS", "10000"),
-        ];
-        let chain = chain.into_iter().filter(|_| self == Self::Operators);
-        chain.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+        let told: &[(&str, &str)] = match self {
+            // A small platform that everybody wants first, for half a second in this small time.
+            Self::Operators => &[
+                ("PLATFORM_PRIORITY", "first,simulated"),
+                ("FIRST_KIND", "simulated"),
+                ("FIRST_BOT_LIMIT", "3"),
+                ("FIRST_PERMITS", "2"),
+                ("FIRST_QUEUE_TIMEOUT_MS", "10000"),
+            ],
+            Self::Refusing => &[
+                ("PLATFORM_PRIORITY", "first,simulated"),
+                ("FIRST_KIND", "simulated"),
+                ("FIRST_BOT_LIMIT", "10"),
+                ("FIRST_PERMITS", "4"),
+            ],
+            // A second of patience, and two for the whole start.
+            Self::Late => &[("SIMULATED_PATIENCE_MS", "1000"), ("START_TIMEOUT_MS", "40000")],
+            Self::None
+            | Self::Kill
+            | Self::Pause
+            | Self::Double
+            | Self::Postgres
+            | Self::Nats
+            | Self::Alone
+            | Self::Combined => &[],
+        };
+        told.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    /// How the platforms behave that behave otherwise for it.
+    #[must_use]
+    pub fn scripts(self, usual: &Script) -> Vec<(&'static str, Script)> {
+        let refusing = Script { unauthorized: 1.0, ..usual.clone() };
+        match self {
+            Self::Refusing => vec![("first", refusing)],
+            Self::Alone => vec![("simulated", refusing)],
+            // From what is just too late for the driver to what is too late for everybody: eight seconds.
+            Self::Late => {
+                let late_answer_ms = Millis(30_000, 160_000);
+                vec![("simulated", Script { late_answers: 0.3, late_answer_ms, ..usual.clone() })]
+            }
+            Self::None
+            | Self::Kill
+            | Self::Pause
+            | Self::Double
+            | Self::Postgres
+            | Self::Nats
+            | Self::Operators
+            | Self::Combined => Vec::new(),
+        }
+    }
+
+    /// How long bots may wait for a slot: nobody is to run out of time for want of slots alone.
+    #[must_use]
+    pub fn queue_timeout(self) -> Duration {
+        if self == Self::Alone { Duration::from_secs(10) } else { Duration::from_secs(120) }
     }
 
     /// Has it happen.
@@ -92,13 +157,13 @@ impl Trouble {
         match self {
             Self::None => {}
             Self::Kill => {
-                for service in distinct(sandbox) {
-                    kill(sandbox, service).await?;
+                for name in names(sandbox) {
+                    kill(sandbox, &name).await?;
                 }
             }
             Self::Pause => {
-                for service in distinct(sandbox) {
-                    pause(sandbox, service).await?;
+                for name in names(sandbox) {
+                    pause(sandbox, &name).await?;
                 }
             }
             Self::Double => {
@@ -119,6 +184,16 @@ impl Trouble {
                 sandbox.nats.restart().await.map_err(io::Error::other)?;
             }
             Self::Operators => operate(sandbox).await?,
+            Self::Refusing => refuse(sandbox).await?,
+            Self::Alone => {
+                until_breaker(sandbox, "simulated", "open").await?;
+                kill(sandbox, "queue").await?;
+                kill(sandbox, "pool-manager").await?;
+            }
+            Self::Late => {
+                kill(sandbox, "deployer").await?;
+                kill(sandbox, "pool-manager").await?;
+            }
             Self::Combined => {
                 sandbox.double("scheduler")?;
                 sandbox.double("pool-manager")?;
@@ -141,31 +216,64 @@ impl fmt::Display for Trouble {
     }
 }
 
-/// All in one, there is one process.
-fn distinct(sandbox: &Sandbox) -> Vec<&'static str> {
+/// Every process. All in one, there is one.
+fn names(sandbox: &Sandbox) -> Vec<String> {
+    sandbox.nodes.iter().map(|node| node.name.clone()).collect()
+}
+
+/// The process of a service, or the one of this name.
+fn node<'s>(sandbox: &'s mut Sandbox, name: &str) -> &'s mut Node {
     match sandbox.settings.layout {
-        Layout::AllInOne => vec!["scheduler"],
-        Layout::Split => SERVICES.to_vec(),
+        Layout::AllInOne => sandbox.node_called("all"),
+        Layout::Split | Layout::Twice => sandbox.node_called(name),
     }
 }
 
-async fn kill(sandbox: &mut Sandbox, service: &str) -> io::Result<()> {
+async fn kill(sandbox: &mut Sandbox, name: &str) -> io::Result<()> {
     tokio::time::sleep(BETWEEN).await;
-    sandbox.node_of(service).kill()?;
+    node(sandbox, name).kill()?;
     tokio::time::sleep(AWAY).await;
-    sandbox.node_of(service).start()
+    node(sandbox, name).start()
 }
 
-async fn pause(sandbox: &mut Sandbox, service: &str) -> io::Result<()> {
+async fn pause(sandbox: &mut Sandbox, name: &str) -> io::Result<()> {
     tokio::time::sleep(BETWEEN).await;
-    sandbox.node_of(service).pause()?;
+    node(sandbox, name).pause()?;
     tokio::time::sleep(PAUSE).await;
-    sandbox.node_of(service).resume()
+    node(sandbox, name).resume()
+}
+
+/// The first platform is taken out of the chain; when it is well again, a probe finds out and it is used again.
+async fn refuse(sandbox: &mut Sandbox) -> io::Result<()> {
+    until_breaker(sandbox, "first", "open").await?;
+    kill(sandbox, "pool-manager").await?;
+    kill(sandbox, "queue").await?;
+    let usual = sandbox.platform.script();
+    sandbox.platform.set_script_of("first", usual);
+    until_breaker(sandbox, "first", "closed").await
+}
+
+/// Waits until operators see a platform's breaker so.
+async fn until_breaker(sandbox: &Sandbox, platform: &str, state: &str) -> io::Result<()> {
+    let operator = User::at(sandbox.urls(), sandbox.key());
+    let end = Instant::now() + Duration::from_secs(30);
+    let mut last = Value::Null;
+    while Instant::now() < end {
+        if let Ok(shown) = operator.get(&format!("/v1/pool/platforms/{platform}")).await {
+            let providers = shown["providers"].as_array().cloned().unwrap_or_default();
+            if providers.iter().any(|provider| provider["breaker"]["state"] == state) {
+                return Ok(());
+            }
+            last = shown;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Err(io::Error::other(format!("no breaker of {platform} is {state}: {last}")))
 }
 
 /// What operators do on a busy day; in the end everything is as it was.
 async fn operate(sandbox: &mut Sandbox) -> io::Result<()> {
-    let operator = User::new(sandbox.url(), sandbox.key());
+    let operator = User::at(sandbox.urls(), sandbox.key());
     let platform = "/v1/pool/platforms/simulated";
     let share = format!("{platform}/providers/web/limit");
     let change = async |body: Value| operator.operate(Method::PATCH, platform, Some(body)).await;

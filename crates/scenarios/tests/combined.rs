@@ -45,3 +45,30 @@ async fn operators_change_the_pool_while_it_is_in_use() {
     assert_eq!(outcome.violations, [], "ends: {:?}\n{}", outcome.ends, outcome.logs);
     assert!(outcome.ends.iter().any(|(end, count)| end.starts_with("DONE") && *count > 100), "{:?}", outcome.ends);
 }
+
+#[tokio::test]
+async fn a_platform_that_refuses_everything_is_passed_over_until_it_is_well() {
+    let outcome = run(&plan(Layout::Split, Trouble::Refusing)).await.expect("the story is played");
+    assert_eq!(outcome.violations, [], "ends: {:?}\n{}", outcome.ends, outcome.logs);
+    assert!(outcome.ends.iter().any(|(end, count)| end.starts_with("DONE") && *count > 100), "{:?}", outcome.ends);
+}
+
+#[tokio::test]
+async fn where_there_is_no_other_bots_wait_and_run_out_of_time() {
+    let outcome = run(&plan(Layout::Split, Trouble::Alone)).await.expect("the story is played");
+    assert_eq!(outcome.violations, [], "ends: {:?}\n{}", outcome.ends, outcome.logs);
+}
+
+#[tokio::test]
+async fn answers_that_come_too_late_double_and_leak_nothing() {
+    let outcome = run(&plan(Layout::Split, Trouble::Late)).await.expect("the story is played");
+    assert_eq!(outcome.violations, [], "ends: {:?}\n{}", outcome.ends, outcome.logs);
+    assert!(outcome.ends.iter().any(|(end, count)| end.starts_with("DONE") && *count > 100), "{:?}", outcome.ends);
+}
+
+#[tokio::test]
+async fn of_two_of_everything_either_may_go() {
+    let outcome = run(&plan(Layout::Twice, Trouble::Kill)).await.expect("the story is played");
+    assert_eq!(outcome.violations, [], "ends: {:?}\n{}", outcome.ends, outcome.logs);
+    assert!(outcome.ends.iter().any(|(end, count)| end.starts_with("DONE") && *count > 100), "{:?}", outcome.ends);
+}

@@ -1,6 +1,7 @@
 //! Whether the promises were kept: a pure function of the evidence.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use greenroom_domain::bot::BotState;
 use greenroom_domain::{InstanceId, RunnerId};
@@ -35,6 +36,7 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
     terminal_is_terminal(evidence, &mut found);
     every_event(evidence, &mut found);
     drained(evidence, &mut found);
+    in_order(evidence, &mut found);
     found
 }
 
@@ -196,10 +198,46 @@ fn drained(evidence: &Evidence, found: &mut Vec<Violation>) {
     }
 }
 
+/// Waits within this of each other are the same.
+const SAME_WAIT: Duration = Duration::from_secs(1);
+/// Fewer bots of a priority say nothing about it.
+const ENOUGH: usize = 10;
+
+/// Who has the higher priority waits no longer for the first slot, on average. Those who were called off count for nobody:
+/// the longer somebody waits, the likelier it is that it comes to that.
+fn in_order(evidence: &Evidence, found: &mut Vec<Violation>) {
+    let first: BTreeMap<&str, i64> =
+        evidence.assignments.iter().map(|assignment| (assignment.runner.as_str(), assignment.from)).collect();
+    let called_off: BTreeSet<&str> = evidence
+        .acknowledged
+        .iter()
+        .filter(|one| one.cancelled || one.called_back)
+        .map(|one| one.id.as_str())
+        .collect();
+    let mut waits: BTreeMap<i32, Vec<u64>> = BTreeMap::new();
+    for bot in evidence.bots.iter().filter(|bot| !called_off.contains(bot.id.as_str())) {
+        if let Some(assigned) = first.get(format!("bot-{}-1", bot.id).as_str()) {
+            waits.entry(bot.priority).or_default().push(u64::try_from(assigned - bot.made_at).unwrap_or_default());
+        }
+    }
+    let means: Vec<(i32, Duration)> = waits
+        .into_iter()
+        .filter(|(_, waits)| waits.len() >= ENOUGH)
+        .map(|(priority, waits)| (priority, Duration::from_micros(waits.iter().sum::<u64>() / waits.len() as u64)))
+        .collect();
+    for pair in means.windows(2) {
+        let ((high, waited), (low, less)) = (pair[0], pair[1]);
+        if waited > less + SAME_WAIT {
+            found.push(violation(
+                "order",
+                format!("bots of priority {high} waited {waited:.1?} on average, those of {low} {less:.1?}"),
+            ));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use greenroom_domain::{Attempt, BotId, Exit, Timestamp};
 
     use super::*;
@@ -237,7 +275,14 @@ mod tests {
         let exit = Exit { code: Some(0), signal: None, out_of_memory: false };
         Evidence {
             acknowledged: vec![Acknowledged { id: id.clone(), asked_ms: 0, cancelled: false, called_back: false }],
-            bots: vec![BotEnd { id: id.clone(), state: "DONE".into(), reason: None, sequence: 6 }],
+            bots: vec![BotEnd {
+                id: id.clone(),
+                state: "DONE".into(),
+                reason: None,
+                sequence: 6,
+                priority: 100,
+                made_at: 0,
+            }],
             heard: timeline
                 .iter()
                 .map(|line| Heard {
@@ -318,5 +363,36 @@ mod tests {
             let found = check(&evidence);
             assert!(found.iter().any(|violation| violation.promise == *promise), "{name}: {found:?}");
         }
+    }
+
+    #[test]
+    fn who_has_the_higher_priority_does_not_wait_longer() {
+        let second = 1_000_000;
+        let evidence = |waits: [i64; 2], called_off: bool| {
+            let mut evidence = Evidence::default();
+            for number in 0..20 {
+                let (id, made_at) = (uuid::Uuid::from_u128(number).to_string(), number as i64 * second);
+                let (priority, wait) = if number % 2 == 0 { (100, waits[0]) } else { (900, waits[1]) };
+                let from = made_at + wait;
+                let (runner, slot, state) = (format!("bot-{id}-1"), number.to_string(), "over".to_owned());
+                evidence.assignments.push(AssignmentEnd { runner, slot, state, from, to: Some(from) });
+                evidence.acknowledged.push(Acknowledged {
+                    id: id.clone(),
+                    asked_ms: 0,
+                    cancelled: called_off && number % 4 == 0,
+                    called_back: false,
+                });
+                evidence.bots.push(BotEnd { id, state: "DONE".into(), reason: None, sequence: 1, priority, made_at });
+            }
+            let mut found = Vec::new();
+            in_order(&evidence, &mut found);
+            found
+        };
+        assert_eq!(evidence([second, 9 * second], false), []);
+        assert_eq!(evidence([2 * second, 2 * second], false), []);
+        assert_eq!(evidence([9 * second, second], true), [], "too few are left to tell");
+        let found = evidence([9 * second, second], false);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].how.contains("priority 100 waited 9.0s"), "{found:?}");
     }
 }

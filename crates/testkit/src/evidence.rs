@@ -49,6 +49,10 @@ pub struct BotEnd {
     pub reason: Option<String>,
     /// Of its last public event.
     pub sequence: i64,
+    /// Lower is first.
+    pub priority: i32,
+    /// When it was made, in microseconds.
+    pub made_at: i64,
 }
 
 /// A line of a timeline.
@@ -105,7 +109,7 @@ impl Evidence {
         let mut connection = PgConnection::connect(&sandbox.database_url()).await.map_err(io::Error::other)?;
         let evidence = Self {
             facts: Fact::read(sandbox.platform.facts())?,
-            left: sandbox.platform.left("simulated").iter().map(ToString::to_string).collect(),
+            left: sandbox.platform.left_anywhere().iter().map(ToString::to_string).collect(),
             ..Self::read(&mut connection).await.map_err(io::Error::other)?
         };
         Ok(evidence)
@@ -137,15 +141,20 @@ impl Evidence {
     }
 
     async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
-        let bots = sqlx::query("SELECT id::text, state, reason, sequence FROM scheduler.bots ORDER BY id")
-            .fetch_all(&mut *connection)
-            .await?;
+        let bots = sqlx::query(
+            "SELECT id::text, state, reason, sequence, priority, (extract(epoch FROM created_at) * 1000000)::bigint
+               FROM scheduler.bots ORDER BY id",
+        )
+        .fetch_all(&mut *connection)
+        .await?;
         let bots = bots.iter().map(|row| {
             Ok(BotEnd {
                 id: row.try_get(0)?,
                 state: row.try_get(1)?,
                 reason: row.try_get(2)?,
                 sequence: row.try_get(3)?,
+                priority: row.try_get(4)?,
+                made_at: row.try_get(5)?,
             })
         });
         let lines = sqlx::query(

@@ -2,12 +2,14 @@
 //!
 //! - [`servers`]: a real Postgres and nats-server for tests;
 //! - [`simulated`]: a platform that is not there: scriptable, late, forgetful, and watched;
-//! - [`Sandbox`]: a whole Greenroom in processes of its own, all in one or split, that can be killed, paused and doubled;
+//! - [`Sandbox`]: a whole Greenroom in processes of its own, all in one, split or twice, that can be killed, paused and
+//!   doubled;
 //! - [`story`]: what users do to it;
 //! - [`evidence`] and [`checker`]: what is left afterwards, and whether the promises were kept.
 
 pub mod checker;
 pub mod evidence;
+mod front;
 mod node;
 mod sandbox;
 pub mod servers;
@@ -15,6 +17,7 @@ pub mod simulated;
 pub mod story;
 mod until;
 
+pub use front::Front;
 pub use node::Node;
-pub use sandbox::{ACK_WAIT, Layout, Sandbox, Settings};
+pub use sandbox::{ACK_WAIT, Layout, SERVICES, Sandbox, Settings};
 pub use until::until;

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use greenroom_domain::Installation;
 use greenroom_embedded::{Binaries, Nats, Postgres, THROW_AWAY};
 
-use crate::Node;
 use crate::servers::fresh_installation;
 use crate::simulated::{Script, SimulatedPlatform};
+use crate::{Front, Node};
 
 /// Every service, in the order in which a request meets them.
 pub const SERVICES: [&str; 8] =
@@ -24,6 +24,23 @@ pub enum Layout {
     AllInOne,
     /// Each in its own.
     Split,
+    /// Each in two of its own, behind an address for both; also the gateway.
+    Twice,
+}
+
+impl Layout {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::AllInOne, Self::Split, Self::Twice];
+
+    /// What it is called.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AllInOne => "all",
+            Self::Split => "split",
+            Self::Twice => "twice",
+        }
+    }
 }
 
 /// How a sandbox is made.
@@ -49,14 +66,17 @@ pub struct Sandbox {
     pub postgres: Postgres,
     /// nats-server.
     pub nats: Nats,
-    /// The platform.
+    /// The platforms, each under its name.
     pub platform: SimulatedPlatform,
     /// The processes.
     pub nodes: Vec<Node>,
     /// How it was made.
     pub settings: Settings,
     installation: Installation,
-    url: String,
+    /// Of every gateway.
+    urls: Vec<String>,
+    /// Where there are two of each.
+    fronts: Vec<Front>,
     key: String,
     environment: BTreeMap<String, String>,
     folder: tempfile::TempDir,
@@ -84,17 +104,13 @@ impl Sandbox {
         let script = Script { time_scale: settings.time_scale, ..settings.script.clone() };
         let platform = SimulatedPlatform::start(script, folder.path().join("facts.jsonl")).await?;
         let installation = fresh_installation();
-        let mut ports = Ports::default();
-        let http = ports.free()?;
         let mut environment: BTreeMap<String, String> = [
             ("GREENROOM_INSTALLATION", installation.to_string()),
             ("GREENROOM_SECRET", "a secret of nobody but this sandbox".to_owned()),
             ("DATABASE_URL", postgres.url(DATABASE)),
             ("NATS_URL", nats.url()),
-            ("HTTP_ADDR", format!("127.0.0.1:{http}")),
-            ("RUNNER_GATEWAY_URL", format!("http://127.0.0.1:{http}")),
             ("PLATFORM_PRIORITY", "simulated".to_owned()),
-            ("SIMULATED_URL", platform.url("simulated")),
+            ("SIMULATED_URL", platform.server()),
             ("SIMULATED_BOT_LIMIT", settings.slots.to_string()),
             ("GREENROOM_TIME_SCALE", settings.time_scale.to_string()),
             ("GREENROOM_ACK_WAIT_MS", ACK_WAIT.as_millis().to_string()),
@@ -104,26 +120,21 @@ impl Sandbox {
         .map(|(name, value)| (name.to_owned(), value))
         .into();
         environment.extend(settings.more.clone());
-        // Every simulated platform has its place here.
-        for name in environment["PLATFORM_PRIORITY"].clone().split(',') {
-            let prefix = name.to_uppercase().replace('-', "_");
-            if environment.get(&format!("{prefix}_KIND")).is_some_and(|kind| kind == "simulated") {
-                environment.insert(format!("{prefix}_URL"), platform.url(name));
-            }
-        }
         let mut sandbox = Self {
             postgres,
             nats,
             platform,
             nodes: Vec::new(),
             installation,
-            url: format!("http://127.0.0.1:{http}"),
+            urls: Vec::new(),
+            fronts: Vec::new(),
             key: String::new(),
             environment,
             folder,
             settings,
         };
-        sandbox.make_nodes(&mut ports)?;
+        let mut ports = Ports::default();
+        sandbox.make_nodes(&mut ports).await?;
         sandbox.migrate()?;
         sandbox.key = sandbox.make_key().await?;
         drop(ports);
@@ -134,61 +145,86 @@ impl Sandbox {
         Ok(sandbox)
     }
 
-    fn make_nodes(&mut self, ports: &mut Ports) -> io::Result<()> {
-        let parts: Vec<(&str, Vec<&str>)> = match self.settings.layout {
-            Layout::AllInOne => vec![("all", vec!["all"])],
-            Layout::Split => SERVICES.iter().map(|service| (*service, vec![*service])).collect(),
+    async fn make_nodes(&mut self, ports: &mut Ports) -> io::Result<()> {
+        let (names, replicas): (&[&'static str], usize) = match self.settings.layout {
+            Layout::AllInOne => (&["all"], 1),
+            Layout::Split => (&SERVICES, 1),
+            Layout::Twice => (&SERVICES, 2),
         };
-        let mut environment = self.environment.clone();
-        let mut addresses = Vec::new();
-        for (name, _) in &parts {
-            let (port, operations) = (ports.free()?, ports.free()?);
-            addresses.push([format!("127.0.0.1:{port}"), format!("127.0.0.1:{operations}")]);
-            let service = match *name {
-                "gateway" | "heartbeat-monitor" | "all" => continue,
-                service => service.to_uppercase().replace('-', "_"),
-            };
-            environment.insert(format!("{service}_URL"), format!("http://127.0.0.1:{port}"));
+        let mut places = Vec::new();
+        for &service in names {
+            let doors = (0..replicas).map(|_| Doors::free(ports)).collect::<io::Result<Vec<_>>>()?;
+            if ["gateway", "all"].contains(&service) {
+                self.urls = doors.iter().map(|doors| format!("http://{}", doors.http)).collect();
+                let runners = self.address_of(doors.iter().map(|doors| doors.http)).await?;
+                self.environment.insert("RUNNER_GATEWAY_URL".to_owned(), runners);
+            }
+            if !["gateway", "heartbeat-monitor", "all"].contains(&service) {
+                let inner = self.address_of(doors.iter().map(|doors| doors.grpc)).await?;
+                let variable = format!("{}_URL", service.to_uppercase().replace('-', "_"));
+                self.environment.insert(variable, inner);
+            }
+            places.extend(doors.into_iter().enumerate().map(|(number, doors)| (service, number, doors)));
         }
-        self.environment = environment;
-        for ((name, services), address) in parts.into_iter().zip(addresses) {
-            let node = self.node(name.to_owned(), &services, &address);
+        for (service, number, doors) in places {
+            let name = if number == 0 { service.to_owned() } else { format!("{service}-{}", number + 1) };
+            let node = self.node(name, service, &doors);
             self.nodes.push(node);
         }
         Ok(())
     }
 
-    fn node(&self, name: String, services: &[&str], [grpc, operations]: &[String; 2]) -> Node {
-        let mut environment = self.environment.clone();
-        environment.insert("GRPC_ADDR".to_owned(), grpc.clone());
-        environment.insert("OPS_ADDR".to_owned(), operations.clone());
-        environment.insert("LOG_FILE".to_owned(), self.folder.path().join(format!("{name}.log")).display().to_string());
-        Node::new(name, &self.settings.program, services, environment)
+    /// One address for all of them.
+    async fn address_of(&mut self, mut replicas: impl ExactSizeIterator<Item = SocketAddr>) -> io::Result<String> {
+        if replicas.len() == 1 {
+            return Ok(replicas.next().map(|only| format!("http://{only}")).unwrap_or_default());
+        }
+        let front = Front::start(replicas.collect()).await?;
+        let url = front.url();
+        self.fronts.push(front);
+        Ok(url)
     }
 
-    /// One more replica of a service. It hears the bus; nobody calls it. Of the gateway there is one: it has the door.
+    fn node(&self, name: String, service: &str, doors: &Doors) -> Node {
+        let mut environment = self.environment.clone();
+        environment.insert("HTTP_ADDR".to_owned(), doors.http.to_string());
+        environment.insert("GRPC_ADDR".to_owned(), doors.grpc.to_string());
+        environment.insert("OPS_ADDR".to_owned(), doors.operations.to_string());
+        environment.insert("LOG_FILE".to_owned(), self.folder.path().join(format!("{name}.log")).display().to_string());
+        Node::new(name, &self.settings.program, &[service], environment)
+    }
+
+    /// One more replica of a service. It hears the bus; nobody calls it: where both are to be called, see [`Layout::Twice`].
     ///
     /// # Errors
     /// When it cannot be started.
     pub fn double(&mut self, service: &str) -> io::Result<()> {
         let mut ports = Ports::default();
-        let addresses = [ports.free()?, ports.free()?].map(|port| format!("127.0.0.1:{port}"));
+        let doors = Doors::free(&mut ports)?;
         drop(ports);
-        let mut node = self.node(format!("{service}-2"), &[service], &addresses);
+        let mut node = self.node(format!("{service}-2"), service, &doors);
         node.start()?;
         self.nodes.push(node);
         Ok(())
     }
 
-    /// The process that runs a service.
+    /// The process that runs a service; the first, where there are two.
     ///
     /// # Panics
     /// When there is none.
     pub fn node_of(&mut self, service: &str) -> &mut Node {
         let name = match self.settings.layout {
             Layout::AllInOne => "all",
-            Layout::Split => service,
+            Layout::Split | Layout::Twice => service,
         };
+        self.node_called(name)
+    }
+
+    /// A process by its name: `scheduler`, `scheduler-2`.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn node_called(&mut self, name: &str) -> &mut Node {
         self.nodes.iter_mut().find(|node| node.name == name).expect("every service has a process")
     }
 
@@ -233,24 +269,29 @@ impl Sandbox {
         Ok(key.to_owned())
     }
 
-    /// Waits until the gateway says that it is ready.
+    /// Waits until every gateway says that it is ready.
     ///
     /// # Errors
     /// When it does not within a time; the last words of the logs are in the error.
     pub async fn ready(&self, within: Duration) -> io::Result<()> {
         let until = Instant::now() + within;
         let client = crate::story::client();
-        while Instant::now() < until {
-            let list = client.get(format!("{}/v1/bots?limit=1", self.url)).bearer_auth(&self.key).send().await;
-            let ready = client.get(format!("{}/health/ready", self.url)).send().await;
-            if list.is_ok_and(|answer| answer.status().is_success())
-                && ready.is_ok_and(|answer| answer.status().is_success())
-            {
-                return Ok(());
+        for url in &self.urls {
+            loop {
+                let list = client.get(format!("{url}/v1/bots?limit=1")).bearer_auth(&self.key).send().await;
+                let ready = client.get(format!("{url}/health/ready")).send().await;
+                if list.is_ok_and(|answer| answer.status().is_success())
+                    && ready.is_ok_and(|answer| answer.status().is_success())
+                {
+                    break;
+                }
+                if Instant::now() > until {
+                    return Err(io::Error::other(format!("not ready within {within:?}\n{}", self.logs(10))));
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        Err(io::Error::other(format!("not ready within {within:?}\n{}", self.logs(10))))
+        Ok(())
     }
 
     /// The last lines of every log.
@@ -267,10 +308,16 @@ impl Sandbox {
         text
     }
 
-    /// Where the gateway is.
+    /// Where the gateway is; the first, where there are two.
     #[must_use]
     pub fn url(&self) -> &str {
-        &self.url
+        &self.urls[0]
+    }
+
+    /// Where every gateway is.
+    #[must_use]
+    pub fn urls(&self) -> &[String] {
+        &self.urls
     }
 
     /// An API key.
@@ -313,10 +360,23 @@ impl Sandbox {
 struct Ports(Vec<TcpListener>);
 
 impl Ports {
-    fn free(&mut self) -> io::Result<u16> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        let port = listener.local_addr()?.port();
+    fn free(&mut self) -> io::Result<SocketAddr> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = listener.local_addr()?;
         self.0.push(listener);
-        Ok(port)
+        Ok(address)
+    }
+}
+
+/// Where a process is to be found; those that have no use for a door do not open it.
+struct Doors {
+    http: SocketAddr,
+    grpc: SocketAddr,
+    operations: SocketAddr,
+}
+
+impl Doors {
+    fn free(ports: &mut Ports) -> io::Result<Self> {
+        Ok(Self { http: ports.free()?, grpc: ports.free()?, operations: ports.free()? })
     }
 }

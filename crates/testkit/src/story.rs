@@ -2,6 +2,7 @@
 //! again when there was no answer, with the same key.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,9 @@ pub struct Story {
     pub seed: u64,
 }
 
+/// The priorities of the story's bots, in turn: far enough apart that waiting does not make them one.
+const TIERS: [u32; 3] = [100, 300, 900];
+
 /// A bot that was acknowledged.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Acknowledged {
@@ -65,7 +69,10 @@ pub fn client() -> reqwest::Client {
 #[derive(Clone)]
 pub struct User {
     client: reqwest::Client,
-    url: String,
+    /// Of every gateway.
+    urls: Arc<[String]>,
+    /// Whom it asks next.
+    turn: Arc<AtomicUsize>,
     key: String,
 }
 
@@ -73,7 +80,18 @@ impl User {
     /// A user with a key.
     #[must_use]
     pub fn new(url: &str, key: &str) -> Self {
-        Self { client: client(), url: url.to_owned(), key: key.to_owned() }
+        Self::at(&[url.to_owned()], key)
+    }
+
+    /// A user who asks each of several gateways in turn.
+    #[must_use]
+    pub fn at(urls: &[String], key: &str) -> Self {
+        Self { client: client(), urls: urls.into(), turn: Arc::default(), key: key.to_owned() }
+    }
+
+    fn url(&self, path: &str) -> String {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        format!("{}{path}", self.urls[turn % self.urls.len()])
     }
 
     /// Changes something of the pool's, as an operator does: says it until there is an answer.
@@ -89,8 +107,7 @@ impl User {
     async fn insist(&self, method: Method, path: &str, body: Option<&Value>, key: Option<&str>) -> (u16, Value) {
         let mut pause = Duration::from_millis(50);
         loop {
-            let url = format!("{}{path}", self.url);
-            let mut request = self.client.request(method.clone(), url).bearer_auth(&self.key);
+            let mut request = self.client.request(method.clone(), self.url(path)).bearer_auth(&self.key);
             if let Some(key) = key {
                 request = request.header("idempotency-key", key);
             }
@@ -115,7 +132,7 @@ impl User {
     /// # Errors
     /// When there is no answer, or it is no success.
     pub async fn get(&self, path: &str) -> Result<Value, String> {
-        let answer = self.client.get(format!("{}{path}", self.url)).bearer_auth(&self.key).send().await;
+        let answer = self.client.get(self.url(path)).bearer_auth(&self.key).send().await;
         let answer = answer.map_err(|error| error.to_string())?;
         if !answer.status().is_success() {
             return Err(answer.status().to_string());
@@ -165,7 +182,7 @@ impl User {
                     "meeting": {"provider": "web", "url": format!("https://meeting.example/{number}"), "password": "sesame"},
                     "displayName": format!("Bot {number}"),
                     "queueTimeoutMs": story.queue_timeout.as_millis() as u64,
-                    "priority": 100 + (number % 3) as u32,
+                    "priority": TIERS[number % TIERS.len()],
                 });
                 let (status, bot) = user.insist(Method::POST, "/v1/bots", Some(&body), Some(&format!("story-{}-{number}", story.seed))).await;
                 assert!(status == 201 || status == 200, "bot {number} was refused: {status} {bot}");
@@ -204,7 +221,7 @@ impl User {
                 .build();
             let client = client.expect("plain settings");
             while !stop.is_cancelled() {
-                let mut request = client.get(format!("{}/v1/events", user.url)).bearer_auth(&user.key);
+                let mut request = client.get(user.url("/v1/events")).bearer_auth(&user.key);
                 if let Some(cursor) = &cursor {
                     request = request.header("last-event-id", cursor);
                 }

@@ -1,4 +1,4 @@
-//! The whole matrix: every trouble, all in one and split. `./dev chaos`.
+//! The whole matrix: every trouble, all in one, split, and with two replicas of everything. `./dev chaos`.
 
 use std::process::ExitCode;
 
@@ -9,10 +9,10 @@ use greenroom_testkit::Layout;
 /// Plays stories while everything fails, and checks the promises.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Only this trouble: none, kill, pause, double, postgres, nats, operators, combined.
+    /// Only this trouble: none, kill, pause, double, postgres, nats, operators, refusing, alone, late, combined.
     #[arg(long)]
     trouble: Option<String>,
-    /// Only this layout: all or split.
+    /// Only this layout: all, split or twice.
     #[arg(long)]
     layout: Option<String>,
     /// Bots in each story.
@@ -33,13 +33,14 @@ struct Arguments {
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let program = std::env::current_exe().map(|own| own.with_file_name("greenroom-node")).unwrap_or_default();
-    let layouts = [("all", Layout::AllInOne), ("split", Layout::Split)];
     let wanted = |wanted: &Option<String>, name: &str| wanted.as_deref().is_none_or(|wanted| wanted == name);
     let mut failed = 0;
     let mut passed = 0;
     for seed in arguments.seed..arguments.seed + arguments.rounds {
-        for (name, layout) in layouts.into_iter().filter(|(name, _)| wanted(&arguments.layout, name)) {
-            for trouble in Trouble::ALL.into_iter().filter(|trouble| wanted(&arguments.trouble, trouble.as_str())) {
+        for layout in Layout::ALL.into_iter().filter(|layout| wanted(&arguments.layout, layout.as_str())) {
+            let name = layout.as_str();
+            let fitting = Trouble::ALL.into_iter().filter(|trouble| trouble.fits(layout));
+            for trouble in fitting.filter(|trouble| wanted(&arguments.trouble, trouble.as_str())) {
                 print!("{trouble:<9} {name:<6} seed {seed:<3} ");
                 let _ = std::io::Write::flush(&mut std::io::stdout());
                 let plan = Plan {

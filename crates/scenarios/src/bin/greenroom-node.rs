@@ -1,17 +1,24 @@
 //! `greenroom` with one kind of platform more: a simulated one.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use greenroom_testkit::simulated::SimulatedDeployer;
+
+/// A platform that is busy on a slow machine is not silent yet.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("serve") {
         end_with_parent();
     }
     let platforms = greenroom::Platforms::default().with("simulated", |settings| {
-        let url: Option<String> =
-            settings.section("deployer-simulated").optional("SIMULATED_URL", "Where the simulated platform is.");
-        move |_: &greenroom_domain::PlatformName, _: &_| SimulatedDeployer::new(url.clone().unwrap_or_default())
+        settings.section("deployer-simulated");
+        let url: Option<String> = settings.optional("SIMULATED_URL", "Where the simulated platforms are.");
+        let patience = settings.millis("SIMULATED_PATIENCE_MS", PATIENCE, "How long it is waited for. Not scaled.");
+        move |platform: &greenroom_domain::PlatformName, _: &_| {
+            SimulatedDeployer::with_patience(format!("{}/{platform}", url.clone().unwrap_or_default()), patience)
+        }
     });
     greenroom::main(platforms)
 }

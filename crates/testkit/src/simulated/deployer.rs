@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::server::{ChangesBody, EnsureBody, ErrorBody, ListedBody, ObservedBody, StopBody};
 
-/// After this long there is no answer.
+/// After this long there is no answer, unless somebody says otherwise.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Speaks to a [`SimulatedPlatform`](super::SimulatedPlatform).
@@ -29,9 +29,18 @@ impl SimulatedDeployer {
     /// When the HTTP client cannot be set up, which no input can cause.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
+        Self::with_patience(url, PATIENCE)
+    }
+
+    /// A driver that waits so long for an answer.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    #[must_use]
+    pub fn with_patience(url: impl Into<String>, patience: Duration) -> Self {
         // The client wants one, though nothing here is encrypted; whoever was first has set it.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder().no_proxy().timeout(PATIENCE).build().expect("a client");
+        let client = Client::builder().no_proxy().timeout(patience).build().expect("a client");
         Self { url: url.into(), client }
     }
 

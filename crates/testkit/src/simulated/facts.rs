@@ -30,7 +30,8 @@ pub struct Fact {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub enum What {
-    /// A start was asked for and answered so: `ok`, `exists`, `late`, `lost`, `delayed`, `transient`, `no_capacity`, `rejected`.
+    /// A start was asked for and answered so: `ok`, `exists`, `late`, `lost`, `delayed`, `transient`,
+    /// `no_capacity`, `rejected`, `unauthorized`, `late_answer`.
     Ensured {
         /// How.
         answer: String,

@@ -1,6 +1,6 @@
 //! The truth: which runners run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -45,15 +45,24 @@ impl Known {
     }
 }
 
+/// How all platforms behave that have no script of their own.
+struct Scripts {
+    all: Arc<Script>,
+    own: BTreeMap<String, Arc<Script>>,
+}
+
+/// Runners are processes of their own and share no connection; so many of them do here, or a thousand would have a thousand.
+const CONNECTIONS: usize = 4;
+
 /// All platforms of one server. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Truth(Arc<Inner>);
 
 struct Inner {
-    script: Mutex<Arc<Script>>,
+    scripts: Mutex<Scripts>,
     facts: Arc<Facts>,
     known: Mutex<BTreeMap<Name, Known>>,
-    channels: Mutex<BTreeMap<String, Channel>>,
+    channels: Mutex<BTreeMap<String, Vec<Channel>>>,
     /// Runners that ended, in order.
     changes: Mutex<Vec<Name>>,
     changed: Notify,
@@ -67,7 +76,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Truth {
     pub fn new(script: Script, facts: Facts) -> Self {
         Self(Arc::new(Inner {
-            script: Mutex::new(Arc::new(script)),
+            scripts: Mutex::new(Scripts { all: Arc::new(script), own: BTreeMap::new() }),
             facts: Arc::new(facts),
             known: Mutex::default(),
             channels: Mutex::default(),
@@ -77,16 +86,22 @@ impl Truth {
         }))
     }
 
-    pub fn script(&self) -> Arc<Script> {
-        lock(&self.0.script).clone()
+    pub fn script(&self, platform: &str) -> Arc<Script> {
+        let scripts = lock(&self.0.scripts);
+        scripts.own.get(platform).unwrap_or(&scripts.all).clone()
     }
 
-    pub fn set_script(&self, script: Script) {
-        *lock(&self.0.script) = Arc::new(script);
+    /// None: the script of all that have none of their own.
+    pub fn set_script(&self, platform: Option<&str>, script: Script) {
+        let mut scripts = lock(&self.0.scripts);
+        match platform {
+            Some(platform) => drop(scripts.own.insert(platform.to_owned(), Arc::new(script))),
+            None => scripts.all = Arc::new(script),
+        }
     }
 
-    pub fn is_reachable(&self) -> bool {
-        !self.script().is_unreachable(self.0.began.elapsed())
+    pub fn is_reachable(&self, platform: &str) -> bool {
+        !self.script(platform).is_unreachable(self.0.began.elapsed())
     }
 
     fn tell(&self, name: &Name, what: What) {
@@ -101,7 +116,7 @@ impl Truth {
     }
 
     async fn try_ensure(&self, name: &Name, launch: Launch) -> (&'static str, Result<(), Error>) {
-        let script = self.script();
+        let script = self.script(&name.0);
         let number = {
             let mut known = lock(&self.0.known);
             let known = known.entry(name.clone()).or_default();
@@ -120,6 +135,8 @@ impl Truth {
             script.doubled_starts,
         ]
         .map(|rate| fate.happens(rate));
+        let [unauthorized, late_answer, begins_late] =
+            [script.unauthorized, script.late_answers, 0.5].map(|rate| fate.happens(rate));
         {
             let known = lock(&self.0.known);
             if known.get(name).is_some_and(Known::is_there) {
@@ -137,6 +154,9 @@ impl Truth {
         if rejected {
             return ("rejected", Err(Error::Rejected("simulated: never like this".to_owned())));
         }
+        if unauthorized {
+            return ("unauthorized", Err(Error::Unauthorized("simulated: who are you?".to_owned())));
+        }
         if transient {
             return ("transient", Err(Error::Transient("simulated: not this time".to_owned())));
         }
@@ -148,8 +168,20 @@ impl Truth {
             });
             return ("delayed", Err(Error::Transient("simulated: no answer".to_owned())));
         }
+        if late_answer && begins_late {
+            tokio::time::sleep(fate.within(script.late_answer_ms)).await;
+            if lock(&self.0.known).get(name).is_some_and(Known::is_there) {
+                return ("exists", Ok(()));
+            }
+        }
         for instance in 0..=u32::from(doubled) {
             self.start(name, &launch, number * 1_000 + instance);
+        }
+        if late_answer {
+            if !begins_late {
+                tokio::time::sleep(fate.within(script.late_answer_ms)).await;
+            }
+            return ("late_answer", Ok(()));
         }
         if lost {
             return ("lost", Err(Error::Transient("simulated: no answer".to_owned())));
@@ -175,7 +207,7 @@ impl Truth {
         self.0.facts.tell(&name.0, name.1, Some(instance), What::Started);
         let variable = |variable: &str| launch.environment.get(variable).cloned().unwrap_or_default();
         let link = self
-            .channel(&variable("GREENROOM_URL"))
+            .channel(&variable("GREENROOM_URL"), instance)
             .and_then(|channel| Link::new(channel, &variable("GREENROOM_TOKEN"), name.1, instance));
         let (this, name) = (self.clone(), name.clone());
         let Some(link) = link else {
@@ -185,7 +217,7 @@ impl Truth {
         };
         let (mut killed, lifetime) = (wish.clone(), launch.spec.max_lifetime);
         let life = Life {
-            script: self.script(),
+            script: self.script(&name.0),
             facts: self.0.facts.clone(),
             platform: name.0.clone(),
             runner: name.1,
@@ -210,18 +242,20 @@ impl Truth {
         });
     }
 
-    fn channel(&self, url: &str) -> Option<Channel> {
+    fn channel(&self, url: &str, instance: InstanceId) -> Option<Channel> {
         let mut channels = lock(&self.0.channels);
-        if let Some(channel) = channels.get(url) {
-            return Some(channel.clone());
+        if !channels.contains_key(url) {
+            let endpoint = Endpoint::from_shared(url.to_owned())
+                .ok()?
+                .connect_timeout(Duration::from_secs(2))
+                .http2_keep_alive_interval(Duration::from_secs(2))
+                .keep_alive_timeout(Duration::from_secs(2))
+                .tcp_nodelay(true);
+            let made = std::iter::repeat_with(|| endpoint.connect_lazy()).take(CONNECTIONS).collect();
+            channels.insert(url.to_owned(), made);
         }
-        let channel = Endpoint::from_shared(url.to_owned())
-            .ok()?
-            .connect_timeout(Duration::from_secs(2))
-            .tcp_nodelay(true)
-            .connect_lazy();
-        channels.insert(url.to_owned(), channel.clone());
-        Some(channel)
+        let of = &channels[url];
+        Some(of[instance.uuid().as_u128() as usize % of.len()].clone())
     }
 
     fn over(&self, name: &Name, instance: InstanceId, exit: Exit) {
@@ -263,7 +297,8 @@ impl Truth {
             }
         };
         self.tell(&name, What::Asked);
-        let deaf = self.script().dice(runner, "deaf").happens(self.script().deaf);
+        let script = self.script(platform);
+        let deaf = script.dice(runner, "deaf").happens(script.deaf);
         if !deaf {
             for signal in &signals {
                 signal.send_if_modified(|wish| {
@@ -303,9 +338,14 @@ impl Truth {
         true
     }
 
+    /// Where anything was ever started, or asked to be.
+    pub fn platforms(&self) -> BTreeSet<String> {
+        lock(&self.0.known).keys().map(|(platform, _)| platform.clone()).collect()
+    }
+
     /// As things stood a while ago.
     pub fn list(&self, platform: &str) -> Vec<Listed> {
-        let script = self.script();
+        let script = self.script(platform);
         self.list_before(platform, script.scaled(script.list_lag_ms))
     }
 

@@ -39,6 +39,8 @@ pub struct Script {
     pub no_capacity: f64,
     /// Starts that are refused for good.
     pub rejected: f64,
+    /// Starts that are refused for the sake of our credentials.
+    pub unauthorized: f64,
     /// Starts that come to nothing this time.
     pub transient: f64,
     /// Starts that succeed, and whose answer is lost.
@@ -47,6 +49,11 @@ pub struct Script {
     pub late_starts: f64,
     /// How much later.
     pub late_start_ms: Millis,
+    /// Starts whose answer comes this much later, whoever still waits for it. Every other one of them begins only then, and
+    /// has looked at the clock before.
+    pub late_answers: f64,
+    /// How much later.
+    pub late_answer_ms: Millis,
     /// Starts that make two instances under one name.
     pub doubled_starts: f64,
     /// How old a list is when it is given.
@@ -83,10 +90,13 @@ impl Default for Script {
             ensure_ms: Millis(50, 200),
             no_capacity: 0.0,
             rejected: 0.0,
+            unauthorized: 0.0,
             transient: 0.0,
             lost_answers: 0.0,
             late_starts: 0.0,
             late_start_ms: Millis(5_000, 20_000),
+            late_answers: 0.0,
+            late_answer_ms: Millis(15_000, 60_000),
             doubled_starts: 0.0,
             list_lag_ms: 0,
             watch: true,

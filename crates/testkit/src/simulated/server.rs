@@ -125,11 +125,17 @@ impl SimulatedPlatform {
         Ok(Self { truth, address, facts, _stop: stop.drop_guard() })
     }
 
+    /// Where all platforms are: each stands below it, under its name.
+    #[must_use]
+    pub fn server(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// What a [`SimulatedDeployer`](super::SimulatedDeployer) for a platform of this name speaks to. Every name has a
     /// platform of its own.
     #[must_use]
     pub fn url(&self, platform: &str) -> String {
-        format!("http://{}/{platform}", self.address)
+        format!("{}/{platform}", self.server())
     }
 
     /// Where the facts are.
@@ -138,21 +144,33 @@ impl SimulatedPlatform {
         &self.facts
     }
 
-    /// How it behaves now.
+    /// How platforms behave now that have no script of their own.
     #[must_use]
     pub fn script(&self) -> Script {
-        (*self.truth.script()).clone()
+        // No platform is without a name.
+        (*self.truth.script("")).clone()
     }
 
-    /// From now on it behaves so. (Runners keep the fate they were born with.)
+    /// From now on they behave so. (Runners keep the fate they were born with.)
     pub fn set_script(&self, script: Script) {
-        self.truth.set_script(script);
+        self.truth.set_script(None, script);
+    }
+
+    /// From now on the platform of this name behaves so, whatever the others do.
+    pub fn set_script_of(&self, platform: &str, script: Script) {
+        self.truth.set_script(Some(platform), script);
     }
 
     /// How many starts of a runner have been asked for, those that are under way among them.
     #[must_use]
     pub fn tries(&self, platform: &str, runner: RunnerId) -> u32 {
         self.truth.tries(platform, runner)
+    }
+
+    /// [`left`](Self::left), on every platform.
+    #[must_use]
+    pub fn left_anywhere(&self) -> Vec<RunnerId> {
+        self.truth.platforms().iter().flat_map(|platform| self.left(platform)).collect()
     }
 
     /// Who runs, or has ended and not been removed, whatever lists say: nobody, when all is well and over.
@@ -174,14 +192,15 @@ fn router(truth: Truth) -> Router {
 }
 
 async fn reachable(State(truth): State<Truth>, request: Request, next: Next) -> Response {
+    let platform = request.uri().path().split('/').nth(1).unwrap_or_default().to_owned();
     let unreachable =
         || refused(StatusCode::SERVICE_UNAVAILABLE, Error::Transient("simulated: unreachable".to_owned()));
-    if !truth.is_reachable() {
+    if !truth.is_reachable(&platform) {
         return unreachable();
     }
     let answer = next.run(request).await;
     // What was done when it fell silent is done; nobody hears of it.
-    if truth.is_reachable() { answer } else { unreachable() }
+    if truth.is_reachable(&platform) { answer } else { unreachable() }
 }
 
 async fn ensure(State(truth): State<Truth>, Path(platform): Path<String>, Json(body): Json<EnsureBody>) -> Response {
@@ -241,7 +260,7 @@ async fn changes(
     Path(platform): Path<String>,
     Query(query): Query<ChangesQuery>,
 ) -> Response {
-    let watch = truth.script().watch;
+    let watch = truth.script(&platform).watch;
     let (next, ended) = if watch { truth.changes(&platform, query.after).await } else { (0, Vec::new()) };
     Json(ChangesBody { watch, next, ended }).into_response()
 }
