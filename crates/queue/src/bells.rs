@@ -4,7 +4,7 @@
 //! when its bell is rung and ends when nobody has rung since it looked.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What was found full is not asked again for somebody who comes, for so long. Whoever found it full is told when there is
@@ -48,7 +48,7 @@ pub enum Next {
 impl Bells {
     /// Rings; true: nobody is in hand of it, so the caller begins a task.
     pub fn ring(&self, platform: &str, reason: Reason) -> bool {
-        let mut bells = self.0.lock().expect("no panic");
+        let mut bells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let bell = bells.entry(platform.to_owned()).or_default();
         bell.rung = bell.rung.max(Some(reason));
         !std::mem::replace(&mut bell.in_hand, true)
@@ -56,7 +56,7 @@ impl Bells {
 
     /// There may be room for a provider, or for all.
     pub fn room(&self, platform: &str, provider: Option<&str>) {
-        let mut bells = self.0.lock().expect("no panic");
+        let mut bells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let bell = bells.entry(platform.to_owned()).or_default();
         bell.full = None;
         match provider {
@@ -67,7 +67,7 @@ impl Bells {
 
     /// What the task of a platform does next.
     pub fn next(&self, platform: &str, now: Instant) -> Next {
-        let mut bells = self.0.lock().expect("no panic");
+        let mut bells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let bell = bells.entry(platform.to_owned()).or_default();
         let rest =
             |since: &Instant| Some(REST.saturating_sub(now.duration_since(*since))).filter(|rest| !rest.is_zero());
@@ -89,18 +89,18 @@ impl Bells {
 
     /// Everybody who waits for it was told: full.
     pub fn full(&self, platform: &str, now: Instant) {
-        self.0.lock().expect("no panic").entry(platform.to_owned()).or_default().full = Some(now);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(platform.to_owned()).or_default().full = Some(now);
     }
 
     /// A provider is at its limit there.
     pub fn provider_full(&self, platform: &str, provider: &str, now: Instant) {
-        let mut bells = self.0.lock().expect("no panic");
+        let mut bells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         bells.entry(platform.to_owned()).or_default().providers.insert(provider.to_owned(), now);
     }
 
     /// Whether a provider was at its limit there when it was last asked for.
     pub fn is_provider_full(&self, platform: &str, provider: &str) -> bool {
-        let bells = self.0.lock().expect("no panic");
+        let bells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         bells.get(platform).is_some_and(|bell| bell.providers.contains_key(provider))
     }
 }

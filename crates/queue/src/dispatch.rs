@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::bells::{Bells, Next, Reason};
 use crate::metrics::Metrics;
+use crate::outlook::Forecasts;
 use crate::pool::{Got, Pool};
 use crate::store::Claimed;
 use crate::waits::Waits;
@@ -27,6 +28,7 @@ pub struct Queue {
     pub store: Store,
     pub clock: Clock,
     pub pool: Pool,
+    pub forecasts: Forecasts,
     pub config: Config,
     pub waits: Waits,
     pub bells: Bells,
@@ -43,11 +45,12 @@ pub struct Queue {
 }
 
 impl Queue {
-    pub fn new(store: Store, clock: Clock, pool: Pool, config: Config) -> Self {
+    pub fn new(store: Store, clock: Clock, pool: Pool, forecasts: Forecasts, config: Config) -> Self {
         Self {
             store,
             clock,
             pool,
+            forecasts,
             config,
             waits: Waits::default(),
             bells: Bells::default(),

@@ -22,6 +22,7 @@ pub mod lanes;
 mod metrics;
 #[cfg(test)]
 mod model;
+mod outlook;
 mod place;
 pub mod policy;
 mod pool;

@@ -1,7 +1,7 @@
 //! What is counted, and what was foretold.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use greenroom_domain::RunnerId;
@@ -83,7 +83,7 @@ impl Metrics {
         for one in served {
             let labels = [name.clone(), KeyValue::new("tier", i64::from(one.tier))];
             self.wait.record(one.waited.as_secs_f64(), &labels);
-            let foretold = self.foretold.lock().expect("no panic").waits.remove(&one.runner);
+            let foretold = self.foretold.lock().unwrap_or_else(PoisonError::into_inner).waits.remove(&one.runner);
             if let Some(foretold) = foretold {
                 self.error.record(foretold.as_secs_f64() - one.waited.as_secs_f64(), std::slice::from_ref(&name));
             }
@@ -93,7 +93,7 @@ impl Metrics {
     /// Whether it is time for an estimate to be kept.
     pub fn wants_estimate(&self) -> bool {
         let now = Instant::now();
-        let mut foretold = self.foretold.lock().expect("no panic");
+        let mut foretold = self.foretold.lock().unwrap_or_else(PoisonError::into_inner);
         let due = foretold.last.is_none_or(|last| now.duration_since(last) >= BETWEEN);
         if due {
             foretold.last = Some(now);
@@ -103,7 +103,7 @@ impl Metrics {
 
     /// Keeps an estimate until it is known how long the wait was.
     pub fn foretell(&self, runner: RunnerId, wait: Duration) {
-        let mut foretold = self.foretold.lock().expect("no panic");
+        let mut foretold = self.foretold.lock().unwrap_or_else(PoisonError::into_inner);
         if foretold.waits.len() >= KEPT {
             // Those who were withdrawn or timed out stay behind: the eldest ids first.
             foretold.waits.pop_first();

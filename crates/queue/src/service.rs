@@ -10,6 +10,7 @@ use sqlx::migrate::Migrator;
 use tokio_util::sync::CancellationToken;
 
 use crate::dispatch::Queue;
+use crate::outlook::Forecasts;
 use crate::pool::Pool;
 use crate::rpc::Door;
 use crate::{Config, Error, consumers, sweeps};
@@ -37,9 +38,10 @@ impl Service {
         let timing = RelayTiming { epoch: host.scaled(RelayTiming::default().epoch), ..RelayTiming::default() };
         let relay = Relay::new(store.clone(), committed, host.bus.clone(), timing, host.clock.as_fn());
         let pool = Pool::new(host.peers.channel("pool-manager"));
+        let forecasts = Forecasts::new(host.peers.channel("scheduler"));
         Ok(Self {
             host: host.clone(),
-            queue: Arc::new(Queue::new(store, host.clock, pool, config.scaled(host))),
+            queue: Arc::new(Queue::new(store, host.clock, pool, forecasts, config.scaled(host))),
             relay,
         })
     }

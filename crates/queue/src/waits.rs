@@ -1,7 +1,7 @@
 //! Which platforms somebody waits for, and for which providers, as remembered for a moment.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use greenroom_domain::{PlatformName, Provider};
@@ -26,7 +26,7 @@ impl Waits {
         let now = Instant::now();
         let good = |(_, at): &(_, Instant)| now.duration_since(*at) < GOOD_FOR;
         let unknown: Vec<&str> = {
-            let known = self.0.lock().expect("no panic");
+            let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             platforms.iter().copied().filter(|platform| !known.get(*platform).is_some_and(good)).collect()
         };
         if !unknown.is_empty() {
@@ -35,10 +35,10 @@ impl Waits {
             for (platform, provider) in store::waited_for(pool, &unknown).await? {
                 found.entry(platform).or_default().insert(provider);
             }
-            let mut known = self.0.lock().expect("no panic");
+            let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             known.extend(found.into_iter().map(|(platform, providers)| (platform, (providers, now))));
         }
-        let known = self.0.lock().expect("no panic");
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let of = |platform: &&str| Some(((*platform).to_owned(), known.get(*platform)?.0.clone()));
         Ok(platforms.iter().filter_map(of).collect())
     }
@@ -47,7 +47,7 @@ impl Waits {
     /// past.
     pub fn begin<'a>(&self, waits: impl IntoIterator<Item = (&'a PlatformName, &'a Provider)>) {
         let now = Instant::now();
-        let mut known = self.0.lock().expect("no panic");
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (platform, provider) in waits {
             let (providers, at) = known.entry(platform.to_string()).or_insert_with(|| (BTreeSet::new(), now));
             if now.duration_since(*at) >= GOOD_FOR {

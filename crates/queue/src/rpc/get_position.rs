@@ -8,7 +8,7 @@ use greenroom_domain::RunnerId;
 use tonic::Status;
 
 use crate::dispatch::Queue;
-use crate::estimate::{Pace, wait};
+use crate::estimate::{Outlook, Pace, wait};
 use crate::{Error, store};
 
 /// Those in front are counted so far.
@@ -38,13 +38,17 @@ pub async fn find(queue: &Queue, runner: RunnerId) -> Result<Option<Position>, E
     let (pool, now) = (queue.store.pool(), queue.clock.now());
     let stands = store::position(pool, runner, MOST).await?;
     let Some(ahead) = stands.iter().map(|stand| stand.ahead).min() else { return Ok(None) };
+    let outlooks = queue.forecasts.look(now).await;
     let turnover = store::turnover(pool, now - OVER).await?;
+    let nothing = Outlook::default();
     let waits = stands.iter().filter_map(|stand| {
         let here = turnover.iter().filter(|one| one.platform == stand.platform);
-        let from = here.clone().map(|one| one.from).min()?;
+        // Nobody was served: then it is said in no time at all.
+        let from = here.clone().map(|one| one.from).min().unwrap_or(now);
         let served = here.map(|one| (one.tier, one.served)).collect();
         let over = Duration::try_from(now.duration_since(from)).unwrap_or_default();
-        wait(u64::from(stand.ahead), stand.tier, &Pace { served, over })
+        let outlook = outlooks.get(&stand.platform).unwrap_or(&nothing);
+        wait(u64::from(stand.ahead), stand.tier, &Pace { served, over }, outlook)
     });
     Ok(Some(Position { ahead, wait: waits.min() }))
 }

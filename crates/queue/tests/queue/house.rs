@@ -7,6 +7,7 @@ use std::time::Duration;
 use greenroom_bus::{Bus, Published};
 use greenroom_chassis::{Clock, Host, InnerChannel, Peers, Process, Secret, Settings, telemetry};
 use greenroom_contracts::messages::{CapacityRaised, Enqueue, Message, TimedOut, Withdraw, Withdrawn};
+use greenroom_contracts::proto::v1::forecast_service_server::ForecastServiceServer;
 use greenroom_contracts::proto::v1::pool_service_server::PoolServiceServer;
 use greenroom_contracts::proto::v1::queue_service_client::QueueServiceClient;
 use greenroom_contracts::proto::v1::{GetPositionRequest, GetPositionResponse, QueueStatsRequest, QueueTier};
@@ -237,6 +238,7 @@ async fn serve(
     let mut process = Process::new(install_telemetry());
     service.register(&mut process);
     process.routes().add_service(PoolServiceServer::new(pool.clone()));
+    process.routes().add_service(ForecastServiceServer::new(pool.clone()));
     process.serve_inner(listener, host.peers.inner().clone());
     let own = process.stop();
     tokio::spawn(service.run(own.clone()));

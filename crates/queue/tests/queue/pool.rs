@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use greenroom_contracts::proto::v1::answer::Outcome;
+use greenroom_contracts::proto::v1::forecast_service_server::ForecastService;
 use greenroom_contracts::proto::v1::pool_service_server::PoolService;
 use greenroom_contracts::proto::v1::{
     Answer, AssignRequest, AssignResponse, CloseManyRequest, CloseManyResponse, CloseRequest, CloseResponse,
-    ListExpectedRequest, ListExpectedResponse, ListPlatformsRequest, ListPlatformsResponse,
+    ForecastStep, GetForecastRequest, GetForecastResponse, ListExpectedRequest, ListExpectedResponse,
+    ListPlatformsRequest, ListPlatformsResponse,
 };
 use greenroom_contracts::runner_of;
 use greenroom_domain::RunnerId;
@@ -33,6 +35,8 @@ pub struct Known {
     /// Who was asked for by two at once.
     pub asked_at_once: BTreeSet<RunnerId>,
     pub away: bool,
+    /// What the owners of runners foretell.
+    pub forecast: Vec<ForecastStep>,
 }
 
 #[derive(Clone)]
@@ -177,5 +181,13 @@ impl PoolService for Pool {
         _: Request<ListPlatformsRequest>,
     ) -> Result<Response<ListPlatformsResponse>, Status> {
         Err(Status::unimplemented("not asked by the queue"))
+    }
+}
+
+/// The owners stand behind the same door.
+#[async_trait]
+impl ForecastService for Pool {
+    async fn get_forecast(&self, _: Request<GetForecastRequest>) -> Result<Response<GetForecastResponse>, Status> {
+        Ok(Response::new(GetForecastResponse { steps: self.know(|known| known.forecast.clone()) }))
     }
 }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use greenroom_contracts::messages::{Enqueue, Held};
-use greenroom_contracts::proto::v1::QueueTier;
+use greenroom_contracts::proto::v1::{ForecastStep, QueueTier};
+use greenroom_contracts::proto_timestamp;
 use greenroom_domain::{Attempt, RunnerId, TenantId};
 
 use crate::heard::until;
@@ -218,4 +219,27 @@ async fn it_is_known_how_many_wait_and_for_how_long() {
     let place = house.place(runners[5]).await;
     assert_eq!(place.position, Some(3));
     assert!(place.estimated_wait_ms.is_some_and(|wait| wait > 0), "{place:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ends_that_are_known_make_an_estimate_where_nobody_was_served() {
+    let house = House::new().await;
+    let ends = |minute: u32, provider: &str, ends| ForecastStep {
+        at: Some(proto_timestamp(house.host.clock.now() + Duration::from_secs(60) * minute)),
+        provider: provider.to_owned(),
+        platform: "one".to_owned(),
+        starts: 0,
+        ends,
+    };
+    house.pool.know(|known| known.forecast = vec![ends(4, "web", 1), ends(4, "zoom", 1), ends(9, "web", 5)]);
+    let mut runners = Vec::new();
+    for _ in 0..4 {
+        runners.push(house.enqueue(house.wish()).await);
+    }
+    for (runner, minutes) in [(runners[1], 5), (runners[2], 10)] {
+        let place = house.place(runner).await;
+        let wait = place.estimated_wait_ms.expect("an estimate");
+        // The forecast was made a moment ago.
+        assert_eq!((wait + 30_000) / 60_000, minutes, "{place:?}");
+    }
 }
