@@ -28,6 +28,19 @@ pub use put::{EntryJson, Standing, lock_lanes, put, served, standing};
 pub use remove::{Removed, remove, served_on};
 pub use stats::{Length, forget_turnover, lengths, turnover};
 
+/// The end of a statement: what `back` returned waits (again), on every platform that is open to it. The primary key of
+/// entries.
+const WAIT: &str =
+    "INSERT INTO queue.waits (platform, provider, priority, turn, queued_at, owner_id, attempt, kind, tier, since)
+    SELECT p.platform, e.provider, e.priority, e.turn, e.queued_at, e.owner_id, e.attempt, e.kind, e.tier, e.since
+      FROM back b
+     CROSS JOIN LATERAL (
+           SELECT * FROM queue.entries e
+            WHERE e.owner_id = b.owner_id AND e.attempt = b.attempt AND e.kind = b.kind
+           OFFSET 0) e
+     CROSS JOIN LATERAL unnest(e.platforms[1:e.opened]) AS p (platform)
+    ON CONFLICT DO NOTHING";
+
 fn runner_of(row: &PgRow) -> Result<RunnerId, Error> {
     let kind: String = row.try_get("kind")?;
     Ok(RunnerId {

@@ -3,7 +3,8 @@
 use greenroom_bus::Outgoing;
 use greenroom_domain::MessageId;
 
-use crate::house::{House, Verdict, until};
+use crate::house::{House, Verdict};
+use crate::until::until;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_is_handled_once() {

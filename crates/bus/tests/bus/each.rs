@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::house::{House, Verdict, until};
+use crate::house::{House, Verdict};
+use crate::until::until;
 
 const LONG: Duration = Duration::from_secs(30);
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use greenroom_bus::{BatchHandler, Bus, EachHandler, Failure, Outcome, Published, Subscription};
 use greenroom_contracts::messages::Withdraw;
@@ -15,8 +15,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::servers::{Servers, fresh_installation};
-
-const WITHIN: Duration = Duration::from_secs(60);
+use crate::until::{WITHIN, until};
 
 pub struct House {
     _servers: Option<Servers>,
@@ -259,15 +258,4 @@ impl House {
 
 pub fn withdraw(number: u32) -> Withdraw {
     Withdraw { runner: RunnerId::of_bot(BotId::generate(), Attempt(number)) }
-}
-
-pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(found) = look().await {
-            return found;
-        }
-        assert!(started.elapsed() < WITHIN, "{what}: not within {WITHIN:?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }

@@ -10,3 +10,5 @@ mod resilience;
 #[allow(dead_code)]
 mod servers;
 mod sharing;
+#[path = "../ground/until.rs"]
+mod until;

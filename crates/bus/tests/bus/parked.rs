@@ -1,6 +1,7 @@
 //! Parked messages: listed and replayed.
 
-use crate::house::{House, Verdict, until};
+use crate::house::{House, Verdict};
+use crate::until::until;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_parked_is_listed_and_replayed_when_its_cause_is_gone() {

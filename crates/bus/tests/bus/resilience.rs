@@ -2,7 +2,8 @@
 
 use greenroom_embedded::{Binaries, Nats, scratch};
 
-use crate::house::{House, until};
+use crate::house::House;
+use crate::until::until;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_the_stream_was_deleted() {

@@ -2,7 +2,6 @@
 //! no command is taken away from whoever has to do it. What is published again is heard again.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use greenroom_bus::Bus;
@@ -10,8 +9,9 @@ use greenroom_contracts::streams::Stream;
 use greenroom_contracts::{Envelope, Message};
 use uuid::Uuid;
 
-/// Longer than anything takes on a machine that compiles beside it.
-pub const WITHIN: Duration = Duration::from_secs(60);
+mod until;
+
+pub use until::until;
 
 /// A subject and a body.
 type Said = (String, Vec<u8>);
@@ -61,17 +61,5 @@ impl Heard {
     /// Waits until so many of a type were said about one thing.
     pub async fn until<T: Message>(&self, key: Uuid, count: usize) -> Vec<T> {
         until(T::TYPE, async || Some(self.about::<T>(key)).filter(|said| said.len() >= count)).await
-    }
-}
-
-/// Waits for a condition.
-pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(found) = look().await {
-            return found;
-        }
-        assert!(started.elapsed() < WITHIN, "{what}: not within {WITHIN:?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -2,9 +2,9 @@
 
 use greenroom_domain::{PlatformName, RunnerId, RunnerSpec, Timestamp};
 use greenroom_store::{Error, SqlTimestamp, sql_time};
-use sqlx::{PgConnection, PgPool, Row};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row};
 
-use super::keys;
+use super::{WAIT, keys};
 use crate::pool::Ask;
 
 /// The platforms that somebody waits for who could be asked for now.
@@ -127,30 +127,21 @@ pub async fn give_back(connection: &mut PgConnection, runners: &[RunnerId], unti
     let mut runners = runners.to_vec();
     runners.sort_unstable();
     let (kinds, ids, attempts) = keys(&runners);
-    // The primary keys of claims and entries.
-    sqlx::query(
+    let sql = format!(
         "WITH back AS (
              DELETE FROM queue.claims c
               USING unnest($1::text[], $2::uuid[], $3::integer[]) AS k (kind, owner_id, attempt)
               WHERE c.owner_id = ANY ($2) AND c.owner_id = k.owner_id AND c.attempt = k.attempt AND c.kind = k.kind
                 AND c.until = $4
              RETURNING c.kind, c.owner_id, c.attempt)
-         INSERT INTO queue.waits (platform, provider, priority, turn, queued_at, owner_id, attempt, kind, tier, since)
-         SELECT p.platform, e.provider, e.priority, e.turn, e.queued_at, e.owner_id, e.attempt, e.kind,
-                    e.tier, e.since
-           FROM back b
-          CROSS JOIN LATERAL (
-                SELECT * FROM queue.entries e
-                 WHERE e.owner_id = b.owner_id AND e.attempt = b.attempt AND e.kind = b.kind
-                OFFSET 0) e
-          CROSS JOIN LATERAL unnest(e.platforms[1:e.opened]) AS p (platform)
-         ON CONFLICT DO NOTHING",
-    )
-    .bind(kinds)
-    .bind(ids)
-    .bind(attempts)
-    .bind(sql_time(until))
-    .execute(connection)
-    .await?;
+         {WAIT}"
+    );
+    sqlx::query(AssertSqlSafe(sql))
+        .bind(kinds)
+        .bind(ids)
+        .bind(attempts)
+        .bind(sql_time(until))
+        .execute(connection)
+        .await?;
     Ok(())
 }

@@ -5,7 +5,7 @@ use greenroom_store::{Error, SqlTimestamp, sql_time, sql_time_opt};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, PgPool, Row};
 
-use super::{int, keys, runner_of};
+use super::{WAIT, int, keys, runner_of};
 
 fn chain_of(row: &PgRow) -> Result<Vec<PlatformName>, Error> {
     let names: Vec<String> = row.try_get("platforms")?;
@@ -122,16 +122,7 @@ async fn wait_again(pool: &PgPool, back: &str, now: Timestamp, limit: i64) -> Re
     let sql = format!(
         "{back}
          waits AS (
-             INSERT INTO queue.waits (platform, provider, priority, turn, queued_at, owner_id, attempt, kind, tier, since)
-             SELECT p.platform, e.provider, e.priority, e.turn, e.queued_at, e.owner_id, e.attempt, e.kind,
-                    e.tier, e.since
-               FROM back b
-              CROSS JOIN LATERAL (
-                    SELECT * FROM queue.entries e
-                     WHERE e.owner_id = b.owner_id AND e.attempt = b.attempt AND e.kind = b.kind
-                    OFFSET 0) e
-              CROSS JOIN LATERAL unnest(e.platforms[1:e.opened]) AS p (platform)
-             ON CONFLICT DO NOTHING
+             {WAIT}
              RETURNING platform)
          SELECT (SELECT count(*) FROM back) AS count,
                 (SELECT coalesce(array_agg(DISTINCT platform), '{{}}') FROM waits) AS platforms"

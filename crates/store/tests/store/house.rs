@@ -1,6 +1,6 @@
 //! A store, its relay and its bus.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::StreamExt;
 use greenroom_bus::Bus;
@@ -13,10 +13,10 @@ use sqlx::migrate::Migrator;
 use tokio_util::sync::CancellationToken;
 
 use crate::servers::{Servers, fresh_installation};
+use crate::until::until;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("tests/store/migrations");
 const SCHEMA: Schema = Schema { name: "house", migrations: &MIGRATIONS };
-const WITHIN: Duration = Duration::from_secs(60);
 
 pub struct House {
     _servers: Servers,
@@ -129,15 +129,4 @@ pub fn event() -> TimedOut {
 
 pub fn command() -> Withdraw {
     Withdraw { runner: RunnerId::of_bot(BotId::generate(), Attempt::FIRST) }
-}
-
-pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(found) = look().await {
-            return found;
-        }
-        assert!(started.elapsed() < WITHIN, "{what}: not within {WITHIN:?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }

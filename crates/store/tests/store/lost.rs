@@ -7,7 +7,8 @@ use greenroom_contracts::streams;
 use greenroom_domain::{MessageId, Timestamp};
 use greenroom_embedded::{Binaries, Nats, scratch};
 
-use crate::house::{House, command, event, micros, until};
+use crate::house::{House, command, event, micros};
+use crate::until::until;
 
 async fn own_nats() -> (Nats, tempfile::TempDir) {
     let folder = scratch().expect("a folder");

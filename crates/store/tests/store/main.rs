@@ -7,3 +7,5 @@ mod said;
 #[path = "../../../testkit/src/servers.rs"]
 #[allow(dead_code)]
 mod servers;
+#[path = "../../../bus/tests/ground/until.rs"]
+mod until;

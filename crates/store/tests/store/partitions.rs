@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use greenroom_domain::Timestamp;
 
-use crate::house::{House, event, until};
+use crate::house::{House, event};
+use crate::until::until;
 
 /// Seconds since 1970, as this test has it: the 10th of March 2030, in the evening.
 static NOW: AtomicI64 = AtomicI64::new(1_899_414_000);
