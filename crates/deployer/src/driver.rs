@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use greenroom_domain::{Exit, RunnerId, RunnerSpec, Timestamp};
+use greenroom_domain::{Exit, RunnerId, RunnerSpec, Timestamp, Usage};
 use tokio::sync::mpsc;
 
 use crate::Error;
@@ -108,6 +108,12 @@ pub trait Deployer: Send + Sync + 'static {
     /// Asks it to end and forces it after `grace`; comes back when that is on its way. A shorter grace said later counts.
     /// One that is not there is success.
     fn stop(&self, runner: RunnerId, grace: Duration) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// What an ended runner really took, as long as its remains are there; none where the platform does not know. What it
+    /// cannot say keeps nothing waiting.
+    fn usage(&self, _runner: RunnerId) -> impl Future<Output = Result<Option<Usage>, Error>> + Send {
+        std::future::ready(Ok(None))
+    }
 
     /// Removes what an ended runner left. What runs is left alone and an error; one that is not there is success.
     fn remove(&self, runner: RunnerId) -> impl Future<Output = Result<(), Error>> + Send;

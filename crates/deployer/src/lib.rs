@@ -3,6 +3,7 @@
 //! - [`Deployer`]: the handful of idempotent verbs a platform is driven by; each platform's crate implements it;
 //! - [`Service`]: the same service around every driver, one for each platform's name;
 //! - [`Deployers`]: the platforms of one process, behind one gRPC service;
+//! - [`Pulls`]: first pulls of one image on one node, of which one is made and the others wait for it;
 //! - [`conformance`]: the suite every driver has to pass.
 //!
 //! **Owns** nothing: the platform itself is the truth, which is why there is no store. What a service remembers (who was
@@ -26,6 +27,7 @@ mod error;
 mod launches;
 mod memory;
 mod policy;
+mod pulls;
 mod registry;
 mod rpc;
 mod service;
@@ -36,5 +38,6 @@ mod watch;
 pub use config::Config;
 pub use driver::{Capabilities, Deployer, Launch, Listed, LogStream, Observed, Progress};
 pub use error::Error;
+pub use pulls::{Pulled, Pulls};
 pub use registry::Deployers;
 pub use service::Service;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use greenroom_domain::{Exit, RunnerId, Timestamp};
+use greenroom_domain::{Exit, RunnerId, Timestamp, Usage};
 use jiff::SignedDuration;
 
 /// As long as commands live on the bus.
@@ -16,6 +16,7 @@ struct Known {
     seen: bool,
     stopped: bool,
     exit: Option<Exit>,
+    usage: Option<Usage>,
     touched: Timestamp,
 }
 
@@ -48,11 +49,12 @@ impl Memory {
         self.touch(runner, now, |known| known.stopped = true);
     }
 
-    /// It ended.
-    pub fn exited(&self, runner: RunnerId, exit: Exit, now: Timestamp) {
+    /// It ended. (What it took is known as long as its remains are there, and no longer.)
+    pub fn exited(&self, runner: RunnerId, exit: Exit, usage: Option<Usage>, now: Timestamp) {
         self.touch(runner, now, |known| {
             known.seen = true;
             known.exit = Some(exit);
+            known.usage = usage.or(known.usage);
         });
     }
 
@@ -64,8 +66,9 @@ impl Memory {
         self.lock().get(&runner).is_some_and(|known| known.stopped)
     }
 
-    pub fn exit_of(&self, runner: RunnerId) -> Option<Exit> {
-        self.lock().get(&runner).and_then(|known| known.exit)
+    /// How it ended, and what it took.
+    pub fn end_of(&self, runner: RunnerId) -> (Option<Exit>, Option<Usage>) {
+        self.lock().get(&runner).map_or((None, None), |known| (known.exit, known.usage))
     }
 }
 
@@ -87,9 +90,9 @@ mod tests {
         memory.stopped(old, then);
         assert!(memory.was_stopped(old) && !memory.was_seen(old));
         let new = RunnerId::of_bot(BotId::generate(), Attempt::FIRST);
-        memory.exited(new, Exit { code: Some(7), signal: None, out_of_memory: false }, later);
+        memory.exited(new, Exit { code: Some(7), signal: None, out_of_memory: false }, None, later);
         assert!(!memory.was_stopped(old), "forgotten");
-        assert_eq!(memory.exit_of(new).and_then(|exit| exit.code), Some(7));
+        assert_eq!(memory.end_of(new).0.and_then(|exit| exit.code), Some(7));
         assert_eq!(memory.lock().len(), 1);
     }
 }

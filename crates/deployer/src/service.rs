@@ -70,9 +70,13 @@ impl<D: Deployer> Shared<D> {
     /// An ended runner was found: its remains go, then everybody is told. When that fails the remains may be gone and
     /// nobody told: the exit is remembered here, and who misses the runner asks by a stop.
     pub async fn over(&self, runner: RunnerId, exit: Exit, found: &'static str) -> Result<(), Unsaid> {
-        self.memory.exited(runner, exit, self.host.clock.now());
+        let usage = self.driver.usage(runner).await.unwrap_or_else(|error| {
+            tracing::warn!(runner.id = %runner, platform = %self.platform, %error, "what a runner took is not known");
+            None
+        });
+        self.memory.exited(runner, exit, usage, self.host.clock.now());
         self.driver.remove(runner).await?;
-        self.voice.exited(runner, exit).await?;
+        self.voice.exited(runner, exit, self.memory.end_of(runner).1).await?;
         tracing::info!(
             runner.id = %runner, platform = %self.platform, exit.code = exit.code, exit.signal = exit.signal,
             exit.out_of_memory = exit.out_of_memory, found, "a runner is gone"

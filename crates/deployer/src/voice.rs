@@ -4,7 +4,7 @@ use greenroom_bus::Bus;
 use greenroom_chassis::Clock;
 use greenroom_contracts::messages::{RunnerGone, RunnerProgressed, RunnerRefused, RunnerStarted, RunnersListed};
 use greenroom_contracts::{Envelope, Message, Origin};
-use greenroom_domain::{Exit, MessageId, PlatformName, RunnerId};
+use greenroom_domain::{Exit, MessageId, PlatformName, RunnerId, Usage};
 
 /// Says it, and waits for the server's word.
 #[derive(Debug, Clone)]
@@ -44,8 +44,13 @@ impl Voice {
     }
 
     /// It was seen to have ended: once, whoever of the replicas found it, by watching, listing or stopping.
-    pub async fn exited(&self, runner: RunnerId, exit: Exit) -> Result<(), greenroom_bus::Error> {
-        let gone = RunnerGone { runner, platform: self.platform.clone(), exit: Some(exit), observed: true };
+    pub async fn exited(
+        &self,
+        runner: RunnerId,
+        exit: Exit,
+        usage: Option<Usage>,
+    ) -> Result<(), greenroom_bus::Error> {
+        let gone = RunnerGone { runner, platform: self.platform.clone(), exit: Some(exit), observed: true, usage };
         self.say(gone, &format!("{runner} {} exited", self.platform)).await
     }
 
@@ -53,11 +58,11 @@ impl Voice {
     pub async fn gone(
         &self,
         runner: RunnerId,
-        exit: Option<Exit>,
+        (exit, usage): (Option<Exit>, Option<Usage>),
         observed: bool,
         command: MessageId,
     ) -> Result<(), greenroom_bus::Error> {
-        let gone = RunnerGone { runner, platform: self.platform.clone(), exit, observed };
+        let gone = RunnerGone { runner, platform: self.platform.clone(), exit, observed, usage };
         self.say(gone, &format!("{runner} {} {command}", self.platform)).await
     }
 

@@ -56,6 +56,10 @@ fn script(seed: u64) -> Script {
         // 1 to 2 seconds in the meeting.
         call_ms: Millis(20_000, 40_000),
         boot_ms: Millis(500, 2_000),
+        // Half a second to one and a half, and every fourth comes to nothing.
+        nodes: 3,
+        pull_ms: Millis(10_000, 30_000),
+        pull_failures: 0.25,
         ensure_ms: Millis(200, 1_000),
         no_capacity: 0.03,
         transient: 0.05,

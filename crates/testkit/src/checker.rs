@@ -84,7 +84,12 @@ fn one_admitted(evidence: &Evidence, found: &mut Vec<Violation>) {
             What::Left | What::Exited { .. } => {
                 inside.entry(fact.runner.id).or_default().remove(&(fact.runner, fact.instance));
             }
-            What::Ensured { .. } | What::Started | What::Refused | What::Asked | What::Removed => {}
+            What::Ensured { .. }
+            | What::Pulling { .. }
+            | What::Started
+            | What::Refused
+            | What::Asked
+            | What::Removed => {}
         }
     }
     for (runner, instances) in admitted.iter().filter(|(_, instances)| instances.len() > 1) {

@@ -9,6 +9,7 @@
 
 mod deployer;
 mod facts;
+mod images;
 mod life;
 mod link;
 mod platform;

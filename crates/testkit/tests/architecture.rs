@@ -25,7 +25,8 @@ const FOUNDATIONS: &[(&str, &[&str])] = &[
     ("greenroom-embedded", &[]),
 ];
 /// What puts it all together.
-const TOP: &[&str] = &["greenroom", "greenroom-simulate", "greenroom-testkit", "greenroom-scenarios", "greenroom-bench"];
+const TOP: &[&str] =
+    &["greenroom", "greenroom-simulate", "greenroom-testkit", "greenroom-scenarios", "greenroom-bench"];
 /// What treats a Greenroom badly, or measures it, from the outside: with whatever it needs for that.
 const TOOLS: &[&str] = &["greenroom-testkit", "greenroom-scenarios", "greenroom-bench"];
 /// What a platform's driver may stand on.

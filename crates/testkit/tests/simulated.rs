@@ -312,3 +312,30 @@ async fn lists_lag_and_silence_is_an_error() {
     assert!(matches!(stage.driver.inspect(runner).await, Err(Error::Transient(_))));
     assert!(matches!(list().await, Err(Error::Transient(_))));
 }
+
+#[tokio::test]
+async fn of_all_who_want_an_image_on_a_node_one_pulls_it() {
+    let script = Script { nodes: 2, pull_ms: Millis(4_000, 6_000), pull_failures: 0.5, ..quick() };
+    let stage = Stage::new(script).await;
+    let launches: Vec<_> = std::iter::repeat_with(|| stage.launch()).take(40).collect();
+    // The services try again what may pass.
+    let starts = launches.iter().map(|launch| async {
+        while let Err(error) = stage.driver.ensure(launch, &Progress::silent()).await {
+            assert!(matches!(error, Error::Transient(_)), "{error}");
+        }
+    });
+    futures::future::join_all(starts).await;
+    let pulls: Vec<_> = stage
+        .facts()
+        .into_iter()
+        .filter_map(|fact| match fact.what {
+            What::Pulling { node, image, others } => Some((node, image, others)),
+            _ => None,
+        })
+        .collect();
+    assert!(pulls.iter().all(|(_, image, others)| image == "web" && *others == 0), "{pulls:?}");
+    let nodes: BTreeSet<_> = pulls.iter().map(|(node, ..)| node).collect();
+    assert_eq!(nodes.len(), 2, "{pulls:?}");
+    assert!(pulls.len() < 20, "whoever waited did not pull again: {pulls:?}");
+    assert_eq!(stage.count(&What::Started), 40);
+}

@@ -44,7 +44,7 @@ impl<'f, F: Fixture> Stage<'f, F> {
             tenant: TenantId::generate(),
             provider: Provider::new("web").expect("valid"),
             image: None,
-            resources: Resources { cpu_millis: 250, memory_bytes: MEMORY },
+            resources: Resources { cpu_millis: 250, memory_bytes: MEMORY, ..Resources::default() },
             max_lifetime: Duration::from_secs(600),
         };
         fixture.adjust(&mut spec);

@@ -152,7 +152,7 @@ impl<D: Deployer> StartHandler<D> {
             Observed::Exited(exit) => shared.over(start.runner, exit, "start").await?,
             Observed::Gone => {
                 let observed = shared.memory.was_seen(start.runner);
-                shared.voice.gone(start.runner, shared.memory.exit_of(start.runner), observed, id).await?;
+                shared.voice.gone(start.runner, shared.memory.end_of(start.runner), observed, id).await?;
             }
         }
         Ok("over before")

@@ -57,7 +57,7 @@ impl<D: Deployer> StopHandler<D> {
                 Observed::Exited(exit) => return shared.over(runner, exit, "stop").await,
                 Observed::Gone => {
                     let observed = shared.memory.was_seen(runner);
-                    shared.voice.gone(runner, shared.memory.exit_of(runner), observed, id).await?;
+                    shared.voice.gone(runner, shared.memory.end_of(runner), observed, id).await?;
                     tracing::info!(runner.id = %runner, platform = %shared.platform, observed, "a runner is gone");
                     shared.meters.gone.add(
                         1,

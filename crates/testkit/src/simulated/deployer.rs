@@ -1,16 +1,18 @@
 //! The driver of a simulated platform.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use greenroom_deployer::{Capabilities, Deployer, Error, Launch, Listed, LogStream, Observed, Progress};
+use greenroom_deployer::{Capabilities, Deployer, Error, Launch, Listed, LogStream, Observed, Progress, Pulls};
 use greenroom_domain::RunnerId;
 use reqwest::{Client, Method, Response, StatusCode};
 use serde::Serialize;
 
-use super::server::{ChangesBody, EnsureBody, ErrorBody, ListedBody, ObservedBody, StopBody};
+use super::images::Image;
+use super::server::{ChangesBody, EnsureBody, EnsuredBody, ErrorBody, ListedBody, ObservedBody, PullBody, StopBody};
 
 /// After this long there is no answer, unless somebody says otherwise.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -20,7 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct SimulatedDeployer {
     url: String,
     client: Client,
+    pulls: Pulls<Image>,
 }
+
+/// A node that has just pulled takes so many starts at a time of those who waited.
+const AT_ONCE: NonZeroUsize = NonZeroUsize::new(4).expect("more than none");
 
 impl SimulatedDeployer {
     /// A driver for what [`SimulatedPlatform::url`](super::SimulatedPlatform::url) says.
@@ -41,7 +47,7 @@ impl SimulatedDeployer {
         // The client wants one, though nothing here is encrypted; whoever was first has set it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().no_proxy().timeout(patience).build().expect("a client");
-        Self { url: url.into(), client }
+        Self { url: url.into(), client, pulls: Pulls::at_once(Some(AT_ONCE)) }
     }
 
     async fn ask(&self, method: Method, path: &str, body: Option<&impl Serialize>) -> Result<Response, Error> {
@@ -60,9 +66,12 @@ impl SimulatedDeployer {
     }
 
     async fn read<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
-        let answer = self.ask(Method::GET, path, None::<&()>).await?;
-        answer.json().await.map_err(|error| Error::Transient(error.without_url().to_string()))
+        read(self.ask(Method::GET, path, None::<&()>).await?).await
     }
+}
+
+async fn read<T: serde::de::DeserializeOwned>(answer: Response) -> Result<T, Error> {
+    answer.json().await.map_err(|error| Error::Transient(error.without_url().to_string()))
 }
 
 impl Deployer for SimulatedDeployer {
@@ -77,13 +86,27 @@ impl Deployer for SimulatedDeployer {
         }
     }
 
-    async fn ensure(&self, launch: &Launch, _: &Progress) -> Result<(), Error> {
+    async fn ensure(&self, launch: &Launch, progress: &Progress) -> Result<(), Error> {
         let body = EnsureBody {
             spec: launch.spec.clone(),
             environment: launch.environment.clone(),
             start_by: launch.start_by,
         };
-        self.ask(Method::POST, "/runners", Some(&body)).await.map(|_| ())
+        let mut pulled = None;
+        // An image that is gone again before it was of use is bad luck, and no reason to go on for ever.
+        for _ in 0..2 {
+            let answer = self.ask(Method::POST, "/runners", Some(&body)).await?;
+            let EnsuredBody::Missing(image) = read(answer).await? else { return Ok(()) };
+            let pull = PullBody { runner: launch.spec.runner, image: image.clone() };
+            let pull = async |progress: Progress| {
+                progress.say("pulling");
+                self.ask(Method::POST, "/pulls", Some(&pull)).await.map(drop)
+            };
+            // Kept until the start is accepted, or until this one has to be pulled again.
+            drop(pulled.take());
+            pulled = Some(self.pulls.pull(image, progress, pull).await?);
+        }
+        Err(Error::Transient("the image is gone again".to_owned()))
     }
 
     async fn inspect(&self, runner: RunnerId) -> Result<Observed, Error> {

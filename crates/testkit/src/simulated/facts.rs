@@ -36,6 +36,15 @@ pub enum What {
         /// How.
         answer: String,
     },
+    /// A node began to pull an image for it.
+    Pulling {
+        /// Which node.
+        node: String,
+        /// Which image.
+        image: String,
+        /// How many pulls of it were under way there already.
+        others: usize,
+    },
     /// A process was started.
     Started,
     /// Its owner let it in.

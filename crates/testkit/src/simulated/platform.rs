@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 
 use super::facts::{Facts, What};
+use super::images::{Image, Images};
 use super::life::{Life, Wish};
 use super::link::Link;
 use super::script::Script;
@@ -62,6 +63,7 @@ struct Inner {
     scripts: Mutex<Scripts>,
     facts: Arc<Facts>,
     known: Mutex<BTreeMap<Name, Known>>,
+    images: Images,
     channels: Mutex<BTreeMap<String, Vec<Channel>>>,
     /// Runners that ended, in order.
     changes: Mutex<Vec<Name>>,
@@ -79,6 +81,7 @@ impl Truth {
             scripts: Mutex::new(Scripts { all: Arc::new(script), own: BTreeMap::new() }),
             facts: Arc::new(facts),
             known: Mutex::default(),
+            images: Images::default(),
             channels: Mutex::default(),
             changes: Mutex::default(),
             changed: Notify::new(),
@@ -106,6 +109,23 @@ impl Truth {
 
     fn tell(&self, name: &Name, what: What) {
         self.0.facts.tell(&name.0, name.1, None, what);
+    }
+
+    /// What a runner's node does not have yet.
+    pub fn missing(&self, platform: &str, launch: &Launch) -> Option<Image> {
+        self.0.images.missing(platform, &launch.spec, &self.script(platform))
+    }
+
+    pub async fn pull(&self, platform: &str, runner: RunnerId, image: Image) -> Result<(), Error> {
+        let script = self.script(platform);
+        let (number, others) = self.0.images.begins(platform, &image);
+        let pulling = What::Pulling { node: image.node.clone(), image: image.image.clone(), others };
+        self.tell(&(platform.to_owned(), runner), pulling);
+        let mut fate = script.dice(runner, ("pull", number));
+        tokio::time::sleep(fate.within(script.pull_ms)).await;
+        let fails = fate.happens(script.pull_failures);
+        self.0.images.ends(platform, &image, !fails);
+        if fails { Err(Error::Transient("simulated: the registry is away".to_owned())) } else { Ok(()) }
     }
 
     pub async fn ensure(&self, platform: &str, launch: Launch) -> Result<(), Error> {

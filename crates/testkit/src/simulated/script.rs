@@ -33,6 +33,12 @@ pub struct Script {
     pub time_scale: f64,
     /// More runners at a time are refused for want of room.
     pub capacity: Option<usize>,
+    /// Its nodes: each has its own images, and pulls one when it is first wanted. 0: every image is everywhere.
+    pub nodes: u32,
+    /// How long a pull takes.
+    pub pull_ms: Millis,
+    /// Pulls that come to nothing this time.
+    pub pull_failures: f64,
     /// How long a start takes.
     pub ensure_ms: Millis,
     /// Starts that are refused for want of room all the same.
@@ -87,6 +93,9 @@ impl Default for Script {
             seed: 1,
             time_scale: 1.0,
             capacity: None,
+            nodes: 0,
+            pull_ms: Millis(5_000, 20_000),
+            pull_failures: 0.0,
             ensure_ms: Millis(50, 200),
             no_capacity: 0.0,
             rejected: 0.0,

@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::facts::Facts;
+use super::images::Image;
 use super::platform::Truth;
 use super::script::Script;
 
@@ -41,6 +42,23 @@ pub(super) enum ErrorBody {
     NoCapacity(String),
     Rejected(String),
     Unauthorized(String),
+}
+
+/// What an ensure is answered.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum EnsuredBody {
+    /// It is there.
+    There,
+    /// Its node has to pull this first.
+    Missing(Image),
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct PullBody {
+    pub runner: RunnerId,
+    #[serde(flatten)]
+    pub image: Image,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -183,6 +201,7 @@ impl SimulatedPlatform {
 fn router(truth: Truth) -> Router {
     Router::new()
         .route("/{platform}/runners", get(list).post(ensure))
+        .route("/{platform}/pulls", post(pull))
         .route("/{platform}/runners/{runner}", get(inspect).delete(remove))
         .route("/{platform}/runners/{runner}/stop", post(stop))
         .route("/{platform}/runners/{runner}/logs", get(logs))
@@ -203,16 +222,35 @@ async fn reachable(State(truth): State<Truth>, request: Request, next: Next) -> 
     if truth.is_reachable(&platform) { answer } else { unreachable() }
 }
 
-async fn ensure(State(truth): State<Truth>, Path(platform): Path<String>, Json(body): Json<EnsureBody>) -> Response {
-    let launch = Launch { spec: body.spec, environment: body.environment, start_by: body.start_by };
-    // Whoever asked may be gone before there is an answer; the platform does it all the same.
-    let ensured = tokio::spawn(async move { truth.ensure(&platform, launch).await }).await;
-    match ensured {
-        Ok(Ok(())) => StatusCode::OK.into_response(),
-        Ok(Err(error @ Error::Transient(_))) => refused(StatusCode::SERVICE_UNAVAILABLE, error),
-        Ok(Err(error)) => refused(StatusCode::CONFLICT, error),
-        Err(panic) => refused(StatusCode::INTERNAL_SERVER_ERROR, Error::Transient(panic.to_string())),
+/// Whoever asked may be gone before there is an answer; the platform does it all the same.
+async fn whoever_waits(done: impl Future<Output = Result<(), Error>> + Send + 'static) -> Result<(), Response> {
+    match tokio::spawn(done).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error @ Error::Transient(_))) => Err(refused(StatusCode::SERVICE_UNAVAILABLE, error)),
+        Ok(Err(error)) => Err(refused(StatusCode::CONFLICT, error)),
+        Err(panic) => Err(refused(StatusCode::INTERNAL_SERVER_ERROR, Error::Transient(panic.to_string()))),
     }
+}
+
+async fn ensure(
+    State(truth): State<Truth>,
+    Path(platform): Path<String>,
+    Json(body): Json<EnsureBody>,
+) -> Result<Json<EnsuredBody>, Response> {
+    let launch = Launch { spec: body.spec, environment: body.environment, start_by: body.start_by };
+    if let Some(image) = truth.missing(&platform, &launch) {
+        return Ok(Json(EnsuredBody::Missing(image)));
+    }
+    whoever_waits(async move { truth.ensure(&platform, launch).await }).await?;
+    Ok(Json(EnsuredBody::There))
+}
+
+async fn pull(
+    State(truth): State<Truth>,
+    Path(platform): Path<String>,
+    Json(PullBody { runner, image }): Json<PullBody>,
+) -> Result<(), Response> {
+    whoever_waits(async move { truth.pull(&platform, runner, image).await }).await
 }
 
 async fn inspect(State(truth): State<Truth>, Path((platform, runner)): Path<(String, String)>) -> Response {
