@@ -85,6 +85,8 @@ impl From<&RunnerSpec> for v1::RunnerSpec {
             cpu_millis: spec.resources.cpu_millis,
             memory_bytes: spec.resources.memory_bytes,
             max_lifetime_ms: u64::try_from(spec.max_lifetime.as_millis()).unwrap_or(u64::MAX),
+            cpu_limit_millis: spec.resources.cpu_limit_millis,
+            memory_limit_bytes: spec.resources.memory_limit_bytes,
         }
     }
 }
@@ -98,7 +100,12 @@ impl TryFrom<&v1::RunnerSpec> for RunnerSpec {
             tenant: spec.tenant_id.parse::<TenantId>().map_err(|error| BadField::new("tenant_id", error))?,
             provider: Provider::new(spec.provider.clone()).map_err(|error| BadField::new("provider", error))?,
             image: Some(spec.image.clone()).filter(|image| !image.is_empty()),
-            resources: Resources { cpu_millis: spec.cpu_millis, memory_bytes: spec.memory_bytes },
+            resources: Resources {
+                cpu_millis: spec.cpu_millis,
+                memory_bytes: spec.memory_bytes,
+                cpu_limit_millis: spec.cpu_limit_millis,
+                memory_limit_bytes: spec.memory_limit_bytes,
+            },
             max_lifetime: Duration::from_millis(spec.max_lifetime_ms),
         })
     }

@@ -12,7 +12,7 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use greenroom_chassis::Clock;
 use greenroom_deployer::{Capabilities, Deployer, Error, Launch, Listed, LogStream, Observed, Progress};
-use greenroom_domain::{Installation, PlatformName, RunnerId};
+use greenroom_domain::{Installation, PlatformName, RunnerId, Usage};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -236,7 +236,7 @@ impl Deployer for LocalDeployer {
             program: self.inner.config.runner.clone(),
             environment,
             account: self.account().await?,
-            memory_bytes: launch.spec.resources.memory_bytes,
+            memory_bytes: launch.spec.resources.memory_limit(),
             max_lifetime_ms: u64::try_from(launch.spec.max_lifetime.as_millis()).unwrap_or(u64::MAX),
             start_by: launch.start_by,
         };
@@ -272,6 +272,10 @@ impl Deployer for LocalDeployer {
             }
             None => Ok(()),
         }
+    }
+
+    async fn usage(&self, runner: RunnerId) -> Result<Option<Usage>, Error> {
+        self.folder(runner).usage().map_err(transient("read what the runner took"))
     }
 
     async fn remove(&self, runner: RunnerId) -> Result<(), Error> {

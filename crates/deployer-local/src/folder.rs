@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use greenroom_deployer::Observed;
-use greenroom_domain::Exit;
+use greenroom_domain::{Exit, Usage};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -71,6 +71,15 @@ impl Folder {
 
     pub fn set_exit(&self, exit: &Exit) -> io::Result<()> {
         self.write("exit.json", exit)
+    }
+
+    /// `usage.json`: what it has taken so far, and after its end in all.
+    pub fn usage(&self) -> io::Result<Option<Usage>> {
+        self.read("usage.json")
+    }
+
+    pub fn set_usage(&self, usage: &Usage) -> io::Result<()> {
+        self.write("usage.json", usage)
     }
 
     pub fn stop_note(&self) -> io::Result<Option<StopNote>> {

@@ -14,7 +14,7 @@
 //!   that the supervisor reads, and only a runner whose supervisor was killed gets its signals from us, after both agree.
 //! - Memory is what all processes of a runner have of their own (`RssAnon`), looked at twice a second: an address space
 //!   limit would keep Chromium from starting, and cgroups are rarely ours to write. A runner that is over its limit is
-//!   killed and reported as out of memory.
+//!   killed and reported as out of memory. What it really took, memory and processor time, stands in its folder as well.
 //!
 //! **Owns** the folder `LOCAL_DIR`. **Hears** and **says** nothing by itself: `greenroom-deployer`'s service does that.
 //! **Never** keeps a launch environment on disk: the supervisor gets it through a pipe.

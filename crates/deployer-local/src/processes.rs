@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -105,6 +106,50 @@ pub(crate) fn own_memory(pid: i32) -> u64 {
     (kib("RssAnon:") + kib("VmSwap:")) * 1024
 }
 
+/// What a process has in memory, in bytes, what it shares with others in equal parts. Where the kernel does not tell (it
+/// forbids to look, or does not count so), what is its own. Zero when it is gone.
+pub(crate) fn proportional_memory(pid: i32) -> u64 {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let kib = |name: &str| -> Option<u64> {
+        rollup.lines().find_map(|line| line.strip_prefix(name))?.trim().trim_end_matches(" kB").parse().ok()
+    };
+    match kib("Pss:") {
+        Some(pss) => (pss + kib("SwapPss:").unwrap_or(0)) * 1024,
+        None => own_memory(pid),
+    }
+}
+
+/// Processor time of a process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Times {
+    /// Its own, of all its threads.
+    pub own: Duration,
+    /// Of its children that have ended and that it has waited for, theirs among it.
+    pub waited_for: Duration,
+}
+
+/// The kernel counts in hundredths of a second here, on every machine that Greenroom runs on.
+const TICK: Duration = Duration::from_millis(10);
+
+impl Times {
+    /// None at all when it is gone.
+    pub fn of(pid: i32) -> Self {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        Self::parse(&stat).unwrap_or_default()
+    }
+
+    fn parse(stat: &str) -> Option<Self> {
+        let (_, rest) = stat.rsplit_once(')')?;
+        let mut ticks = rest.split_whitespace().skip(11).map(str::parse::<u32>);
+        let mut two = || Some(TICK * (ticks.next()?.ok()?.saturating_add(ticks.next()?.ok()?)));
+        Some(Self { own: two()?, waited_for: two()? })
+    }
+
+    pub fn all(self) -> Duration {
+        self.own + self.waited_for
+    }
+}
+
 /// Whether a process was started with this in its environment. Nobody who is not ours knows the names of our folders.
 pub(crate) fn environment_has(pid: i32, folder: &Path) -> bool {
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
@@ -127,11 +172,23 @@ mod tests {
     }
 
     #[test]
+    fn times_are_read_and_what_is_gone_has_none() {
+        let stat = "7 (a) b) R 1 5 4 0 -1 4194304 99 0 0 0 120 30 7 3 20 0 1 0 263467 3133440 388";
+        let times = Times { own: Duration::from_millis(1500), waited_for: Duration::from_millis(100) };
+        assert_eq!(Times::parse(stat), Some(times));
+        assert_eq!(times.all(), Duration::from_millis(1600));
+        assert_eq!(Times::parse("7 (cat) R 1"), None);
+        assert_eq!(Times::of(i32::MAX), Times::default());
+    }
+
+    #[test]
     fn we_are_alive_and_somebody_elses_number_is_not_us() {
         let own = Identity::of(i32::try_from(std::process::id()).expect("fits")).expect("we are there");
         assert!(own.lives().expect("readable"));
         assert!(!Identity { started: own.started + 1, ..own }.lives().expect("readable"));
         assert!(own_memory(own.pid) > 0);
+        assert!(proportional_memory(own.pid) > 0);
+        assert_eq!(proportional_memory(i32::MAX), 0);
         assert!(table().expect("readable").iter().any(|entry| entry.identity == own));
     }
 

@@ -3,6 +3,7 @@
 //! It gets its [`Order`] through stdin (there are secrets in it), answers with one line on stdout, and is alone from then
 //! on: no pipe of ours that could break, no terminal whose Ctrl-C could reach it.
 
+mod scales;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ pub(crate) struct Order {
     pub program: PathBuf,
     pub environment: BTreeMap<String, String>,
     pub account: Option<Account>,
+    /// The most that it may have; 0: any.
     pub memory_bytes: u64,
     pub max_lifetime_ms: u64,
     pub start_by: Timestamp,

@@ -44,12 +44,7 @@ impl Voice {
     }
 
     /// It was seen to have ended: once, whoever of the replicas found it, by watching, listing or stopping.
-    pub async fn exited(
-        &self,
-        runner: RunnerId,
-        exit: Exit,
-        usage: Option<Usage>,
-    ) -> Result<(), greenroom_bus::Error> {
+    pub async fn exited(&self, runner: RunnerId, exit: Exit, usage: Option<Usage>) -> Result<(), greenroom_bus::Error> {
         let gone = RunnerGone { runner, platform: self.platform.clone(), exit: Some(exit), observed: true, usage };
         self.say(gone, &format!("{runner} {} exited", self.platform)).await
     }

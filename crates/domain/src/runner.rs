@@ -161,20 +161,63 @@ impl FromStr for Standing {
     }
 }
 
-/// What a runner may use.
+/// What a runner asks for, and what it may take at most.
+///
+/// A platform sets aside what is asked for, and holds the runner to its limits: a processor that nobody else wants may be
+/// used beyond what was asked for, and memory as well, up to a limit beyond which the runner is ended (`out_of_memory`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
-    /// Thousandths of a processor.
+    /// Thousandths of a processor that it asks for.
     pub cpu_millis: u32,
-    /// Bytes.
+    /// Bytes that it asks for.
     pub memory_bytes: u64,
+    /// Thousandths of a processor that it may take; absent: what it asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_limit_millis: Option<u32>,
+    /// Bytes that it may take; absent: what it asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_limit_bytes: Option<u64>,
+}
+
+impl Resources {
+    /// Thousandths of a processor that it may take: never less than it asks for.
+    #[must_use]
+    pub fn cpu_limit(&self) -> u32 {
+        self.cpu_limit_millis.unwrap_or(0).max(self.cpu_millis)
+    }
+
+    /// Bytes that it may take: never less than it asks for.
+    #[must_use]
+    pub fn memory_limit(&self) -> u64 {
+        self.memory_limit_bytes.unwrap_or(0).max(self.memory_bytes)
+    }
 }
 
 impl Default for Resources {
     /// Half a processor and 1 GiB; what a browser in a meeting needs at least.
     fn default() -> Self {
-        Self { cpu_millis: 500, memory_bytes: 1 << 30 }
+        Self { cpu_millis: 500, memory_bytes: 1 << 30, cpu_limit_millis: None, memory_limit_bytes: None }
+    }
+}
+
+/// What a runner really took, from its start to its end, with everything that it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Usage {
+    /// Processor time in milliseconds, of all processors together.
+    pub cpu_ms: u64,
+    /// The most memory that it had at a time, in bytes, as far as its platform looked.
+    pub peak_memory_bytes: u64,
+    /// From its start to its end, in milliseconds.
+    pub lasted_ms: u64,
+}
+
+impl Usage {
+    /// Thousandths of a processor that it took on average; none of what did not last.
+    #[must_use]
+    pub fn cpu_millis(&self) -> Option<u64> {
+        self.cpu_ms.saturating_mul(1000).checked_div(self.lasted_ms)
     }
 }
 
@@ -239,6 +282,27 @@ mod tests {
         let name = runner.to_string();
         assert_eq!(name, "bot-00000000-0000-0000-0000-000000000007-12");
         assert_eq!(name.parse(), Ok(runner));
+    }
+
+    #[test]
+    fn limits_are_never_below_what_is_asked_for() {
+        let asked = Resources::default();
+        assert_eq!((asked.cpu_limit(), asked.memory_limit()), (500, 1 << 30), "absent: as asked for");
+        let more = Resources { cpu_limit_millis: Some(1000), memory_limit_bytes: Some(3 << 29), ..asked };
+        assert_eq!((more.cpu_limit(), more.memory_limit()), (1000, 3 << 29));
+        let less = Resources { cpu_limit_millis: Some(1), memory_limit_bytes: Some(1), ..asked };
+        assert_eq!((less.cpu_limit(), less.memory_limit()), (500, 1 << 30));
+        // As those who knew of no limits said it, and as they read it.
+        let before = r#"{"cpuMillis":500,"memoryBytes":1073741824}"#;
+        assert_eq!(serde_json::from_str::<Resources>(before).expect("resources"), asked);
+        assert_eq!(serde_json::to_string(&asked).expect("plain data"), before);
+    }
+
+    #[test]
+    fn an_average_needs_time() {
+        let usage = Usage { cpu_ms: 30_000, peak_memory_bytes: 1, lasted_ms: 60_000 };
+        assert_eq!(usage.cpu_millis(), Some(500));
+        assert_eq!(Usage { lasted_ms: 0, ..usage }.cpu_millis(), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What deployers and the heartbeat monitor say about runners. Internal and unsequenced: owners publish the public events.
 
-use greenroom_domain::{Exit, PlatformName, Reason, RunnerId, Timestamp};
+use greenroom_domain::{Exit, PlatformName, Reason, RunnerId, Timestamp, Usage};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -58,6 +58,9 @@ pub struct RunnerGone {
     pub exit: Option<Exit>,
     /// Whether the platform ever showed it to us. What was never seen may still be on its way.
     pub observed: bool,
+    /// What it really took, where the platform knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
 }
 
 /// A page of what a platform shows: the deployer's sweep.

@@ -12,7 +12,7 @@ use greenroom_contracts::{Envelope, Message, Origin};
 use greenroom_domain::bot::BotState;
 use greenroom_domain::{
     AssignmentId, Attempt, BotId, Exit, Installation, MessageId, PlatformName, Provider, Reason, Resources, RunnerId,
-    RunnerSpec, SlotId, Standing, TenantId, Timestamp,
+    RunnerSpec, SlotId, Standing, TenantId, Timestamp, Usage,
 };
 use uuid::Uuid;
 
@@ -50,7 +50,7 @@ pub fn each(taker: &mut impl Each) {
         platform: platform("docker"),
         provider: provider(),
         image: Some("registry.example/bot:1".to_owned()),
-        resources: Resources { cpu_millis: 500, memory_bytes: 1 << 30 },
+        resources: resources(),
         prepare_by: at(900),
     }));
     taker.take(inner(Reset { standing: standing(), platform: platform("docker") }));
@@ -133,6 +133,7 @@ pub fn each(taker: &mut impl Each) {
         platform: platform("docker"),
         exit: Some(Exit { code: Some(137), signal: Some(9), out_of_memory: true }),
         observed: true,
+        usage: Some(Usage { cpu_ms: 61_500, peak_memory_bytes: 900 << 20, lasted_ms: 123_000 }),
     }));
     taker.take(inner(RunnersListed {
         platform: platform("docker"),
@@ -206,7 +207,16 @@ fn spec() -> RunnerSpec {
         tenant: TenantId::from_uuid(Uuid::from_u128(0x0198_0000_0000_7000_8000_0000_0000_0002)),
         provider: provider(),
         image: Some("registry.example/bot:1".to_owned()),
-        resources: Resources { cpu_millis: 500, memory_bytes: 1 << 30 },
+        resources: resources(),
         max_lifetime: Duration::from_secs(17_100),
+    }
+}
+
+fn resources() -> Resources {
+    Resources {
+        cpu_millis: 500,
+        memory_bytes: 1 << 30,
+        cpu_limit_millis: Some(1000),
+        memory_limit_bytes: Some(3 << 29),
     }
 }

@@ -17,6 +17,7 @@ use nix::unistd::Pid;
 use uuid::Uuid;
 
 use super::Order;
+use super::scales::Scales;
 use crate::folder::{Folder, remove_scratch};
 use crate::processes::{descendants, own_memory, table};
 
@@ -75,6 +76,7 @@ impl Watch {
     pub fn until_the_end(mut self, mut child: Child) {
         let runner = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
         let mut weighed = Instant::now();
+        let mut scales = Scales::new(weighed);
         let status = loop {
             match child.try_wait() {
                 Ok(Some(status)) => break Some(status),
@@ -91,7 +93,7 @@ impl Watch {
                 kill_all(runner);
             } else if now.duration_since(weighed) >= WEIGH {
                 weighed = now;
-                self.weigh(runner);
+                self.weigh(runner, now, &mut scales);
             }
             sleep(LOOK);
         };
@@ -99,6 +101,8 @@ impl Watch {
         while kill_all(runner) {
             sleep(Duration::from_millis(10));
         }
+        // Before its end is known, with which its remains may go.
+        scales.end(&self.folder);
         remove_scratch(&self.scratch);
         let exit = self.exit(status);
         while let Err(error) = self.folder.set_exit(&exit) {
@@ -136,11 +140,14 @@ impl Watch {
         let _ = killpg(runner, Signal::SIGTERM);
     }
 
-    fn weigh(&mut self, runner: Pid) {
+    fn weigh(&mut self, runner: Pid, now: Instant, scales: &mut Scales) {
         let Ok(table) = table() else { return };
         reap(runner);
         let own = i32::try_from(std::process::id()).unwrap_or_default();
-        let used: u64 = descendants(&table, own).iter().map(|entry| own_memory(entry.identity.pid)).sum();
+        let runners = descendants(&table, own);
+        let used: u64 = runners.iter().map(|entry| own_memory(entry.identity.pid)).sum();
+        scales.weighed(used);
+        scales.look(now, &runners, &self.folder);
         if self.memory_bytes > 0 && used > self.memory_bytes {
             self.out_of_memory = true;
             self.forced = true;

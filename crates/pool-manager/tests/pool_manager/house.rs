@@ -210,7 +210,8 @@ impl House {
     }
 
     pub async fn gone(&self, runner: RunnerId, observed: bool) {
-        let said = self.say(RunnerGone { runner, platform: platform(PLATFORM), exit: None, observed }).await;
+        let said =
+            self.say(RunnerGone { runner, platform: platform(PLATFORM), exit: None, observed, usage: None }).await;
         self.handled("pool-manager-runners", said).await;
     }
 

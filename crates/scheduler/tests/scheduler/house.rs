@@ -243,7 +243,7 @@ impl House {
     }
 
     pub async fn gone(&self, runner: RunnerId) {
-        self.say(RunnerGone { runner, platform: platform("one"), exit: None, observed: true }).await;
+        self.say(RunnerGone { runner, platform: platform("one"), exit: None, observed: true, usage: None }).await;
     }
 
     // --- runners ------------------------------------------------------------------------------------------------------
