@@ -212,6 +212,7 @@ impl Deployer for LocalDeployer {
             out_of_memory: true,
             signals: true,
             max_lifetime: true,
+            pooled: false,
         }
     }
 

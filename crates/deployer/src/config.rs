@@ -11,6 +11,8 @@ pub struct Config {
     pub starts: usize,
     /// Stops at a time, for each platform and process.
     pub stops: usize,
+    /// Standing slots that are prepared or reset at a time, for each platform and process.
+    pub prepares: usize,
     /// Between two lists.
     pub list_period: Duration,
     /// How long after `start_by` a start that is under way may still take.
@@ -26,6 +28,12 @@ pub fn parse(settings: &mut Settings) -> Config {
         starts: settings.get("DEPLOYER_STARTS", "16", "Starts at a time, for each platform and process."),
         // A stop mostly waits, and must never wait behind others.
         stops: settings.get("DEPLOYER_STOPS", "128", "Stops at a time, for each platform and process."),
+        // Some platforms build an image for it.
+        prepares: settings.get(
+            "DEPLOYER_PREPARES",
+            "8",
+            "Standing slots that are prepared, and as many that are reset, at a time, for each platform and process.",
+        ),
         list_period: settings.millis(
             "DEPLOYER_LIST_PERIOD_MS",
             Duration::from_secs(10),
@@ -42,7 +50,9 @@ pub fn parse(settings: &mut Settings) -> Config {
             "How long after its grace a stop waits for evidence, before it is said again.",
         ),
     };
-    for (name, value) in [("DEPLOYER_STARTS", config.starts), ("DEPLOYER_STOPS", config.stops)] {
+    let at_least_one =
+        [("DEPLOYER_STARTS", config.starts), ("DEPLOYER_STOPS", config.stops), ("DEPLOYER_PREPARES", config.prepares)];
+    for (name, value) in at_least_one {
         if value == 0 {
             settings.problem(name, "must be at least 1");
         }

@@ -7,8 +7,9 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt;
 use futures::stream::BoxStream;
-use greenroom_domain::{Exit, RunnerId, RunnerSpec, Timestamp, Usage};
+use greenroom_domain::{Exit, Provider, Resources, RunnerId, RunnerSpec, Standing, Timestamp, Usage};
 use tokio::sync::mpsc;
 
 use crate::Error;
@@ -28,6 +29,9 @@ pub struct Capabilities {
     pub signals: bool,
     /// It ends runners that are older than their spec allows.
     pub max_lifetime: bool,
+    /// It keeps standing slots: a container, an application, a machine that is prepared once, waits, and is given to one
+    /// runner after another. Every start there names its slot.
+    pub pooled: bool,
 }
 
 /// What a runner is at the moment of a look.
@@ -59,12 +63,35 @@ pub struct Launch {
     pub environment: BTreeMap<String, String>,
     /// A driver that takes long to come to the point looks at its clock again: nothing is to begin after this.
     pub start_by: Timestamp,
+    /// On a pooled platform, and only there: the standing slot that it is to run in.
+    pub standing: Option<Standing>,
 }
 
 impl fmt::Debug for Launch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Launch").field("spec", &self.spec).field("start_by", &self.start_by).finish_non_exhaustive()
+        f.debug_struct("Launch")
+            .field("spec", &self.spec)
+            .field("start_by", &self.start_by)
+            .field("standing", &self.standing)
+            .finish_non_exhaustive()
     }
+}
+
+/// A standing slot to be. There is nothing secret about it: what a runner needs comes with its start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preparation {
+    /// Which. A generation that was retired never comes again; slot and generation are its name for the driver.
+    pub standing: Standing,
+    /// Its name for people: `pool-google-meet-001`.
+    pub name: String,
+    /// Whose runners it is for.
+    pub provider: Provider,
+    /// The image; none: the provider's own.
+    pub image: Option<String>,
+    /// What a runner in it may use.
+    pub resources: Resources,
+    /// Nothing is to begin after this.
+    pub prepare_by: Timestamp,
 }
 
 /// Where a driver says what it is at: `pulling`, … Deadlines count time without progress.
@@ -100,6 +127,10 @@ pub trait Deployer: Send + Sync + 'static {
     fn capabilities(&self) -> Capabilities;
 
     /// Has the runner run. One that is there already, running or exited, is success.
+    ///
+    /// On a pooled platform it runs in its standing slot, and nowhere else. A slot that is not there (any more), which an old
+    /// generation is, or that somebody else is in, is [`Error::NoCapacity`]; one that is not ready yet is
+    /// [`Error::Transient`].
     fn ensure(&self, launch: &Launch, progress: &Progress) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// Looks at it. A platform that does not answer is an error, never [`Observed::Gone`].
@@ -133,4 +164,39 @@ pub trait Deployer: Send + Sync + 'static {
         follow: bool,
         tail_lines: Option<u32>,
     ) -> impl Future<Output = Result<Option<LogStream>, Error>> + Send;
+
+    /// Pooled: has the standing slot be there, ready. One that is there already is success, also with a runner in it.
+    fn prepare(
+        &self,
+        _preparation: &Preparation,
+        _progress: &Progress,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        not_pooled()
+    }
+
+    /// Pooled: brings a standing slot back to fresh, whatever its runners left. One that a runner runs in is left alone and an
+    /// error, and so is one that is not there.
+    fn reset(&self, _standing: Standing) -> impl Future<Output = Result<(), Error>> + Send {
+        not_pooled()
+    }
+
+    /// Pooled: has the standing slot not be there, and nothing of it. One that a runner runs in is left alone and an error; one
+    /// that is not there is success.
+    fn retire(&self, _standing: Standing) -> impl Future<Output = Result<(), Error>> + Send {
+        not_pooled()
+    }
+
+    /// Pooled: what people see beside it on the platform. Nobody waits for it.
+    fn describe(&self, _standing: Standing, _description: &str) -> impl Future<Output = Result<(), Error>> + Send {
+        not_pooled()
+    }
+
+    /// Pooled: every standing slot of ours that there is anything of, in pages: ready, being prepared, or broken.
+    fn list_standing(&self) -> BoxStream<'_, Result<Vec<Standing>, Error>> {
+        futures::stream::empty().boxed()
+    }
+}
+
+fn not_pooled() -> std::future::Ready<Result<(), Error>> {
+    std::future::ready(Err(Error::Rejected("the platform keeps no standing slots".to_owned())))
 }

@@ -9,11 +9,11 @@
 //! **Owns** nothing: the platform itself is the truth, which is why there is no store. What a service remembers (who was
 //! stopped, who was seen) only makes answers better; all of it may be lost at any moment.
 //!
-//! **Hears** `cmd.deploy.<platform>.start` and `.stop`, from the pool manager alone, and gRPC `Inspect` and `Logs`, which
-//! read only.
+//! **Hears** `cmd.deploy.<platform>.start` and `.stop`, and of the standing slots of pooled platforms `.prepare`, `.reset`,
+//! `.retire` and `.describe`, from the pool manager alone; gRPC `Inspect` and `Logs`, which read only.
 //!
-//! **Says** `runner.started`, `runner.progressed`, `runner.refused`, `runner.gone` and `runner.listed`: internal and
-//! unsequenced. Ids are made of what a message answers, so that a repeat is recognised; an input is acknowledged only
+//! **Says** `runner.started`, `runner.progressed`, `runner.refused`, `runner.gone` and `runner.listed`, and of standing slots
+//! `slot.prepared`, `slot.prepare_failed`, `slot.retired` and `slot.listed`: internal and unsequenced. Ids are made of what a message answers, so that a repeat is recognised; an input is acknowledged only
 //! after the server has the answer.
 //!
 //! **Never** decides that a runner should run or end, never calls a runner gone that it could not look at, never says
@@ -29,6 +29,7 @@ mod memory;
 mod policy;
 mod pulls;
 mod registry;
+mod retirements;
 mod rpc;
 mod service;
 mod sweep;
@@ -36,7 +37,7 @@ mod voice;
 mod watch;
 
 pub use config::Config;
-pub use driver::{Capabilities, Deployer, Launch, Listed, LogStream, Observed, Progress};
+pub use driver::{Capabilities, Deployer, Launch, Listed, LogStream, Observed, Preparation, Progress};
 pub use error::Error;
 pub use pulls::{Pulled, Pulls};
 pub use registry::Deployers;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use greenroom_contracts::messages::RunnerRefused;
+use greenroom_contracts::messages::{PrepareError, RunnerRefused};
 use greenroom_domain::{PlatformName, Reason, RunnerId, Timestamp, backoff};
 
 use crate::{Error, Observed};
@@ -13,7 +13,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 /// Most runners in one page of a list.
 pub(crate) const PAGE: usize = 500;
 /// A platform's words may be long; a message is not.
-const LONGEST_DETAIL: usize = 500;
+pub(crate) const LONGEST_DETAIL: usize = 500;
 
 /// What to do after a try to start failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +69,16 @@ pub(crate) fn refusal(runner: RunnerId, platform: &PlatformName, error: &Error) 
     RunnerRefused { runner, platform: platform.clone(), reason, detail, may_pass }
 }
 
+/// What a failure to prepare a standing slot comes to, when it is not tried any more.
+pub(crate) fn prepare_error(error: &Error) -> PrepareError {
+    match error {
+        Error::Transient(_) => PrepareError::Expired,
+        Error::NoCapacity(_) => PrepareError::NoCapacity,
+        Error::Rejected(_) => PrepareError::Rejected,
+        Error::Unauthorized(_) => PrepareError::Unauthorized,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use greenroom_domain::{Attempt, BotId, Exit};
@@ -122,5 +132,12 @@ mod tests {
             refusal(runner, &platform, &Error::Rejected("é".repeat(900))).detail.chars().count(),
             LONGEST_DETAIL
         );
+    }
+
+    #[test]
+    fn what_is_not_prepared_says_why() {
+        let said = [Error::Transient, Error::NoCapacity, Error::Rejected, Error::Unauthorized]
+            .map(|error| prepare_error(&error("?".into())).as_str());
+        assert_eq!(said, ["expired", "no_capacity", "rejected", "unauthorized"]);
     }
 }

@@ -13,9 +13,10 @@ use opentelemetry::metrics::{Counter, Histogram};
 use opentelemetry::{KeyValue, global};
 use tokio_util::sync::CancellationToken;
 
-use crate::consumers::{StartHandler, StopHandler};
+use crate::consumers::{DescribeHandler, PrepareHandler, ResetHandler, RetireHandler, StartHandler, StopHandler};
 use crate::launches::Launches;
 use crate::memory::Memory;
+use crate::retirements::Retirements;
 use crate::voice::Voice;
 use crate::{Config, Deployer, Deployers, Error, sweep, watch};
 
@@ -28,6 +29,7 @@ pub(crate) struct Shared<D> {
     pub voice: Voice,
     pub launches: Launches,
     pub memory: Memory,
+    pub retirements: Retirements,
     pub meters: Meters,
     /// The platform has answered a list since we started.
     pub listed: AtomicBool,
@@ -38,6 +40,7 @@ pub(crate) struct Meters {
     pub starts: Counter<u64>,
     pub start_seconds: Histogram<f64>,
     pub gone: Counter<u64>,
+    pub slots: Counter<u64>,
 }
 
 impl Meters {
@@ -56,6 +59,10 @@ impl Meters {
             gone: meter
                 .u64_counter("greenroom_deployer_gone")
                 .with_description("Runners said to be gone, by platform and how they were found")
+                .build(),
+            slots: meter
+                .u64_counter("greenroom_deployer_slot_commands")
+                .with_description("Commands about standing slots, by platform, verb and what came of them")
                 .build(),
         }
     }
@@ -83,6 +90,19 @@ impl<D: Deployer> Shared<D> {
         );
         self.meters.gone.add(1, &[KeyValue::new("platform", self.platform.to_string()), KeyValue::new("found", found)]);
         Ok(())
+    }
+
+    pub fn count_slot(&self, verb: &'static str, outcome: &'static str) {
+        let platform = KeyValue::new("platform", self.platform.to_string());
+        self.meters.slots.add(1, &[platform, KeyValue::new("verb", verb), KeyValue::new("outcome", outcome)]);
+    }
+
+    /// For what has no deadline of its own: a platform that says nothing holds up nobody for ever.
+    pub async fn bounded(&self, done: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+        let bound = self.host.scaled(self.config.ensure_timeout);
+        tokio::time::timeout(bound, done)
+            .await
+            .unwrap_or_else(|_| Err(Error::Transient("the platform took too long".to_owned())))
     }
 
     pub fn pause(&self, duration: Duration) -> tokio::time::Sleep {
@@ -118,6 +138,7 @@ impl<D: Deployer> Service<D> {
         let shared = Shared {
             launches: Launches::new(&host.peers),
             memory: Memory::default(),
+            retirements: Retirements::default(),
             meters: Meters::new(),
             listed: AtomicBool::new(false),
             host: host.clone(),
@@ -156,8 +177,29 @@ impl<D: Deployer> Service<D> {
         tokio::join!(
             host.bus.consume_each(subscription("start", config.starts), starts, stop.clone(), host.drain),
             host.bus.consume_each(subscription("stop", config.stops), stops, stop.clone(), host.drain),
+            async {
+                if shared.driver.capabilities().pooled {
+                    self.stand(&subscription, &stop).await;
+                }
+            },
             watch::run(shared, &stop),
             sweep::run(shared, &stop),
+        );
+    }
+
+    /// Sees to standing slots.
+    async fn stand(&self, subscription: &impl Fn(&str, usize) -> Subscription, stop: &CancellationToken) {
+        let shared = &self.shared;
+        let (bus, config, drain) = (&shared.host.bus, &shared.config, shared.host.drain);
+        let prepares = Arc::new(PrepareHandler(shared.clone()));
+        let resets = Arc::new(ResetHandler(shared.clone()));
+        let retires = Arc::new(RetireHandler(shared.clone()));
+        let describes = Arc::new(DescribeHandler(shared.clone()));
+        tokio::join!(
+            bus.consume_each(subscription("prepare", config.prepares), prepares, stop.clone(), drain),
+            bus.consume_each(subscription("reset", config.prepares), resets, stop.clone(), drain),
+            bus.consume_each(subscription("retire", config.prepares), retires, stop.clone(), drain),
+            bus.consume_each(subscription("describe", 1), describes, stop.clone(), drain),
         );
     }
 }

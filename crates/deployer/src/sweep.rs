@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::TryStreamExt;
-use greenroom_contracts::messages::RunnersListed;
+use greenroom_contracts::messages::{RunnersListed, SlotsListed};
+use greenroom_domain::Standing;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -25,23 +26,24 @@ async fn turn<D: Deployer>(shared: &Shared<D>) -> Result<Option<Duration>, Unsai
     shared.listed.store(true, Ordering::Relaxed);
 
     let list = Uuid::now_v7();
-    let mut pages: Vec<&[Listed]> = listed.chunks(PAGE).collect();
-    if pages.is_empty() {
-        // That nothing runs is worth saying.
-        pages.push(&[]);
-    }
-    let last = pages.len() - 1;
-    for (page, listed) in pages.into_iter().enumerate() {
+    for (page, last, listed) in pages(&listed) {
         let page = RunnersListed {
             platform: shared.platform.clone(),
             list,
-            page: u32::try_from(page).unwrap_or(u32::MAX),
-            last: page == last,
+            page,
+            last,
             began_at,
             ended_at,
             runners: listed.iter().map(|listed| listed.runner).collect(),
         };
         shared.voice.listed(page).await?;
+    }
+
+    if shared.driver.capabilities().pooled {
+        // It is not the runners' fault when these cannot be listed.
+        if let Err(error) = slots(shared).await {
+            tracing::warn!(platform = %shared.platform, %error, "standing slots could not be listed");
+        }
     }
 
     for Listed { runner, running } in listed {
@@ -60,4 +62,27 @@ async fn turn<D: Deployer>(shared: &Shared<D>) -> Result<Option<Duration>, Unsai
         }
     }
     Ok(None)
+}
+
+async fn slots<D: Deployer>(shared: &Shared<D>) -> Result<(), Unsaid> {
+    let began_at = shared.host.clock.now();
+    let listed: Vec<Standing> = shared.driver.list_standing().try_concat().await?;
+    let ended_at = shared.host.clock.now();
+    let list = Uuid::now_v7();
+    for (page, last, standing) in pages(&listed) {
+        let platform = shared.platform.clone();
+        let page = SlotsListed { platform, list, page, last, began_at, ended_at, standing: standing.to_vec() };
+        shared.voice.slots_listed(page).await?;
+    }
+    Ok(())
+}
+
+/// (number, whether it is the last, what stands on it). That there is nothing is worth saying.
+fn pages<T>(listed: &[T]) -> impl Iterator<Item = (u32, bool, &[T])> {
+    let count = listed.len().div_ceil(PAGE).max(1);
+    (0..count).map(move |page| {
+        let from = page * PAGE;
+        let to = (from + PAGE).min(listed.len());
+        (u32::try_from(page).unwrap_or(u32::MAX), page + 1 == count, &listed[from..to])
+    })
 }

@@ -2,9 +2,15 @@
 
 use greenroom_bus::Bus;
 use greenroom_chassis::Clock;
-use greenroom_contracts::messages::{RunnerGone, RunnerProgressed, RunnerRefused, RunnerStarted, RunnersListed};
+use greenroom_contracts::messages::{
+    PrepareError, RunnerGone, RunnerProgressed, RunnerRefused, RunnerStarted, RunnersListed, SlotPrepareFailed,
+    SlotPrepared, SlotRetired, SlotsListed,
+};
 use greenroom_contracts::{Envelope, Message, Origin};
-use greenroom_domain::{Exit, MessageId, PlatformName, RunnerId, Usage};
+use greenroom_domain::{Exit, MessageId, PlatformName, RunnerId, Standing, Usage};
+
+use crate::Error;
+use crate::policy::LONGEST_DETAIL;
 
 /// Says it, and waits for the server's word.
 #[derive(Debug, Clone)]
@@ -62,6 +68,34 @@ impl Voice {
     }
 
     pub async fn listed(&self, page: RunnersListed) -> Result<(), greenroom_bus::Error> {
+        let words = format!("{} {}", page.list, page.page);
+        self.say(page, &words).await
+    }
+
+    /// The answer to a prepare or a reset. One that is said again under a new id is answered again.
+    pub async fn prepared(&self, standing: Standing, command: MessageId) -> Result<(), greenroom_bus::Error> {
+        let words = format!("{standing} {} {command}", self.platform);
+        self.say(SlotPrepared { standing, platform: self.platform.clone() }, &words).await
+    }
+
+    pub async fn prepare_failed(
+        &self,
+        standing: Standing,
+        error: PrepareError,
+        said: &Error,
+        command: MessageId,
+    ) -> Result<(), greenroom_bus::Error> {
+        let detail = said.detail().chars().take(LONGEST_DETAIL).collect();
+        let words = format!("{standing} {} {command}", self.platform);
+        self.say(SlotPrepareFailed { standing, platform: self.platform.clone(), error, detail }, &words).await
+    }
+
+    pub async fn retired(&self, standing: Standing, command: MessageId) -> Result<(), greenroom_bus::Error> {
+        let words = format!("{standing} {} {command}", self.platform);
+        self.say(SlotRetired { standing, platform: self.platform.clone() }, &words).await
+    }
+
+    pub async fn slots_listed(&self, page: SlotsListed) -> Result<(), greenroom_bus::Error> {
         let words = format!("{} {}", page.list, page.page);
         self.say(page, &words).await
     }

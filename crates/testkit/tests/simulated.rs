@@ -122,6 +122,7 @@ impl Stage {
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .into(),
             start_by: Timestamp::now() + jiff::SignedDuration::from_secs(30),
+            standing: None,
         }
     }
 

@@ -121,6 +121,7 @@ pub fn launch(runner: RunnerId, script: &str) -> Launch {
         },
         environment: BTreeMap::from([(SCRIPT.to_owned(), script.to_owned())]),
         start_by: Timestamp::now() + jiff::SignedDuration::from_secs(30),
+        standing: None,
     }
 }
 

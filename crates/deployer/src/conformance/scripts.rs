@@ -52,6 +52,7 @@ impl<'f, F: Fixture> Stage<'f, F> {
             spec,
             environment: BTreeMap::from([(SCRIPT.to_owned(), script.to_owned())]),
             start_by: Timestamp::now() + SignedDuration::from_secs(60),
+            standing: None,
         };
         Self { fixture, driver: fixture.driver().await, launch }
     }

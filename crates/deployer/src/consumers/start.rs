@@ -109,7 +109,8 @@ impl<D: Deployer> StartHandler<D> {
         environment: std::collections::BTreeMap<String, String>,
     ) -> Result<(), Error> {
         let shared = &self.0;
-        let launch = Launch { spec: start.spec.clone(), environment, start_by: start.start_by };
+        let launch =
+            Launch { spec: start.spec.clone(), environment, start_by: start.start_by, standing: start.standing };
         let (progress, mut words) = mpsc::unbounded_channel();
         let progress = Progress::to(progress);
         let left = start.start_by.duration_since(shared.host.clock.now());

@@ -3,4 +3,5 @@
 mod commands;
 mod door;
 mod found;
+mod slots;
 mod stage;

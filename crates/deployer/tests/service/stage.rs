@@ -14,11 +14,11 @@ use greenroom_contracts::proto::v1 as proto;
 use greenroom_contracts::proto::v1::owner_service_server::{OwnerService, OwnerServiceServer};
 use greenroom_contracts::{Envelope, Message, Origin, subjects};
 use greenroom_deployer::{
-    Capabilities, Config, Deployer, Error, Launch, Listed, LogStream, Observed, Progress, Service,
+    Capabilities, Config, Deployer, Error, Launch, Listed, LogStream, Observed, Preparation, Progress, Service,
 };
 use greenroom_domain::{
-    AssignmentId, Attempt, BotId, Installation, PlatformName, Provider, Resources, RunnerId, RunnerSpec, TenantId,
-    Timestamp,
+    AssignmentId, Attempt, BotId, Installation, PlatformName, Provider, Resources, RunnerId, RunnerSpec, Standing,
+    TenantId, Timestamp,
 };
 use greenroom_embedded::{Binaries, Nats, scratch};
 use jiff::SignedDuration;
@@ -41,6 +41,24 @@ pub struct Told {
     /// How many looks at a stopped runner still show it running.
     pub slow: usize,
     pub watched: bool,
+    /// Standing slots, and who is in them.
+    pub standing: BTreeMap<Standing, Option<RunnerId>>,
+    /// Answers to prepares, in order; then all succeed. An error may come with the slot there all the same.
+    pub prepares: VecDeque<(Option<Error>, bool)>,
+    pub prepared: Vec<Preparation>,
+    pub described: Vec<(Standing, String)>,
+    /// How many resets and retires have no answer.
+    pub silent: usize,
+}
+
+impl Told {
+    fn silence(&mut self) -> Result<(), Error> {
+        if self.silent == 0 {
+            return Ok(());
+        }
+        self.silent -= 1;
+        Err(Error::Transient("silence".to_owned()))
+    }
 }
 
 #[derive(Default)]
@@ -72,6 +90,7 @@ impl Deployer for Scripted {
             out_of_memory: false,
             signals: false,
             max_lifetime: false,
+            pooled: true,
         }
     }
 
@@ -124,6 +143,49 @@ impl Deployer for Scripted {
             .collect();
         // Pages of another size than the messages have.
         let pages: Vec<_> = listed.chunks(200).map(|page| Ok(page.to_vec())).collect();
+        stream::iter(pages).boxed()
+    }
+
+    async fn prepare(&self, preparation: &Preparation, _: &Progress) -> Result<(), Error> {
+        let mut told = self.told();
+        told.prepared.push(preparation.clone());
+        let (error, there) = told.prepares.pop_front().unwrap_or((None, true));
+        if there {
+            told.standing.entry(preparation.standing).or_default();
+        }
+        error.map_or(Ok(()), Err)
+    }
+
+    async fn reset(&self, standing: Standing) -> Result<(), Error> {
+        let mut told = self.told();
+        told.silence()?;
+        match told.standing.get(&standing) {
+            Some(None) => Ok(()),
+            Some(Some(_)) => Err(Error::Rejected("a runner runs in it".to_owned())),
+            None => Err(Error::Rejected("it is not there".to_owned())),
+        }
+    }
+
+    async fn retire(&self, standing: Standing) -> Result<(), Error> {
+        let mut told = self.told();
+        told.silence()?;
+        match told.standing.get(&standing) {
+            Some(Some(_)) => Err(Error::Rejected("a runner runs in it".to_owned())),
+            Some(None) | None => {
+                told.standing.remove(&standing);
+                Ok(())
+            }
+        }
+    }
+
+    async fn describe(&self, standing: Standing, description: &str) -> Result<(), Error> {
+        self.told().described.push((standing, description.to_owned()));
+        Err(Error::Transient("nobody waits for it".to_owned()))
+    }
+
+    fn list_standing(&self) -> BoxStream<'_, Result<Vec<Standing>, Error>> {
+        let standing: Vec<_> = self.told().standing.keys().copied().collect();
+        let pages: Vec<_> = standing.chunks(200).map(|page| Ok(page.to_vec())).collect();
         stream::iter(pages).boxed()
     }
 
@@ -266,12 +328,16 @@ impl House {
         Self::with(1, Told::default()).await
     }
 
-    async fn command<T: Message>(&self, command: T) {
+    pub async fn command<T: Message>(&self, command: T) {
         let origin = Origin { installation: self.host.installation.clone(), service: "test" };
         self.host.bus.say(Envelope::new(&origin, Timestamp::now(), command)).await.expect("said");
     }
 
     pub async fn start(&self, runner: RunnerId, start_by: Timestamp) {
+        self.start_in(None, runner, start_by).await;
+    }
+
+    pub async fn start_in(&self, standing: Option<Standing>, runner: RunnerId, start_by: Timestamp) {
         let spec = RunnerSpec {
             runner,
             tenant: TenantId::generate(),
@@ -281,16 +347,8 @@ impl House {
             max_lifetime: Duration::from_secs(60),
         };
         let (platform, assignment) = (self.platform.clone(), AssignmentId::generate());
-        self.command(Start {
-            runner,
-            platform,
-            spec,
-            assignment,
-            slot: "here-001".to_owned(),
-            start_by,
-            standing: None,
-        })
-        .await;
+        self.command(Start { runner, platform, spec, assignment, slot: "here-001".to_owned(), start_by, standing })
+            .await;
     }
 
     pub async fn stop_runner(&self, runner: RunnerId) {
@@ -299,8 +357,13 @@ impl House {
 
     /// What was said about a runner: the types' third words, and the data.
     pub fn said(&self, runner: RunnerId) -> Vec<(String, Value)> {
+        self.said_of(runner.id)
+    }
+
+    /// What was said about a runner or a slot.
+    pub fn said_of(&self, subject: uuid::Uuid) -> Vec<(String, Value)> {
         let heard = self.heard.lock().expect("no panic");
-        let about = heard.iter().filter(|event| event["subject"] == runner.id.to_string());
+        let about = heard.iter().filter(|event| event["subject"] == subject.to_string());
         about
             .map(|event| {
                 (
@@ -316,12 +379,12 @@ impl House {
     }
 
     pub fn lists(&self) -> Vec<Value> {
+        self.of_type("dev.greenroom.runner.listed.v1")
+    }
+
+    pub fn of_type(&self, message_type: &str) -> Vec<Value> {
         let heard = self.heard.lock().expect("no panic");
-        heard
-            .iter()
-            .filter(|event| event["type"] == "dev.greenroom.runner.listed.v1")
-            .map(|event| event["data"].clone())
-            .collect()
+        heard.iter().filter(|event| event["type"] == message_type).map(|event| event["data"].clone()).collect()
     }
 
     pub async fn until(&self, what: &str, holds: impl Fn() -> bool) {

@@ -83,6 +83,7 @@ impl Deployer for SimulatedDeployer {
             out_of_memory: false,
             signals: true,
             max_lifetime: true,
+            pooled: false,
         }
     }
 

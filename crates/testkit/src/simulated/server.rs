@@ -237,7 +237,7 @@ async fn ensure(
     Path(platform): Path<String>,
     Json(body): Json<EnsureBody>,
 ) -> Result<Json<EnsuredBody>, Response> {
-    let launch = Launch { spec: body.spec, environment: body.environment, start_by: body.start_by };
+    let launch = Launch { spec: body.spec, environment: body.environment, start_by: body.start_by, standing: None };
     if let Some(image) = truth.missing(&platform, &launch) {
         return Ok(Json(EnsuredBody::Missing(image)));
     }
