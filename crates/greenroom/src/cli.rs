@@ -5,6 +5,7 @@ mod config;
 mod keys;
 mod parked;
 mod pool;
+mod simulate;
 mod tail;
 mod tenants;
 
@@ -60,6 +61,8 @@ enum Command {
     /// Slots and what limits them: for operators.
     #[command(subcommand)]
     Pool(pool::Command),
+    /// Plays a day of meetings with the settings as they are, to plan capacity. Needs no Greenroom that runs.
+    Simulate(Box<simulate::Simulate>),
     /// Shows what is said on the bus, as it is said.
     Tail(tail::Tail),
     /// Messages that nobody could handle.
@@ -138,6 +141,7 @@ async fn run(cli: Cli, platforms: Platforms) -> Result<(), Error> {
         Command::Tenants(command) => command.run(Settings::new(environment, &file), &platforms).await,
         Command::Bots(command) => command.run().await,
         Command::Pool(command) => command.run().await,
+        Command::Simulate(simulate) => simulate.run(environment, &file, &platforms),
         Command::Tail(tail) => tail.run(Settings::new(environment, &file), &platforms).await,
         Command::Parked(command) => command.run(Settings::new(environment, &file), &platforms).await,
         Command::Docs(docs) => docs.run(&platforms),

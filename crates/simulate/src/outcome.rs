@@ -78,7 +78,7 @@ pub struct OfPlatform {
     pub cost: f64,
 }
 
-/// An hour of the day.
+/// An hour of the day. What waited, was taken and started is told of the hour in which its bots were due: the lead before it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Hour {
     /// When it begins.
@@ -175,13 +175,13 @@ impl Outcome {
             most_slots: played.taken.peak,
             cost: platforms.iter().map(|platform| platform.cost).sum(),
             platforms,
-            hours: hours(played, zone),
+            hours: hours(played, scenario.timing.lead, zone),
         }
     }
 }
 
 /// The hours in which bots are wanted.
-fn hours(played: &Played, zone: &TimeZone) -> Vec<Hour> {
+fn hours(played: &Played, lead: Duration, zone: &TimeZone) -> Vec<Hour> {
     let hour_of = |at: Timestamp| {
         let zoned = at.to_zoned(zone.clone());
         zoned
@@ -195,7 +195,7 @@ fn hours(played: &Played, zone: &TimeZone) -> Vec<Hour> {
     }
     let hour = |(from, bots): (Timestamp, Vec<&Fared>)| {
         let to = from.checked_add(1.hour()).unwrap_or(Timestamp::MAX);
-        let steps = played.axis.index(from)..played.axis.index(to - Duration::from_millis(1)) + 1;
+        let steps = played.axis.index(from - lead)..played.axis.index(to - lead - Duration::from_millis(1)) + 1;
         Hour {
             from,
             bots: bots.len(),
