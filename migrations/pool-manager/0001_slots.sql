@@ -20,6 +20,10 @@ CREATE TABLE pool.platforms (
     wanted     boolean     NOT NULL DEFAULT false,
     -- Operators were told that every slot is taken, and none has been free since.
     exhausted  boolean     NOT NULL DEFAULT false,
+    -- Its slots are standing ones, which are prepared before anybody has them.
+    pooled     boolean     NOT NULL DEFAULT false,
+    -- How many rows of slots are made for it: none where they are made by preparing.
+    row_limit  integer     NOT NULL GENERATED ALWAYS AS (CASE WHEN pooled THEN 0 ELSE slot_limit END) STORED,
     updated_at timestamptz NOT NULL
 );
 
@@ -48,8 +52,11 @@ INSERT INTO pool.installation DEFAULT VALUES;
 CREATE TABLE pool.slots (
     id           uuid        PRIMARY KEY,
     platform     text        NOT NULL REFERENCES pool.platforms (name),
+    -- The provider whose runners alone it is given to; empty on platforms that are not pooled.
+    pool         text        NOT NULL DEFAULT '',
     number       integer     NOT NULL,
-    -- idle, deploying, busy, releasing, error, cordoned
+    -- idle, deploying, busy, releasing, error, cordoned; of standing slots also preparing, failed, retiring, which people see
+    -- as deploying, error, releasing
     state        text        NOT NULL,
     -- Who used it last, or does now.
     provider     text,
@@ -57,11 +64,75 @@ CREATE TABLE pool.slots (
     last_used_at timestamptz,
     -- An operator's word: it is not given any more. While somebody has it, its state is another one.
     cordoned     boolean     NOT NULL DEFAULT false,
-    UNIQUE (platform, number)
+    -- What follows is of standing slots. (slot, generation) is what its platform knows: renewed, it is the next one.
+    generation   integer     NOT NULL DEFAULT 0,
+    uses         integer     NOT NULL DEFAULT 0,
+    -- It was given back without proof: it is renewed before anybody else has it.
+    dirty        boolean     NOT NULL DEFAULT false,
+    -- preparing: by which command, prepare or reset. retiring: whether the next generation follows.
+    reset        boolean     NOT NULL DEFAULT false,
+    renew        boolean     NOT NULL DEFAULT false,
+    -- When this generation was ready for the first time, and since when it is idle.
+    prepared_at  timestamptz,
+    idle_since   timestamptz,
+    -- preparing: when it was commanded first (null: it waits for its turn), and until when.
+    commanded_at timestamptz,
+    prepare_by   timestamptz,
+    -- When the sweep looks at it next, and how often it has commanded the same.
+    wake_at      timestamptz,
+    asserts      integer     NOT NULL DEFAULT 0,
+    -- How often preparing this generation has failed, and what its platform said.
+    attempts     integer     NOT NULL DEFAULT 0,
+    last_error   text,
+    -- What its platform was told to show beside it.
+    description  text        NOT NULL DEFAULT '',
+    UNIQUE (platform, pool, number)
 ) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.02);
 
 -- Least recently used first.
 CREATE INDEX slots_idle ON pool.slots (platform, last_used_at NULLS FIRST, number) WHERE state = 'idle';
+
+-- Standing slots are named after their pool alone, so a number is one platform's.
+CREATE UNIQUE INDEX slots_names ON pool.slots (pool, number) WHERE pool <> '';
+CREATE INDEX slots_wake ON pool.slots (platform, wake_at) WHERE wake_at IS NOT NULL;
+
+-- The standing slots of one provider on one pooled platform.
+CREATE TABLE pool.pools (
+    platform    text    NOT NULL REFERENCES pool.platforms (name),
+    provider    text    NOT NULL,
+    -- By the settings: how many there may be, 0 where there are to be none, and how many there are at least.
+    size_limit  integer NOT NULL,
+    prewarm     integer NOT NULL,
+    -- How many runners were told that no slot is ready, and when the last of them was.
+    waiting     integer NOT NULL DEFAULT 0,
+    waiting_at  timestamptz,
+    -- What was decided last, and why.
+    target      integer NOT NULL DEFAULT 0,
+    why         text    NOT NULL DEFAULT '',
+    last_out_at timestamptz,
+    last_in_at  timestamptz,
+    PRIMARY KEY (platform, provider)
+);
+
+-- How many of a pool's slots somebody had: kept for as long as the load is watched.
+CREATE TABLE pool.samples (
+    platform text        NOT NULL,
+    provider text        NOT NULL,
+    at       timestamptz NOT NULL,
+    busy     integer     NOT NULL,
+    PRIMARY KEY (platform, provider, at)
+);
+
+-- Decisions that changed something, kept for a week.
+CREATE TABLE pool.scalings (
+    platform text        NOT NULL,
+    provider text        NOT NULL,
+    at       timestamptz NOT NULL,
+    change   integer     NOT NULL,
+    target   integer     NOT NULL,
+    why      text        NOT NULL,
+    PRIMARY KEY (platform, provider, at)
+);
 
 -- Starts that failed in a row, by platform and provider: no row, no failure. Written under the platform's lock, or with the
 -- platform's version by whoever gives a probe.
@@ -104,6 +175,8 @@ CREATE TABLE pool.assignments (
     platform     text,
     slot_id      uuid,
     slot_name    text        NOT NULL,
+    -- Of the standing slot; null where it is none.
+    generation   integer,
     provider     text        NOT NULL,
     spec         text        NOT NULL,
     traceparent  text,
@@ -131,12 +204,14 @@ CREATE INDEX assignments_ended ON pool.assignments (ended_at) WHERE ended_at IS 
 -- What platforms showed: the pages of the newest lists. Two lists in a row are compared.
 CREATE TABLE pool.lists (
     platform text        NOT NULL,
+    -- runners or slots
+    shows    text        NOT NULL,
     list     uuid        NOT NULL,
     page     integer     NOT NULL,
     last     boolean     NOT NULL,
     began_at timestamptz NOT NULL,
     ended_at timestamptz NOT NULL,
-    runners  text[]      NOT NULL,
+    names    text[]      NOT NULL,
     PRIMARY KEY (platform, list, page)
 );
 

@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use crate::Error;
 use crate::choose::{Choice, Wish, choose, in_words, lacks};
 use crate::ledger::Ledger;
-use crate::operate::slot_name;
+use crate::names::slot_name;
 use crate::policy::State;
 use crate::room::{Lack, Rooms, Warm};
 use crate::store::{self, Gift, Stored, Times};
@@ -74,7 +74,7 @@ impl Assigner {
         // What came free here is no news that has to be read.
         for (platform, slot) in ledger.take_freed() {
             if let Some(room) = remembered.platforms.get_mut(&platform) {
-                room.idle.insert(slot);
+                room.insert(slot);
             }
         }
         let answers = assign(ledger, asks, &mut remembered).await;
@@ -133,11 +133,43 @@ async fn assign(ledger: &Ledger, asks: &[Ask], remembered: &mut Rooms) -> Result
     if noted {
         tell_exhausted(ledger, asks.iter().filter(|ask| !settled.contains_key(&ask.spec.runner)), remembered).await?;
     }
+    note_demand(ledger, asks, &settled, remembered).await?;
     // Who is still without got nothing of what was looked at last, which is what is remembered.
     Ok(asks
         .iter()
         .map(|ask| settled.get(&ask.spec.runner).cloned().unwrap_or_else(|| nothing(ask, remembered)))
         .collect())
+}
+
+/// Notes who wants standing slots where none is ready, and wakes whoever makes them.
+async fn note_demand(
+    ledger: &Ledger,
+    asks: &[Ask],
+    settled: &BTreeMap<RunnerId, Answer>,
+    left: &Rooms,
+) -> Result<(), Error> {
+    let pooled = |platform: &PlatformName| left.platforms.get(platform).is_some_and(|room| room.pooled);
+    let asks: Vec<&Ask> = asks.iter().filter(|ask| ask.platforms.iter().any(pooled)).collect();
+    if asks.is_empty() {
+        return Ok(());
+    }
+    let now = ledger.now();
+    for ask in asks {
+        let runner = ask.spec.runner;
+        if settled.contains_key(&runner) {
+            ledger.demand.served(runner);
+            continue;
+        }
+        for (platform, _) in lacks(wish(ask), left).iter().filter(|(_, lack)| *lack == Lack::Unready) {
+            ledger.demand.wanted(((*platform).clone(), ask.spec.provider.clone()), runner, now);
+        }
+    }
+    let changed = ledger.demand.take_changed(now - ledger.pools.waits);
+    if !changed.is_empty() {
+        store::save_waiting(ledger.store().pool(), &changed, now).await?;
+        ledger.scale.notify_one();
+    }
+    Ok(())
 }
 
 /// The answer to who got nothing of these rooms.
@@ -302,7 +334,7 @@ async fn give(
             probe: left.probes(&platform, &ask.spec.provider),
             runner: ask.spec.runner,
             id: AssignmentId::generate(),
-            slot_name: slot_name(&platform, slot.number),
+            slot_name: slot_name(&platform, slot.stands.as_ref().map(|stands| &stands.pool), slot.number),
             platform,
             slot,
             provider: ask.spec.provider.clone(),
@@ -317,7 +349,7 @@ async fn give(
             assignment: gift.id,
             slot: gift.slot_name.clone(),
             start_by: times.start_by,
-            standing: None,
+            standing: gift.standing(),
         };
         let assigned = SlotAssigned {
             runner: gift.runner,

@@ -1,5 +1,7 @@
 //! The pool manager's settings.
 
+mod pools;
+
 use std::time::Duration;
 
 use greenroom_chassis::Settings;
@@ -8,7 +10,10 @@ use greenroom_store::Options;
 
 use crate::breaker;
 use crate::limits::Preset;
+use crate::names::STANDING;
 use crate::policy::Timing;
+
+pub use pools::{PoolConfig, PoolsConfig};
 
 /// The pool manager's settings.
 #[derive(Debug, Clone)]
@@ -21,6 +26,8 @@ pub struct Config {
     pub installation: InstallationConfig,
     /// Deadlines.
     pub timing: Timing,
+    /// Standing slots, on those of them that are pooled.
+    pub pools: PoolsConfig,
     /// When a platform is taken out of the chain.
     pub breaker: breaker::Policy,
     /// Between sweeps.
@@ -49,8 +56,10 @@ pub struct PlatformConfig {
     pub preset: Option<u32>,
     /// Most runners at once.
     pub limit: u32,
-    /// Most deployments in flight.
+    /// Most deployments in flight; on a pooled platform also most slots that are being prepared.
     pub permits: u32,
+    /// Its slots are standing ones: prepared once, and given to one runner after another.
+    pub pooled: bool,
     /// Most runners of a provider at once, where somebody said so.
     pub providers: Vec<(Provider, u32)>,
 }
@@ -111,8 +120,9 @@ impl Config {
         );
         let preset = preset.map(Preset::slots);
         let installation = InstallationConfig::parse(settings);
+        let pools = PoolsConfig::parse(settings);
         let platforms = platforms.iter().map(|name| PlatformConfig::parse(settings, name, platforms, preset)).collect();
-        Self { database: Options { url, connections }, platforms, installation, timing, breaker, sweep }
+        Self { database: Options { url, connections }, platforms, installation, timing, pools, breaker, sweep }
     }
 }
 
@@ -154,6 +164,14 @@ impl PlatformConfig {
             settings.problem(&format!("{prefix}_KIND"), format!("{kind:?}: expected one of {}", kinds.join(", ")));
         }
         let (_, limit, permits) = known.copied().unwrap_or(("", 1, 1));
+        let pooled = settings.get(
+            &format!("{prefix}_POOLED"),
+            if kind == "coolify" { "true" } else { "false" },
+            "Whether its slots are standing ones: prepared before anybody needs them, and used again and again.",
+        );
+        if pooled && name.as_str().starts_with(STANDING) {
+            settings.problem(&format!("{prefix}_POOLED"), "a pooled platform's name must not begin with pool-");
+        }
         Self {
             name: name.clone(),
             region: settings.get(&format!("{prefix}_REGION"), "", "Where that platform is, for people."),
@@ -168,6 +186,7 @@ impl PlatformConfig {
                 "Most deployments in flight on that platform.",
             ),
             providers: Self::providers(settings, &prefix, all),
+            pooled,
             preset,
             kind,
         }
@@ -230,5 +249,35 @@ mod tests {
         for name in ["GREENROOM_ENV", "MAX_POOL_SIZE", "LOCAL_ZOOM_BOT_LIMIT"] {
             assert!(problems.contains(&format!("{name}: ")), "{name}: {problems}");
         }
+    }
+
+    #[test]
+    fn pools_have_the_seeds_sizes_and_a_policy_that_comes_to_rest() {
+        let config =
+            parse(&[("ZOOM_POOL_ENABLED", "false"), ("GOOGLE_MEET_POOL_PREWARM", "7")], &["coolify", "docker"]);
+        let config = config.expect("good settings");
+        let sizes: Vec<_> =
+            config.pools.pools.iter().map(|pool| (pool.provider.as_str(), pool.size, pool.prewarm)).collect();
+        assert_eq!(sizes, [("web", 20, 1), ("google-meet", 100, 7), ("microsoft-teams", 50, 3), ("zoom", 0, 3)]);
+        assert_eq!(config.platforms.iter().map(|platform| platform.pooled).collect::<Vec<_>>(), [true, false]);
+        let counted = parse(&[("POOL_PREWARM_COUNT", "2"), ("ZOOM_POOL_PREWARM", "4")], &["coolify"]).expect("good");
+        assert_eq!(counted.pools.pools.iter().map(|pool| pool.prewarm).collect::<Vec<_>>(), [2, 2, 2, 4]);
+        let lazy = parse(&[("POOL_PREWARM_ON_STARTUP", "false")], &["coolify"]).expect("good");
+        assert!(lazy.pools.pools.iter().all(|pool| pool.prewarm == 0));
+        let bad = [
+            ("POOL_SCALE_IN_BELOW", "0.9"),
+            ("POOL_SCALE_OUT_ABOVE", "1.5"),
+            ("POOL_SCALE_OUT_STEP", "0"),
+            ("POOL_REFRESH_AT", "at night"),
+            ("POOL_TIME_ZONE", "Nowhere"),
+            ("POOL_EU_POOLED", "true"),
+        ];
+        for (name, value) in bad {
+            let problems = parse(&[(name, value)], &["coolify", "pool-eu"]).map(|_| ());
+            let named = problems.as_ref().is_err_and(|problems| problems.contains(&format!("{name}: ")));
+            assert!(named || name == "POOL_EU_POOLED", "{name}: {problems:?}");
+        }
+        let named = parse(&[("POOL_EU_KIND", "coolify")], &["pool-eu"]).expect_err("its name is a pool's");
+        assert!(named.contains("POOL_EU_POOLED: "), "{named}");
     }
 }

@@ -3,3 +3,5 @@
 pub mod release;
 pub mod runners;
 pub mod runners_listed;
+pub mod slots;
+pub mod slots_listed;

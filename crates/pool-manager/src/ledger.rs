@@ -11,8 +11,11 @@ use greenroom_domain::{PlatformName, Provider, RunnerId, Timestamp};
 use greenroom_store::{Store, Tx};
 use opentelemetry::metrics::Counter;
 use opentelemetry::{KeyValue, global};
+use tokio::sync::Notify;
 
 use crate::breaker::verdict;
+use crate::config::PoolsConfig;
+use crate::demand::Demand;
 use crate::judge::{Judge, Said};
 use crate::policy::{Effect, Event, Timing, decide};
 use crate::room::Idle;
@@ -25,6 +28,13 @@ pub struct Ledger {
     clock: Clock,
     pub timing: Timing,
     pub judge: Judge,
+    /// Standing slots: what the settings say of them, who waits for one, and whom to wake.
+    pub pools: PoolsConfig,
+    pub demand: Demand,
+    /// Somebody has to look at standing slots.
+    pub tend: Notify,
+    /// Somebody has to look at how many there are.
+    pub scale: Notify,
     released: Counter<u64>,
     /// Slots that came free here, for whoever gives them.
     freed: Mutex<Vec<(PlatformName, Idle)>>,
@@ -40,6 +50,8 @@ pub(crate) struct Folded {
     /// The assignments whose owner has to be asked to fence them.
     asked: Vec<Stored>,
     freed: Vec<(PlatformName, Idle)>,
+    /// Somebody gave back a standing slot.
+    stood: bool,
 }
 
 impl Ledger {
@@ -52,6 +64,10 @@ impl Ledger {
             store,
             clock,
             timing: config.timing.clone(),
+            pools: config.pools.clone(),
+            demand: Demand::default(),
+            tend: Notify::new(),
+            scale: Notify::new(),
             judge: Judge::new(config.breaker),
             released,
             freed: Mutex::default(),
@@ -88,6 +104,10 @@ impl Ledger {
 
     /// Remembers what came free; returns the assignments whose owner has to be asked to fence them.
     pub(crate) fn committed(&self, folded: Folded) -> Vec<Stored> {
+        if folded.stood {
+            // One that came back may have to be renewed, and its description is another one.
+            self.tend.notify_one();
+        }
         let mut freed = self.freed.lock().unwrap_or_else(PoisonError::into_inner);
         let room = MOST_FREED.saturating_sub(freed.len());
         freed.extend(folded.freed.into_iter().take(room));
@@ -110,15 +130,19 @@ impl Ledger {
             locked.into_iter().map(|stored| (stored.runner, stored)).collect();
         let mut changed: BTreeMap<RunnerId, Changed> = BTreeMap::new();
         let mut asked = Vec::new();
+        let mut stood = false;
         let mut said: Vec<Said> = Vec::new();
         let mut raised: BTreeSet<(PlatformName, Option<Provider>)> = BTreeSet::new();
         for (runner, event) in events {
             let Some(stored) = assignments.get_mut(runner) else { continue };
             let Some((next, effects)) = decide(&stored.assignment, *event, now, &self.timing) else { continue };
             let verdict = verdict(&stored.assignment, *event, next.state);
-            let before = changed.get(runner).map_or(stored.assignment.state, |change| change.before);
+            let earlier = changed.get(runner);
+            let before = earlier.map_or(stored.assignment.state, |change| change.before);
+            // Nobody knows what is left of it.
+            let dirty = earlier.is_some_and(|change| change.dirty) || *event == Event::Forced;
             stored.assignment = next;
-            changed.insert(*runner, Changed { runner: *runner, slot_id: stored.slot_id, before, after: next });
+            changed.insert(*runner, Changed { runner: *runner, slot_id: stored.slot_id, before, after: next, dirty });
             let Some(platform) = stored.platform.clone() else { continue };
             if let Some(verdict) = verdict {
                 said.push(((platform.clone(), stored.provider.clone()), *runner, verdict));
@@ -133,6 +157,7 @@ impl Ledger {
                     Effect::Stop => say(tx, stored, now, stop(*runner, platform.clone(), next.grace)),
                     Effect::AskToClose => asked.push(stored.clone()),
                     Effect::Free => {
+                        stood |= stored.generation.is_some();
                         self.released.add(1, &[KeyValue::new("platform", platform.to_string())]);
                         let released = SlotReleased {
                             runner: *runner,
@@ -149,10 +174,10 @@ impl Ledger {
             }
         }
         let changed: Vec<Changed> = changed.into_values().collect();
-        let freed = store::update(tx, &changed, now).await?;
+        let freed = store::update(tx, &changed, self.pools.max_uses, now).await?;
         self.judge.hear(tx, &said, now).await?;
         announce(tx, raised, now).await?;
-        Ok(Folded { asked, freed })
+        Ok(Folded { asked, freed, stood })
     }
 }
 
@@ -194,7 +219,7 @@ pub fn start(stored: &Stored) -> Option<Start> {
         assignment: stored.id,
         slot: stored.slot_name.clone(),
         start_by: stored.assignment.start_by,
-        standing: None,
+        standing: stored.standing(),
     })
 }
 

@@ -7,7 +7,7 @@ use greenroom_chassis::Host;
 use greenroom_contracts::proto::v1::InspectRequest;
 use greenroom_contracts::proto::v1::deployer_service_client::DeployerServiceClient;
 use greenroom_contracts::proto::v1::inspect_response::State as Inspected;
-use greenroom_domain::{PlatformName, Provider, RunnerId};
+use greenroom_domain::{PlatformName, Provider, RunnerId, Standing};
 use tonic::Request;
 
 use crate::Error;
@@ -15,6 +15,7 @@ use crate::ledger::{Ledger, announce, stop};
 use crate::policy::{Event, State};
 use crate::rescue::{Found, Rescue, Wanted, rescue};
 use crate::store::{self, Platform, SlotRow};
+use crate::{pools, standing};
 
 /// What changes about a platform. The outer option: whether it changes; the inner: cleared.
 #[derive(Debug, Clone, Copy, Default)]
@@ -97,6 +98,26 @@ pub async fn cordon(ledger: &Ledger, slot: &SlotRow, cordoned: bool) -> Result<(
     align(ledger, &slot.platform).await
 }
 
+/// A standing slot that no runner has is brought back to fresh by its platform. None: a runner has it, or it does not stand.
+async fn reset_standing(
+    ledger: &Ledger,
+    slot: &SlotRow,
+    wanted: Wanted,
+    by: &str,
+) -> Result<Option<Result<(), String>>, Error> {
+    let (Some(stands), None) = (&slot.stands, slot.runner) else { return Ok(None) };
+    let name = slot.name();
+    if wanted == Wanted::ForceFree {
+        return Ok(Some(Err(format!("{name}: no runner has this slot; reset it"))));
+    }
+    let standing = Standing { slot: slot.id, generation: stands.generation };
+    if pools::happen(ledger, &slot.platform, standing, standing::Event::Reset).await? {
+        tracing::info!(slot = name, key.id = by, state = slot.state, "an operator has a standing slot reset");
+        return Ok(Some(Ok(())));
+    }
+    Ok(Some(Err(format!("{name}: it is being prepared or removed already"))))
+}
+
 /// Gives a slot back, or says why not.
 pub async fn rescue_slot(
     ledger: &Ledger,
@@ -105,12 +126,15 @@ pub async fn rescue_slot(
     wanted: Wanted,
     by: &str,
 ) -> Result<Result<(), String>, Error> {
+    if let Some(done) = reset_standing(ledger, slot, wanted, by).await? {
+        return Ok(done);
+    }
     let found = match slot.runner {
         _ if ["idle", "cordoned"].contains(&slot.state.as_str()) => Found::Free,
         None => Found::Nobodys,
         Some(runner) => inspect(host, &slot.platform, runner).await,
     };
-    let name = slot_name(&slot.platform, slot.number);
+    let name = slot.name();
     match (rescue(wanted, found), slot.runner) {
         (Rescue::Refuse(why), _) => return Ok(Err(format!("{name}: {why}"))),
         (Rescue::Free | Rescue::Evidence | Rescue::Force, None) => {
@@ -160,18 +184,6 @@ async fn inspect(host: &Host, platform: &PlatformName, runner: RunnerId) -> Foun
     }
 }
 
-/// A slot's name: `local-007`.
-pub fn slot_name(platform: &PlatformName, number: i32) -> String {
-    format!("{platform}-{number:03}")
-}
-
-/// What a slot's name says.
-pub fn parse_slot(name: &str) -> Option<(PlatformName, i32)> {
-    let (platform, number) = name.rsplit_once('-')?;
-    let number = number.bytes().all(|digit| digit.is_ascii_digit()).then(|| number.parse().ok())??;
-    Some((PlatformName::new(platform).ok()?, number))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,16 +218,5 @@ mod tests {
         assert_eq!((set.limit.operator, set.permits.operator, set.draining), (Some(3), Some(1), false));
         let cleared = Change { limit: Some(None), ..Change::default() }.apply(set);
         assert_eq!((cleared.limit.operator, cleared.permits.operator), (None, Some(1)));
-    }
-
-    #[test]
-    fn a_slots_name_says_where_it_is() {
-        let local = PlatformName::new("k8s-eu").expect("a name");
-        assert_eq!(slot_name(&local, 7), "k8s-eu-007");
-        assert_eq!(parse_slot("k8s-eu-007"), Some((local.clone(), 7)));
-        assert_eq!(parse_slot(&slot_name(&local, 12_345)), Some((local, 12_345)));
-        for bad in ["", "007", "k8s-eu", "K8S-007", "k8s--", "k8s-+7", "-7"] {
-            assert_eq!(parse_slot(bad), None, "{bad}");
-        }
     }
 }

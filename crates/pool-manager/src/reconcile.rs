@@ -2,17 +2,19 @@
 //! losses against before them.
 
 use greenroom_chassis::Host;
-use greenroom_contracts::messages::RunnersListed;
+use greenroom_contracts::messages::{Retire, RunnersListed, SlotsListed};
 use greenroom_contracts::proto::v1::InspectRequest;
 use greenroom_contracts::proto::v1::deployer_service_client::DeployerServiceClient;
 use greenroom_contracts::proto::v1::inspect_response::State;
-use greenroom_domain::{PlatformName, RunnerId};
+use greenroom_domain::{PlatformName, RunnerId, Standing};
 use std::time::Duration;
 use tonic::Request;
 
 use crate::Error;
 use crate::ledger::{Ledger, stop};
-use crate::store::{self, Page};
+use crate::pools;
+use crate::standing::{self, Event};
+use crate::store::{self, Page, Shows, Stood};
 
 /// An orphan is nobody's: it gets no time to leave in good order beyond this.
 const GRACE: Duration = Duration::from_secs(10);
@@ -23,16 +25,18 @@ pub async fn listed(ledger: &Ledger, said: &RunnersListed) -> Result<Vec<RunnerI
     let mut tx = ledger.store().begin().await?;
     let page = Page {
         platform: &said.platform,
+        shows: Shows::Runners,
         list: said.list,
         page: said.page,
         last: said.last,
         began_at: said.began_at,
         ended_at: said.ended_at,
-        runners: said.runners.iter().map(RunnerId::to_string).collect(),
+        names: said.runners.iter().map(RunnerId::to_string).collect(),
     };
     store::keep_page(&mut tx, &page).await?;
     let mut losses = Vec::new();
-    let lists: Result<[store::List; 2], _> = store::complete_lists(&mut tx, &said.platform).await?.try_into();
+    let lists: Result<[store::List; 2], _> =
+        store::complete_lists(&mut tx, &said.platform, Shows::Runners).await?.try_into();
     if let Ok(lists) = lists {
         for runner in store::orphans(&mut tx, &said.platform, &lists).await? {
             tracing::warn!(owner.id = %runner.id, attempt = runner.attempt.0, platform = %said.platform, "an orphan is stopped");
@@ -41,7 +45,7 @@ pub async fn listed(ledger: &Ledger, said: &RunnersListed) -> Result<Vec<RunnerI
         }
         losses = store::losses(&mut tx, &said.platform, &lists).await?;
         let oldest = lists[1].began_at;
-        store::forget_lists(&mut tx, &said.platform, oldest).await?;
+        store::forget_lists(&mut tx, &said.platform, Shows::Runners, oldest).await?;
     }
     tx.commit().await?;
     Ok(losses)
@@ -80,5 +84,45 @@ pub async fn inspect(
         tx.say(envelope);
     }
     tx.commit().await?;
+    Ok(())
+}
+
+/// Keeps a page of standing slots; when its list is complete, has those retired that ought not to be there, and those made anew
+/// that are there no longer. One that somebody has is made anew when it comes back.
+pub async fn slots_listed(ledger: &Ledger, said: &SlotsListed) -> Result<(), Error> {
+    let now = ledger.now();
+    let mut tx = ledger.store().begin().await?;
+    let page = Page {
+        platform: &said.platform,
+        shows: Shows::Slots,
+        list: said.list,
+        page: said.page,
+        last: said.last,
+        began_at: said.began_at,
+        ended_at: said.ended_at,
+        names: said.standing.iter().map(Standing::to_string).collect(),
+    };
+    store::keep_page(&mut tx, &page).await?;
+    let mut lost = Vec::new();
+    let lists: Result<[store::List; 2], _> =
+        store::complete_lists(&mut tx, &said.platform, Shows::Slots).await?.try_into();
+    if let Ok(lists) = lists {
+        for standing in store::standing_orphans(&mut tx, &said.platform, &lists).await? {
+            tracing::warn!(standing = %standing, platform = %said.platform, "a standing slot that nobody knows is retired");
+            let envelope = tx.envelope(now, Retire { standing, platform: said.platform.clone() });
+            tx.say(envelope);
+        }
+        let losses = store::standing_losses(&mut tx, &said.platform, &lists).await?;
+        let (taken, idle): (Vec<Stood>, Vec<Stood>) =
+            losses.into_iter().partition(|stood| stood.slot.state == standing::State::Taken);
+        store::soil(&mut tx, &taken.iter().map(|stood| stood.id).collect::<Vec<_>>()).await?;
+        lost = idle;
+        store::forget_lists(&mut tx, &said.platform, Shows::Slots, lists[1].began_at).await?;
+    }
+    tx.commit().await?;
+    let lost: Vec<_> = lost.into_iter().map(|stood| (said.platform.clone(), stood.standing(), Event::Lost)).collect();
+    if !lost.is_empty() {
+        pools::hear(ledger, &lost).await?;
+    }
     Ok(())
 }

@@ -42,6 +42,10 @@ pub struct Room {
     pub gates: BTreeMap<Provider, Gate>,
     /// Some of the free slots: as many as there are permits, or as were asked for.
     pub idle: IdleSlots,
+    /// Whether its slots are standing ones. Then the free ones are in `pools`, and not in `idle`.
+    pub pooled: bool,
+    /// Free standing slots, by the provider they are for.
+    pub pools: BTreeMap<Provider, IdleSlots>,
     /// Whose warm slots are among them, if there are any.
     pub looked_for: BTreeSet<Warm>,
 }
@@ -94,6 +98,17 @@ pub struct Idle {
     pub last_used_at: Option<Timestamp>,
     /// None: it was never used.
     pub warm: Option<Warm>,
+    /// None: a slot for anybody.
+    pub stands: Option<Stands>,
+}
+
+/// A standing slot: for the runners of one provider alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stands {
+    /// Whose.
+    pub pool: Provider,
+    /// Which generation of it is there.
+    pub generation: u32,
 }
 
 /// Least recently used first; never used before that.
@@ -164,6 +179,8 @@ pub enum Lack {
     InstallationPermits,
     /// Every slot is taken.
     Slots,
+    /// No standing slot is ready, but there may be more.
+    Unready,
     /// There are slots, but as many deployments are in flight as may be.
     Permits,
     /// There is room, but the provider has its share.
@@ -179,6 +196,7 @@ impl Lack {
             Self::InstallationSlots => "limit of the installation",
             Self::InstallationPermits => "permits of the installation",
             Self::Slots => "slots",
+            Self::Unready => "no slot is ready",
             Self::Permits => "permits",
             Self::Share => "provider limit",
         }
@@ -236,15 +254,27 @@ impl Room {
         if self.permits == 0 {
             // Without permits no slot was looked for.
             Some(Lack::Permits)
-        } else if self.idle.is_empty() || self.slots == Some(0) {
+        } else if self.slots == Some(0) || (!self.pooled && self.idle.is_empty()) {
             Some(Lack::Slots)
+        } else if self.providers.get(provider) == Some(&0) {
+            Some(Lack::Share)
         } else {
-            (self.providers.get(provider) == Some(&0)).then_some(Lack::Share)
+            let unready = self.pooled && self.pools.get(provider).is_none_or(IdleSlots::is_empty);
+            unready.then_some(Lack::Unready)
+        }
+    }
+
+    /// Takes in a slot that is free.
+    pub fn insert(&mut self, slot: Idle) {
+        match &slot.stands {
+            Some(stands) => self.pools.entry(stands.pool.clone()).or_default().insert(slot),
+            None => self.idle.insert(slot),
         }
     }
 
     fn take(&mut self, provider: &Provider, warm: &Warm) -> Option<Idle> {
-        let slot = self.idle.take(warm)?;
+        let idle = if self.pooled { self.pools.get_mut(provider)? } else { &mut self.idle };
+        let slot = idle.take(warm)?;
         self.permits = self.permits.saturating_sub(1);
         self.slots = self.slots.map(|left| left.saturating_sub(1));
         if let Some(left) = self.providers.get_mut(provider) {

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::forecast::Forecast;
 use crate::ledger::Ledger;
 use crate::rpc::{Door, OperatorDoor};
 use crate::{Config, Error, consumers, store, sweeps};
@@ -44,7 +45,8 @@ impl Service {
     pub fn build(config: Config, host: &Host) -> Result<Self, Error> {
         let origin = Origin { installation: host.installation.clone(), service: "pool-manager" };
         let breaker = config.breaker.scaled(host.time_scale);
-        let config = Config { timing: config.timing.scaled(host.time_scale), breaker, ..config };
+        let pools = config.pools.scaled(host.time_scale);
+        let config = Config { timing: config.timing.scaled(host.time_scale), pools, breaker, ..config };
         let (store, committed) = Store::new(&config.database, SCHEMA, origin)?;
         let timing = RelayTiming { epoch: host.scaled(RelayTiming::default().epoch), ..RelayTiming::default() };
         let relay = Relay::new(store.clone(), committed, host.bus.clone(), timing, host.clock.as_fn());
@@ -99,6 +101,9 @@ impl Service {
         let never = Notify::new();
         let lists =
             Arc::new(consumers::runners_listed::Handler { ledger: self.ledger.clone(), host: self.host.clone() });
+        let slot_lists =
+            Arc::new(consumers::slots_listed::Handler { ledger: self.ledger.clone(), host: self.host.clone() });
+        let forecast = Forecast::new(self.host.clone(), self.ledger.pools.ahead);
         tokio::join!(
             bus.consume(
                 consumers::release::subscription(&installation).ack_wait(wait),
@@ -117,6 +122,19 @@ impl Service {
                 self.host.drain
             ),
             sweep("assignments", period / 2, &never, &stop, || sweeps::wake(&self.ledger, &self.host)),
+            bus.consume(
+                consumers::slots::subscription(&installation).ack_wait(wait),
+                consumers::slots::Handler(self.ledger.clone()),
+                stop.clone()
+            ),
+            bus.consume_each(
+                consumers::slots_listed::subscription(&installation).ack_wait(wait),
+                slot_lists,
+                stop.clone(),
+                self.host.drain
+            ),
+            sweep("standing slots", period / 2, &self.ledger.tend, &stop, || sweeps::tend(&self.ledger)),
+            sweep("pools", period, &self.ledger.scale, &stop, || sweeps::scale(&self.ledger, &forecast)),
             sweep("breakers", period / 2, &never, &stop, || sweeps::breakers(&self.ledger)),
             sweep("limits", period, &never, &stop, || sweeps::align(&self.ledger)),
             sweep("history", self.host.scaled(Duration::from_secs(60)), &never, &stop, || sweeps::remember(
@@ -136,6 +154,7 @@ impl Service {
         let now = self.ledger.now();
         let mut tx = self.ledger.store().begin().await?;
         store::sync_platforms(&mut tx, &self.config.platforms, now).await?;
+        store::sync_pools(&mut tx, &self.config.platforms, &self.config.pools.pools).await?;
         store::sync_installation(&mut tx, self.config.installation).await?;
         for platform in &self.config.platforms {
             let envelope = tx.envelope(now, CapacityRaised { platform: platform.name.clone(), provider: None });

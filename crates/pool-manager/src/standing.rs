@@ -260,7 +260,7 @@ pub fn decide(
 
         (_, Event::Tick) if before.wake_at.is_none_or(|at| at > now) => return None,
         (State::Preparing, Event::Tick) => {
-            let Some(by) = before.prepare_by else { return None };
+            let by = before.prepare_by?;
             if now >= by {
                 let problem = "expired: its platform has not said a word in time".to_owned();
                 return Some((failed(before, problem, now, timing), vec![]));

@@ -4,13 +4,15 @@ mod assign;
 mod breakers;
 mod lists;
 mod platforms;
+mod pools;
 mod slots;
+mod standing;
 mod stats;
 
 use std::time::Duration;
 
 use greenroom_domain::{
-    AssignmentId, Attempt, OwnerKind, PlatformName, Provider, RunnerId, RunnerSpec, SlotId, Timestamp,
+    AssignmentId, Attempt, OwnerKind, PlatformName, Provider, RunnerId, RunnerSpec, SlotId, Standing, Timestamp,
 };
 use greenroom_store::{Error, SqlTimestamp, sql_time, sql_time_opt};
 use sqlx::postgres::PgRow;
@@ -18,16 +20,24 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row};
 use uuid::Uuid;
 
 use crate::policy::{Assignment, State};
-use crate::room::{Idle, Warm};
+use crate::room::{Idle, Stands, Warm};
 
 pub use assign::{Gift, Times, give, lock_platforms, rooms};
 pub use breakers::{Key, all_breakers, breakers, deaf_breakers, save_breakers};
-pub use lists::{List, Page, complete_lists, forget_lists, keep_page, losses, orphans};
+pub use lists::{List, Page, Shows, complete_lists, forget_lists, keep_page, losses, orphans};
 pub use platforms::{
     Platform, align_slots, exhaust, lock_platform, misaligned, no_longer_exhausted, no_longer_full, platforms,
     raise_version, save_platform, set_provider_limit, sync_installation, sync_platforms, want,
 };
-pub use slots::{SlotRow, free_slot, set_cordoned, slot, slots};
+pub use pools::{
+    Decided, PoolRow, PoolShown, Scaling, forget_scalings, keep_samples, platforms_with_pools, pools, pools_shown,
+    rows_of, save_decided, save_waiting, scalings, sync_pools,
+};
+pub use slots::{SlotRow, described, free_slot, set_cordoned, slot, slots};
+pub use standing::{
+    Stood, all_standing, forget_standing, plan_standing, platforms_to_tend, save_descriptions, save_standing, soil,
+    standing, standing_losses, standing_orphans,
+};
 pub use stats::{Counted, counts, forget_history, history, keep_history, known, provider_limits};
 
 /// An assignment as it is stored.
@@ -39,12 +49,30 @@ pub struct Stored {
     pub platform: Option<PlatformName>,
     pub slot_id: Option<SlotId>,
     pub slot_name: String,
+    /// Of the standing slot, where it is one.
+    pub generation: Option<u32>,
     pub provider: Provider,
     pub spec: Option<RunnerSpec>,
     pub traceparent: Option<String>,
 }
 
-const COLUMNS: &str = "kind, owner_id, attempt, id, state, platform, slot_id, slot_name, provider, spec, traceparent, start_by, observed, grace_ms, wake_at, asserts";
+impl Stored {
+    /// The standing slot that it has, where it is one.
+    pub fn standing(&self) -> Option<Standing> {
+        Some(Standing { slot: self.slot_id?, generation: self.generation? })
+    }
+}
+
+/// What a row says of a standing slot; none: it is a slot for anybody.
+fn stands(pool: &str, generation: i32) -> Result<Option<Stands>, Error> {
+    if pool.is_empty() {
+        return Ok(None);
+    }
+    let pool = Provider::new(pool).map_err(|error| Error::row("slots.pool", error))?;
+    Ok(Some(Stands { pool, generation: u32::try_from(generation).unwrap_or(0) }))
+}
+
+const COLUMNS: &str = "kind, owner_id, attempt, id, state, platform, slot_id, slot_name, generation, provider, spec, traceparent, start_by, observed, grace_ms, wake_at, asserts";
 
 fn runner_of(row: &PgRow) -> Result<RunnerId, Error> {
     let kind: String = row.try_get("kind")?;
@@ -77,6 +105,7 @@ fn stored(row: &PgRow) -> Result<Stored, Error> {
             .map_err(|error| Error::row("assignments.platform", error))?,
         slot_id: row.try_get::<Option<Uuid>, _>("slot_id")?.map(SlotId::from_uuid),
         slot_name: row.try_get("slot_name")?,
+        generation: row.try_get::<Option<i32>, _>("generation")?.map(|n| u32::try_from(n).unwrap_or(0)),
         provider: Provider::new(provider).map_err(|error| Error::row("assignments.provider", error))?,
         // A closing stands there without a spec.
         spec: if spec.is_empty() {
@@ -159,12 +188,16 @@ pub struct Changed {
     pub slot_id: Option<SlotId>,
     pub before: State,
     pub after: Assignment,
+    /// It ended without proof: what is left of it is in the slot.
+    pub dirty: bool,
 }
 
-/// Writes what changed about locked assignments, and about the slots they have. Returns those that came free.
+/// Writes what changed about locked assignments, and about the slots they have. Returns those that came free. A standing slot
+/// that was given so often (0: never), or is dirty, is renewed first.
 pub async fn update(
     connection: &mut PgConnection,
     changed: &[Changed],
+    max_uses: u32,
     now: Timestamp,
 ) -> Result<Vec<(PlatformName, Idle)>, Error> {
     if changed.is_empty() {
@@ -198,28 +231,39 @@ pub async fn update(
     .bind(sql_time(now))
     .execute(&mut *connection)
     .await?;
-    let slots: Vec<(Uuid, &str)> = changed
+    let slots: Vec<(Uuid, &str, bool)> = changed
         .iter()
         .filter(|change| change.before.slot() != change.after.state.slot())
-        .filter_map(|change| change.slot_id.map(|slot| (slot.uuid(), change.after.state.slot())))
+        .filter_map(|change| change.slot_id.map(|slot| (slot.uuid(), change.after.state.slot(), change.dirty)))
         .collect();
     if slots.is_empty() {
         return Ok(Vec::new());
     }
+    const RENEW: &str = "(c.state = 'idle' AND s.pool <> '' AND (s.dirty OR c.dirty OR ($5 > 0 AND s.uses >= $5)))";
     // A slot above the limit, or one that an operator has cordoned, is not idle again.
-    let rows = sqlx::query(
+    let sql = format!(
         "UPDATE pool.slots s
-            SET state = CASE WHEN c.state = 'idle' AND (s.cordoned OR s.number > p.slot_limit) THEN 'cordoned' ELSE c.state END,
-                last_used_at = CASE WHEN c.state = 'idle' THEN $3 ELSE s.last_used_at END
-           FROM unnest($1::uuid[], $2::text[]) AS c (id, state), pool.platforms p
+            SET state = CASE WHEN c.state <> 'idle' THEN c.state
+                             WHEN {RENEW} THEN 'retiring'
+                             WHEN s.cordoned OR (s.pool = '' AND s.number > p.row_limit) THEN 'cordoned'
+                             ELSE 'idle' END,
+                last_used_at = CASE WHEN c.state = 'idle' THEN $3 ELSE s.last_used_at END,
+                idle_since = CASE WHEN c.state = 'idle' AND NOT {RENEW} THEN $3 END,
+                renew = {RENEW},
+                wake_at = CASE WHEN {RENEW} THEN $3 END,
+                asserts = 0
+           FROM unnest($1::uuid[], $2::text[], $4::boolean[]) AS c (id, state, dirty), pool.platforms p
           WHERE s.id = c.id AND p.name = s.platform
-         RETURNING s.id, s.platform, s.number, s.state, s.provider, s.image, s.last_used_at",
-    )
-    .bind(slots.iter().map(|(id, _)| *id).collect::<Vec<_>>())
-    .bind(slots.iter().map(|(_, state)| *state).collect::<Vec<_>>())
-    .bind(sql_time(now))
-    .fetch_all(connection)
-    .await?;
+         RETURNING s.id, s.platform, s.number, s.state, s.provider, s.image, s.last_used_at, s.pool, s.generation"
+    );
+    let rows = sqlx::query(AssertSqlSafe(sql))
+        .bind(slots.iter().map(|(id, ..)| *id).collect::<Vec<_>>())
+        .bind(slots.iter().map(|(_, state, _)| *state).collect::<Vec<_>>())
+        .bind(sql_time(now))
+        .bind(slots.iter().map(|(.., dirty)| *dirty).collect::<Vec<_>>())
+        .bind(i32::try_from(max_uses).unwrap_or(i32::MAX))
+        .fetch_all(connection)
+        .await?;
     let mut freed = Vec::new();
     for row in &rows {
         if row.try_get::<&str, _>("state")? != "idle" {
@@ -232,6 +276,7 @@ pub async fn update(
             number: row.try_get("number")?,
             last_used_at: row.try_get::<Option<SqlTimestamp>, _>("last_used_at")?.map(SqlTimestamp::to_jiff),
             warm: provider.map(|provider| Warm::new(provider, image)),
+            stands: stands(row.try_get("pool")?, row.try_get("generation")?)?,
         };
         freed.push((PlatformName::new(platform).map_err(|error| Error::row("slots.platform", error))?, slot));
     }

@@ -8,10 +8,11 @@ use greenroom_contracts::proto::v1::owner_service_client::OwnerServiceClient;
 use greenroom_domain::Timestamp;
 use tonic::{Code, Request};
 
+use crate::forecast::Forecast;
 use crate::ledger::Ledger;
 use crate::policy::Event;
 use crate::store::{self, Stored};
-use crate::{Error, judge, operate};
+use crate::{Error, judge, operate, pools};
 
 /// Rows in one transaction.
 const PAGE: i64 = 500;
@@ -71,9 +72,25 @@ pub async fn remember(ledger: &Ledger) -> Result<Option<Duration>, Error> {
     Ok(None)
 }
 
+/// Standing slots: whose turn it is, and what has to be said again.
+pub async fn tend(ledger: &Ledger) -> Result<Option<Duration>, Error> {
+    pools::tend(ledger).await?;
+    Ok(None)
+}
+
+/// How many standing slots there ought to be.
+pub async fn scale(ledger: &Ledger, forecast: &Forecast) -> Result<Option<Duration>, Error> {
+    if !store::platforms_with_pools(ledger.store().pool()).await?.is_empty() {
+        let due = forecast.due().await;
+        pools::scale(ledger, &due).await?;
+    }
+    Ok(None)
+}
+
 /// What is over is forgotten after a day.
 pub async fn forget(ledger: &Ledger) -> Result<Option<Duration>, Error> {
     let before = ledger.now() - Duration::from_secs(24 * 3600);
+    store::forget_scalings(ledger.store().pool(), ledger.now() - Duration::from_secs(7 * 24 * 3600)).await?;
     while store::forget(ledger.store().pool(), before).await? == 5_000 {}
     Ok(None)
 }

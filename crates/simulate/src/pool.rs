@@ -78,6 +78,7 @@ impl Pool {
             number: i32::try_from(number).unwrap_or(i32::MAX),
             last_used_at: None,
             warm: None,
+            stands: None,
         };
         let rooms = scenario.platforms.iter().map(|platform| {
             let room = Room {

@@ -1,7 +1,8 @@
 //! What HTTP says of the pool: camelCase, ISO times, nothing empty.
 
 use greenroom_contracts::proto::v1::{
-    GetHistoryResponse, ListSlotsResponse, PlatformStats, PoolLimit, PoolSlot, PoolStats, ProviderStats, SlotCounts,
+    GetHistoryResponse, ListSlotsResponse, PlatformStats, PoolChange, PoolLimit, PoolSlot, PoolStats, ProviderStats,
+    SlotCounts, StandingPool,
 };
 use greenroom_domain::Timestamp;
 use serde::Serialize;
@@ -32,6 +33,36 @@ pub(super) struct PlatformJson {
     permits_taken: u32,
     draining: bool,
     providers: Vec<ProviderJson>,
+    /// Where slots are standing ones.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pools: Vec<StandingPoolJson>,
+}
+
+/// The standing slots of one provider.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StandingPoolJson {
+    provider: String,
+    target: u32,
+    ready: u32,
+    busy: u32,
+    preparing: u32,
+    failed: u32,
+    limit: u32,
+    prewarm: u32,
+    waiting: u32,
+    why: String,
+    changes: Vec<PoolChangeJson>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PoolChangeJson {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<Timestamp>,
+    change: i32,
+    target: u32,
+    why: String,
 }
 
 #[derive(Serialize)]
@@ -103,6 +134,18 @@ pub(super) struct SlotJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     last_used_at: Option<Timestamp>,
     description: String,
+    /// Of a standing slot.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    standing: Option<StandingJson>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StandingJson {
+    generation: u32,
+    uses: u32,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    last_error: String,
 }
 
 #[derive(Serialize)]
@@ -167,6 +210,31 @@ impl From<PlatformStats> for PlatformJson {
             permits_taken: platform.permits_taken,
             draining: platform.draining,
             providers: platform.providers.into_iter().map(ProviderJson::from).collect(),
+            pools: platform.pools.into_iter().map(StandingPoolJson::from).collect(),
+        }
+    }
+}
+
+impl From<StandingPool> for StandingPoolJson {
+    fn from(pool: StandingPool) -> Self {
+        let change = |change: PoolChange| PoolChangeJson {
+            at: time(change.at),
+            change: change.change,
+            target: change.target,
+            why: change.why,
+        };
+        Self {
+            provider: pool.provider,
+            target: pool.target,
+            ready: pool.ready,
+            busy: pool.busy,
+            preparing: pool.preparing,
+            failed: pool.failed,
+            limit: pool.limit,
+            prewarm: pool.prewarm,
+            waiting: pool.waiting,
+            why: pool.why,
+            changes: pool.changes.into_iter().map(change).collect(),
         }
     }
 }
@@ -204,6 +272,11 @@ impl From<PoolSlot> for SlotJson {
             since: time(slot.since),
             last_used_at: time(slot.last_used_at),
             description: slot.description,
+            standing: (slot.generation > 0).then_some(StandingJson {
+                generation: slot.generation,
+                uses: slot.uses,
+                last_error: slot.last_error,
+            }),
         }
     }
 }

@@ -252,6 +252,7 @@ fn platforms(platforms: &[Value]) {
 
 fn show(platform: &Value) {
     platforms(std::slice::from_ref(platform));
+    pools(items(&platform["pools"]));
     let providers = items(&platform["providers"]);
     if providers.is_empty() {
         return;
@@ -264,6 +265,28 @@ fn show(platform: &Value) {
         table.add_row(row);
     }
     println!("\n{table}");
+}
+
+/// Standing slots, and why there are so many.
+fn pools(pools: &[Value]) {
+    if pools.is_empty() {
+        return;
+    }
+    let shown = ["target", "ready", "busy", "preparing", "failed", "waiting", "limit"];
+    let mut table = table(&["POOL", "TARGET", "READY", "BUSY", "PREPARING", "FAILED", "WAITING", "LIMIT", "WHY"]);
+    for pool in pools {
+        let mut row = vec![word(&pool["provider"])];
+        row.extend(shown.map(|name| word(&pool[name])));
+        row.push(word(&pool["why"]));
+        table.add_row(row);
+    }
+    println!("\n{table}");
+    let changes = pools.iter().flat_map(|pool| items(&pool["changes"]).iter().map(move |change| (pool, change)));
+    let mut changes: Vec<(&Value, &Value)> = changes.collect();
+    changes.sort_by_key(|(_, change)| std::cmp::Reverse(word(&change["at"])));
+    for (pool, change) in changes.into_iter().take(10) {
+        println!("{}  {}: {}", word(&change["at"]), word(&pool["provider"]), word(&change["why"]));
+    }
 }
 
 /// `5 (operator)`

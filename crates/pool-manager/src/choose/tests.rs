@@ -15,7 +15,7 @@ fn provider(name: &str) -> Provider {
 }
 
 fn slot(number: i32) -> Idle {
-    Idle { id: SlotId::generate(), number, last_used_at: None, warm: None }
+    Idle { id: SlotId::generate(), number, last_used_at: None, warm: None, stands: None }
 }
 
 fn room(permits: usize, zoom: Option<usize>, slots: i32) -> Room {

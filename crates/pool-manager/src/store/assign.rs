@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use greenroom_domain::{AssignmentId, PlatformName, Provider, RunnerId, SlotId, Timestamp};
+use greenroom_domain::{AssignmentId, PlatformName, Provider, RunnerId, SlotId, Standing, Timestamp};
 use greenroom_store::{Error, Outbox, sql_time};
 use serde::Deserialize;
 use sqlx::postgres::PgRow;
@@ -36,40 +36,56 @@ pub async fn rooms(
     // Permits: assignments_in_flight. Slots: slots_idle and slots_warm. Who is above a lowered limit: the key (platform,
     // number). Shares and what all platforms may have together are counted where there are such limits.
     let rows = sqlx::query(
-        "SELECT p.name, p.version, p.draining, v.permits, o.slots, i.version AS cap_version, i.slots AS cap_slots,
+        "SELECT p.name, p.version, p.draining, p.pooled, v.permits, o.slots, i.version AS cap_version, i.slots AS cap_slots,
                 i.permits AS cap_permits,
                 (SELECT coalesce(jsonb_object_agg(l.provider, greatest(0, l.slot_limit - (
                             SELECT count(*) FROM pool.slots s
                              WHERE s.platform = p.name AND s.provider = l.provider
                                AND s.state IN ('deploying', 'busy', 'releasing', 'error')))), '{}')
-                   FROM pool.provider_limits l
-                  WHERE l.platform = p.name) AS providers,
+                   FROM (SELECT e.provider, min(e.slot_limit) AS slot_limit
+                           FROM (SELECT provider, slot_limit FROM pool.provider_limits WHERE platform = p.name
+                                 UNION ALL
+                                 SELECT provider, size_limit FROM pool.pools WHERE platform = p.name AND p.pooled) e
+                          GROUP BY e.provider) l) AS providers,
                 (SELECT coalesce(jsonb_object_agg(b.provider, b.state = 'half_open' AND b.probe_kind IS NULL), '{}')
                    FROM pool.breakers b
                   WHERE b.platform = p.name AND b.state <> 'closed') AS gates,
                 (SELECT coalesce(jsonb_agg(f), '[]')
-                   FROM ((SELECT s.id, s.number, s.last_used_at, s.provider, s.image
+                   FROM ((SELECT s.id, s.number, s.last_used_at, s.provider, s.image, s.pool, s.generation
                             FROM pool.slots s
-                           WHERE s.platform = p.name AND s.state = 'idle' AND s.number <= p.slot_limit AND NOT s.cordoned
+                           WHERE s.platform = p.name AND s.state = 'idle' AND s.number <= p.row_limit AND s.pool = ''
+                             AND NOT s.cordoned
                            ORDER BY s.last_used_at NULLS FIRST, s.number
                            LIMIT least($2, v.permits))
                          UNION
                          SELECT w.*
                            FROM unnest($3::text[], $4::text[], $5::bigint[]) AS k (provider, image, most)
                           CROSS JOIN LATERAL (
-                                SELECT s.id, s.number, s.last_used_at, s.provider, s.image
+                                SELECT s.id, s.number, s.last_used_at, s.provider, s.image, s.pool, s.generation
                                   FROM pool.slots s
                                  WHERE s.platform = p.name AND s.provider = k.provider AND s.image = k.image
-                                   AND s.state = 'idle' AND s.number <= p.slot_limit AND NOT s.cordoned
+                                   AND s.state = 'idle' AND s.number <= p.row_limit AND s.pool = '' AND NOT s.cordoned
                                  ORDER BY s.last_used_at, s.number
-                                 LIMIT least(k.most, v.permits)) w) f) AS idle
+                                 LIMIT least(k.most, v.permits)) w
+                         UNION
+                         -- Standing slots are for their provider alone, whatever they were used for.
+                         SELECT w.*
+                           FROM (SELECT DISTINCT provider FROM unnest($3::text[]) AS a (provider)) AS k
+                          CROSS JOIN LATERAL (
+                                SELECT s.id, s.number, s.last_used_at, s.provider, s.image, s.pool, s.generation
+                                  FROM pool.slots s
+                                 WHERE p.pooled AND s.platform = p.name AND s.provider = k.provider AND s.pool = k.provider
+                                   AND s.state = 'idle' AND NOT s.cordoned
+                                 ORDER BY s.last_used_at NULLS FIRST, s.number
+                                 LIMIT least($2, v.permits)) w) f) AS idle
            FROM pool.platforms p
           CROSS JOIN LATERAL (
                 SELECT greatest(0, p.permits - count(*)) AS permits
                   FROM pool.assignments a
                  WHERE a.platform = p.name AND a.state = 'assigned') v
           CROSS JOIN LATERAL (
-                SELECT CASE WHEN EXISTS (
+                -- As many standing slots as there may be runners, and more while the limit is lowered.
+                SELECT CASE WHEN p.pooled OR EXISTS (
                             SELECT 1 FROM pool.slots s
                              WHERE s.platform = p.name AND s.number > p.slot_limit
                                AND s.state IN ('deploying', 'busy', 'releasing', 'error'))
@@ -116,6 +132,8 @@ fn room(row: &PgRow, warm: &BTreeMap<Warm, usize>) -> Result<Room, Error> {
         last_used_at: Option<Timestamp>,
         provider: Option<String>,
         image: String,
+        pool: String,
+        generation: i32,
     }
     let count = |n: i64| usize::try_from(n).unwrap_or(0);
     let Json(providers): Json<BTreeMap<String, usize>> = row.try_get("providers")?;
@@ -124,13 +142,7 @@ fn room(row: &PgRow, warm: &BTreeMap<Warm, usize>) -> Result<Room, Error> {
     let gates =
         gates.into_iter().map(|(name, probe)| Ok((Provider::new(name)?, if probe { Gate::Probe } else { Gate::Shut })));
     let Json(idle): Json<Vec<IdleJson>> = row.try_get("idle")?;
-    let idle = idle.into_iter().map(|slot| Idle {
-        id: slot.id,
-        number: slot.number,
-        last_used_at: slot.last_used_at,
-        warm: slot.provider.map(|provider| Warm::new(provider, slot.image)),
-    });
-    Ok(Room {
+    let mut room = Room {
         version: row.try_get("version")?,
         draining: row.try_get("draining")?,
         permits: count(row.try_get("permits")?),
@@ -141,9 +153,20 @@ fn room(row: &PgRow, warm: &BTreeMap<Warm, usize>) -> Result<Room, Error> {
         gates: gates
             .collect::<Result<_, _>>()
             .map_err(|error: greenroom_domain::InvalidName| Error::row("breakers.provider", error))?,
-        idle: idle.collect(),
+        pooled: row.try_get("pooled")?,
         looked_for: warm.keys().cloned().collect(),
-    })
+        ..Room::default()
+    };
+    for slot in idle {
+        room.insert(Idle {
+            id: slot.id,
+            number: slot.number,
+            last_used_at: slot.last_used_at,
+            warm: slot.provider.map(|provider| Warm::new(provider, slot.image)),
+            stands: super::stands(&slot.pool, slot.generation)?,
+        });
+    }
+    Ok(room)
 }
 
 /// A slot for a runner.
@@ -160,6 +183,14 @@ pub struct Gift {
     pub traceparent: Option<String>,
     /// It is the one that a breaker lets through.
     pub probe: bool,
+}
+
+impl Gift {
+    /// The standing slot in which the runner is to run, where it is one.
+    pub fn standing(&self) -> Option<Standing> {
+        let stands = self.slot.stands.as_ref()?;
+        Some(Standing { slot: self.slot.id, generation: stands.generation })
+    }
 }
 
 /// When they are given, and until when they hold.
@@ -196,7 +227,8 @@ pub async fn give(
              UPDATE pool.installation SET version = version + 1 WHERE version = $21 RETURNING single),
          taken AS (
              UPDATE pool.slots s
-                SET state = 'deploying', provider = g.provider, image = g.image, last_used_at = $14
+                SET state = 'deploying', provider = g.provider, image = g.image, last_used_at = $14, uses = s.uses + 1,
+                    idle_since = NULL
                FROM unnest($8::uuid[], $10::text[], $22::text[]) AS g (slot_id, provider, image)
               -- So that no index fits the state: Postgres would rather read all idle slots than look up a few.
               WHERE s.id = g.slot_id AND (s.state = 'idle') IS TRUE
@@ -220,10 +252,10 @@ pub async fn give(
                FROM unnest($17::timestamptz[], $18::uuid[], $19::text[], $20::bytea[]) AS o
               WHERE (SELECT held FROM held))
          INSERT INTO pool.assignments (kind, owner_id, attempt, id, platform, slot_id, slot_name, provider, spec, traceparent,
-                assigned_at, state, start_by, observed, grace_ms, wake_at, asserts)
+                assigned_at, generation, state, start_by, observed, grace_ms, wake_at, asserts)
          SELECT g.*, 'assigned', $15, false, 0, $16, 0
            FROM unnest($3::text[], $4::uuid[], $5::integer[], $6::uuid[], $7::text[], $8::uuid[], $9::text[], $10::text[],
-                       $11::text[], $12::text[], $13::timestamptz[]) AS g
+                       $11::text[], $12::text[], $13::timestamptz[], $28::integer[]) AS g
           WHERE (SELECT held FROM held)",
     )
     .bind(versions.keys().map(|name| name.as_str()).collect::<Vec<_>>())
@@ -259,6 +291,12 @@ pub async fn give(
     .bind(probe_kinds)
     .bind(probe_owners)
     .bind(probe_attempts)
+    .bind(
+        gifts
+            .iter()
+            .map(|gift| gift.slot.stands.as_ref().map(|stands| i32::try_from(stands.generation).unwrap_or(i32::MAX)))
+            .collect::<Vec<_>>(),
+    )
     .execute(connection)
     .await
     .map_err(Error::from);

@@ -7,22 +7,39 @@ use uuid::Uuid;
 
 use super::runner_of;
 
+/// What a list is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shows {
+    Runners,
+    Slots,
+}
+
+impl Shows {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Runners => "runners",
+            Self::Slots => "slots",
+        }
+    }
+}
+
 /// A page of a platform's list.
 #[derive(Debug)]
 pub struct Page<'a> {
     pub platform: &'a PlatformName,
+    pub shows: Shows,
     pub list: Uuid,
     pub page: u32,
     pub last: bool,
     pub began_at: Timestamp,
     pub ended_at: Timestamp,
-    pub runners: Vec<String>,
+    pub names: Vec<String>,
 }
 
 pub async fn keep_page(connection: &mut PgConnection, page: &Page<'_>) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO pool.lists (platform, list, page, last, began_at, ended_at, runners)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)
+        "INSERT INTO pool.lists (platform, list, page, last, began_at, ended_at, names, shows)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
          ON CONFLICT (platform, list, page) DO NOTHING",
     )
     .bind(page.platform.as_str())
@@ -31,7 +48,8 @@ pub async fn keep_page(connection: &mut PgConnection, page: &Page<'_>) -> Result
     .bind(page.last)
     .bind(sql_time(page.began_at))
     .bind(sql_time(page.ended_at))
-    .bind(&page.runners)
+    .bind(&page.names)
+    .bind(page.shows.as_str())
     .execute(connection)
     .await?;
     Ok(())
@@ -45,25 +63,30 @@ pub struct List {
 }
 
 /// The newest two lists of a platform that are complete.
-pub async fn complete_lists(connection: &mut PgConnection, platform: &PlatformName) -> Result<Vec<List>, Error> {
+pub async fn complete_lists(
+    connection: &mut PgConnection,
+    platform: &PlatformName,
+    shows: Shows,
+) -> Result<Vec<List>, Error> {
     let sql = "SELECT list, min(began_at) AS began_at
                  FROM pool.lists
-                WHERE platform = $1
+                WHERE platform = $1 AND shows = $2
                 GROUP BY list
                HAVING count(*) = 1 + max(page) FILTER (WHERE last)
                 ORDER BY min(began_at) DESC
                 LIMIT 2";
-    Ok(sqlx::query_as(sql).bind(platform.as_str()).fetch_all(connection).await?)
+    Ok(sqlx::query_as(sql).bind(platform.as_str()).bind(shows.as_str()).fetch_all(connection).await?)
 }
 
 /// Lists that are older than both.
 pub async fn forget_lists(
     connection: &mut PgConnection,
     platform: &PlatformName,
+    shows: Shows,
     before: SqlTimestamp,
 ) -> Result<(), Error> {
-    let sql = "DELETE FROM pool.lists WHERE platform = $1 AND began_at < $2";
-    sqlx::query(sql).bind(platform.as_str()).bind(before).execute(connection).await?;
+    let sql = "DELETE FROM pool.lists WHERE platform = $1 AND began_at < $2 AND shows = $3";
+    sqlx::query(sql).bind(platform.as_str()).bind(before).bind(shows.as_str()).execute(connection).await?;
     Ok(())
 }
 
@@ -74,9 +97,9 @@ pub async fn orphans(
     lists: &[List; 2],
 ) -> Result<Vec<RunnerId>, Error> {
     let sql = "SELECT r.runner
-                 FROM (SELECT unnest(runners) AS runner FROM pool.lists WHERE platform = $1 AND list = $2
+                 FROM (SELECT unnest(names) AS runner FROM pool.lists WHERE platform = $1 AND list = $2
                        INTERSECT
-                       SELECT unnest(runners) FROM pool.lists WHERE platform = $1 AND list = $3) r
+                       SELECT unnest(names) FROM pool.lists WHERE platform = $1 AND list = $3) r
                 WHERE NOT EXISTS (
                       SELECT 1 FROM pool.assignments a
                        WHERE a.kind || '-' || a.owner_id || '-' || a.attempt = r.runner
@@ -105,7 +128,7 @@ pub async fn losses(
                   AND NOT EXISTS (
                       SELECT 1 FROM pool.lists l
                        WHERE l.platform = $1 AND l.list IN ($2, $3)
-                         AND a.kind || '-' || a.owner_id || '-' || a.attempt = ANY(l.runners))
+                         AND a.kind || '-' || a.owner_id || '-' || a.attempt = ANY(l.names))
                 LIMIT 200";
     let rows = sqlx::query(sql)
         .bind(platform.as_str())

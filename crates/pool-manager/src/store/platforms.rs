@@ -34,11 +34,12 @@ pub async fn sync_platforms(
     platforms.sort_by_key(|platform| &platform.name);
     for platform in platforms {
         sqlx::query(
-            "INSERT INTO pool.platforms (name, kind, region, slot_limit, permits, preset_limit, setting_limit, setting_permits, updated_at)
-             VALUES ($1, $2, $3, $5, $6, $4, $5, $6, $7)
+            "INSERT INTO pool.platforms (name, kind, region, slot_limit, permits, preset_limit, setting_limit, setting_permits, pooled, updated_at)
+             VALUES ($1, $2, $3, $5, $6, $4, $5, $6, $8, $7)
              ON CONFLICT (name) DO UPDATE
                 SET kind = EXCLUDED.kind, region = EXCLUDED.region, preset_limit = EXCLUDED.preset_limit,
-                    setting_limit = EXCLUDED.setting_limit, setting_permits = EXCLUDED.setting_permits",
+                    setting_limit = EXCLUDED.setting_limit, setting_permits = EXCLUDED.setting_permits,
+                    pooled = EXCLUDED.pooled",
         )
         .bind(platform.name.as_str())
         .bind(&platform.kind)
@@ -47,6 +48,7 @@ pub async fn sync_platforms(
         .bind(number(platform.limit))
         .bind(number(platform.permits))
         .bind(sql_time(now))
+        .bind(platform.pooled)
         .execute(&mut *connection)
         .await?;
         sync_providers(connection, platform).await?;
@@ -143,8 +145,9 @@ pub async fn save_platform(
 pub async fn align_slots(connection: &mut PgConnection, name: &PlatformName) -> Result<bool, Error> {
     raise_version(connection, name).await?;
     let missing: Vec<i32> = sqlx::query_scalar(
-        "SELECT n FROM pool.platforms p CROSS JOIN LATERAL generate_series(1, p.slot_limit) AS n
-          WHERE p.name = $1 AND NOT EXISTS (SELECT 1 FROM pool.slots s WHERE s.platform = p.name AND s.number = n)",
+        "SELECT n FROM pool.platforms p CROSS JOIN LATERAL generate_series(1, p.row_limit) AS n
+          WHERE p.name = $1
+            AND NOT EXISTS (SELECT 1 FROM pool.slots s WHERE s.platform = p.name AND s.pool = '' AND s.number = n)",
     )
     .bind(name.as_str())
     .fetch_all(&mut *connection)
@@ -152,11 +155,19 @@ pub async fn align_slots(connection: &mut PgConnection, name: &PlatformName) -> 
     sqlx::query(
         "INSERT INTO pool.slots (id, platform, number, state)
          SELECT id, $1, number, 'idle' FROM unnest($2::uuid[], $3::integer[]) AS m (id, number)
-         ON CONFLICT (platform, number) DO NOTHING",
+         ON CONFLICT (platform, pool, number) DO NOTHING",
     )
     .bind(name.as_str())
     .bind(missing.iter().map(|_| SlotId::generate().uuid()).collect::<Vec<_>>())
     .bind(&missing)
+    .execute(&mut *connection)
+    .await?;
+    // Those of the time before it was pooled.
+    sqlx::query(
+        "DELETE FROM pool.slots s USING pool.platforms p
+          WHERE p.name = $1 AND p.pooled AND s.platform = p.name AND s.pool = '' AND s.state IN ('idle', 'cordoned')",
+    )
+    .bind(name.as_str())
     .execute(&mut *connection)
     .await?;
     let back: Vec<bool> = sqlx::query_scalar(
@@ -164,8 +175,8 @@ pub async fn align_slots(connection: &mut PgConnection, name: &PlatformName) -> 
             SET state = CASE WHEN s.state = 'idle' THEN 'cordoned' ELSE 'idle' END
            FROM pool.platforms p
           WHERE p.name = $1 AND s.platform = p.name
-            AND ((s.state = 'idle' AND (s.cordoned OR s.number > p.slot_limit))
-              OR (s.state = 'cordoned' AND NOT s.cordoned AND s.number <= p.slot_limit))
+            AND ((s.state = 'idle' AND (s.cordoned OR (s.pool = '' AND s.number > p.row_limit)))
+              OR (s.state = 'cordoned' AND NOT s.cordoned AND (s.pool <> '' OR s.number <= p.row_limit)))
          RETURNING s.state = 'idle'",
     )
     .bind(name.as_str())
@@ -187,8 +198,8 @@ pub async fn misaligned(pool: &PgPool) -> Result<Vec<PlatformName>, Error> {
                 WHERE EXISTS (
                       SELECT 1 FROM pool.slots s
                        WHERE s.platform = p.name
-                         AND ((s.state = 'idle' AND (s.cordoned OR s.number > p.slot_limit))
-                           OR (s.state = 'cordoned' AND NOT s.cordoned AND s.number <= p.slot_limit)))
+                         AND ((s.state = 'idle' AND (s.cordoned OR (s.pool = '' AND s.number > p.row_limit)))
+                           OR (s.state = 'cordoned' AND NOT s.cordoned AND (s.pool <> '' OR s.number <= p.row_limit))))
                 ORDER BY p.name";
     let names: Vec<String> = sqlx::query_scalar(sql).fetch_all(pool).await?;
     names_of(names)
@@ -283,10 +294,10 @@ pub async fn platforms(pool: &PgPool) -> Result<Vec<Fullness>, Error> {
     let sql = "SELECT p.name, p.kind, p.region, p.slot_limit, p.permits,
                       (SELECT count(*) FROM pool.assignments a WHERE a.platform = p.name AND a.state = 'assigned') AS permits_taken,
                       count(*) FILTER (WHERE s.state = 'idle') AS idle,
-                      count(*) FILTER (WHERE s.state = 'deploying') AS deploying,
+                      count(*) FILTER (WHERE s.state IN ('deploying', 'preparing')) AS deploying,
                       count(*) FILTER (WHERE s.state = 'busy') AS busy,
-                      count(*) FILTER (WHERE s.state = 'releasing') AS releasing,
-                      count(*) FILTER (WHERE s.state = 'error') AS error
+                      count(*) FILTER (WHERE s.state IN ('releasing', 'retiring')) AS releasing,
+                      count(*) FILTER (WHERE s.state IN ('error', 'failed')) AS error
                  FROM pool.platforms p
                  LEFT JOIN pool.slots s ON s.platform = p.name
                 GROUP BY p.name

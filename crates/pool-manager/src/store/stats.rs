@@ -16,6 +16,7 @@ pub struct Known {
     pub region: String,
     pub said: Platform,
     pub permits_taken: i64,
+    pub pooled: bool,
     /// What all platforms together may have.
     pub all_slots: Option<u32>,
     pub all_permits: Option<u32>,
@@ -25,7 +26,7 @@ pub struct Known {
 pub async fn known(pool: &PgPool, name: Option<&PlatformName>) -> Result<Vec<Known>, Error> {
     // assignments_in_flight
     let sql = "SELECT p.name, p.kind, p.region, p.preset_limit, p.setting_limit, p.operator_limit, p.setting_permits,
-                      p.operator_permits, p.draining, i.slot_limit AS all_slots, i.permits AS all_permits,
+                      p.operator_permits, p.draining, p.pooled, i.slot_limit AS all_slots, i.permits AS all_permits,
                       (SELECT count(*) FROM pool.assignments a WHERE a.platform = p.name AND a.state = 'assigned') AS permits_taken
                  FROM pool.platforms p CROSS JOIN pool.installation i
                 WHERE $1::text IS NULL OR p.name = $1
@@ -51,6 +52,7 @@ pub async fn known(pool: &PgPool, name: Option<&PlatformName>) -> Result<Vec<Kno
                     draining: row.try_get("draining")?,
                 },
                 permits_taken: row.try_get("permits_taken")?,
+                pooled: row.try_get("pooled")?,
                 all_slots: maybe(row, "all_slots")?,
                 all_permits: maybe(row, "all_permits")?,
             })
@@ -70,7 +72,10 @@ pub struct Counted {
 
 /// Slots by platform, provider and state.
 pub async fn counts(pool: &PgPool, name: Option<&PlatformName>) -> Result<Vec<Counted>, Error> {
-    let sql = "SELECT platform, coalesce(provider, '') AS provider, state, count(*) AS slots
+    let sql = "SELECT platform, coalesce(provider, '') AS provider,
+                      CASE state WHEN 'preparing' THEN 'deploying' WHEN 'failed' THEN 'error' WHEN 'retiring' THEN 'releasing'
+                                 ELSE state END AS state,
+                      count(*) AS slots
                  FROM pool.slots
                 WHERE $1::text IS NULL OR platform = $1
                 GROUP BY 1, 2, 3

@@ -8,6 +8,7 @@ use greenroom_chassis::{Clock, Host, InnerChannel, Peers, Process, Secret, Setti
 use greenroom_contracts::messages::{Message, Release, RunnerGone, RunnerRefused, RunnerStarted};
 use greenroom_contracts::proto::v1::answer::Outcome;
 use greenroom_contracts::proto::v1::deployer_service_server::DeployerServiceServer;
+use greenroom_contracts::proto::v1::forecast_service_server::ForecastServiceServer;
 use greenroom_contracts::proto::v1::owner_service_server::OwnerServiceServer;
 use greenroom_contracts::proto::v1::pool_operator_service_client::PoolOperatorServiceClient;
 use greenroom_contracts::proto::v1::pool_service_client::PoolServiceClient;
@@ -28,6 +29,8 @@ use crate::servers::{Servers, fresh_installation};
 
 /// The platform of most tests.
 pub const PLATFORM: &str = "simulated";
+
+const VERBS: [&str; 6] = ["start", "stop", "prepare", "reset", "retire", "describe"];
 
 pub type Client = PoolServiceClient<InnerChannel>;
 pub type Operators = PoolOperatorServiceClient<InnerChannel>;
@@ -106,7 +109,7 @@ impl House {
         let nats = async_nats::connect(servers.nats_url()).await.expect("NATS");
         let commands: Vec<_> = platforms()
             .iter()
-            .flat_map(|platform| ["start", "stop"].map(|verb| streams::deploy(&installation, platform, verb)))
+            .flat_map(|platform| VERBS.map(|verb| streams::deploy(&installation, platform, verb)))
             .collect();
         let heard = Heard::listen(&bus, &commands).await;
         let secret = Secret::new("sixteen characters".to_owned().into()).expect("long enough");
@@ -298,6 +301,7 @@ async fn serve(
     service.register(&mut process);
     process.routes().add_service(OwnerServiceServer::new(neighbours.clone()));
     process.routes().add_service(DeployerServiceServer::new(neighbours.clone()));
+    process.routes().add_service(ForecastServiceServer::new(neighbours.clone()));
     process.serve_inner(listener, host.peers.inner().clone());
     let own = process.stop();
     tokio::spawn(service.run(own.clone()));

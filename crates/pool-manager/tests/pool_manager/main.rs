@@ -12,6 +12,8 @@ mod limits;
 mod lists;
 mod neighbours;
 mod operators;
+mod pools;
+mod pools_failing;
 #[path = "../../../testkit/src/servers.rs"]
 #[allow(dead_code)]
 mod servers;

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use greenroom_contracts::proto::v1::deployer_service_server::DeployerService;
+use greenroom_contracts::proto::v1::forecast_service_server::ForecastService;
 use greenroom_contracts::proto::v1::owner_service_server::OwnerService;
 use greenroom_contracts::proto::v1::{
-    AdmitRequest, AdmitResponse, CloseAttemptRequest, CloseAttemptResponse, GetDesiredRequest, GetDesiredResponse,
-    InspectRequest, InspectResponse, LaunchEnvironmentRequest, LaunchEnvironmentResponse, LogsChunk, LogsRequest,
-    ReportRequest, ReportResponse, inspect_response,
+    AdmitRequest, AdmitResponse, CloseAttemptRequest, CloseAttemptResponse, ForecastStep, GetDesiredRequest,
+    GetDesiredResponse, GetForecastRequest, GetForecastResponse, InspectRequest, InspectResponse,
+    LaunchEnvironmentRequest, LaunchEnvironmentResponse, LogsChunk, LogsRequest, ReportRequest, ReportResponse,
+    inspect_response,
 };
 use greenroom_contracts::runner_of;
 use greenroom_domain::RunnerId;
@@ -31,6 +33,8 @@ pub struct Neighbours {
     pub platform: Arc<Mutex<BTreeMap<RunnerId, inspect_response::State>>>,
     /// Runners of which the platform says nothing at all.
     pub silent: Arc<Mutex<BTreeSet<RunnerId>>>,
+    /// What the schedule foretells: starts by platform and provider.
+    pub forecast: Arc<Mutex<Vec<ForecastStep>>>,
     asked_to_close: Arc<Mutex<Vec<RunnerId>>>,
     inspected: Arc<Mutex<Vec<RunnerId>>>,
 }
@@ -101,5 +105,12 @@ impl DeployerService for Neighbours {
 
     async fn logs(&self, _: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
         Err(Status::unimplemented("not asked by the pool manager"))
+    }
+}
+
+#[async_trait]
+impl ForecastService for Neighbours {
+    async fn get_forecast(&self, _: Request<GetForecastRequest>) -> Result<Response<GetForecastResponse>, Status> {
+        Ok(Response::new(GetForecastResponse { steps: self.forecast.lock().expect("no panic").clone() }))
     }
 }

@@ -8,7 +8,8 @@ use tonic::Status;
 use super::OperatorDoor;
 use super::list_slots::wire;
 use crate::Error;
-use crate::operate::{self, parse_slot};
+use crate::names::parse_slot;
+use crate::operate;
 use crate::rescue::Wanted;
 use crate::store::{self, SlotRow};
 
@@ -37,7 +38,7 @@ pub async fn change_slot(door: &OperatorDoor, request: &ChangeSlotRequest) -> Re
 
 async fn find(door: &OperatorDoor, name: &str) -> Result<SlotRow, Status> {
     let nothing = || Status::not_found("there is no such slot");
-    let (platform, number) = parse_slot(name).ok_or_else(nothing)?;
+    let named = parse_slot(name).ok_or_else(nothing)?;
     let mut connection = door.ledger.store().pool().acquire().await.map_err(Error::from)?;
-    store::slot(&mut connection, &platform, number).await.map_err(Error::from)?.ok_or_else(nothing)
+    store::slot(&mut connection, &named).await.map_err(Error::from)?.ok_or_else(nothing)
 }

@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 
 use greenroom_contracts::proto::v1::{
-    GetPoolRequest, PlatformStats, PoolBreaker, PoolLimit, PoolStats, ProviderStats, SlotCounts,
+    GetPoolRequest, PlatformStats, PoolBreaker, PoolChange, PoolLimit, PoolStats, ProviderStats, SlotCounts,
+    StandingPool,
 };
 use greenroom_contracts::proto_timestamp;
-use greenroom_domain::PlatformName;
+use greenroom_domain::{PlatformName, Timestamp};
 use tonic::Status;
 
 use super::{OperatorDoor, no_such, platform};
 use crate::Error;
 use crate::breaker::State;
 use crate::limits::Limit;
-use crate::store::{self, Counted};
+use crate::store::{self, Counted, PoolShown, Scaling};
 
 pub async fn get_pool(door: &OperatorDoor, request: &GetPoolRequest) -> Result<PoolStats, Status> {
     let name = match request.platform.as_str() {
@@ -38,6 +39,9 @@ async fn stats(door: &OperatorDoor, name: Option<&PlatformName>) -> Result<PoolS
     let counted = store::counts(pool, name).await.map_err(Error::from)?;
     let breakers = store::all_breakers(pool).await.map_err(Error::from)?;
     let limits = store::provider_limits(pool, name).await.map_err(Error::from)?;
+    let pools = store::pools_shown(pool, name).await.map_err(Error::from)?;
+    let scalings = store::scalings(pool, name).await.map_err(Error::from)?;
+    let waits_since = door.ledger.now() - door.ledger.pools.waits;
     let mut all = PoolStats::default();
     for platform in known {
         let mut providers: BTreeMap<String, ProviderStats> = BTreeMap::new();
@@ -65,7 +69,10 @@ async fn stats(door: &OperatorDoor, name: Option<&PlatformName>) -> Result<PoolS
         let permits_taken = u32::try_from(platform.permits_taken).unwrap_or(0);
         all.permits_taken += permits_taken;
         (all.limit, all.permits) = (platform.all_slots, platform.all_permits);
+        let of_platform = pools.iter().filter(|pool| pool.platform == platform.name);
         all.platforms.push(PlatformStats {
+            pooled: platform.pooled,
+            pools: of_platform.map(|pool| standing_pool(pool, &scalings, waits_since)).collect(),
             name: platform.name,
             kind: platform.kind,
             region: platform.region,
@@ -91,6 +98,32 @@ fn wire(limit: Limit) -> Option<PoolLimit> {
     let (value, from) = limit.effective()?;
     let Limit { preset, setting, operator } = limit;
     Some(PoolLimit { value, from: from.as_str().to_owned(), preset, setting, operator })
+}
+
+fn standing_pool(pool: &PoolShown, scalings: &[Scaling], waits_since: Timestamp) -> StandingPool {
+    let count = |n: i64| u32::try_from(n).unwrap_or(0);
+    let changes = scalings.iter().filter(|one| one.platform == pool.platform && one.provider == pool.provider);
+    let waits = pool.waiting_at.is_some_and(|at| at.to_jiff() > waits_since);
+    StandingPool {
+        provider: pool.provider.clone(),
+        target: count(pool.target.into()),
+        ready: count(pool.ready),
+        busy: count(pool.busy),
+        preparing: count(pool.preparing),
+        failed: count(pool.failed),
+        limit: count(pool.size_limit.into()),
+        prewarm: count(pool.prewarm.into()),
+        waiting: if waits { count(pool.waiting.into()) } else { 0 },
+        why: pool.why.clone(),
+        changes: changes
+            .map(|one| PoolChange {
+                at: Some(proto_timestamp(one.at.to_jiff())),
+                change: one.change,
+                target: count(one.target.into()),
+                why: one.why.clone(),
+            })
+            .collect(),
+    }
 }
 
 fn breaker(state: State) -> PoolBreaker {

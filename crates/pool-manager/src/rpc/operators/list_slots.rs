@@ -7,7 +7,6 @@ use tonic::Status;
 use super::{OperatorDoor, platform};
 use crate::Error;
 use crate::describe::describe;
-use crate::operate::{parse_slot, slot_name};
 use crate::store::{self, SlotRow};
 
 const STATES: [&str; 6] = ["idle", "deploying", "busy", "releasing", "error", "cordoned"];
@@ -23,10 +22,9 @@ pub async fn list_slots(door: &OperatorDoor, request: &ListSlotsRequest) -> Resu
         return Err(BadField::new("state", format!("must be one of {}", STATES.join(", "))).into());
     }
     let after = match request.cursor.as_str() {
-        "" => None,
-        cursor => Some(parse_slot(cursor).ok_or_else(|| BadField::new("cursor", "must be what the last answer gave"))?),
+        "" => ("", "", 0),
+        cursor => parse_cursor(cursor).ok_or_else(|| BadField::new("cursor", "must be what the last answer gave"))?,
     };
-    let after = after.as_ref().map_or(("", 0), |(platform, number)| (platform.as_str(), *number));
     let limit = i64::from(match request.limit {
         0 => 100,
         limit => limit.min(LONGEST_PAGE),
@@ -34,20 +32,35 @@ pub async fn list_slots(door: &OperatorDoor, request: &ListSlotsRequest) -> Resu
     let pool = door.ledger.store().pool();
     let page = store::slots(pool, of.as_ref(), state, after, limit).await.map_err(Error::from)?;
     let full = i64::try_from(page.len()).unwrap_or(0) == limit;
-    let next = page.last().filter(|_| full).map(|slot| slot_name(&slot.platform, slot.number));
+    let next = page.last().filter(|_| full).map(cursor_after);
     Ok(ListSlotsResponse { slots: page.into_iter().map(wire).collect(), next_cursor: next.unwrap_or_default() })
 }
 
+/// `coolify/google-meet/7`; the pool is empty where slots stand for anybody.
+fn cursor_after(slot: &SlotRow) -> String {
+    let pool = slot.stands.as_ref().map_or("", |stands| stands.pool.as_str());
+    format!("{}/{pool}/{}", slot.platform, slot.number)
+}
+
+fn parse_cursor(cursor: &str) -> Option<(&str, &str, i32)> {
+    let mut parts = cursor.splitn(3, '/');
+    Some((parts.next()?, parts.next()?, parts.next()?.parse().ok()?))
+}
+
 pub fn wire(slot: SlotRow) -> PoolSlot {
+    let state = slot.shown().to_owned();
     PoolSlot {
-        name: slot_name(&slot.platform, slot.number),
+        name: slot.name(),
         description: describe(&slot),
         platform: slot.platform.to_string(),
-        state: slot.state,
+        state,
         provider: slot.provider.unwrap_or_default(),
         cordoned: slot.cordoned,
         runner: slot.runner.map(Into::into),
         since: slot.since.map(proto_timestamp),
         last_used_at: slot.last_used_at.map(proto_timestamp),
+        generation: slot.stands.map_or(0, |stands| stands.generation),
+        uses: u32::try_from(slot.uses).unwrap_or(0),
+        last_error: slot.last_error.unwrap_or_default(),
     }
 }
