@@ -112,7 +112,7 @@ impl<'a> Panels<'a> {
         f64::from(curve.most_in(point * self.together..(point + 1) * self.together))
     }
 
-    /// Areas of platforms, one on the other, the last one drawn first; and a line at what is allowed.
+    /// Areas of platforms, one on the other, the highest drawn first; and a line at what is allowed.
     fn stacked(
         &self,
         area: &Area<'_>,
@@ -139,10 +139,8 @@ impl<'a> Panels<'a> {
             let color = PLATFORMS[place % PLATFORMS.len()];
             let line = (0..self.points).map(|point| (self.x(point), sums[place + 1][point]));
             let label = format!("{} ({word} {})", platform.name, allowed(platform));
-            let series = AreaSeries::new(line, 0.0, color.mix(0.85)).border_style(color);
-            // What is below was drawn opaque in another color: white first, so that colors do not mix.
-            let line = (0..self.points).map(|point| (self.x(point), sums[place + 1][point]));
-            chart.draw_series(AreaSeries::new(line, 0.0, WHITE)).map_err(wrong)?;
+            // Opaque: what is below was drawn before, in another color.
+            let series = AreaSeries::new(line, 0.0, color);
             chart
                 .draw_series(series)
                 .map_err(wrong)?
