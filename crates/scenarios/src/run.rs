@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use greenroom_domain::bot::BotState;
-use greenroom_testkit::checker::{Violation, check};
+use greenroom_testkit::checker::{Violation, check, slots_at_rest};
 use greenroom_testkit::evidence::Evidence;
 use greenroom_testkit::simulated::{Millis, Script};
 use greenroom_testkit::story::{Story, User};
@@ -128,8 +128,7 @@ pub async fn run(plan: &Plan) -> io::Result<Outcome> {
         }
         let up_to = listener.complete_up_to();
         let all_heard = evidence.bots.iter().all(|bot| up_to.get(&bot.id) == Some(&bot.sequence));
-        let all_idle = evidence.slots.iter().all(|(_, state)| state == "idle") && evidence.left.is_empty();
-        if over && all_heard && all_idle {
+        if over && all_heard && slots_at_rest(&evidence).is_empty() {
             break;
         }
         tokio::time::sleep(Duration::from_millis(200)).await;

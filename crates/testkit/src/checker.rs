@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use greenroom_domain::bot::BotState;
-use greenroom_domain::{InstanceId, RunnerId};
+use greenroom_domain::{InstanceId, RunnerId, Standing};
 
 use crate::evidence::Evidence;
 use crate::simulated::What;
@@ -62,7 +62,7 @@ fn never_lost(evidence: &Evidence, found: &mut Vec<Violation>) {
 /// I2: at most one admitted runner per attempt, and only of the current attempt: nobody is in a meeting twice.
 fn one_admitted(evidence: &Evidence, found: &mut Vec<Violation>) {
     let mut admitted: BTreeMap<RunnerId, BTreeSet<InstanceId>> = BTreeMap::new();
-    let mut inside: BTreeMap<uuid::Uuid, BTreeSet<(RunnerId, Option<InstanceId>)>> = BTreeMap::new();
+    let mut inside: BTreeMap<uuid::Uuid, BTreeSet<Process>> = BTreeMap::new();
     for fact in &evidence.facts {
         match fact.what {
             What::Admitted => {
@@ -87,6 +87,7 @@ fn one_admitted(evidence: &Evidence, found: &mut Vec<Violation>) {
             What::Ensured { .. }
             | What::Pulling { .. }
             | What::Started
+            | What::Placed { .. }
             | What::Refused
             | What::Asked
             | What::Removed => {}
@@ -115,19 +116,67 @@ fn one_admitted(evidence: &Evidence, found: &mut Vec<Violation>) {
     }
 }
 
-/// I3: a slot has at most one owner, and none leaks.
-fn one_owner(evidence: &Evidence, found: &mut Vec<Violation>) {
-    for (slot, state) in evidence.slots.iter().filter(|(_, state)| state != "idle") {
+/// States in which nobody has a slot. The last three are of standing slots, which come and go as they are wanted.
+const FREE: [&str; 4] = ["idle", "preparing", "failed", "retiring"];
+
+/// What is not as it has to be about slots when everything is over; it may become so by itself.
+#[must_use]
+pub fn slots_at_rest(evidence: &Evidence) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for (slot, state) in evidence.slots.iter().filter(|(_, state)| !FREE.contains(&state.as_str())) {
         found.push(violation("I3", format!("slot {slot} is {state} although everything is over")));
     }
+    for runner in &evidence.left {
+        found.push(violation("I3", format!("{runner} is left on the platform")));
+    }
+    for (platform, standing) in &evidence.standing_there {
+        if !evidence.standing.iter().any(|known| known.platform == *platform && known.standing == *standing) {
+            found.push(violation("I3", format!("standing slot {standing} is left on {platform}, and nobody knows it")));
+        }
+    }
+    for known in evidence.standing.iter().filter(|known| known.state == "idle") {
+        if !evidence.standing_there.contains(&(known.platform.clone(), known.standing)) {
+            found.push(violation("I3", format!("standing slot {} is not on {}", known.standing, known.platform)));
+        }
+    }
+    found
+}
+
+/// A process that was started under a runner's name.
+type Process = (RunnerId, Option<InstanceId>);
+
+/// I3: nobody is in a standing slot while another is.
+fn one_inside(evidence: &Evidence, found: &mut Vec<Violation>) {
+    let mut inside: BTreeMap<(&str, Standing), BTreeSet<Process>> = BTreeMap::new();
+    for fact in &evidence.facts {
+        let who = (fact.runner, fact.instance);
+        if let What::Placed { standing } = fact.what {
+            let slot = inside.entry((&fact.platform, standing)).or_default();
+            if let Some((other, _)) = slot.iter().find(|(other, _)| *other != fact.runner) {
+                found.push(violation(
+                    "I3",
+                    format!("{} is in standing slot {standing}, and {other} still is", fact.runner),
+                ));
+            }
+            slot.insert(who);
+        }
+        if matches!(fact.what, What::Exited { .. }) {
+            for slot in inside.values_mut() {
+                slot.remove(&who);
+            }
+        }
+    }
+}
+
+/// I3: a slot has at most one owner, and none leaks.
+fn one_owner(evidence: &Evidence, found: &mut Vec<Violation>) {
+    found.extend(slots_at_rest(evidence));
+    one_inside(evidence, found);
     for assignment in evidence.assignments.iter().filter(|assignment| assignment.state != "over") {
         found.push(violation(
             "I3",
             format!("{} is {} on {} for ever", assignment.runner, assignment.state, assignment.slot),
         ));
-    }
-    for runner in &evidence.left {
-        found.push(violation("I3", format!("{runner} is left on the platform")));
     }
     let mut by_slot: BTreeMap<&str, Vec<_>> = BTreeMap::new();
     for assignment in &evidence.assignments {
@@ -243,12 +292,14 @@ fn in_order(evidence: &Evidence, found: &mut Vec<Violation>) {
 
 #[cfg(test)]
 mod tests {
-    use greenroom_domain::{Attempt, BotId, Exit, Timestamp};
+    use greenroom_domain::{Attempt, BotId, Exit, SlotId, Timestamp};
 
     use super::*;
-    use crate::evidence::{AssignmentEnd, BotEnd, Heard, Line};
+    use crate::evidence::{AssignmentEnd, BotEnd, Heard, Line, StandingEnd};
     use crate::simulated::Fact;
     use crate::story::Acknowledged;
+
+    const STANDING: Standing = Standing { slot: SlotId::from_uuid(uuid::Uuid::from_u128(9)), generation: 2 };
 
     fn runner(attempt: u32) -> RunnerId {
         RunnerId::of_bot(BotId::from_uuid(uuid::Uuid::from_u128(7)), Attempt(attempt))
@@ -309,13 +360,18 @@ mod tests {
                 })
                 .to_vec(),
             slots: vec![("one".into(), "idle".into())],
+            standing: vec![StandingEnd { platform: "simulated".into(), standing: STANDING, state: "idle".into() }],
+            standing_there: vec![("simulated".into(), STANDING)],
             facts: vec![
                 fact(1, 1, What::Started),
+                fact(1, 1, What::Placed { standing: STANDING }),
                 fact(1, 1, What::Admitted),
                 fact(1, 1, What::Entered),
                 fact(1, 1, What::Exited { exit }),
                 fact(2, 2, What::Started),
+                fact(2, 2, What::Placed { standing: STANDING }),
                 fact(2, 3, What::Started),
+                fact(2, 3, What::Placed { standing: STANDING }),
                 fact(2, 2, What::Admitted),
                 fact(2, 3, What::Refused),
                 fact(2, 2, What::Entered),
@@ -348,6 +404,10 @@ mod tests {
             ("a slot leaks", |e| e.slots[0].1 = "busy".into(), "I3"),
             ("an assignment never ends", |e| e.assignments[1].state = "stopping".into(), "I3"),
             ("a slot has two owners", |e| e.assignments[0].to = Some(21), "I3"),
+            ("two are in a standing slot", |e| e.facts.retain(|fact| !matches!(fact.what, What::Exited { .. })), "I3"),
+            ("a standing slot that nobody knows", |e| e.standing.clear(), "I3"),
+            ("an old generation of a standing slot", |e| e.standing[0].standing.generation += 1, "I3"),
+            ("a standing slot that is not there", |e| e.standing_there.clear(), "I3"),
             ("a runner is left", |e| e.left.push(runner(2).to_string()), "I3"),
             ("a bot comes back to life", |e| e.timeline[5].state = "QUEUED".into(), "I4"),
             ("an event never comes", |e| drop(e.heard.remove(2)), "I5"),

@@ -4,10 +4,12 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use greenroom_domain::bot::BotState;
+use greenroom_domain::{SlotId, Standing};
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection, PgConnection, Row};
 
 use crate::Sandbox;
+use crate::checker::slots_at_rest;
 use crate::simulated::Fact;
 use crate::story::{Acknowledged, Listener};
 
@@ -24,6 +26,12 @@ pub struct Evidence {
     pub assignments: Vec<AssignmentEnd>,
     /// (name, state) of the slots.
     pub slots: Vec<(String, String)>,
+    /// Those of them that are standing ones, as the pool manager has them.
+    #[serde(default)]
+    pub standing: Vec<StandingEnd>,
+    /// (platform, slot) of the standing slots that platforms have.
+    #[serde(default)]
+    pub standing_there: Vec<(String, Standing)>,
     /// Entries that are still in the queue.
     pub waiting: i64,
     /// What a subscriber heard.
@@ -85,6 +93,17 @@ pub struct AssignmentEnd {
     pub to: Option<i64>,
 }
 
+/// A standing slot at the end, as the pool manager has it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StandingEnd {
+    /// Where.
+    pub platform: String,
+    /// Which, and its present generation.
+    pub standing: Standing,
+    /// Its state.
+    pub state: String,
+}
+
 /// An event that a subscriber heard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heard {
@@ -109,6 +128,7 @@ impl Evidence {
         let mut connection = PgConnection::connect(&sandbox.database_url()).await.map_err(io::Error::other)?;
         let evidence = Self {
             facts: Fact::read(sandbox.platform.facts())?,
+            standing_there: sandbox.platform.standing_anywhere(),
             left: sandbox.platform.left_anywhere().iter().map(ToString::to_string).collect(),
             ..Self::read(&mut connection).await.map_err(io::Error::other)?
         };
@@ -132,8 +152,9 @@ impl Evidence {
             let is_over = |bot: &BotEnd| bot.state.parse::<BotState>().is_ok_and(BotState::is_terminal);
             let up_to = listener.complete_up_to();
             let heard = evidence.bots.iter().all(|bot| up_to.get(&bot.id) == Some(&bot.sequence));
-            let idle = evidence.slots.iter().all(|(_, state)| state == "idle") && evidence.left.is_empty();
-            if (evidence.bots.iter().all(is_over) && heard && idle) || Instant::now() > end {
+            if (evidence.bots.iter().all(is_over) && heard && slots_at_rest(&evidence).is_empty())
+                || Instant::now() > end
+            {
                 return Ok(Self { acknowledged, heard: listener.heard(), ..evidence });
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -187,15 +208,25 @@ impl Evidence {
                 to: row.try_get(4)?,
             })
         });
-        let slots = sqlx::query("SELECT platform || '-' || number, state FROM pool.slots ORDER BY platform, number")
-            .fetch_all(&mut *connection)
-            .await?;
+        let slots = sqlx::query(
+            "SELECT platform || '-' || pool || number, state, platform, id, generation, pool
+               FROM pool.slots ORDER BY platform, pool, number",
+        )
+        .fetch_all(&mut *connection)
+        .await?;
+        let standing = slots.iter().filter(|row| row.try_get::<&str, _>(5).is_ok_and(|pool| !pool.is_empty()));
+        let standing = standing.map(|row| {
+            let (slot, generation) = (SlotId::from_uuid(row.try_get(3)?), row.try_get::<i32, _>(4)?);
+            let standing = Standing { slot, generation: u32::try_from(generation).unwrap_or_default() };
+            Ok(StandingEnd { platform: row.try_get(2)?, standing, state: row.try_get(1)? })
+        });
+        let standing = standing.collect::<Result<_, sqlx::Error>>()?;
         let slots = slots.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
         let slots = slots.collect::<Result<_, sqlx::Error>>()?;
         let bots = bots.collect::<Result<_, sqlx::Error>>()?;
         let timeline = lines.collect::<Result<_, sqlx::Error>>()?;
         let assignments = assignments.collect::<Result<_, sqlx::Error>>()?;
         let waiting = sqlx::query_scalar("SELECT count(*) FROM queue.entries").fetch_one(&mut *connection).await?;
-        Ok(Self { bots, timeline, assignments, slots, waiting, ..Self::default() })
+        Ok(Self { bots, timeline, assignments, slots, standing, waiting, ..Self::default() })
     }
 }

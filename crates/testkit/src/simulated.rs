@@ -15,6 +15,7 @@ mod link;
 mod platform;
 mod script;
 mod server;
+mod slots;
 
 pub use deployer::SimulatedDeployer;
 pub use facts::{Fact, What};

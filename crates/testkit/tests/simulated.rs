@@ -9,8 +9,10 @@ use futures::{StreamExt, TryStreamExt};
 use greenroom_contracts::proto::v1::runner_report::Report;
 use greenroom_contracts::proto::v1::runner_service_server::{RunnerService, RunnerServiceServer};
 use greenroom_contracts::proto::v1::{self as proto, Desired, RunnerConfig};
-use greenroom_deployer::{Deployer, Error, Launch, Observed, Progress};
-use greenroom_domain::{Attempt, BotId, Provider, Resources, RunnerId, RunnerSpec, TenantId, Timestamp};
+use greenroom_deployer::{Deployer, Error, Launch, Observed, Preparation, Progress};
+use greenroom_domain::{
+    Attempt, BotId, Provider, Resources, RunnerId, RunnerSpec, SlotId, Standing, TenantId, Timestamp,
+};
 use greenroom_testkit::simulated::{Fact, Millis, Script, SimulatedDeployer, SimulatedPlatform, What, Window};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -339,4 +341,79 @@ async fn of_all_who_want_an_image_on_a_node_one_pulls_it() {
     assert_eq!(nodes.len(), 2, "{pulls:?}");
     assert!(pulls.len() < 20, "whoever waited did not pull again: {pulls:?}");
     assert_eq!(stage.count(&What::Started), 40);
+}
+
+fn preparation(generation: u32) -> Preparation {
+    Preparation {
+        standing: Standing { slot: SlotId::from_uuid(uuid::Uuid::from_u128(7)), generation },
+        name: "pool-web-001".to_owned(),
+        provider: Provider::new("web").unwrap(),
+        image: None,
+        resources: Resources::default(),
+        prepare_by: Timestamp::now() + jiff::SignedDuration::from_secs(30),
+    }
+}
+
+#[tokio::test]
+async fn a_standing_slot_has_one_runner_after_another() {
+    let stage = Stage::new(quick()).await;
+    let driver = stage.driver.clone().pooled(true);
+    let (silent, slot) = (Progress::silent(), preparation(1).standing);
+    let starts = async |standing| {
+        let launch = Launch { standing: Some(standing), ..stage.launch() };
+        (launch.spec.runner, driver.ensure(&launch, &Progress::silent()).await)
+    };
+    let list = async || driver.list_standing().try_concat().await.unwrap();
+    assert!(matches!(starts(slot).await.1, Err(Error::NoCapacity(_))), "it is not there");
+    assert!(matches!(driver.reset(slot).await, Err(Error::Rejected(_))));
+    for _ in 0..2 {
+        driver.prepare(&preparation(1), &silent).await.unwrap();
+    }
+    assert_eq!(list().await, [slot]);
+    driver.describe(slot, "[IDLE]").await.unwrap();
+    assert_eq!(stage.platform.standing("simulated"), [(slot, "[IDLE]".to_owned())]);
+
+    let (first, started) = starts(slot).await;
+    started.unwrap();
+    assert!(matches!(starts(slot).await.1, Err(Error::NoCapacity(_))), "somebody is in it");
+    assert!(driver.reset(slot).await.is_err() && driver.retire(slot).await.is_err(), "a runner runs in it");
+    stage.exit(first).await;
+    assert!(matches!(starts(slot).await.1, Err(Error::NoCapacity(_))), "its remains are there");
+    driver.remove(first).await.unwrap();
+    let (second, started) = starts(slot).await;
+    started.unwrap();
+    stage.exit(second).await;
+    driver.reset(slot).await.unwrap();
+    assert_eq!(driver.inspect(second).await.unwrap(), Observed::Gone, "nothing is left of it");
+    assert_eq!(stage.count(&What::Placed { standing: slot }), 2);
+
+    for _ in 0..2 {
+        driver.retire(slot).await.unwrap();
+    }
+    assert!(list().await.is_empty());
+    driver.prepare(&preparation(2), &silent).await.unwrap();
+    assert!(matches!(starts(slot).await.1, Err(Error::NoCapacity(_))), "an old generation");
+    starts(preparation(2).standing).await.1.unwrap();
+}
+
+#[tokio::test]
+async fn standing_slots_go_wrong_as_the_script_says() {
+    let lost = Script { prepare_lost_answers: 1.0, ..quick() };
+    let stage = Stage::new(lost).await;
+    let driver = stage.driver.clone().pooled(true);
+    let silent = Progress::silent();
+    assert!(matches!(driver.prepare(&preparation(1), &silent).await, Err(Error::Transient(_))));
+    driver.prepare(&preparation(1), &silent).await.expect("it is there");
+    stage.platform.set_script(Script { prepare_failures: 1.0, ..quick() });
+    let mut seen = BTreeSet::new();
+    for generation in 2..12 {
+        seen.insert(match driver.prepare(&preparation(generation), &silent).await {
+            Err(Error::Transient(_)) => "transient",
+            Err(Error::NoCapacity(_)) => "no capacity",
+            other => panic!("{other:?}"),
+        });
+    }
+    assert_eq!(seen.len(), 2, "{seen:?}");
+    let listed = driver.list_standing().try_concat().await.unwrap();
+    assert_eq!(listed.len(), 11, "what there is of them is still there");
 }

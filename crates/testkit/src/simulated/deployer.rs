@@ -6,13 +6,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use greenroom_deployer::{Capabilities, Deployer, Error, Launch, Listed, LogStream, Observed, Progress, Pulls};
-use greenroom_domain::RunnerId;
+use greenroom_deployer::{
+    Capabilities, Deployer, Error, Launch, Listed, LogStream, Observed, Preparation, Progress, Pulls,
+};
+use greenroom_domain::{RunnerId, Standing};
 use reqwest::{Client, Method, Response, StatusCode};
 use serde::Serialize;
 
 use super::images::Image;
-use super::server::{ChangesBody, EnsureBody, EnsuredBody, ErrorBody, ListedBody, ObservedBody, PullBody, StopBody};
+use super::server::{
+    ChangesBody, DescribeBody, EnsureBody, EnsuredBody, ErrorBody, ListedBody, ObservedBody, PrepareBody, PullBody,
+    StopBody,
+};
 
 /// After this long there is no answer, unless somebody says otherwise.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -23,6 +28,7 @@ pub struct SimulatedDeployer {
     url: String,
     client: Client,
     pulls: Pulls<Image>,
+    pooled: bool,
 }
 
 /// A node that has just pulled takes so many starts at a time of those who waited.
@@ -47,7 +53,13 @@ impl SimulatedDeployer {
         // The client wants one, though nothing here is encrypted; whoever was first has set it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().no_proxy().timeout(patience).build().expect("a client");
-        Self { url: url.into(), client, pulls: Pulls::at_once(Some(AT_ONCE)) }
+        Self { url: url.into(), client, pulls: Pulls::at_once(Some(AT_ONCE)), pooled: false }
+    }
+
+    /// The same, with standing slots.
+    #[must_use]
+    pub fn pooled(self, pooled: bool) -> Self {
+        Self { pooled, ..self }
     }
 
     async fn ask(&self, method: Method, path: &str, body: Option<&impl Serialize>) -> Result<Response, Error> {
@@ -83,7 +95,7 @@ impl Deployer for SimulatedDeployer {
             out_of_memory: false,
             signals: true,
             max_lifetime: true,
-            pooled: false,
+            pooled: self.pooled,
         }
     }
 
@@ -92,6 +104,7 @@ impl Deployer for SimulatedDeployer {
             spec: launch.spec.clone(),
             environment: launch.environment.clone(),
             start_by: launch.start_by,
+            standing: launch.standing,
         };
         let mut pulled = None;
         // An image that is gone again before it was of use is bad luck, and no reason to go on for ever.
@@ -155,5 +168,33 @@ impl Deployer for SimulatedDeployer {
         let from = tail_lines.map_or(0, |tail| lines.len().saturating_sub(usize::try_from(tail).unwrap_or(usize::MAX)));
         let bytes = Bytes::from(lines[from..].concat());
         Ok(Some(stream::once(async move { Ok(bytes) }).boxed()))
+    }
+
+    async fn prepare(&self, preparation: &Preparation, _: &Progress) -> Result<(), Error> {
+        let body = PrepareBody {
+            name: preparation.name.clone(),
+            provider: preparation.provider.clone(),
+            image: preparation.image.clone(),
+            resources: preparation.resources,
+            prepare_by: preparation.prepare_by,
+        };
+        self.ask(Method::PUT, &format!("/slots/{}", preparation.standing), Some(&body)).await.map(drop)
+    }
+
+    async fn reset(&self, standing: Standing) -> Result<(), Error> {
+        self.ask(Method::POST, &format!("/slots/{standing}/reset"), None::<&()>).await.map(drop)
+    }
+
+    async fn retire(&self, standing: Standing) -> Result<(), Error> {
+        self.ask(Method::DELETE, &format!("/slots/{standing}"), None::<&()>).await.map(drop)
+    }
+
+    async fn describe(&self, standing: Standing, description: &str) -> Result<(), Error> {
+        let body = DescribeBody { description: description.to_owned() };
+        self.ask(Method::PUT, &format!("/slots/{standing}/description"), Some(&body)).await.map(drop)
+    }
+
+    fn list_standing(&self) -> BoxStream<'_, Result<Vec<Standing>, Error>> {
+        stream::once(self.read("/slots")).boxed()
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use greenroom_domain::{Exit, InstanceId, RunnerId, Timestamp};
+use greenroom_domain::{Exit, InstanceId, RunnerId, Standing, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// A line of the file.
@@ -31,7 +31,7 @@ pub struct Fact {
 #[serde(tag = "what", rename_all = "snake_case")]
 pub enum What {
     /// A start was asked for and answered so: `ok`, `exists`, `late`, `lost`, `delayed`, `transient`,
-    /// `no_capacity`, `rejected`, `unauthorized`, `late_answer`.
+    /// `no_capacity`, `rejected`, `unauthorized`, `late_answer`; of standing slots `no_slot`, `not_ready`, `occupied`.
     Ensured {
         /// How.
         answer: String,
@@ -47,6 +47,11 @@ pub enum What {
     },
     /// A process was started.
     Started,
+    /// It was started in a standing slot.
+    Placed {
+        /// Which.
+        standing: Standing,
+    },
     /// Its owner let it in.
     Admitted,
     /// Its owner did not.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use greenroom_deployer::{Error, Launch, Listed, Observed};
-use greenroom_domain::{Exit, InstanceId, RunnerId, Timestamp};
+use greenroom_deployer::{Error, Launch, Listed, Observed, Preparation};
+use greenroom_domain::{Exit, InstanceId, RunnerId, Standing, Timestamp};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
@@ -15,6 +15,7 @@ use super::images::{Image, Images};
 use super::life::{Life, Wish};
 use super::link::Link;
 use super::script::Script;
+use super::slots::Slots;
 
 /// A name on a platform.
 type Name = (String, RunnerId);
@@ -24,6 +25,8 @@ type Name = (String, RunnerId);
 struct Known {
     tries: u32,
     running: u32,
+    /// Where it runs, or left its remains.
+    standing: Option<Standing>,
     exit: Option<Exit>,
     signals: Vec<watch::Sender<Wish>>,
     made_at: Option<Instant>,
@@ -35,6 +38,12 @@ struct Known {
 impl Known {
     fn is_there(&self) -> bool {
         self.made_at.is_some() && self.removed_at.is_none()
+    }
+
+    fn removed(&mut self) {
+        self.removed_at = Some(Instant::now());
+        self.signals.clear();
+        self.exit = None;
     }
 
     fn observed(&self) -> Observed {
@@ -55,6 +64,18 @@ struct Scripts {
 /// Runners are processes of their own and share no connection; so many of them do here, or a thousand would have a thousand.
 const CONNECTIONS: usize = 4;
 
+/// Who is in a standing slot, with whether it runs still.
+fn occupants<'k>(
+    known: &'k BTreeMap<Name, Known>,
+    platform: &'k str,
+    standing: Standing,
+) -> impl Iterator<Item = (RunnerId, bool)> + 'k {
+    known
+        .iter()
+        .filter(move |((on, _), known)| on == platform && known.standing == Some(standing) && known.is_there())
+        .map(|((_, runner), known)| (*runner, known.running > 0))
+}
+
 /// All platforms of one server. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Truth(Arc<Inner>);
@@ -64,6 +85,7 @@ struct Inner {
     facts: Arc<Facts>,
     known: Mutex<BTreeMap<Name, Known>>,
     images: Images,
+    slots: Slots,
     channels: Mutex<BTreeMap<String, Vec<Channel>>>,
     /// Runners that ended, in order.
     changes: Mutex<Vec<Name>>,
@@ -82,6 +104,7 @@ impl Truth {
             facts: Arc::new(facts),
             known: Mutex::default(),
             images: Images::default(),
+            slots: Slots::default(),
             channels: Mutex::default(),
             changes: Mutex::default(),
             changed: Notify::new(),
@@ -164,6 +187,9 @@ impl Truth {
             }
             let running =
                 known.iter().filter(|((platform, _), known)| *platform == name.0 && known.running > 0).count();
+            if let Some((answer, error)) = self.no_place(name, &known, launch.standing) {
+                return (answer, Err(error));
+            }
             if no_capacity || script.capacity.is_some_and(|capacity| running >= capacity) {
                 return ("no_capacity", Err(Error::NoCapacity("simulated: full".to_owned())));
             }
@@ -184,7 +210,8 @@ impl Truth {
             let (this, name, after) = (self.clone(), name.clone(), fate.within(script.late_start_ms));
             tokio::spawn(async move {
                 tokio::time::sleep(after).await;
-                this.start(&name, &launch, number);
+                // Nobody hears whether it could.
+                let _ = this.start(&name, &launch, number);
             });
             return ("delayed", Err(Error::Transient("simulated: no answer".to_owned())));
         }
@@ -195,7 +222,9 @@ impl Truth {
             }
         }
         for instance in 0..=u32::from(doubled) {
-            self.start(name, &launch, number * 1_000 + instance);
+            if let Err((answer, error)) = self.start(name, &launch, number * 1_000 + instance) {
+                return (answer, Err(error));
+            }
         }
         if late_answer {
             if !begins_late {
@@ -210,21 +239,29 @@ impl Truth {
     }
 
     /// One more process under this name.
-    fn start(&self, name: &Name, launch: &Launch, number: u32) {
+    fn start(&self, name: &Name, launch: &Launch, number: u32) -> Result<(), (&'static str, Error)> {
         let instance = InstanceId::generate();
         let (signals, wish) = watch::channel(Wish::Stay);
         {
             let mut known = lock(&self.0.known);
+            // Looked at again under the lock under which it is taken.
+            if let Some(no_place) = self.no_place(name, &known, launch.standing) {
+                return Err(no_place);
+            }
             let known = known.entry(name.clone()).or_default();
             // A start that comes late makes the name anew, as platforms do.
             known.removed_at = None;
             known.ended_at = None;
             known.made_at.get_or_insert_with(Instant::now);
+            known.standing = launch.standing;
             known.running += 1;
             known.signals.push(signals);
             known.log.push_str(&format!("started {instance}\n"));
+            self.0.facts.tell(&name.0, name.1, Some(instance), What::Started);
+            if let Some(standing) = launch.standing {
+                self.0.facts.tell(&name.0, name.1, Some(instance), What::Placed { standing });
+            }
         }
-        self.0.facts.tell(&name.0, name.1, Some(instance), What::Started);
         let variable = |variable: &str| launch.environment.get(variable).cloned().unwrap_or_default();
         let link = self
             .channel(&variable("GREENROOM_URL"), instance)
@@ -233,7 +270,7 @@ impl Truth {
         let Some(link) = link else {
             tracing::error!(runner.id = %name.1, "the environment of a simulated runner names no gateway or no token");
             this.over(&name, instance, Exit { code: Some(2), signal: None, out_of_memory: false });
-            return;
+            return Ok(());
         };
         let (mut killed, lifetime) = (wish.clone(), launch.spec.max_lifetime);
         let life = Life {
@@ -260,6 +297,68 @@ impl Truth {
             };
             this.over(&name, instance, exit);
         });
+        Ok(())
+    }
+
+    /// Why it cannot be started in its standing slot: `known` is everybody there is.
+    fn no_place(
+        &self,
+        name: &Name,
+        known: &BTreeMap<Name, Known>,
+        standing: Option<Standing>,
+    ) -> Option<(&'static str, Error)> {
+        let standing = standing?;
+        let Some(ready) = self.0.slots.is_ready(&name.0, standing) else {
+            return Some(("no_slot", Error::NoCapacity("simulated: there is no such slot".to_owned())));
+        };
+        if occupants(known, &name.0, standing).any(|(runner, _)| runner != name.1) {
+            return Some(("occupied", Error::NoCapacity("simulated: somebody is in it".to_owned())));
+        }
+        (!ready).then(|| ("not_ready", Error::Transient("simulated: it is not ready".to_owned())))
+    }
+
+    pub async fn prepare(&self, platform: &str, preparation: &Preparation) -> Result<(), Error> {
+        self.0.slots.prepare(platform, preparation, &self.script(platform)).await
+    }
+
+    /// Removes what its runners left, and leaves one alone that runs.
+    fn clear(&self, platform: &str, standing: Standing, then: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+        let mut known = lock(&self.0.known);
+        if occupants(&known, platform, standing).any(|(_, runs)| runs) {
+            return Err(Error::Rejected("simulated: a runner runs in it".to_owned()));
+        }
+        then()?;
+        let remains: Vec<Name> =
+            occupants(&known, platform, standing).map(|(runner, _)| (platform.to_owned(), runner)).collect();
+        for name in remains {
+            if let Some(known) = known.get_mut(&name) {
+                known.removed();
+            }
+            self.tell(&name, What::Removed);
+        }
+        Ok(())
+    }
+
+    pub async fn reset(&self, platform: &str, standing: Standing) -> Result<(), Error> {
+        let slots = &self.0.slots;
+        self.clear(platform, standing, || slots.reset_begins(platform, standing))?;
+        let script = self.script(platform);
+        slots.reset_ends(platform, standing, script.dice_of((standing, "reset")).within(script.reset_ms)).await
+    }
+
+    pub fn retire(&self, platform: &str, standing: Standing) -> Result<(), Error> {
+        self.clear(platform, standing, || {
+            self.0.slots.retire(platform, standing);
+            Ok(())
+        })
+    }
+
+    pub fn describe(&self, platform: &str, standing: Standing, description: String) {
+        self.0.slots.describe(platform, standing, description);
+    }
+
+    pub fn standing(&self, platform: &str) -> Vec<(Standing, String)> {
+        self.0.slots.list(platform)
     }
 
     fn channel(&self, url: &str, instance: InstanceId) -> Option<Channel> {
@@ -347,11 +446,7 @@ impl Truth {
             match known.observed() {
                 Observed::Running => return false,
                 Observed::Gone => return true,
-                Observed::Exited(_) => {
-                    known.removed_at = Some(Instant::now());
-                    known.signals.clear();
-                    known.exit = None;
-                }
+                Observed::Exited(_) => known.removed(),
             }
         }
         self.tell(&name, What::Removed);
@@ -360,7 +455,8 @@ impl Truth {
 
     /// Where anything was ever started, or asked to be.
     pub fn platforms(&self) -> BTreeSet<String> {
-        lock(&self.0.known).keys().map(|(platform, _)| platform.clone()).collect()
+        let runners = lock(&self.0.known).keys().map(|(platform, _)| platform.clone()).collect::<BTreeSet<_>>();
+        runners.into_iter().chain(self.0.slots.platforms()).collect()
     }
 
     /// As things stood a while ago.

@@ -62,6 +62,14 @@ pub struct Script {
     pub late_answer_ms: Millis,
     /// Starts that make two instances under one name.
     pub doubled_starts: f64,
+    /// How long it takes to prepare a standing slot, where there are such.
+    pub prepare_ms: Millis,
+    /// How long it takes to bring one back to fresh.
+    pub reset_ms: Millis,
+    /// Standing slots that cannot be prepared this time; half of them for want of room.
+    pub prepare_failures: f64,
+    /// Standing slots that are prepared, and whose answer is lost.
+    pub prepare_lost_answers: f64,
     /// How old a list is when it is given.
     pub list_lag_ms: u64,
     /// Whether the platform tells of changes.
@@ -107,6 +115,10 @@ impl Default for Script {
             late_answers: 0.0,
             late_answer_ms: Millis(15_000, 60_000),
             doubled_starts: 0.0,
+            prepare_ms: Millis(2_000, 10_000),
+            reset_ms: Millis(200, 1_000),
+            prepare_failures: 0.0,
+            prepare_lost_answers: 0.0,
             list_lag_ms: 0,
             watch: true,
             unreachable: Vec::new(),
@@ -125,8 +137,13 @@ impl Default for Script {
 impl Script {
     /// The dice for one question about one runner.
     pub(super) fn dice(&self, runner: RunnerId, question: impl Hash) -> Dice {
+        self.dice_of((runner, question))
+    }
+
+    /// The dice for a question.
+    pub(super) fn dice_of(&self, question: impl Hash) -> Dice {
         let mut hasher = DefaultHasher::new();
-        (self.seed, runner, question).hash(&mut hasher);
+        (self.seed, question).hash(&mut hasher);
         Dice { rng: StdRng::seed_from_u64(hasher.finish()), time_scale: self.time_scale }
     }
 

@@ -9,10 +9,10 @@ use axum::extract::{Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
-use greenroom_deployer::{Error, Launch, Observed};
-use greenroom_domain::{Exit, RunnerId, RunnerSpec, Timestamp};
+use greenroom_deployer::{Error, Launch, Observed, Preparation};
+use greenroom_domain::{Exit, Provider, Resources, RunnerId, RunnerSpec, Standing, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tokio::net::TcpListener;
@@ -28,6 +28,22 @@ pub(super) struct EnsureBody {
     pub spec: RunnerSpec,
     pub environment: BTreeMap<String, String>,
     pub start_by: Timestamp,
+    #[serde(default)]
+    pub standing: Option<Standing>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct PrepareBody {
+    pub name: String,
+    pub provider: Provider,
+    pub image: Option<String>,
+    pub resources: Resources,
+    pub prepare_by: Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct DescribeBody {
+    pub description: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -191,6 +207,22 @@ impl SimulatedPlatform {
         self.truth.platforms().iter().flat_map(|platform| self.left(platform)).collect()
     }
 
+    /// The standing slots of a platform, with what people see beside them.
+    #[must_use]
+    pub fn standing(&self, platform: &str) -> Vec<(Standing, String)> {
+        self.truth.standing(platform)
+    }
+
+    /// (platform, standing slot), on every platform.
+    #[must_use]
+    pub fn standing_anywhere(&self) -> Vec<(String, Standing)> {
+        let of = |platform: &String| {
+            let standing = self.standing(platform).into_iter();
+            standing.map(|(standing, _)| (platform.clone(), standing)).collect::<Vec<_>>()
+        };
+        self.truth.platforms().iter().flat_map(of).collect()
+    }
+
     /// Who runs, or has ended and not been removed, whatever lists say: nobody, when all is well and over.
     #[must_use]
     pub fn left(&self, platform: &str) -> Vec<RunnerId> {
@@ -206,6 +238,10 @@ fn router(truth: Truth) -> Router {
         .route("/{platform}/runners/{runner}/stop", post(stop))
         .route("/{platform}/runners/{runner}/logs", get(logs))
         .route("/{platform}/changes", get(changes))
+        .route("/{platform}/slots", get(list_standing))
+        .route("/{platform}/slots/{standing}", put(prepare).delete(retire))
+        .route("/{platform}/slots/{standing}/reset", post(reset))
+        .route("/{platform}/slots/{standing}/description", put(describe))
         .layer(middleware::from_fn_with_state(truth.clone(), reachable))
         .with_state(truth)
 }
@@ -237,7 +273,8 @@ async fn ensure(
     Path(platform): Path<String>,
     Json(body): Json<EnsureBody>,
 ) -> Result<Json<EnsuredBody>, Response> {
-    let launch = Launch { spec: body.spec, environment: body.environment, start_by: body.start_by, standing: None };
+    let launch =
+        Launch { spec: body.spec, environment: body.environment, start_by: body.start_by, standing: body.standing };
     if let Some(image) = truth.missing(&platform, &launch) {
         return Ok(Json(EnsuredBody::Missing(image)));
     }
@@ -251,6 +288,44 @@ async fn pull(
     Json(PullBody { runner, image }): Json<PullBody>,
 ) -> Result<(), Response> {
     whoever_waits(async move { truth.pull(&platform, runner, image).await }).await
+}
+
+fn standing(text: &str) -> Result<Standing, StatusCode> {
+    text.parse().map_err(|_| StatusCode::BAD_REQUEST)
+}
+
+async fn prepare(
+    State(truth): State<Truth>,
+    Path((platform, name)): Path<(String, String)>,
+    Json(body): Json<PrepareBody>,
+) -> Result<(), Response> {
+    let PrepareBody { name: for_people, provider, image, resources, prepare_by } = body;
+    let standing = standing(&name).map_err(IntoResponse::into_response)?;
+    let preparation = Preparation { standing, name: for_people, provider, image, resources, prepare_by };
+    whoever_waits(async move { truth.prepare(&platform, &preparation).await }).await
+}
+
+async fn reset(State(truth): State<Truth>, Path((platform, name)): Path<(String, String)>) -> Result<(), Response> {
+    let standing = standing(&name).map_err(IntoResponse::into_response)?;
+    whoever_waits(async move { truth.reset(&platform, standing).await }).await
+}
+
+async fn retire(State(truth): State<Truth>, Path((platform, name)): Path<(String, String)>) -> Result<(), Response> {
+    let standing = standing(&name).map_err(IntoResponse::into_response)?;
+    whoever_waits(async move { truth.retire(&platform, standing) }).await
+}
+
+async fn describe(
+    State(truth): State<Truth>,
+    Path((platform, name)): Path<(String, String)>,
+    Json(body): Json<DescribeBody>,
+) -> Result<(), StatusCode> {
+    truth.describe(&platform, standing(&name)?, body.description);
+    Ok(())
+}
+
+async fn list_standing(State(truth): State<Truth>, Path(platform): Path<String>) -> Json<Vec<Standing>> {
+    Json(truth.standing(&platform).into_iter().map(|(standing, _)| standing).collect())
 }
 
 async fn inspect(State(truth): State<Truth>, Path((platform, runner)): Path<(String, String)>) -> Response {
