@@ -14,7 +14,7 @@ use sqlx::PgConnection;
 use tokio::sync::Mutex;
 
 use crate::Error;
-use crate::choose::{Choice, Wish, choose, in_words, lacks};
+use crate::choose::{Choice, Wish, choose, concern_the_provider_alone, in_words, lacks};
 use crate::ledger::Ledger;
 use crate::names::slot_name;
 use crate::policy::State;
@@ -178,7 +178,7 @@ fn nothing(ask: &Ask, left: &Rooms) -> Answer {
     let why = in_words(&lacks);
     if lacks.is_empty() && !ask.platforms.iter().any(|platform| left.platforms.contains_key(platform)) {
         Answer::UnknownPlatform
-    } else if !lacks.is_empty() && lacks.iter().all(|(_, lack)| *lack == Lack::Share) {
+    } else if concern_the_provider_alone(&lacks) {
         Answer::ProviderFull(why)
     } else {
         Answer::Full(why)

@@ -29,6 +29,12 @@ pub fn in_words(lacks: &[(&PlatformName, Lack)]) -> String {
     lacks.iter().map(|(platform, lack)| format!("{platform}: {}", lack.word())).collect::<Vec<_>>().join("; ")
 }
 
+/// Whether these keep out nobody but this provider, so that others may be given something where it is not.
+#[must_use]
+pub fn concern_the_provider_alone(lacks: &[(&PlatformName, Lack)]) -> bool {
+    !lacks.is_empty() && lacks.iter().all(|(_, lack)| *lack == Lack::Share)
+}
+
 /// Gives slots in the order of the wishes: to everybody on the first platform, then on the second to those who are still
 /// without, and so on. What is given is taken out of the rooms.
 pub fn choose(wishes: &[Wish<'_>], rooms: &mut Rooms) -> Vec<Choice> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use greenroom_chassis::Settings;
-use greenroom_domain::Provider;
+use greenroom_domain::{Provider, Resources};
 
 use super::{PROVIDERS, prefix};
 use crate::quiet::{DailyAt, QuietHours, Zone};
@@ -15,15 +15,15 @@ pub struct PoolsConfig {
     /// The pools there are on each of them.
     pub pools: Vec<PoolConfig>,
     /// When they grow and shrink.
-    pub(crate) scale: scale::Policy,
+    pub scale: scale::Policy,
     /// Deadlines of a slot.
     pub(crate) timing: standing::Timing,
     /// So many are ready at least.
-    pub(crate) minimum: u32,
+    pub minimum: u32,
     /// So many had better be ready.
-    pub(crate) idle_target: u32,
+    pub idle_target: u32,
     /// How far ahead starts are a reason to make slots.
-    pub(crate) ahead: Duration,
+    pub ahead: Duration,
     /// A slot is renewed after so many runners; 0: never.
     pub(crate) max_uses: u32,
     /// When slots are refreshed that nobody has used for so long.
@@ -42,6 +42,8 @@ pub struct PoolConfig {
     pub size: u32,
     /// So many there are at least.
     pub prewarm: u32,
+    /// How large they are made: as the scheduler's settings have runners of that provider, whoever runs in them later.
+    pub resources: Resources,
 }
 
 /// (provider, size, pre-warm): Meeboter's; browser sessions are few.
@@ -151,10 +153,34 @@ impl PoolConfig {
             "Standing slots that it has at least, where there is room.",
         );
         Self {
+            resources: resources(settings, provider),
             provider: Provider::new(provider).expect("a name"),
             size: if enabled { size } else { 0 },
             prewarm: if on_startup { prewarm } else { 0 },
         }
+    }
+}
+
+/// The scheduler reads the same settings, and says whether they are any good.
+fn resources(settings: &mut Settings, provider: &str) -> Resources {
+    let (more_cpu, more_memory) = if provider == "microsoft-teams" { (200, 512) } else { (0, 0) };
+    let mut of = |name: &str, more: u32, base: &str, base_default: &str, about| {
+        let base: u32 = settings.get(base, base_default, about);
+        settings.get::<u32>(&format!("{}_{name}", prefix(provider)), &base.saturating_add(more).to_string(), about)
+    };
+    let cpu =
+        of("CPU_MILLIS", more_cpu, "RUNNER_CPU_MILLIS", "500", "Processor that a runner asks for, in thousandths.");
+    let memory = of("MEMORY_MB", more_memory, "RUNNER_MEMORY_MB", "1024", "Memory that a runner asks for, in MiB.");
+    let cpu_percent: u32 =
+        settings.get("RUNNER_CPU_LIMIT_PERCENT", "200", "How much processor a runner may take, in hundredths.");
+    let memory_percent: u64 =
+        settings.get("RUNNER_MEMORY_LIMIT_PERCENT", "150", "How much memory a runner may take, in hundredths.");
+    let memory = u64::from(memory) << 20;
+    Resources {
+        cpu_millis: cpu,
+        memory_bytes: memory,
+        cpu_limit_millis: Some(cpu.saturating_mul(cpu_percent) / 100),
+        memory_limit_bytes: Some(memory.saturating_mul(memory_percent) / 100),
     }
 }
 
