@@ -1,5 +1,8 @@
 //! What each trouble has to come to, beside the promises. A story in which nothing happened proves nothing.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use greenroom_domain::{RunnerId, Standing};
 use greenroom_testkit::checker::Violation;
 use greenroom_testkit::evidence::{BotEnd, Evidence};
 use greenroom_testkit::simulated::What;
@@ -13,9 +16,9 @@ const REFUSALS: usize = 60;
 /// What did not come to pass: pure.
 pub(crate) fn missing(trouble: Trouble, evidence: &Evidence) -> Vec<Violation> {
     let mut found = Vec::new();
-    let mut expect = |holds: bool, how: String| {
+    let mut expect = |holds: bool, how: &dyn Fn() -> String| {
         if !holds {
-            found.push(Violation { promise: "expected", how });
+            found.push(Violation { promise: "expected", how: how() });
         }
     };
     let answers = |platform: &str, answer: &str| {
@@ -26,24 +29,42 @@ pub(crate) fn missing(trouble: Trouble, evidence: &Evidence) -> Vec<Violation> {
     match trouble {
         Trouble::Refusing => {
             let unauthorized = answers("first", "unauthorized");
-            expect((5..REFUSALS).contains(&unauthorized), format!("{unauthorized} starts were refused"));
+            expect((5..REFUSALS).contains(&unauthorized), &|| format!("{unauthorized} starts were refused"));
             let used = answers("first", "ok");
-            expect(used > 0, "the first platform was not used again when it was well".to_owned());
+            expect(used > 0, &|| "the first platform was not used again when it was well".to_owned());
             for bot in evidence.bots.iter().filter(refused) {
-                expect(false, format!("bot {} ended by the refusal of a platform that others stand behind", bot.id));
+                expect(false, &|| {
+                    format!("bot {} ended by the refusal of a platform that others stand behind", bot.id)
+                });
             }
         }
         Trouble::Alone => {
             let unauthorized = answers("simulated", "unauthorized");
-            expect((5..REFUSALS).contains(&unauthorized), format!("{unauthorized} starts were refused"));
+            expect((5..REFUSALS).contains(&unauthorized), &|| format!("{unauthorized} starts were refused"));
             let waited = evidence.bots.iter().filter(|bot| bot.reason.as_deref() == Some("queue_timeout")).count();
             let few = evidence.bots.iter().filter(refused).count();
-            expect(waited > evidence.bots.len() / 2, format!("{waited} bots waited until their time was over"));
-            expect(few <= waited / 4, format!("{few} bots ended by refusals, although a breaker was open"));
+            expect(waited > evidence.bots.len() / 2, &|| format!("{waited} bots waited until their time was over"));
+            expect(few <= waited / 4, &|| format!("{few} bots ended by refusals, although a breaker was open"));
         }
         Trouble::Late => {
             let late = answers("simulated", "late_answer");
-            expect(late > 5, format!("{late} answers came late"));
+            expect(late > 5, &|| format!("{late} answers came late"));
+        }
+        Trouble::Pooled => {
+            let mut uses: BTreeMap<Standing, BTreeSet<RunnerId>> = BTreeMap::new();
+            let mut placed = 0;
+            for fact in &evidence.facts {
+                if let What::Placed { standing } = fact.what {
+                    placed += 1;
+                    uses.entry(standing).or_default().insert(fact.runner);
+                }
+            }
+            let started = evidence.facts.iter().filter(|fact| fact.what == What::Started).count();
+            expect(placed == started, &|| format!("{started} were started, {placed} of them in a standing slot"));
+            let again = uses.values().filter(|runners| runners.len() > 1).count();
+            expect(again > 0, &|| "no slot was used again".to_owned());
+            let renewed = uses.keys().any(|standing| standing.generation > 1);
+            expect(renewed, &|| "no slot was made anew".to_owned());
         }
         Trouble::None
         | Trouble::Kill

@@ -41,13 +41,15 @@ pub enum Trouble {
     Alone,
     /// Platforms answer when the deployer does not listen any more.
     Late,
+    /// The platform keeps standing slots, and those who see to them are killed.
+    Pooled,
     /// Kills, pauses and replicas, and servers that go and come.
     Combined,
 }
 
 impl Trouble {
     /// Every one.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::None,
         Self::Kill,
         Self::Pause,
@@ -58,6 +60,7 @@ impl Trouble {
         Self::Refusing,
         Self::Alone,
         Self::Late,
+        Self::Pooled,
         Self::Combined,
     ];
 
@@ -75,6 +78,7 @@ impl Trouble {
             Self::Refusing => "refusing",
             Self::Alone => "alone",
             Self::Late => "late",
+            Self::Pooled => "pooled",
             Self::Combined => "combined",
         }
     }
@@ -108,6 +112,19 @@ impl Trouble {
             ],
             // A second of patience, and two for the whole start.
             Self::Late => &[("SIMULATED_PATIENCE_MS", "1000"), ("START_TIMEOUT_MS", "40000")],
+            // A few of them are ready, there may be as many as runners, and each is made anew after six.
+            Self::Pooled => &[
+                ("SIMULATED_POOLED", "true"),
+                ("GOOGLE_MEET_POOL_ENABLED", "false"),
+                ("MICROSOFT_TEAMS_POOL_ENABLED", "false"),
+                ("ZOOM_POOL_ENABLED", "false"),
+                ("WEB_POOL_SIZE", "20"),
+                ("WEB_POOL_PREWARM", "4"),
+                ("POOL_SLOT_MAX_USES", "6"),
+                // Five seconds, and two.
+                ("POOL_PREPARE_TIMEOUT_MS", "100000"),
+                ("POOL_RECOVERY_MS", "40000"),
+            ],
             Self::None
             | Self::Kill
             | Self::Pause
@@ -131,6 +148,12 @@ impl Trouble {
             Self::Late => {
                 let late_answer_ms = Millis(30_000, 160_000);
                 vec![("simulated", Script { late_answers: 0.3, late_answer_ms, ..usual.clone() })]
+            }
+            // One to three seconds.
+            Self::Pooled => {
+                let prepare_ms = Millis(20_000, 60_000);
+                let wrong = Script { prepare_failures: 0.1, prepare_lost_answers: 0.1, ..usual.clone() };
+                vec![("simulated", Script { prepare_ms, ..wrong })]
             }
             Self::None
             | Self::Kill
@@ -193,6 +216,13 @@ impl Trouble {
             Self::Late => {
                 kill(sandbox, "deployer").await?;
                 kill(sandbox, "pool-manager").await?;
+            }
+            Self::Pooled => {
+                for service in
+                    ["pool-manager", "deployer", "pool-manager", "queue", "deployer", "scheduler", "pool-manager"]
+                {
+                    kill(sandbox, service).await?;
+                }
             }
             Self::Combined => {
                 sandbox.double("scheduler")?;

@@ -9,7 +9,8 @@ use greenroom_testkit::Layout;
 /// Plays stories while everything fails, and checks the promises.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Only this trouble: none, kill, pause, double, postgres, nats, operators, refusing, alone, late, combined.
+    /// Only this trouble: none, kill, pause, double, postgres, nats, operators, refusing, alone, late, pooled,
+    /// combined.
     #[arg(long)]
     trouble: Option<String>,
     /// Only this layout: all, split or twice.

@@ -16,8 +16,10 @@ fn main() -> ExitCode {
         settings.section("deployer-simulated");
         let url: Option<String> = settings.optional("SIMULATED_URL", "Where the simulated platforms are.");
         let patience = settings.millis("SIMULATED_PATIENCE_MS", PATIENCE, "How long it is waited for. Not scaled.");
+        let pooled: bool = settings.get("SIMULATED_POOLED", "false", "Whether they keep standing slots.");
         move |platform: &greenroom_domain::PlatformName, _: &_| {
-            SimulatedDeployer::with_patience(format!("{}/{platform}", url.clone().unwrap_or_default()), patience)
+            let url = format!("{}/{platform}", url.clone().unwrap_or_default());
+            SimulatedDeployer::with_patience(url, patience).pooled(pooled)
         }
     });
     greenroom::main(platforms)
