@@ -262,6 +262,8 @@ mod tests {
         assert_eq!(config.platforms.iter().map(|platform| platform.pooled).collect::<Vec<_>>(), [true, false]);
         let counted = parse(&[("POOL_PREWARM_COUNT", "2"), ("ZOOM_POOL_PREWARM", "4")], &["coolify"]).expect("good");
         assert_eq!(counted.pools.pools.iter().map(|pool| pool.prewarm).collect::<Vec<_>>(), [2, 2, 2, 4]);
+        let teams = counted.pools.pools[2].resources;
+        assert_eq!((teams.cpu_millis, teams.memory_bytes >> 20, teams.memory_limit() >> 20), (700, 1536, 2304));
         let lazy = parse(&[("POOL_PREWARM_ON_STARTUP", "false")], &["coolify"]).expect("good");
         assert!(lazy.pools.pools.iter().all(|pool| pool.prewarm == 0));
         let bad = [

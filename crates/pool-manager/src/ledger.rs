@@ -17,6 +17,7 @@ use crate::breaker::verdict;
 use crate::config::PoolsConfig;
 use crate::demand::Demand;
 use crate::judge::{Judge, Said};
+use crate::meters::Meters;
 use crate::policy::{Effect, Event, Timing, decide};
 use crate::room::Idle;
 use crate::store::{self, Changed, Stored};
@@ -31,6 +32,7 @@ pub struct Ledger {
     /// Standing slots: what the settings say of them, who waits for one, and whom to wake.
     pub pools: PoolsConfig,
     pub demand: Demand,
+    pub meters: Meters,
     /// Somebody has to look at standing slots.
     pub tend: Notify,
     /// Somebody has to look at how many there are.
@@ -66,6 +68,7 @@ impl Ledger {
             timing: config.timing.clone(),
             pools: config.pools.clone(),
             demand: Demand::default(),
+            meters: Meters::new(),
             tend: Notify::new(),
             scale: Notify::new(),
             judge: Judge::new(config.breaker),

@@ -1,15 +1,19 @@
 //! The pool manager owns platforms, slots, assignments and permits.
 //!
-//! - **Owns** `pool.platforms`, `provider_limits`, `installation`, `slots`, `assignments`, `lists`, `breakers`, `history`.
+//! - **Owns** `pool.platforms`, `provider_limits`, `installation`, `slots`, `assignments`, `lists`, `breakers`, `history`,
+//!   `pools`, `samples`, `scalings`.
 //! - **Hears** gRPC (assignments and closings from the queue, whom to expect from the heartbeat monitor, what operators see and
 //!   change, from the gateway), the command
-//!   `pool-manager.release`, the events `runner.started`, `runner.refused`, `runner.gone`, `runner.listed`.
-//! - **Says** `deploy.<platform>.start` and `.stop`, and is the only one to say them; `slot.assigned`, `slot.released`,
+//!   `pool-manager.release`, the events `runner.started`, `runner.refused`, `runner.gone`, `runner.listed`, and of standing
+//!   slots `slot.prepared`, `slot.prepare_failed`, `slot.retired`, `slot.listed`; from the scheduler, what is due soon (gRPC).
+//! - **Says** `deploy.<platform>.start` and `.stop`, of standing slots `.prepare`, `.reset`, `.retire` and `.describe`, and is
+//!   the only one to say them; `slot.assigned`, `slot.released`,
 //!   `pool.capacity_raised`, `pool.exhausted`, `pool.breaker_opened`, `pool.breaker_closed`.
 //! - **Never** makes an attempt, knows a meeting, or frees a slot on anything but evidence that nothing runs.
 //!
 //! Who gets which slot is decided by `choose.rs` on what `room.rs` says there is, which limit holds by `limits.rs`, what becomes
-//! of an assignment by `policy.rs`, when a platform is taken out of the chain by `breaker.rs`, and whether an operator may have a slot back by `rescue.rs`: all pure. `store/assign.rs`
+//! of an assignment by `policy.rs`, when a platform is taken out of the chain by `breaker.rs`, whether an operator may have a slot back by `rescue.rs`, how
+//! many standing slots there ought to be by `scale.rs`, and what becomes of one by `standing.rs`: all pure. `store/assign.rs`
 //! writes a whole batch in one statement, which is refused when somebody else took room in between; `operate.rs` does what
 //! operators want.
 
@@ -25,6 +29,7 @@ mod forecast;
 mod judge;
 mod ledger;
 pub mod limits;
+mod meters;
 mod names;
 mod operate;
 pub mod policy;

@@ -57,6 +57,7 @@ pub async fn change_platform(ledger: &Ledger, name: &PlatformName, change: Chang
         announce(&mut tx, BTreeSet::from([(name.clone(), None)]), now).await?;
     }
     tx.commit().await?;
+    ledger.scale.notify_one();
     Ok(true)
 }
 
@@ -76,6 +77,7 @@ pub async fn limit_provider(
     store::raise_version(&mut tx, name).await?;
     announce(&mut tx, BTreeSet::from([(name.clone(), Some(provider.clone()))]), ledger.now()).await?;
     tx.commit().await?;
+    ledger.scale.notify_one();
     Ok(true)
 }
 

@@ -10,7 +10,7 @@ use crate::Error;
 use crate::describe::beside;
 use crate::ledger::{Ledger, announce};
 use crate::scale::{self, Decision, View, longest_idle};
-use crate::standing::{Effect, Event, State, decide};
+use crate::standing::{Effect, Event, Slot, State, decide};
 use crate::store::{self, Decided, Key, PoolRow, Stood};
 
 /// So many stale slots of a platform are refreshed at once.
@@ -37,13 +37,13 @@ async fn settle(
         let Some((next, effects)) = decide(&stood.slot, about.generation, &event, now, &ledger.pools.timing) else {
             continue;
         };
-        note(stood, &next.state, &event);
+        note(ledger, stood, &next, &event);
         stood.slot = next;
         changed.insert(stood.id);
         for effect in effects {
             match effect {
                 Effect::Prepare => {
-                    let command = prepare(stood, now);
+                    let command = prepare(ledger, stood, now);
                     let envelope = tx.envelope(now, command);
                     tx.say(envelope);
                 }
@@ -79,7 +79,9 @@ async fn settle(
     announce(tx, raised, now).await
 }
 
-fn note(stood: &Stood, state: &State, event: &Event) {
+fn note(ledger: &Ledger, stood: &Stood, next: &Slot, event: &Event) {
+    let state = &next.state;
+    ledger.meters.slot(stood, next, ledger.now());
     let (name, platform, generation) = (stood.name(), &stood.platform, stood.slot.generation);
     match (state, event) {
         (State::Failed, Event::Failed { error, detail }) => {
@@ -100,14 +102,15 @@ fn note(stood: &Stood, state: &State, event: &Event) {
     }
 }
 
-fn prepare(stood: &Stood, now: Timestamp) -> Prepare {
+fn prepare(ledger: &Ledger, stood: &Stood, now: Timestamp) -> Prepare {
+    let config = ledger.pools.pools.iter().find(|pool| pool.provider == stood.pool);
     Prepare {
         standing: stood.standing(),
         name: stood.name(),
         platform: stood.platform.clone(),
         provider: stood.pool.clone(),
         image: None,
-        resources: Resources::default(),
+        resources: config.map_or_else(Resources::default, |pool| pool.resources),
         prepare_by: stood.slot.prepare_by.unwrap_or(now),
     }
 }
@@ -341,12 +344,14 @@ async fn scale_platform(ledger: &Ledger, platform: &PlatformName, due: &BTreeMap
             elsewhere = elsewhere.saturating_sub(decision.retire);
         }
         if decision.abandon + decision.retire + decision.forget > 0 {
-            // What is retired is still there; but the others need not go for the same reason.
-            room = room.min(0) + i64::from(decision.abandon + decision.retire + decision.forget) * i64::from(room < 0);
+            // What is retired is still there, and no room for others yet; but these need not go for the same reason.
+            let going = i64::from(decision.abandon + decision.retire + decision.forget);
+            room = if room < 0 { room.saturating_add(going).min(0) } else { room };
         }
         events.extend(pool.retired(&decision));
         store::plan_standing(&mut tx, platform, &pool.row.provider, decision.prepare, now).await?;
         tell(platform, &pool.row.provider, &decision);
+        ledger.meters.pool(platform, &pool.row.provider, &decision);
         let decided = Decided {
             target: decision.target,
             change: decision.change(),

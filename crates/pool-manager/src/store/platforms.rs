@@ -198,7 +198,8 @@ pub async fn misaligned(pool: &PgPool) -> Result<Vec<PlatformName>, Error> {
                 WHERE EXISTS (
                       SELECT 1 FROM pool.slots s
                        WHERE s.platform = p.name
-                         AND ((s.state = 'idle' AND (s.cordoned OR (s.pool = '' AND s.number > p.row_limit)))
+                         AND ((p.pooled AND s.pool = '' AND s.state IN ('idle', 'cordoned'))
+                           OR (s.state = 'idle' AND (s.cordoned OR (s.pool = '' AND s.number > p.row_limit)))
                            OR (s.state = 'cordoned' AND NOT s.cordoned AND (s.pool <> '' OR s.number <= p.row_limit))))
                 ORDER BY p.name";
     let names: Vec<String> = sqlx::query_scalar(sql).fetch_all(pool).await?;

@@ -8,6 +8,7 @@ mod ending;
 mod heard;
 mod house;
 mod interleavings;
+mod interleavings_pooled;
 mod limits;
 mod lists;
 mod neighbours;
