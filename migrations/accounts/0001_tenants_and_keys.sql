@@ -4,7 +4,7 @@ CREATE TABLE accounts.tenants (
     name       text        NOT NULL UNIQUE CHECK (name <> ''),
     plan       text        NOT NULL DEFAULT 'standard'
                CHECK (plan IN ('free', 'standard', 'professional', 'enterprise')),
-    -- The next four are the tenant's own, instead of its plan's; NULL: as the plan says.
+    -- The next six are the tenant's own, instead of its plan's; NULL: as the plan says.
     -- Of its bots, where they say nothing themselves; lower is first.
     priority   integer     CHECK (priority >= 0),
     -- Share of its bots' turns among equals.
@@ -12,6 +12,9 @@ CREATE TABLE accounts.tenants (
     -- Bots a day and at a time; 0: any number.
     daily_limit       integer CHECK (daily_limit >= 0),
     concurrency_limit integer CHECK (concurrency_limit >= 0),
+    -- What its bots' runners ask for: thousandths of a processor, MiB. No plan says anything of it; NULL: as for everybody.
+    cpu_millis        integer CHECK (cpu_millis > 0),
+    memory_mb         integer CHECK (memory_mb > 0),
     -- IANA name; what a "day" is for this tenant.
     timezone   text        NOT NULL DEFAULT 'UTC',
     created_at timestamptz NOT NULL

@@ -47,6 +47,11 @@ CREATE TABLE scheduler.bots (
     deduplication_key        text,
     -- The tenant's share of turns in the queue, when the bot was made.
     weight                   integer     NOT NULL,
+    -- How large its runners are: what they ask for, and what they may take. Chosen when the bot was made; memory in MiB.
+    cpu_millis               integer     NOT NULL,
+    memory_mb                integer     NOT NULL,
+    cpu_limit_millis         integer     NOT NULL,
+    memory_limit_mb          integer     NOT NULL,
     traceparent              text,
     created_at               timestamptz NOT NULL,
     updated_at               timestamptz NOT NULL
@@ -89,6 +94,21 @@ CREATE TABLE scheduler.attempts (
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
 
 CREATE INDEX attempts_release ON scheduler.attempts (release_at) WHERE release_at IS NOT NULL;
+
+-- What a runner really took, known when it is gone. A table of its own: the attempt's row is written often, this one once.
+CREATE TABLE scheduler.measurements (
+    bot_id            uuid        NOT NULL,
+    attempt           integer     NOT NULL,
+    provider          text        NOT NULL,
+    at                timestamptz NOT NULL,
+    cpu_ms            bigint      NOT NULL,
+    peak_memory_bytes bigint      NOT NULL,
+    lasted_ms         bigint      NOT NULL,
+    PRIMARY KEY (bot_id, attempt)
+);
+
+-- The newest of a provider, of which sizes are recommended.
+CREATE INDEX measurements_recent ON scheduler.measurements (provider, at DESC);
 
 -- What happened, in the order of the public events.
 CREATE TABLE scheduler.timeline (

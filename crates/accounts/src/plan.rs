@@ -94,6 +94,10 @@ pub struct Own {
     pub daily_limit: Option<u32>,
     /// Bots at a time; 0: any number.
     pub concurrency_limit: Option<u32>,
+    /// Processor that its bots' runners ask for, in thousandths; no plan says anything of it.
+    pub cpu_millis: Option<u32>,
+    /// Memory that they ask for, in MiB; likewise.
+    pub memory_mb: Option<u32>,
 }
 
 /// What holds for a tenant.
@@ -107,6 +111,10 @@ pub struct Terms {
     pub daily_limit: Option<u32>,
     /// Bots at a time; none: any number.
     pub concurrency_limit: Option<u32>,
+    /// Processor that its bots' runners ask for, in thousandths; none: as their provider's.
+    pub cpu_millis: Option<u32>,
+    /// Memory that they ask for, in MiB; none: as their provider's.
+    pub memory_mb: Option<u32>,
 }
 
 impl Terms {
@@ -119,6 +127,8 @@ impl Terms {
             weight: own.weight.unwrap_or(plan.weight()).max(1),
             daily_limit: limit(own.daily_limit.unwrap_or(limits.daily)),
             concurrency_limit: limit(own.concurrency_limit.unwrap_or(limits.concurrency)),
+            cpu_millis: own.cpu_millis,
+            memory_mb: own.memory_mb,
         }
     }
 }
@@ -131,10 +141,31 @@ mod tests {
     fn a_tenants_own_word_comes_before_its_plans() {
         let limits = Limits { daily: 100, concurrency: 0 };
         let plain = Terms::of(Plan::Professional, limits, Own::default());
-        let expected = Terms { priority: 50, weight: 4, daily_limit: Some(100), concurrency_limit: None };
+        let expected = Terms {
+            priority: 50,
+            weight: 4,
+            daily_limit: Some(100),
+            concurrency_limit: None,
+            cpu_millis: None,
+            memory_mb: None,
+        };
         assert_eq!(plain, expected);
-        let own = Own { priority: Some(7), weight: Some(9), daily_limit: Some(0), concurrency_limit: Some(3) };
-        let expected = Terms { priority: 7, weight: 9, daily_limit: None, concurrency_limit: Some(3) };
+        let own = Own {
+            priority: Some(7),
+            weight: Some(9),
+            daily_limit: Some(0),
+            concurrency_limit: Some(3),
+            cpu_millis: Some(800),
+            memory_mb: None,
+        };
+        let expected = Terms {
+            priority: 7,
+            weight: 9,
+            daily_limit: None,
+            concurrency_limit: Some(3),
+            cpu_millis: Some(800),
+            memory_mb: None,
+        };
         assert_eq!(Terms::of(Plan::Free, limits, own), expected);
     }
 

@@ -26,7 +26,8 @@ pub(crate) struct Owner {
 pub(crate) async fn owner_of(store: &Store, key_sha256: &[u8]) -> Result<Option<Owner>, Error> {
     let row = sqlx::query(
         // By the unique index on key_sha256.
-        "SELECT k.id, k.tenant_id, k.operator, t.plan, t.priority, t.weight, t.daily_limit, t.concurrency_limit, t.timezone
+        "SELECT k.id, k.tenant_id, k.operator, t.plan, t.priority, t.weight, t.daily_limit, t.concurrency_limit,
+                t.cpu_millis, t.memory_mb, t.timezone
            FROM accounts.api_keys k
            JOIN accounts.tenants t ON t.id = k.tenant_id
           WHERE k.key_sha256 = $1

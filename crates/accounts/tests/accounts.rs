@@ -136,7 +136,18 @@ async fn a_key_opens_its_tenants_door_and_only_its_hash_is_kept() {
     assert_eq!((tenant.weight, tenant.own), (4, vec!["daily_limit".to_owned()]));
     let unlimited = SetTenantRequest { daily_limit: Some(0), ..SetTenantRequest::default() };
     assert_eq!(ask(unlimited).await.expect("set").into_inner().daily_limit, None);
+    let sized = SetTenantRequest { cpu_millis: Some(800), memory_mb: Some(2048), ..SetTenantRequest::default() };
+    let tenant = ask(sized).await.expect("set").into_inner();
+    assert_eq!((tenant.cpu_millis, tenant.memory_mb), (Some(800), Some(2048)));
+    assert_eq!(tenant.own, ["daily_limit", "cpu_millis", "memory_mb"]);
+    let as_planned = SetTenantRequest { as_planned: vec!["cpu_millis".to_owned()], ..SetTenantRequest::default() };
+    ask(as_planned).await.expect("set");
+    let key_sha256 = Sha256::digest(one.api_key.as_bytes()).to_vec();
+    let caller = accounts.authenticate(AuthenticateRequest { key_sha256 }).await.expect("its tenant").into_inner();
+    assert_eq!((caller.cpu_millis, caller.memory_mb), (None, Some(2048)));
     for (field, set) in [
+        ("cpu_millis: ", SetTenantRequest { cpu_millis: Some(0), ..SetTenantRequest::default() }),
+        ("memory_mb: ", SetTenantRequest { memory_mb: Some(u32::MAX), ..SetTenantRequest::default() }),
         ("plan: ", SetTenantRequest { plan: Some("gold".to_owned()), ..SetTenantRequest::default() }),
         ("weight: ", SetTenantRequest { weight: Some(0), ..SetTenantRequest::default() }),
         ("priority: ", SetTenantRequest { priority: Some(10_001), ..SetTenantRequest::default() }),

@@ -2,7 +2,9 @@
 //!
 //! A problem says what would be right and never what was given: it might be a meeting's address.
 
-use greenroom_contracts::proto::v1::{CreateBotRequest, NewAutomaticLeave, NewBot, NewMeeting, UpdateBotRequest};
+use greenroom_contracts::proto::v1::{
+    CreateBotRequest, NewAutomaticLeave, NewBot, NewMeeting, NewResources, UpdateBotRequest,
+};
 use greenroom_contracts::{BadField, timestamp};
 use greenroom_domain::bot::START_LATE;
 use greenroom_domain::{PlatformName, Timestamp};
@@ -56,6 +58,9 @@ pub(crate) fn update(request: &UpdateBotRequest) -> Result<(), Vec<BadField>> {
             },
             // What it does not name is absent or fine, and not read.
             ("automatic_leave", _) => automatic_leave(&mut bad, &bot.automatic_leave.unwrap_or_default()),
+            ("resources", "" | "cpu_millis" | "memory_mb" | "cpu_limit_millis" | "memory_limit_mb") => {
+                resources(&mut bad, &bot.resources.unwrap_or_default());
+            }
             ("display_name", "") => display_name(&mut bad, &bot.display_name),
             ("image", "") => bad.word("image", &bot.image, LONGEST_IMAGE),
             ("start_time", "") if bot.start_time.is_none() => {
@@ -86,6 +91,9 @@ fn new_bot(bad: &mut Problems, bot: &NewBot, now: Option<Timestamp>) {
     times(bad, bot, now);
     if let Some(leave) = &bot.automatic_leave {
         automatic_leave(bad, leave);
+    }
+    if let Some(given) = &bot.resources {
+        resources(bad, given);
     }
     metadata(bad, &bot.metadata_json);
     priority(bad, bot.priority);
@@ -193,6 +201,29 @@ fn automatic_leave(bad: &mut Problems, leave: &NewAutomaticLeave) {
     bad.millis("automatic_leave.everyone_left_timeout_ms", *everyone_left_timeout_ms);
     bad.millis("automatic_leave.inactivity_timeout_ms", *inactivity_timeout_ms);
     bad.millis("automatic_leave.max_duration_ms", *max_duration_ms);
+}
+
+/// What the bounds are, the scheduler knows; here is what can be said without them.
+fn resources(bad: &mut Problems, given: &NewResources) {
+    let NewResources { cpu_millis, memory_mb, cpu_limit_millis, memory_limit_mb } = *given;
+    for (field, given) in [
+        ("resources.cpu_millis", cpu_millis),
+        ("resources.memory_mb", memory_mb),
+        ("resources.cpu_limit_millis", cpu_limit_millis),
+        ("resources.memory_limit_mb", memory_limit_mb),
+    ] {
+        if given == Some(0) {
+            bad.add(field, "must not be 0; leave it out for the default");
+        }
+    }
+    for (field, request, limit) in [
+        ("resources.cpu_limit_millis", cpu_millis, cpu_limit_millis),
+        ("resources.memory_limit_mb", memory_mb, memory_limit_mb),
+    ] {
+        if request.zip(limit).is_some_and(|(request, limit)| 0 < limit && limit < request) {
+            bad.add(field, "must not be below what the runner asks for");
+        }
+    }
 }
 
 fn metadata(bad: &mut Problems, json: &str) {

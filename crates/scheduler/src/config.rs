@@ -1,11 +1,17 @@
 //! The scheduler's settings.
 
+mod sizes;
+
 use std::time::Duration;
 
 use greenroom_chassis::{Settings, telemetry};
 use greenroom_domain::PlatformName;
 use greenroom_domain::bot::Timing;
 use greenroom_store::Options;
+
+use crate::sizing::Sizing;
+
+pub(crate) use sizes::prefix;
 
 /// The scheduler's settings.
 #[derive(Debug, Clone)]
@@ -26,6 +32,8 @@ pub struct Config {
     pub release_grace: Duration,
     /// What a bot gets that says nothing.
     pub defaults: Defaults,
+    /// How large runners are.
+    pub(crate) sizing: Sizing,
     /// Time between a runner's beats, told to it at its admission.
     pub beat_interval: Duration,
     /// How much sound a part of a recording holds.
@@ -119,6 +127,7 @@ impl Config {
                 inactivity: settings.millis("INACTIVITY_TIMEOUT_MS", ms(3_600_000), "A bot that hears nothing leaves after so long."),
                 max_duration: settings.millis("MAX_DURATION_MS", ms(14_400_000), "The longest a bot stays in a meeting."),
             },
+            sizing: sizes::parse(settings),
             beat_interval: settings.millis("HEARTBEAT_INTERVAL_MS", ms(10_000), "Between a runner's beats; runners are told."),
             part: settings.millis("RECORDING_PART_MS", ms(10_000), "How much sound a part of a recording holds: what a killed runner loses at most."),
         }

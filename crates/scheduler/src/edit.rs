@@ -9,6 +9,8 @@ use greenroom_domain::Provider;
 use greenroom_domain::bot::{Beyond, Edit};
 
 use crate::rows::Details;
+use crate::sizes::Sizes;
+use crate::sizing::{Asked, Own, Size};
 use crate::{Config, limits};
 
 /// One thing that changes and that no decision depends on.
@@ -26,6 +28,7 @@ pub enum Change {
     EveryoneLeft(Duration),
     Inactivity(Duration),
     Metadata(String),
+    Size(Size),
 }
 
 /// An edit that was understood.
@@ -35,10 +38,26 @@ pub struct Understood {
     pub changes: Vec<Change>,
     /// What it names, in the API's words, for the timeline. Never the values: an address may be among them.
     pub names: Vec<&'static str>,
+    resources: Resized,
 }
 
-/// Understands what an update's mask names.
-pub fn understand(caller: &Caller, update: &UpdateBotRequest, config: &Config) -> Result<Understood, BadField> {
+/// What of a bot's resources an edit names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Resized {
+    cpu: bool,
+    cpu_limit: bool,
+    memory: bool,
+    memory_limit: bool,
+}
+
+/// Understands what an update's mask names, of a bot that is like this.
+pub fn understand(
+    caller: &Caller,
+    update: &UpdateBotRequest,
+    config: &Config,
+    sizes: &Sizes,
+    before: &Details,
+) -> Result<Understood, BadField> {
     let nothing = NewBot::default();
     let bot = update.bot.as_ref().unwrap_or(&nothing);
     limits::storable(bot)?;
@@ -47,6 +66,8 @@ pub fn understand(caller: &Caller, update: &UpdateBotRequest, config: &Config) -
         understood.take(path, caller, bot, config)?;
     }
     understood.names.dedup();
+    let asked = bot.resources.as_ref().map(Asked::from).unwrap_or_default();
+    understood.resize(asked, Own::from(caller), sizes, before)?;
     Ok(understood)
 }
 
@@ -104,6 +125,7 @@ impl Understood {
             }
             _ => match path.split_once('.').unwrap_or((path, "")) {
                 ("meeting", field) => self.meeting(field, bot.meeting.as_ref())?,
+                ("resources", field) => self.resources(field)?,
                 ("automatic_leave", field) => self.leave(field, bot.automatic_leave.unwrap_or_default(), config)?,
                 _ => return Err(unknown(path)),
             },
@@ -133,6 +155,56 @@ impl Understood {
         } else {
             Err(unknown(&format!("meeting.{field}")))
         }
+    }
+
+    fn resources(&mut self, field: &str) -> Result<&'static str, BadField> {
+        let Resized { cpu, cpu_limit, memory, memory_limit } = &mut self.resources;
+        for named in match field {
+            "" => vec![cpu, cpu_limit, memory, memory_limit],
+            "cpu_millis" => vec![cpu],
+            "cpu_limit_millis" => vec![cpu_limit],
+            "memory_mb" => vec![memory],
+            "memory_limit_mb" => vec![memory_limit],
+            _ => return Err(unknown(&format!("resources.{field}"))),
+        } {
+            *named = true;
+        }
+        Ok("resources")
+    }
+
+    /// The size that follows. What is asked for anew brings its limit with it; a limit alone leaves the rest. A bot that moves
+    /// to another provider gets that one's size, unless somebody has chosen its own.
+    fn resize(&mut self, asked: Asked, own: Own, sizes: &Sizes, before: &Details) -> Result<(), BadField> {
+        let moved = self.changes.iter().rev().find_map(|change| match change {
+            Change::Provider(provider) => Some(provider),
+            _ => None,
+        });
+        let provider = moved.unwrap_or(&before.provider);
+        let Resized { cpu, cpu_limit, memory, memory_limit } = self.resources;
+        let named = |is: bool, value: Option<u32>| value.filter(|_| is);
+        let kept = |request: bool, limit: bool, size: u32| (limit && !request).then_some(size);
+        let chosen = sizes.choose(
+            provider,
+            Asked {
+                cpu_millis: named(cpu, asked.cpu_millis).or(kept(cpu, cpu_limit, before.size.cpu_millis)),
+                memory_mb: named(memory, asked.memory_mb).or(kept(memory, memory_limit, before.size.memory_mb)),
+                cpu_limit_millis: named(cpu_limit, asked.cpu_limit_millis),
+                memory_limit_mb: named(memory_limit, asked.memory_limit_mb),
+            },
+            own,
+        )?;
+        let follows = moved.is_some() && sizes.choose(&before.provider, Asked::default(), own)? == before.size;
+        let mut size = before.size;
+        if cpu || cpu_limit || follows {
+            (size.cpu_millis, size.cpu_limit_millis) = (chosen.cpu_millis, chosen.cpu_limit_millis);
+        }
+        if memory || memory_limit || follows {
+            (size.memory_mb, size.memory_limit_mb) = (chosen.memory_mb, chosen.memory_limit_mb);
+        }
+        if size != before.size {
+            self.changes.push(Change::Size(size));
+        }
+        Ok(())
     }
 
     fn leave(&mut self, field: &str, leave: NewAutomaticLeave, config: &Config) -> Result<&'static str, BadField> {
@@ -192,6 +264,7 @@ pub fn applied(changes: &[Change], before: &Details) -> Details {
             Change::EveryoneLeft(wait) => after.everyone_left = wait,
             Change::Inactivity(wait) => after.inactivity = wait,
             Change::Metadata(json) => after.metadata = json,
+            Change::Size(size) => after.size = size,
         }
     }
     after

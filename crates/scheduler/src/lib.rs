@@ -1,6 +1,6 @@
 //! The scheduler owns bots: their attempts, their timelines, and every change of their state.
 //!
-//! - **Owns** `scheduler.bots`, `attempts`, `timeline`, `idempotency`, `usage`. It is the only writer of a bot's state.
+//! - **Owns** `scheduler.bots`, `attempts`, `measurements`, `timeline`, `idempotency`, `usage`. It is the only writer of a bot's state.
 //! - **Hears** gRPC from the gateway (create, get, list, update, deploy, leave, cancel, and what operators force; admissions and reports of runners), from deployers
 //!   (launch environments) and from the pool manager (closings); the events `slot.assigned`, `runner.*`, `queue.held`, `queue.timed_out`,
 //!   `queue.withdrawn`.
@@ -20,6 +20,8 @@ mod quota;
 mod rows;
 mod rpc;
 mod service;
+mod sizes;
+mod sizing;
 mod store;
 mod sweeps;
 mod writer;

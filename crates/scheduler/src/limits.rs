@@ -11,6 +11,8 @@ use greenroom_domain::{BotId, PlatformName, Provider, TenantId, Timestamp};
 use crate::Config;
 use crate::config::Defaults;
 use crate::rows::{Details, Stored};
+use crate::sizes::Sizes;
+use crate::sizing::{Asked, Own};
 
 /// Longest time a caller may ask for anything.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
@@ -112,6 +114,7 @@ pub fn new_bot(
     request: &CreateBotRequest,
     now: Timestamp,
     config: &Config,
+    sizes: &Sizes,
 ) -> Result<Stored, BadField> {
     let bot = request.bot.as_ref().ok_or_else(|| BadField::new("bot", "is missing"))?;
     let meeting = bot.meeting.as_ref().ok_or_else(|| BadField::new("meeting", "is missing"))?;
@@ -133,6 +136,9 @@ pub fn new_bot(
         return Err(BadField::new("endTime", "must be after startTime and in the future"));
     }
     let chain = chain(&bot.platforms, config)?;
+    let provider = Provider::new(meeting.provider.clone()).map_err(|error| BadField::new("meeting.provider", error))?;
+    let asked = bot.resources.as_ref().map(Asked::from).unwrap_or_default();
+    let size = sizes.choose(&provider, asked, Own::from(caller))?;
     let max_retries = max_retries(bot.max_retries, defaults)?;
     let wake_at = Some(start_at - config.timing.lead);
     Ok(Stored {
@@ -167,8 +173,7 @@ pub fn new_bot(
         },
         details: Details {
             number: 0,
-            provider: Provider::new(meeting.provider.clone())
-                .map_err(|error| BadField::new("meeting.provider", error))?,
+            provider,
             meeting_url: meeting.url.clone(),
             meeting_id: meeting.id.clone(),
             meeting_password: meeting.password.clone(),
@@ -194,6 +199,7 @@ pub fn new_bot(
             metadata: metadata(bot),
             deduplication_key: Some(bot.deduplication_key.clone()).filter(|key| !key.is_empty()),
             weight: caller.weight.max(1),
+            size,
             traceparent: greenroom_bus::trace::current(),
             created_at: now,
         },

@@ -2,7 +2,9 @@
 
 use greenroom_contracts::proto::v1::Desired;
 use greenroom_domain::bot::{Bot, BotState, Event, Report};
-use greenroom_domain::{Attempt, Timestamp};
+use greenroom_domain::{Attempt, Reason, Timestamp};
+
+use crate::sizing::{Size, Sizing, after_out_of_memory};
 
 /// What the runner of an attempt is to do now.
 pub fn desired(bot: &Bot, attempt: Attempt) -> Desired {
@@ -31,6 +33,14 @@ pub fn desired(bot: &Bot, attempt: Attempt) -> Desired {
 /// Whether an attempt's runner is over for its owner, although it may still be there.
 pub fn is_over(bot: &Bot, attempt: Attempt) -> bool {
     bot.state.is_terminal() || bot.attempt.as_ref().is_none_or(|current| current.number != attempt || current.stopped)
+}
+
+/// What the bot's next attempt gets instead, where it begins because the one before ran out of memory and more can be had.
+pub fn resized(before: &Bot, after: &Bot, size: Size, sizing: &Sizing) -> Option<Size> {
+    let number = |bot: &Bot| bot.attempt.as_ref().map(|attempt| attempt.number);
+    let begins = number(before).is_some() && number(before) != number(after);
+    let why = after.reason.as_ref().filter(|reason| begins && **reason == Reason::OUT_OF_MEMORY);
+    why.and_then(|_| after_out_of_memory(size, sizing))
 }
 
 /// One word for the timeline; none for what nobody needs to read about.

@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use greenroom_domain::bot::{Admission, AttemptState, Bot, BotState, Policy};
 use greenroom_domain::{
-    Attempt, BotId, Exit, InstanceId, PlatformName, Provider, Reason, Resources, RunnerId, RunnerSpec, TenantId,
-    Timestamp,
+    Attempt, BotId, Exit, InstanceId, PlatformName, Provider, Reason, RunnerId, RunnerSpec, TenantId, Timestamp,
 };
 use greenroom_store::{Error, SqlTimestamp};
 use sqlx::FromRow;
 use uuid::Uuid;
 
-pub use written::{AttemptJson, ChangedBotJson, EditedBotJson, KeyJson, NewBotJson, NewRows, TimelineJson};
+use crate::sizing::Size;
+
+pub use written::{
+    AttemptJson, ChangedBotJson, EditedBotJson, KeyJson, MeasurementJson, NewBotJson, NewRows, TimelineJson,
+};
 
 /// What no decision depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +38,8 @@ pub struct Details {
     pub deduplication_key: Option<String>,
     /// The tenant's share of turns in the queue.
     pub weight: u32,
+    /// What its runners get.
+    pub size: Size,
     pub traceparent: Option<String>,
     pub created_at: Timestamp,
 }
@@ -50,14 +55,14 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// What its runner needs; every attempt the same.
+    /// What its runner needs; every attempt the same, but for the memory after one that had too little.
     pub fn spec(&self, runner: RunnerId) -> RunnerSpec {
         RunnerSpec {
             runner,
             tenant: self.bot.tenant,
             provider: self.details.provider.clone(),
             image: self.details.image.clone(),
-            resources: Resources::default(),
+            resources: self.details.size.into(),
             // Longer than anything the owner allows: it is there for runners that nobody can reach any more.
             max_lifetime: self.bot.policy.max_duration
                 + self.bot.policy.waiting_room_timeout
@@ -107,6 +112,10 @@ pub struct BotRow {
     attempt: i32,
     deduplication_key: Option<String>,
     weight: i32,
+    cpu_millis: i32,
+    memory_mb: i32,
+    cpu_limit_millis: i32,
+    memory_limit_mb: i32,
     traceparent: Option<String>,
     created_at: SqlTimestamp,
     updated_at: SqlTimestamp,
@@ -189,6 +198,12 @@ impl TryFrom<BotRow> for Stored {
                 metadata: row.metadata,
                 deduplication_key: row.deduplication_key,
                 weight: small(row.weight),
+                size: Size {
+                    cpu_millis: small(row.cpu_millis),
+                    memory_mb: small(row.memory_mb),
+                    cpu_limit_millis: small(row.cpu_limit_millis),
+                    memory_limit_mb: small(row.memory_limit_mb),
+                },
                 traceparent: row.traceparent,
                 created_at: row.created_at.to_jiff(),
             },
@@ -239,4 +254,16 @@ pub struct TimelineRow {
     pub attempt: i32,
     pub reason: Option<String>,
     pub detail: Option<String>,
+}
+
+/// An attempt and what its runner took, read.
+#[derive(Debug, FromRow)]
+pub struct AttemptRow {
+    pub attempt: i32,
+    pub platform: Option<String>,
+    pub admitted_at: Option<SqlTimestamp>,
+    pub gone_at: Option<SqlTimestamp>,
+    pub cpu_ms: Option<i64>,
+    pub peak_memory_bytes: Option<i64>,
+    pub lasted_ms: Option<i64>,
 }

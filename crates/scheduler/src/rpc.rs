@@ -10,6 +10,7 @@ mod force;
 mod get;
 mod get_desired;
 mod get_forecast;
+mod get_sizes;
 mod launch_environment;
 mod leave;
 mod list;
@@ -23,17 +24,19 @@ use greenroom_contracts::proto::v1::forecast_service_server::ForecastService;
 use greenroom_contracts::proto::v1::owner_service_server::OwnerService;
 use greenroom_contracts::proto::v1::queue_service_client::QueueServiceClient;
 use greenroom_contracts::proto::v1::scheduler_service_server::SchedulerService;
+use greenroom_contracts::proto::v1::sizes_service_server::SizesService;
 use greenroom_contracts::proto::v1::{
     AdmitRequest, AdmitResponse, Bot, CloseAttemptRequest, CloseAttemptResponse, GetDesiredRequest, GetDesiredResponse,
-    GetForecastRequest, GetForecastResponse, LaunchEnvironmentRequest, LaunchEnvironmentResponse, ListBotsResponse,
-    ReportRequest, ReportResponse, SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest,
-    SchedulerOperatorRequest, SchedulerUpdateRequest,
+    GetForecastRequest, GetForecastResponse, GetSizesRequest, GetSizesResponse, LaunchEnvironmentRequest,
+    LaunchEnvironmentResponse, ListBotsResponse, ReportRequest, ReportResponse, SchedulerBotRequest,
+    SchedulerCreateRequest, SchedulerListRequest, SchedulerOperatorRequest, SchedulerUpdateRequest,
 };
 use greenroom_domain::{BotId, RunnerId, TenantId};
 use greenroom_store::Coalescer;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, async_trait};
 
+use crate::sizes::Sizes;
 use crate::writer::{Applied, Input, Writer};
 use crate::{Config, Error};
 
@@ -48,6 +51,7 @@ pub struct Door {
     pub(crate) config: Arc<Config>,
     pub(crate) host: Host,
     pub(crate) writer: Arc<Writer>,
+    pub(crate) sizes: Arc<Sizes>,
     /// Concurrent calls about bots share transactions. What one call says stays together, in its order: two lanes would
     /// otherwise race with two halves of it.
     pub(crate) inputs: Coalescer<Vec<Input>, Result<Vec<Applied>, Arc<Error>>>,
@@ -59,7 +63,7 @@ pub struct Door {
 }
 
 impl Door {
-    pub fn new(config: Arc<Config>, host: Host, writer: Arc<Writer>, tasks: &TaskTracker) -> Self {
+    pub fn new(config: Arc<Config>, host: Host, writer: Arc<Writer>, sizes: Arc<Sizes>, tasks: &TaskTracker) -> Self {
         let applying = writer.clone();
         let inputs = Coalescer::spawn(tasks, 256, 2, move |calls: Vec<Vec<Input>>| {
             let writer = applying.clone();
@@ -86,7 +90,7 @@ impl Door {
         };
         let (creates, guarded_creates) = (lanes(), lanes());
         let queue = QueueServiceClient::new(host.peers.channel("queue"));
-        Self { config, host, writer, inputs, creates, guarded_creates, queue }
+        Self { config, host, writer, sizes, inputs, creates, guarded_creates, queue }
     }
 
     pub(crate) async fn apply(&self, input: Input) -> Result<Applied, Status> {
@@ -212,5 +216,12 @@ impl ForecastService for Door {
         request: Request<GetForecastRequest>,
     ) -> Result<Response<GetForecastResponse>, Status> {
         get_forecast::get_forecast(self, request.into_inner()).await.map(Response::new)
+    }
+}
+
+#[async_trait]
+impl SizesService for Door {
+    async fn get_sizes(&self, _: Request<GetSizesRequest>) -> Result<Response<GetSizesResponse>, Status> {
+        get_sizes::get_sizes(self).await.map(Response::new)
     }
 }

@@ -8,6 +8,7 @@ use greenroom_contracts::Origin;
 use greenroom_contracts::proto::v1::forecast_service_server::ForecastServiceServer;
 use greenroom_contracts::proto::v1::owner_service_server::OwnerServiceServer;
 use greenroom_contracts::proto::v1::scheduler_service_server::SchedulerServiceServer;
+use greenroom_contracts::proto::v1::sizes_service_server::SizesServiceServer;
 use greenroom_store::{Relay, RelayTiming, Schema, Store};
 use sqlx::migrate::Migrator;
 use tokio::sync::Notify;
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::rpc::Door;
+use crate::sizes::{self, Sizes};
 use crate::writer::Writer;
 use crate::{Config, Error, consumers, sweeps};
 
@@ -28,6 +30,7 @@ pub struct Service {
     config: Arc<Config>,
     host: Host,
     writer: Arc<Writer>,
+    sizes: Arc<Sizes>,
     relay: Relay,
     door: Door,
     tasks: TaskTracker,
@@ -49,10 +52,11 @@ impl Service {
         let timing = RelayTiming { epoch: host.scaled(RelayTiming::default().epoch), ..RelayTiming::default() };
         let relay = Relay::new(store.clone(), committed, host.bus.clone(), timing, host.clock.as_fn());
         let writer = Arc::new(Writer::new(store, host.clock, &config));
+        let sizes = Arc::new(Sizes::new(config.sizing.clone()));
         let config = Arc::new(config);
         let tasks = TaskTracker::new();
-        let door = Door::new(config.clone(), host.clone(), writer.clone(), &tasks);
-        Ok(Self { config, host: host.clone(), writer, relay, door, tasks })
+        let door = Door::new(config.clone(), host.clone(), writer.clone(), sizes.clone(), &tasks);
+        Ok(Self { config, host: host.clone(), writer, sizes, relay, door, tasks })
     }
 
     /// Its store, for migrating.
@@ -66,6 +70,7 @@ impl Service {
         process.routes().add_service(SchedulerServiceServer::new(self.door.clone()));
         process.routes().add_service(OwnerServiceServer::new(self.door.clone()));
         process.routes().add_service(ForecastServiceServer::new(self.door.clone()));
+        process.routes().add_service(SizesServiceServer::new(self.door.clone()));
         let store = self.store().clone();
         process.health().require("scheduler.database", move || {
             let store = store.clone();
@@ -95,6 +100,9 @@ impl Service {
             sweep("bots", period, &self.writer.sooner, &stop, || sweeps::wake(&self.writer)),
             sweep("releases", period / 2, &never, &stop, || sweeps::release(&self.writer, &self.config)),
             sweep("bot numbers", period, &self.writer.numbers.low, &stop, || sweeps::numbers(&self.writer)),
+            sweep("sizes", self.host.scaled(sizes::LOOK), &never, &stop, || {
+                self.sizes.refresh(self.writer.store().pool(), self.writer.now())
+            }),
             sweep("idempotency keys", Duration::from_secs(3600), &never, &stop, || sweeps::forget_keys(&self.writer)),
         );
         drop(self.door);

@@ -6,6 +6,7 @@
 
 mod create;
 mod forecast;
+mod measurements;
 mod quota;
 
 use greenroom_domain::bot::BotState;
@@ -19,6 +20,7 @@ use crate::rows::{AttemptJson, BotRow, ChangedBotJson, EditedBotJson, Stored, Ti
 
 pub use create::{create, idempotent, numbers};
 pub use forecast::forecast;
+pub use measurements::{attempts, measure, measured};
 pub use quota::{known, lock_tenants};
 
 const SELECT: &str = "SELECT b.*,
@@ -146,13 +148,15 @@ pub async fn edit(connection: &mut PgConnection, bots: &[EditedBotJson]) -> Resu
                 no_one_joined_timeout_ms = e.no_one_joined_timeout_ms,
                 everyone_left_timeout_ms = e.everyone_left_timeout_ms,
                 inactivity_timeout_ms = e.inactivity_timeout_ms, max_duration_ms = e.max_duration_ms,
-                metadata = e.metadata
+                metadata = e.metadata, cpu_millis = e.cpu_millis, memory_mb = e.memory_mb,
+                cpu_limit_millis = e.cpu_limit_millis, memory_limit_mb = e.memory_limit_mb
            FROM jsonb_to_recordset($1) AS e (
                 bot_id uuid, provider text, meeting_url text, meeting_id text, meeting_password text,
                 display_name text, image text, start_at timestamptz, end_at timestamptz, recording_enabled boolean,
                 priority integer, chain text[], max_retries integer, rejoin boolean, queue_timeout_ms bigint,
                 waiting_room_timeout_ms bigint, no_one_joined_timeout_ms bigint, everyone_left_timeout_ms bigint,
-                inactivity_timeout_ms bigint, max_duration_ms bigint, metadata text)
+                inactivity_timeout_ms bigint, max_duration_ms bigint, metadata text, cpu_millis integer,
+                memory_mb integer, cpu_limit_millis integer, memory_limit_mb integer)
           WHERE b.id = e.bot_id AND b.id = ANY($2)",
     )
     .bind(Json(bots))

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use greenroom_chassis::Clock;
 use greenroom_contracts::messages::{BotStateChanged, Enqueue, Release, Withdraw};
 use greenroom_domain::bot::{Effect, Event, Ignored, Rejected, Timing};
-use greenroom_domain::{BotId, Reason, RunnerId, Timestamp};
+use greenroom_domain::{BotId, Reason, RunnerId, Timestamp, Usage};
 use greenroom_store::{Outbox, Store};
 use opentelemetry::global;
 use opentelemetry::metrics::{Counter, Histogram};
@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use crate::edit::Change;
 use crate::numbers::Numbers;
 use crate::rows::Stored;
+use crate::sizing::Sizing;
 use crate::{Config, Error, store};
 
 use fold::Fold;
@@ -32,12 +33,14 @@ pub struct Input {
     pub detail: Option<String>,
     /// With an edit: what of it no decision depends on.
     pub changes: Vec<Change>,
+    /// With a runner that is gone: what it took.
+    pub usage: Option<Usage>,
 }
 
 impl Input {
     /// Something that happened to a bot.
     pub fn new(bot: BotId, event: Event, detail: Option<String>) -> Self {
-        Self { bot, event, detail, changes: Vec::new() }
+        Self { bot, event, detail, changes: Vec::new(), usage: None }
     }
 }
 
@@ -60,6 +63,7 @@ pub struct Writer {
     clock: Clock,
     pub(crate) timing: Timing,
     grace: std::time::Duration,
+    pub(crate) sizing: Sizing,
     /// For bots that are to be made.
     pub(crate) numbers: Numbers,
     /// Wakes the sweep when something has to be looked at sooner than it thought.
@@ -78,6 +82,7 @@ impl Writer {
             clock,
             timing: config.timing.clone(),
             grace: config.release_grace,
+            sizing: config.sizing.clone(),
             sooner: Notify::new(),
             ignored: meter
                 .u64_counter("greenroom_bot_events_ignored")

@@ -23,5 +23,7 @@ pub(super) async fn handle(rpc: &Rpc, request: AuthenticateRequest) -> Result<Ca
         daily_limit: terms.daily_limit,
         concurrency_limit: terms.concurrency_limit,
         operator: owner.operator,
+        cpu_millis: terms.cpu_millis,
+        memory_mb: terms.memory_mb,
     })
 }

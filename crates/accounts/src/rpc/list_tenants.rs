@@ -28,6 +28,8 @@ pub(super) fn shown(rpc: &Rpc, row: store::TenantRow) -> Tenant {
         ("weight", own.weight),
         ("daily_limit", own.daily_limit),
         ("concurrency_limit", own.concurrency_limit),
+        ("cpu_millis", own.cpu_millis),
+        ("memory_mb", own.memory_mb),
     ];
     Tenant {
         id: id.to_string(),
@@ -38,6 +40,8 @@ pub(super) fn shown(rpc: &Rpc, row: store::TenantRow) -> Tenant {
         daily_limit: terms.daily_limit,
         concurrency_limit: terms.concurrency_limit,
         time_zone,
+        cpu_millis: terms.cpu_millis,
+        memory_mb: terms.memory_mb,
         own: of_its_own.into_iter().filter(|(_, own)| own.is_some()).map(|(name, _)| name.to_owned()).collect(),
     }
 }

@@ -13,7 +13,10 @@ use crate::{Error, store};
 const HIGHEST_PRIORITY: u32 = 10_000;
 const HIGHEST_WEIGHT: u32 = 1_000;
 const HIGHEST_LIMIT: u32 = 1_000_000_000;
-const OWN: [&str; 4] = ["priority", "weight", "daily_limit", "concurrency_limit"];
+/// More than one machine has. What a runner may have at most, the scheduler knows and holds it to.
+const HIGHEST_CPU_MILLIS: u32 = 1_000_000;
+const HIGHEST_MEMORY_MB: u32 = 16 << 20;
+const OWN: [&str; 6] = ["priority", "weight", "daily_limit", "concurrency_limit", "cpu_millis", "memory_mb"];
 
 pub(super) async fn handle(rpc: &Rpc, request: SetTenantRequest) -> Result<Tenant, Status> {
     let plan = request.plan.as_deref().map(str::parse::<Plan>).transpose();
@@ -23,6 +26,8 @@ pub(super) async fn handle(rpc: &Rpc, request: SetTenantRequest) -> Result<Tenan
         ("weight", request.weight, 1, HIGHEST_WEIGHT),
         ("daily_limit", request.daily_limit, 0, HIGHEST_LIMIT),
         ("concurrency_limit", request.concurrency_limit, 0, HIGHEST_LIMIT),
+        ("cpu_millis", request.cpu_millis, 1, HIGHEST_CPU_MILLIS),
+        ("memory_mb", request.memory_mb, 1, HIGHEST_MEMORY_MB),
     ] {
         if given.is_some_and(|given| given < least || given > most) {
             return Err(BadField::new(field, format!("must be {least} to {most}")).into());

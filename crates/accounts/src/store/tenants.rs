@@ -30,6 +30,8 @@ pub(super) fn terms(row: &PgRow) -> Result<(Plan, Own), Error> {
         weight: number("weight")?,
         daily_limit: number("daily_limit")?,
         concurrency_limit: number("concurrency_limit")?,
+        cpu_millis: number("cpu_millis")?,
+        memory_mb: number("memory_mb")?,
     };
     Ok((plan.parse().map_err(|error| Error::row("tenants.plan", error))?, own))
 }
@@ -44,7 +46,7 @@ fn tenant(row: &PgRow) -> Result<TenantRow, Error> {
 pub(crate) async fn tenants(store: &Store, after: &str, limit: u32) -> Result<Vec<TenantRow>, Error> {
     // By the unique index on name.
     let rows = sqlx::query(
-        "SELECT id, name, plan, priority, weight, daily_limit, concurrency_limit, timezone
+        "SELECT id, name, plan, priority, weight, daily_limit, concurrency_limit, cpu_millis, memory_mb, timezone
            FROM accounts.tenants
           WHERE name > $1
           ORDER BY name
@@ -72,9 +74,11 @@ pub(crate) async fn set_tenant(
                 daily_limit = CASE WHEN 'daily_limit' = ANY($8) THEN NULL ELSE coalesce($5, daily_limit) END,
                 concurrency_limit =
                     CASE WHEN 'concurrency_limit' = ANY($8) THEN NULL ELSE coalesce($6, concurrency_limit) END,
+                cpu_millis = CASE WHEN 'cpu_millis' = ANY($8) THEN NULL ELSE coalesce($9, cpu_millis) END,
+                memory_mb = CASE WHEN 'memory_mb' = ANY($8) THEN NULL ELSE coalesce($10, memory_mb) END,
                 timezone = coalesce($7, timezone)
           WHERE name = $1
-         RETURNING id, name, plan, priority, weight, daily_limit, concurrency_limit, timezone",
+         RETURNING id, name, plan, priority, weight, daily_limit, concurrency_limit, cpu_millis, memory_mb, timezone",
     )
     .bind(&request.name)
     .bind(plan.map(Plan::as_str))
@@ -84,6 +88,8 @@ pub(crate) async fn set_tenant(
     .bind(number(request.concurrency_limit))
     .bind(request.time_zone.as_deref())
     .bind(&request.as_planned)
+    .bind(number(request.cpu_millis))
+    .bind(number(request.memory_mb))
     .fetch_optional(store.pool())
     .await?;
     row.as_ref().map(tenant).transpose()

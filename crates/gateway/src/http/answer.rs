@@ -1,6 +1,6 @@
 //! What HTTP says of bots and recordings: camelCase, ISO times, nothing empty. Never a meeting's address.
 
-use greenroom_contracts::proto::v1::{Bot, ListBotsResponse, Recording, TimelineEntry};
+use greenroom_contracts::proto::v1::{Bot, BotAttempt, BotResources, ListBotsResponse, Recording, TimelineEntry};
 use greenroom_domain::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -43,8 +43,67 @@ pub(super) struct BotJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     updated_at: Option<Timestamp>,
     sequence: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resources: Option<ResourcesJson>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    attempts: Vec<AttemptJson>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     timeline: Vec<EntryJson>,
+}
+
+/// What runners ask for and may take.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ResourcesJson {
+    cpu_millis: u32,
+    memory_mb: u32,
+    cpu_limit_millis: u32,
+    memory_limit_mb: u32,
+}
+
+impl From<BotResources> for ResourcesJson {
+    fn from(resources: BotResources) -> Self {
+        let BotResources { cpu_millis, memory_mb, cpu_limit_millis, memory_limit_mb } = resources;
+        Self { cpu_millis, memory_mb, cpu_limit_millis, memory_limit_mb }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AttemptJson {
+    attempt: u32,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    platform: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    admitted_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gone_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<UsageJson>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct UsageJson {
+    cpu_ms: u64,
+    peak_memory_bytes: u64,
+    lasted_ms: u64,
+}
+
+impl From<BotAttempt> for AttemptJson {
+    fn from(attempt: BotAttempt) -> Self {
+        Self {
+            attempt: attempt.attempt,
+            platform: attempt.platform,
+            admitted_at: time(attempt.admitted_at),
+            gone_at: time(attempt.gone_at),
+            usage: attempt.usage.map(|usage| UsageJson {
+                cpu_ms: usage.cpu_ms,
+                peak_memory_bytes: usage.peak_memory_bytes,
+                lasted_ms: usage.lasted_ms,
+            }),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -129,6 +188,8 @@ impl From<Bot> for BotJson {
             created_at: time(bot.created_at),
             updated_at: time(bot.updated_at),
             sequence: bot.sequence,
+            resources: bot.resources.map(ResourcesJson::from),
+            attempts: bot.attempts.into_iter().map(AttemptJson::from).collect(),
             timeline: bot.timeline.into_iter().map(EntryJson::from).collect(),
         }
     }
@@ -175,6 +236,7 @@ impl From<Recording> for RecordingJson {
 
 #[cfg(test)]
 mod tests {
+    use greenroom_contracts::proto::v1::BotUsage;
     use greenroom_contracts::proto_timestamp;
     use serde_json::json;
 
@@ -199,6 +261,22 @@ mod tests {
                 what: "created".to_owned(),
                 ..Default::default()
             }],
+            resources: Some(BotResources {
+                cpu_millis: 500,
+                memory_mb: 1024,
+                cpu_limit_millis: 1000,
+                memory_limit_mb: 1536,
+            }),
+            attempts: vec![
+                BotAttempt {
+                    attempt: 1,
+                    platform: "local".to_owned(),
+                    gone_at: Some(proto_timestamp(at)),
+                    usage: Some(BotUsage { cpu_ms: 7, peak_memory_bytes: 1 << 30, lasted_ms: 9 }),
+                    ..BotAttempt::default()
+                },
+                BotAttempt { attempt: 2, ..BotAttempt::default() },
+            ],
             ..Bot::default()
         };
         let text = serde_json::to_string(&BotJson::from(bot)).expect("plain data");
@@ -211,6 +289,14 @@ mod tests {
                 "recordingEnabled": false, "priority": 0, "metadata": {"z": 1.0, "a": []}, "attempt": 0, "sequence": 0,
                 "createdAt": "2026-11-21T10:00:00Z",
                 "queuePosition": 10_000, "positionIsAtLeast": true, "estimatedWaitMs": 90_000,
+                "resources": {"cpuMillis": 500, "memoryMb": 1024, "cpuLimitMillis": 1000, "memoryLimitMb": 1536},
+                "attempts": [
+                    {
+                        "attempt": 1, "platform": "local", "goneAt": "2026-11-21T10:00:00Z",
+                        "usage": {"cpuMs": 7, "peakMemoryBytes": 1_073_741_824, "lastedMs": 9},
+                    },
+                    {"attempt": 2},
+                ],
                 "timeline": [{"sequence": 0, "at": "2026-11-21T10:00:00Z", "what": "created", "state": "", "attempt": 0}],
             })
         );

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use greenroom_contracts::proto::v1::{NewAutomaticLeave, NewBot, NewMeeting};
+use greenroom_contracts::proto::v1::{NewAutomaticLeave, NewBot, NewMeeting, NewResources};
 use greenroom_contracts::{BadField, proto_timestamp};
 use greenroom_domain::Timestamp;
 use serde_json::value::RawValue;
@@ -27,7 +27,7 @@ pub(super) fn mask(body: &[u8]) -> Vec<String> {
     for (name, value) in &fields {
         let name = proto_name(name);
         match (name.as_str(), value) {
-            ("meeting" | "automatic_leave", Value::Object(inner)) => {
+            ("meeting" | "automatic_leave" | "resources", Value::Object(inner)) => {
                 paths.extend(inner.keys().map(|field| format!("{name}.{}", proto_name(field))));
             }
             _ => paths.push(name),
@@ -80,6 +80,16 @@ pub(super) fn new_bot(body: &[u8]) -> Result<Parsed, Problem> {
         leave.finish();
         parsed
     });
+    let resources = object.object("resources").map(|mut resources| {
+        let parsed = NewResources {
+            cpu_millis: resources.number("cpuMillis"),
+            memory_mb: resources.number("memoryMb"),
+            cpu_limit_millis: resources.number("cpuLimitMillis"),
+            memory_limit_mb: resources.number("memoryLimitMb"),
+        };
+        resources.finish();
+        parsed
+    });
     let bot = NewBot {
         meeting,
         display_name: object.text("displayName"),
@@ -95,6 +105,7 @@ pub(super) fn new_bot(body: &[u8]) -> Result<Parsed, Problem> {
         max_retries: object.number("maxRetries"),
         rejoin: object.flag("rejoin"),
         deduplication_key: object.text("deduplicationKey"),
+        resources,
     };
     object.finish();
     Ok(Parsed { bot, bad })

@@ -125,6 +125,7 @@ fn an_edit_is_checked_where_it_names_something() {
         priority: Some(10_001),
         max_retries: Some(21),
         platforms: vec!["a b".to_owned()],
+        resources: Some(NewResources { memory_mb: Some(0), ..NewResources::default() }),
         meeting: Some(NewMeeting { url: "ftp://x".to_owned(), provider: "webex".to_owned(), ..NewMeeting::default() }),
         ..NewBot::default()
     };
@@ -138,6 +139,9 @@ fn an_edit_is_checked_where_it_names_something() {
         ("meeting.link", Some("meeting.link")),
         ("start_time", Some("start_time")),
         ("deduplication_key", Some("deduplication_key")),
+        ("resources", Some("resources.memory_mb")),
+        ("resources.memory_mb", Some("resources.memory_mb")),
+        ("resources.colour", Some("update_mask")),
         ("colour", Some("update_mask")),
         ("display_name.first", Some("update_mask")),
         ("meeting.id", None),
@@ -172,6 +176,13 @@ fn everything_else_by_its_name() {
         ("platforms", |bot| bot.platforms = (0..17).map(|n| format!("p{n}")).collect()),
         ("queue_timeout_ms", |bot| bot.queue_timeout_ms = Some(u64::MAX)),
         ("max_retries", |bot| bot.max_retries = Some(21)),
+        ("resources.cpu_millis", |bot| {
+            bot.resources = Some(NewResources { cpu_millis: Some(0), ..NewResources::default() });
+        }),
+        ("resources.memory_limit_mb", |bot| {
+            let less = NewResources { memory_mb: Some(512), memory_limit_mb: Some(511), ..NewResources::default() };
+            bot.resources = Some(less);
+        }),
         ("meeting.id", |bot| bot.meeting.as_mut().expect("a meeting").id = "x".repeat(256)),
         ("meeting.password", |bot| bot.meeting.as_mut().expect("a meeting").password = "\u{7}".into()),
         ("automatic_leave.max_duration_ms", |bot| {

@@ -31,6 +31,12 @@ pub enum Command {
         /// Bots it may have under way at once; `none` for any number, or `plan`.
         #[arg(long, value_name = "NUMBER|none|plan")]
         concurrency_limit: Option<String>,
+        /// Processor that its bots' runners ask for, in thousandths; or `plan`: as for everybody.
+        #[arg(long, value_name = "NUMBER|plan")]
+        cpu_millis: Option<String>,
+        /// Memory that they ask for, in MiB; or `plan`: as for everybody.
+        #[arg(long, value_name = "NUMBER|plan")]
+        memory_mb: Option<String>,
         /// When its day begins: an IANA name, as Europe/Berlin.
         #[arg(long)]
         time_zone: Option<String>,
@@ -64,7 +70,17 @@ impl Command {
     pub async fn run(self, settings: Settings, platforms: &Platforms) -> Result<(), Error> {
         let set = match self {
             Self::Ls => None,
-            Self::Set { name, plan, priority, weight, daily_limit, concurrency_limit, time_zone } => {
+            Self::Set {
+                name,
+                plan,
+                priority,
+                weight,
+                daily_limit,
+                concurrency_limit,
+                cpu_millis,
+                memory_mb,
+                time_zone,
+            } => {
                 let mut as_planned = Vec::new();
                 Some(SetTenantRequest {
                     name,
@@ -79,6 +95,8 @@ impl Command {
                         true,
                         &mut as_planned,
                     )?,
+                    cpu_millis: term("--cpu-millis", "cpu_millis", cpu_millis, false, &mut as_planned)?,
+                    memory_mb: term("--memory-mb", "memory_mb", memory_mb, false, &mut as_planned)?,
                     time_zone,
                     as_planned,
                 })
@@ -104,6 +122,8 @@ fn table(tenants: &[Tenant]) -> Table {
         "WEIGHT",
         "A DAY",
         "AT A TIME",
+        "CPU",
+        "MEMORY",
         "TIME ZONE",
         "ID",
     ]);
@@ -113,6 +133,8 @@ fn table(tenants: &[Tenant]) -> Table {
             format!("{text}{star}")
         };
         let limit = |limit: Option<u32>| limit.map_or_else(|| "any".to_owned(), |limit| limit.to_string());
+        let size =
+            |size: Option<u32>, unit: &str| size.map_or_else(|| "default".to_owned(), |size| format!("{size}{unit}"));
         table.add_row([
             tenant.name.clone(),
             tenant.plan.clone(),
@@ -120,6 +142,8 @@ fn table(tenants: &[Tenant]) -> Table {
             own("weight", tenant.weight.to_string()),
             own("daily_limit", limit(tenant.daily_limit)),
             own("concurrency_limit", limit(tenant.concurrency_limit)),
+            own("cpu_millis", size(tenant.cpu_millis, "m")),
+            own("memory_mb", size(tenant.memory_mb, " MiB")),
             tenant.time_zone.clone(),
             tenant.id.clone(),
         ]);

@@ -73,7 +73,8 @@ impl BatchHandler for Handler {
                     (None, Some(signal)) => format!("signal {signal}"),
                     (None, None) => "exited".to_owned(),
                 });
-                input(said.runner, Event::Gone { attempt: said.runner.attempt, exit: said.exit }, detail)
+                let event = Event::Gone { attempt: said.runner.attempt, exit: said.exit };
+                input(said.runner, event, detail).map(|input| Input { usage: said.usage, ..input })
             }
             Held::TYPE => {
                 let said: Held = data(body)?;

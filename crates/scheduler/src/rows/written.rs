@@ -1,7 +1,7 @@
 //! Rows as they are written: JSON documents whose names are the columns'.
 
 use greenroom_domain::bot::{AttemptState, BotState};
-use greenroom_domain::{BotId, InstanceId, PlatformName, Reason, Shard, TenantId, Timestamp};
+use greenroom_domain::{Attempt, BotId, InstanceId, PlatformName, Provider, Reason, Shard, TenantId, Timestamp, Usage};
 use serde::Serialize;
 
 use super::Stored;
@@ -67,6 +67,10 @@ pub struct SettingsJson {
     pub inactivity_timeout_ms: u128,
     pub max_duration_ms: u128,
     pub metadata: String,
+    pub cpu_millis: u32,
+    pub memory_mb: u32,
+    pub cpu_limit_millis: u32,
+    pub memory_limit_mb: u32,
 }
 
 impl From<&Stored> for SettingsJson {
@@ -93,6 +97,10 @@ impl From<&Stored> for SettingsJson {
             inactivity_timeout_ms: details.inactivity.as_millis(),
             max_duration_ms: bot.policy.max_duration.as_millis(),
             metadata: details.metadata.clone(),
+            cpu_millis: details.size.cpu_millis,
+            memory_mb: details.size.memory_mb,
+            cpu_limit_millis: details.size.cpu_limit_millis,
+            memory_limit_mb: details.size.memory_limit_mb,
         }
     }
 }
@@ -218,6 +226,37 @@ impl AttemptJson {
             exit_oom: attempt.exit.is_some_and(|exit| exit.out_of_memory),
             release_at,
             releases: 0,
+        }
+    }
+}
+
+/// What a runner took, as JSON for one INSERT of many.
+#[derive(Debug, Serialize)]
+pub struct MeasurementJson {
+    pub bot_id: BotId,
+    pub attempt: u32,
+    pub provider: Provider,
+    pub at: Timestamp,
+    #[serde(rename = "cpu_ms")]
+    pub cpu: i64,
+    #[serde(rename = "peak_memory_bytes")]
+    pub peak_memory: i64,
+    #[serde(rename = "lasted_ms")]
+    pub lasted: i64,
+}
+
+impl MeasurementJson {
+    pub fn new(bot_id: BotId, attempt: Attempt, provider: Provider, at: Timestamp, usage: &Usage) -> Self {
+        // Columns hold half as much, which is more than there is of anything.
+        let fits = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        Self {
+            bot_id,
+            attempt: attempt.0,
+            provider,
+            at,
+            cpu: fits(usage.cpu_ms),
+            peak_memory: fits(usage.peak_memory_bytes),
+            lasted: fits(usage.lasted_ms),
         }
     }
 }

@@ -4,7 +4,8 @@ use greenroom_contracts::proto::v1;
 use greenroom_contracts::proto_timestamp;
 use greenroom_domain::{PlatformName, Reason};
 
-use crate::rows::{Stored, TimelineRow};
+use crate::rows::{AttemptRow, Stored, TimelineRow};
+use crate::sizing::Size;
 
 pub fn bot(stored: &Stored) -> v1::Bot {
     let (bot, details) = (&stored.bot, &stored.details);
@@ -36,6 +37,29 @@ pub fn bot(stored: &Stored) -> v1::Bot {
         position_is_at_least: false,
         estimated_wait_ms: None,
         deduplication_key: details.deduplication_key.clone().unwrap_or_default(),
+        resources: Some(resources(details.size)),
+        attempts: Vec::new(),
+    }
+}
+
+pub fn resources(size: Size) -> v1::BotResources {
+    let Size { cpu_millis, memory_mb, cpu_limit_millis, memory_limit_mb } = size;
+    v1::BotResources { cpu_millis, memory_mb, cpu_limit_millis, memory_limit_mb }
+}
+
+pub fn attempt(row: AttemptRow) -> v1::BotAttempt {
+    let number = |number: i64| u64::try_from(number).unwrap_or(0);
+    let usage = row.cpu_ms.zip(row.peak_memory_bytes).zip(row.lasted_ms);
+    v1::BotAttempt {
+        attempt: u32::try_from(row.attempt).unwrap_or(0),
+        platform: row.platform.unwrap_or_default(),
+        admitted_at: row.admitted_at.map(|at| proto_timestamp(at.to_jiff())),
+        gone_at: row.gone_at.map(|at| proto_timestamp(at.to_jiff())),
+        usage: usage.map(|((cpu_ms, peak_memory_bytes), lasted_ms)| v1::BotUsage {
+            cpu_ms: number(cpu_ms),
+            peak_memory_bytes: number(peak_memory_bytes),
+            lasted_ms: number(lasted_ms),
+        }),
     }
 }
 

@@ -63,7 +63,7 @@ pub async fn create(door: &Door, request: SchedulerCreateRequest) -> Result<Bot,
     let create = request.create.ok_or_else(|| Status::invalid_argument("create: is missing"))?;
     let tenant = super::tenant(&caller.tenant_id)?;
     let now = door.writer.now();
-    let stored = limits::new_bot(&caller, &create, now, &door.config);
+    let stored = limits::new_bot(&caller, &create, now, &door.config, &door.sizes);
     let key = create.idempotency_key;
     let request = hex(&Sha256::digest(create.bot.unwrap_or_default().encode_to_vec()));
     let stored = match stored {

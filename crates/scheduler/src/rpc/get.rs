@@ -1,4 +1,4 @@
-//! One bot, with its timeline and, while it waits, its place.
+//! One bot, with its timeline, its attempts and, while it waits, its place.
 
 use std::time::Duration;
 
@@ -17,7 +17,9 @@ pub async fn get(door: &Door, request: SchedulerBotRequest) -> Result<Bot, Statu
     let pool = door.writer.store().pool();
     let stored = store::get(pool, tenant, id).await.map_err(Error::from)?.ok_or_else(super::no_such_bot)?;
     let timeline = store::timeline(pool, tenant, id).await.map_err(Error::from)?;
+    let attempts = store::attempts(pool, tenant, id).await.map_err(Error::from)?;
     let mut bot = answer::bot(&stored);
+    bot.attempts = attempts.into_iter().map(answer::attempt).collect();
     bot.timeline = timeline.into_iter().map(answer::line).collect();
     if stored.bot.state == BotState::Queued
         && let Some(runner) = stored.bot.runner()

@@ -2,11 +2,11 @@
 
 use greenroom_contracts::BadField;
 use greenroom_contracts::proto::v1::{Bot, SchedulerBotRequest};
-use greenroom_domain::BotId;
 use greenroom_domain::bot::{Event, Rejected};
 use tonic::Status;
 
 use super::{Door, answer};
+use crate::rows::Stored;
 use crate::writer::{Applied, Input};
 use crate::{Error, store};
 
@@ -16,15 +16,15 @@ pub async fn leave(door: &Door, request: SchedulerBotRequest) -> Result<Bot, Sta
 
 /// Asks something of a tenant's own bot. What is over or was asked before is answered as it is.
 pub(super) async fn ask(door: &Door, request: SchedulerBotRequest, event: Event) -> Result<Bot, Status> {
-    let bot = own(door, &request.tenant_id, &request.bot_id).await?;
+    let bot = own(door, &request.tenant_id, &request.bot_id).await?.bot.id;
     answer(door, Input::new(bot, event, None)).await
 }
 
 /// A bot that is this tenant's.
-pub(super) async fn own(door: &Door, tenant: &str, bot: &str) -> Result<BotId, Status> {
+pub(super) async fn own(door: &Door, tenant: &str, bot: &str) -> Result<Stored, Status> {
     let (tenant, bot) = (super::tenant(tenant)?, super::bot(bot)?);
     let known = store::get(door.writer.store().pool(), tenant, bot).await.map_err(Error::from)?;
-    known.map(|_| bot).ok_or_else(super::no_such_bot)
+    known.ok_or_else(super::no_such_bot)
 }
 
 /// Applies it, and answers with the bot as it is then.

@@ -11,9 +11,10 @@ use crate::writer::Input;
 pub async fn update(door: &Door, request: SchedulerUpdateRequest) -> Result<Bot, Status> {
     let caller = request.caller.ok_or_else(|| Status::invalid_argument("caller: is missing"))?;
     let update = request.update.ok_or_else(|| Status::invalid_argument("update: is missing"))?;
-    let understood = edit::understand(&caller, &update, &door.config)?;
-    let bot = leave::own(door, &caller.tenant_id, &update.id).await?;
+    let before = leave::own(door, &caller.tenant_id, &update.id).await?;
+    let understood = edit::understand(&caller, &update, &door.config, &door.sizes, &before.details)?;
+    let bot = before.bot.id;
     let event = Event::EditAsked(Box::new(understood.edit));
     let detail = Some(understood.names.join(", ")).filter(|names| !names.is_empty());
-    leave::answer(door, Input { bot, event, detail, changes: understood.changes }).await
+    leave::answer(door, Input { changes: understood.changes, ..Input::new(bot, event, detail) }).await
 }

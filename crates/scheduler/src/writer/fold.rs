@@ -11,7 +11,7 @@ use greenroom_store::Tx;
 use opentelemetry::KeyValue;
 
 use super::{Applied, Input, Writer, say_public, state_changed};
-use crate::rows::{AttemptJson, ChangedBotJson, EditedBotJson, Stored, TimelineJson};
+use crate::rows::{AttemptJson, ChangedBotJson, EditedBotJson, MeasurementJson, Stored, TimelineJson};
 use crate::{Error, edit, policy, store};
 
 /// Postgres keeps no NUL, and one runner's line must not spoil a batch.
@@ -28,6 +28,7 @@ pub(super) struct Fold<'a> {
     edited: BTreeSet<BotId>,
     attempts: BTreeMap<(BotId, Attempt), (AttemptState, Option<Timestamp>)>,
     gone: Vec<(BotId, Attempt, Option<Exit>)>,
+    measured: Vec<MeasurementJson>,
     timeline: Vec<TimelineJson>,
     sayings: Vec<Saying>,
 }
@@ -48,6 +49,7 @@ impl<'a> Fold<'a> {
             edited: BTreeSet::new(),
             attempts: BTreeMap::new(),
             gone: Vec::new(),
+            measured: Vec::new(),
             timeline: Vec::new(),
             sayings: Vec::new(),
         }
@@ -55,6 +57,11 @@ impl<'a> Fold<'a> {
 
     pub(super) fn take(&mut self, input: &Input) -> Applied {
         let Some(stored) = self.bots.get_mut(&input.bot) else { return Applied::NoSuchBot };
+        if let (Event::Gone { attempt, .. }, Some(usage)) = (&input.event, &input.usage) {
+            // Whatever its end means to the bot.
+            let provider = stored.details.provider.clone();
+            self.measured.push(MeasurementJson::new(input.bot, *attempt, provider, self.now, usage));
+        }
         let mut event = Cow::Borrowed(&input.event);
         let mut edited = None;
         if let Event::EditAsked(asked) = &input.event {
@@ -108,6 +115,14 @@ impl<'a> Fold<'a> {
     fn advanced(&mut self, input: &Input, before: &Bot, effects: &[Effect]) {
         self.changed.insert(input.bot);
         let stored = self.bots.get_mut(&input.bot).expect("it was there");
+        let mut detail = storable(input.detail.as_deref());
+        if let Some(size) = policy::resized(before, &stored.bot, stored.details.size, &self.writer.sizing) {
+            stored.details.size = size;
+            self.edited.insert(input.bot);
+            let more =
+                format!("the next attempt gets {} MiB of memory, {} at most", size.memory_mb, size.memory_limit_mb);
+            detail = Some(detail.map_or(more.clone(), |detail| format!("{detail}; {more}")));
+        }
         if let Some(what) = policy::what(&input.event, before, &stored.bot) {
             stored.sequence += 1;
             let attempt = stored.bot.attempt.as_ref().map_or(0, |attempt| attempt.number.0);
@@ -120,7 +135,7 @@ impl<'a> Fold<'a> {
                 // What happened, happened to the attempt that was current then.
                 attempt: before.attempt.as_ref().map_or(attempt, |attempt| attempt.number.0),
                 reason: stored.bot.reason.clone(),
-                detail: storable(input.detail.as_deref()),
+                detail: detail.clone(),
             });
             let snapshot = Box::new(stored.clone());
             self.sayings.push(if before.state == stored.bot.state {
@@ -130,7 +145,7 @@ impl<'a> Fold<'a> {
                     state: stored.bot.state,
                     attempt,
                     what: what.to_owned(),
-                    detail: storable(input.detail.as_deref()),
+                    detail,
                 };
                 Saying::Progressed(snapshot, Box::new(progressed))
             } else {
@@ -190,7 +205,7 @@ impl<'a> Fold<'a> {
     }
 
     pub(super) async fn write(self, tx: &mut Tx) -> Result<(), Error> {
-        if self.changed.is_empty() && self.gone.is_empty() {
+        if self.changed.is_empty() && self.gone.is_empty() && self.measured.is_empty() {
             return Ok(());
         }
         if !self.changed.is_empty() {
@@ -208,6 +223,7 @@ impl<'a> Fold<'a> {
             store::tell(tx, &self.timeline).await?;
         }
         store::close_old(tx, &self.gone, self.now).await?;
+        store::measure(tx, &self.measured).await?;
         for saying in self.sayings {
             match saying {
                 Saying::Effects(stored, effects) => self.writer.say_effects(tx.outbox(), &stored, &effects, self.now),

@@ -88,6 +88,7 @@ async fn what_is_answered_is_what_is_read_later() {
             made,
             Bot {
                 timeline: Vec::new(),
+                attempts: Vec::new(),
                 queue_position: None,
                 position_is_at_least: false,
                 estimated_wait_ms: None,

@@ -13,6 +13,7 @@ use greenroom_contracts::proto::v1::owner_service_client::OwnerServiceClient;
 use greenroom_contracts::proto::v1::queue_service_server::{QueueService, QueueServiceServer};
 use greenroom_contracts::proto::v1::runner_report::Report;
 use greenroom_contracts::proto::v1::scheduler_service_client::SchedulerServiceClient;
+use greenroom_contracts::proto::v1::sizes_service_client::SizesServiceClient;
 use greenroom_contracts::proto::v1::{
     AdmitRequest, AdmitResponse, Bot, Caller, CreateBotRequest, GetPositionRequest, GetPositionResponse, InCall,
     InWaitingRoom, Leaving, NewBot, NewMeeting, QueueStatsRequest, QueueStatsResponse, RecordingStarted, ReportRequest,
@@ -45,6 +46,7 @@ pub struct House {
     pub scheduler: Client,
     pub owner: Owner,
     pub forecasts: ForecastServiceClient<InnerChannel>,
+    pub sizes: SizesServiceClient<InnerChannel>,
     pub tenant: TenantId,
     jetstream: async_nats::jetstream::Context,
     stop: CancellationToken,
@@ -136,7 +138,7 @@ impl House {
             ack_wait: Duration::from_secs(5),
         };
         let stop = CancellationToken::new();
-        let channel = serve(&host, &database, &stop).await;
+        let channel = serve(&host, &database, &[], &stop).await;
         Self {
             _servers: servers,
             sql: PgPool::connect(&database).await.expect("a pool"),
@@ -145,7 +147,8 @@ impl House {
             heard,
             scheduler: SchedulerServiceClient::new(channel.clone()),
             owner: OwnerServiceClient::new(channel.clone()),
-            forecasts: ForecastServiceClient::new(channel),
+            forecasts: ForecastServiceClient::new(channel.clone()),
+            sizes: SizesServiceClient::new(channel),
             tenant: TenantId::generate(),
             jetstream: async_nats::jetstream::new(nats),
             stop,
@@ -154,7 +157,12 @@ impl House {
 
     /// One more service on the same database, with a door of its own.
     pub async fn replica(&self) -> (Client, Owner) {
-        let channel = serve(&self.host, &self.database, &self.stop).await;
+        self.replica_with(&[]).await
+    }
+
+    /// One more, with settings of its own.
+    pub async fn replica_with(&self, settings: &[(&str, &str)]) -> (Client, Owner) {
+        let channel = serve(&self.host, &self.database, settings, &self.stop).await;
         (SchedulerServiceClient::new(channel.clone()), OwnerServiceClient::new(channel))
     }
 
@@ -332,10 +340,10 @@ pub async fn admit(owner: &Owner, runner: RunnerId, instance: InstanceId) -> Res
     owner.clone().admit(request).await.map(Response::into_inner)
 }
 
-async fn serve(host: &Host, database: &str, stop: &CancellationToken) -> InnerChannel {
+async fn serve(host: &Host, database: &str, set: &[(&str, &str)], stop: &CancellationToken) -> InnerChannel {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound").to_string();
-    let mut settings = Settings::new([], "");
+    let mut settings = Settings::new(set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())), "");
     let platforms = [platform("one"), platform("two")];
     let config = Config::parse(&mut settings, database, &platforms, "gateway.example:8080");
     let peers = Peers::parse(&mut settings, &address, &[], &host.secret);

@@ -18,4 +18,5 @@ mod secrets;
 #[path = "../../../testkit/src/servers.rs"]
 #[allow(dead_code)]
 mod servers;
+mod sizes;
 mod time;

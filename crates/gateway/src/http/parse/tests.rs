@@ -19,7 +19,8 @@ fn everything_a_bot_can_say() {
         "automaticLeave": {"waitingRoomTimeoutMs": 1, "noOneJoinedTimeoutMs": 2, "everyoneLeftTimeoutMs": 3,
             "inactivityTimeoutMs": 4, "maxDurationMs": 5},
         "metadata": {"z": 1.50,  "a": null}, "priority": 0, "platforms": ["docker"], "queueTimeoutMs": 0, "maxRetries": 1,
-        "rejoin": true, "deduplicationKey": "standup"}"#;
+        "rejoin": true, "deduplicationKey": "standup",
+        "resources": {"cpuMillis": 600, "memoryMb": 1500, "cpuLimitMillis": 700, "memoryLimitMb": 1600}}"#;
     let Parsed { bot, bad } = new_bot(body.as_bytes()).unwrap_or_else(|problem| panic!("{problem:?}"));
     assert_eq!(bad, []);
     let at = |text: &str| Some(proto_timestamp(text.parse().expect("a time")));
@@ -49,6 +50,12 @@ fn everything_a_bot_can_say() {
         max_retries: Some(1),
         rejoin: Some(true),
         deduplication_key: "standup".into(),
+        resources: Some(NewResources {
+            cpu_millis: Some(600),
+            memory_mb: Some(1500),
+            cpu_limit_millis: Some(700),
+            memory_limit_mb: Some(1600),
+        }),
     };
     assert_eq!(bot, expected);
 }
@@ -63,11 +70,20 @@ fn null_is_nothing() {
 #[test]
 fn an_edit_names_what_is_there() {
     let body = br#"{"startTime": null, "metadata": {"a": 1}, "meeting": {"url": "https://example.com/x", "id": null},
-        "automaticLeave": null, "queueTimeoutMs": 5}"#;
+        "automaticLeave": null, "queueTimeoutMs": 5, "resources": {"memoryMb": 7}}"#;
     let mut paths = mask(body);
     paths.sort_unstable();
-    let expected = ["automatic_leave", "meeting.id", "meeting.url", "metadata_json", "queue_timeout_ms", "start_time"];
+    let expected = [
+        "automatic_leave",
+        "meeting.id",
+        "meeting.url",
+        "metadata_json",
+        "queue_timeout_ms",
+        "resources.memory_mb",
+        "start_time",
+    ];
     assert_eq!(paths, expected);
+    assert_eq!(mask(br#"{"resources": null}"#), ["resources"]);
     assert!(mask(b"{}").is_empty());
 }
 
@@ -90,6 +106,10 @@ fn wrong_types_and_unknown_fields_are_all_named() {
         (
             r#"{"automaticLeave": {"maxDurationMs": -5, "never": true}}"#,
             vec!["automaticLeave.maxDurationMs", "automaticLeave.never"],
+        ),
+        (
+            r#"{"resources": {"memoryMb": "1 GiB", "cpuMillis": 0.5, "gpu": 1}}"#,
+            vec!["resources.cpuMillis", "resources.memoryMb", "resources.gpu"],
         ),
         (r#"{"DisplayName": "x"}"#, vec!["DisplayName"]),
     ] {
