@@ -26,6 +26,15 @@ fn platform() -> PlatformStats {
             operator: Some(2),
         }),
         draining: true,
+        pooled: true,
+        pools: vec![StandingPool {
+            provider: "zoom".to_owned(),
+            target: 8,
+            ready: 3,
+            why: "grows from 3 to 8".to_owned(),
+            changes: vec![PoolChange { at: None, change: -2, target: 3, why: "shrinks from 5 to 3".to_owned() }],
+            ..StandingPool::default()
+        }],
         providers: vec![ProviderStats {
             provider: "zoom".to_owned(),
             breaker: Some(PoolBreaker { state: "open".to_owned(), failures: 5, probe_at: None }),
@@ -66,6 +75,8 @@ impl PoolOperatorService for Fakes {
         let slot = PoolSlot {
             name: "k8s-eu-007".to_owned(),
             runner: Some(RunnerRef { kind: "bot".to_owned(), id: "b".to_owned(), attempt: 2 }),
+            generation: 3,
+            uses: 12,
             ..PoolSlot::default()
         };
         let page = ListSlotsResponse { slots: vec![slot], next_cursor: "k8s-eu-007".to_owned() };
@@ -135,6 +146,10 @@ async fn an_operator_sees_and_changes_the_pool() {
     assert_eq!((&platform["slots"]["busy"], &platform["draining"]), (&json!(2), &json!(true)));
     assert_eq!(platform["providers"][0]["breaker"], json!({"state": "open", "failures": 5}));
 
+    let pool = &platform["pools"][0];
+    assert_eq!((&pool["target"], &pool["ready"], &pool["why"]), (&json!(8), &json!(3), &json!("grows from 3 to 8")));
+    assert_eq!(pool["changes"], json!([{"change": -2, "target": 3, "why": "shrinks from 5 to 3"}]));
+
     let one = "/v1/pool/platforms/k8s-eu";
     let provider = format!("{one}/providers/zoom/limit");
     fine(house.operator(Method::GET, one)).await;
@@ -144,6 +159,8 @@ async fn an_operator_sees_and_changes_the_pool() {
     fine(house.operator(Method::DELETE, &provider)).await;
     let page = fine(house.operator(Method::GET, "/v1/pool/slots?platform=k8s-eu&state=busy&cursor=k8s-eu-001")).await;
     assert_eq!((&page["nextCursor"], &page["slots"][0]["runner"]["attempt"]), (&json!("k8s-eu-007"), &json!(2)));
+    let slot = &page["slots"][0];
+    assert_eq!((&slot["generation"], &slot["uses"], slot.get("lastError")), (&json!(3), &json!(12), None));
     for action in ["cordon", "uncordon", "reset", "force-free"] {
         fine(house.operator(Method::POST, &format!("/v1/pool/slots/k8s-eu-007/{action}"))).await;
     }
