@@ -11,6 +11,7 @@
 mod cases;
 mod report;
 mod scripts;
+mod standing;
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use greenroom_domain::{RunnerId, RunnerSpec};
 
-use crate::Deployer;
+use crate::{Deployer, Preparation};
 
 pub use report::{Outcome, Report};
 pub use scripts::{MEMORY, SCRIPT};
@@ -36,6 +37,11 @@ pub trait Fixture: Sync {
     /// Fits a spec to the platform: names an image that has `sh`, say.
     fn adjust(&self, spec: &mut RunnerSpec) {
         let _ = spec;
+    }
+
+    /// Fits a standing slot to a pooled platform, in the same way.
+    fn adjust_slot(&self, preparation: &mut Preparation) {
+        let _ = preparation;
     }
 
     /// How long after a change the platform has to show it, at most.
@@ -82,9 +88,9 @@ impl From<crate::Error> for Flaw {
 pub async fn run<F: Fixture>(fixture: &F) -> Report {
     let mut report = Report::default();
     macro_rules! cases {
-        ($($case:ident)*) => {$({
+        ($module:ident: $($case:ident)*) => {$({
             // A case that panics fails alone.
-            let verdict = AssertUnwindSafe(cases::$case(fixture)).catch_unwind().await;
+            let verdict = AssertUnwindSafe($module::$case(fixture)).catch_unwind().await;
             report.add(stringify!($case), match verdict {
                 Ok(Ok(())) => Outcome::Passed,
                 Ok(Err(Flaw::NotCapable)) => Outcome::NotCapable,
@@ -94,6 +100,7 @@ pub async fn run<F: Fixture>(fixture: &F) -> Report {
         })*};
     }
     cases! {
+        cases:
         what_was_never_started_is_gone
         a_runner_runs_and_is_listed
         ensure_again_changes_nothing
@@ -117,6 +124,21 @@ pub async fn run<F: Fixture>(fixture: &F) -> Report {
         logs_are_kept_and_cut
         logs_are_followed_to_the_end
         a_stranger_is_never_touched
+    }
+    cases! {
+        standing:
+        what_keeps_no_standing_slots_says_so
+        a_slot_prepared_again_is_the_same
+        a_lost_answer_prepares_no_second
+        a_prepare_that_comes_too_late_makes_nothing
+        a_slot_has_one_runner_after_another
+        of_two_runners_one_is_in_a_slot
+        a_start_in_an_old_generation_is_refused
+        a_reset_leaves_nothing_of_its_runners
+        a_reset_leaves_a_running_one_alone
+        a_retired_slot_is_gone_and_stays_so
+        a_retire_leaves_a_running_one_alone
+        a_slot_is_described
     }
     report
 }

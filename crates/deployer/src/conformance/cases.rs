@@ -16,7 +16,7 @@ fn expect(holds: bool, what: impl FnOnce() -> String) -> Verdict {
 }
 
 pub(super) async fn what_was_never_started_is_gone<F: Fixture>(fixture: &F) -> Verdict {
-    let stage = Stage::set(fixture, POLITE).await;
+    let stage = Stage::set(fixture, POLITE).await?;
     expect(stage.inspect().await? == Observed::Gone, || "it is not gone".to_owned())?;
     expect(stage.listed().await?.is_none(), || "it is listed".to_owned())?;
     stage.driver.stop(stage.runner(), Duration::from_secs(1)).await?;
@@ -46,7 +46,7 @@ pub(super) async fn ensure_again_changes_nothing<F: Fixture>(fixture: &F) -> Ver
 }
 
 pub(super) async fn ensure_at_the_same_time_starts_one<F: Fixture>(fixture: &F) -> Verdict {
-    let stage = Stage::set(fixture, POLITE).await;
+    let stage = Stage::set(fixture, POLITE).await?;
     let replica = fixture.driver().await;
     let silent = Progress::silent();
     let ensures =
@@ -60,7 +60,7 @@ pub(super) async fn ensure_at_the_same_time_starts_one<F: Fixture>(fixture: &F) 
 
 pub(super) async fn a_lost_answer_starts_no_second<F: Fixture>(fixture: &F) -> Verdict {
     for patience in [0, 1, 5, 20, 100].map(Duration::from_millis) {
-        let stage = Stage::set(fixture, POLITE).await;
+        let stage = Stage::set(fixture, POLITE).await?;
         let _ = tokio::time::timeout(patience, stage.driver.ensure(&stage.launch, &Progress::silent())).await;
         fixture.driver().await.ensure(&stage.launch, &Progress::silent()).await?;
         stage.until("running", |observed| observed == Observed::Running).await?;
@@ -71,7 +71,7 @@ pub(super) async fn a_lost_answer_starts_no_second<F: Fixture>(fixture: &F) -> V
 }
 
 pub(super) async fn a_start_that_comes_too_late_starts_nothing<F: Fixture>(fixture: &F) -> Verdict {
-    let mut stage = Stage::set(fixture, POLITE).await;
+    let mut stage = Stage::set(fixture, POLITE).await?;
     stage.launch.start_by = Timestamp::now() - SignedDuration::from_secs(1);
     match stage.driver.ensure(&stage.launch, &Progress::silent()).await {
         Err(Error::Transient(_)) => expect(stage.inspect().await? == Observed::Gone, || "it was started".to_owned()),
@@ -103,7 +103,7 @@ pub(super) async fn a_restart_of_ours_finds_what_ended_meanwhile<F: Fixture>(fix
 }
 
 pub(super) async fn the_environment_arrives<F: Fixture>(fixture: &F) -> Verdict {
-    let mut stage = Stage::set(fixture, "echo \"[$WORDS]\"").await;
+    let mut stage = Stage::set(fixture, "echo \"[$WORDS]\"").await?;
     let words = "two words, a $sign, a \"quote\" and 'another'; é";
     stage.launch.environment.insert("WORDS".to_owned(), words.to_owned());
     stage.ensure().await?;
@@ -136,7 +136,7 @@ pub(super) async fn a_signal_is_told<F: Fixture>(fixture: &F) -> Verdict {
 }
 
 pub(super) async fn too_much_memory_is_told<F: Fixture>(fixture: &F) -> Verdict {
-    let stage = Stage::set(fixture, GREEDY).await;
+    let stage = Stage::set(fixture, GREEDY).await?;
     if !stage.driver.capabilities().out_of_memory {
         return Err(Flaw::NotCapable);
     }
@@ -147,7 +147,7 @@ pub(super) async fn too_much_memory_is_told<F: Fixture>(fixture: &F) -> Verdict 
 }
 
 pub(super) async fn a_lifetime_is_held_to<F: Fixture>(fixture: &F) -> Verdict {
-    let mut stage = Stage::set(fixture, POLITE).await;
+    let mut stage = Stage::set(fixture, POLITE).await?;
     if !stage.driver.capabilities().max_lifetime {
         return Err(Flaw::NotCapable);
     }
@@ -160,7 +160,7 @@ pub(super) async fn a_lifetime_is_held_to<F: Fixture>(fixture: &F) -> Verdict {
 }
 
 pub(super) async fn an_end_is_noticed_by_watching<F: Fixture>(fixture: &F) -> Verdict {
-    let stage = Stage::set(fixture, "echo started; sleep 0.3; exit 3").await;
+    let stage = Stage::set(fixture, "echo started; sleep 0.3; exit 3").await?;
     let driver = stage.driver.clone();
     let Some(mut changes) = driver.watch() else { return Err(Flaw::NotCapable) };
     stage.ensure().await?;
@@ -281,7 +281,7 @@ pub(super) async fn logs_are_followed_to_the_end<F: Fixture>(fixture: &F) -> Ver
 }
 
 pub(super) async fn a_stranger_is_never_touched<F: Fixture>(fixture: &F) -> Verdict {
-    let stage = Stage::set(fixture, POLITE).await;
+    let stage = Stage::set(fixture, POLITE).await?;
     let Some(stranger) = fixture.stranger(stage.runner()).await else { return Err(Flaw::NotCapable) };
     // Whatever these say: what counts is what they do.
     let _ = stage.inspect().await;

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt;
-use greenroom_domain::{Attempt, BotId, Exit, Provider, Resources, RunnerId, RunnerSpec, TenantId, Timestamp};
+use greenroom_domain::{
+    Attempt, BotId, Exit, Provider, Resources, RunnerId, RunnerSpec, SlotId, Standing, TenantId, Timestamp,
+};
 use jiff::SignedDuration;
 use tokio::time::Instant;
 
 use super::{Fixture, Flaw};
-use crate::{Deployer, Launch, Listed, Observed, Progress};
+use crate::{Deployer, Launch, Listed, Observed, Preparation, Progress};
 
 /// The variable in which a runner of the suite finds what to do.
 pub const SCRIPT: &str = "CONFORMANCE_SCRIPT";
@@ -36,8 +38,8 @@ pub(super) fn wrong<T>(why: impl Into<String>) -> Result<T, Flaw> {
 }
 
 impl<'f, F: Fixture> Stage<'f, F> {
-    /// A new runner that would do this, not started yet.
-    pub async fn set(fixture: &'f F, script: &str) -> Self {
+    /// A new runner that would do this, not started yet; on a pooled platform with a standing slot of its own.
+    pub async fn set(fixture: &'f F, script: &str) -> Result<Self, Flaw> {
         let runner = RunnerId::of_bot(BotId::generate(), Attempt::FIRST);
         let mut spec = RunnerSpec {
             runner,
@@ -54,12 +56,32 @@ impl<'f, F: Fixture> Stage<'f, F> {
             start_by: Timestamp::now() + SignedDuration::from_secs(60),
             standing: None,
         };
-        Self { fixture, driver: fixture.driver().await, launch }
+        let mut stage = Self { fixture, driver: fixture.driver().await, launch };
+        if stage.driver.capabilities().pooled {
+            let preparation = stage.preparation();
+            stage.driver.prepare(&preparation, &Progress::silent()).await?;
+            stage.launch.standing = Some(preparation.standing);
+        }
+        Ok(stage)
+    }
+
+    /// A new standing slot, fit for its runner.
+    pub fn preparation(&self) -> Preparation {
+        let mut preparation = Preparation {
+            standing: Standing { slot: SlotId::generate(), generation: 1 },
+            name: "pool-web-001".to_owned(),
+            provider: self.launch.spec.provider.clone(),
+            image: self.launch.spec.image.clone(),
+            resources: self.launch.spec.resources,
+            prepare_by: Timestamp::now() + SignedDuration::from_secs(60),
+        };
+        self.fixture.adjust_slot(&mut preparation);
+        preparation
     }
 
     /// A new runner that does this.
     pub async fn started(fixture: &'f F, script: &str) -> Result<Self, Flaw> {
-        let stage = Self::set(fixture, script).await;
+        let stage = Self::set(fixture, script).await?;
         stage.ensure().await?;
         Ok(stage)
     }
@@ -161,6 +183,9 @@ impl<'f, F: Fixture> Stage<'f, F> {
         self.until("over", |observed| observed != Observed::Running).await?;
         self.driver.remove(self.runner()).await?;
         self.until("gone", |observed| observed == Observed::Gone).await?;
-        Ok(())
+        match self.launch.standing {
+            Some(standing) => Ok(self.driver.retire(standing).await?),
+            None => Ok(()),
+        }
     }
 }
