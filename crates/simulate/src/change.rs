@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use greenroom_domain::{PlatformName, Provider};
 
-use crate::scenario::{Platform, Scenario};
+use crate::scenario::{Platform, Scaling, Scenario};
 
 /// Changes of a scenario that belong together, and how they were said.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,9 +26,9 @@ struct Change {
 
 /// What a platform has that can be different, for messages.
 const OF_PLATFORMS: &str = "limit, permits, start, start_p95, stop, failures, price, price_cpu, price_gib, cpu, memory, \
-                            timeout, <provider>_limit";
+                            timeout, pooled, prepare, prepare_p95, <provider>_limit";
 /// What else can be different.
-const OF_ALL: &str = "lead, queue_timeout, rise, retries, join, join_p95, max_bots, max_starts, dispatches, order";
+const OF_ALL: &str = "lead, queue_timeout, rise, retries, join, join_p95, max_bots, max_starts, dispatches, order, <provider>_pool, <provider>_prewarm";
 
 impl FromStr for Changes {
     type Err = String;
@@ -120,7 +120,7 @@ impl Change {
                     scenario.platforms.push(rest.remove(found));
                 }
             }
-            _ => return Ok(false),
+            name => return pool(&mut scenario.scaling, name, value),
         }
         Ok(true)
     }
@@ -135,6 +135,12 @@ impl Change {
                 platform.start.p95 = platform.start.p95.max(platform.start.median);
             }
             "start_p95" => platform.start.p95 = duration(value)?,
+            "pooled" => platform.pooled = yes_or_no(value)?,
+            "prepare" => {
+                platform.prepare.median = duration(value)?;
+                platform.prepare.p95 = platform.prepare.p95.max(platform.prepare.median);
+            }
+            "prepare_p95" => platform.prepare.p95 = duration(value)?,
             "stop" => platform.stop = duration(value)?,
             "timeout" => platform.timeout = duration(value)?,
             "failures" => {
@@ -153,6 +159,26 @@ impl Change {
             },
         }
         Ok(())
+    }
+}
+
+/// `zoom_pool=30`, `zoom_prewarm=5`. False: it is none of these.
+fn pool(scaling: &mut Scaling, name: &str, value: &str) -> Result<bool, String> {
+    let Some((provider, property)) = name.rsplit_once('_') else { return Ok(false) };
+    let Ok(provider) = Provider::new(provider) else { return Ok(false) };
+    match property {
+        "pool" => scaling.pools.entry(provider).or_default().most = number(value)?,
+        "prewarm" => scaling.pools.entry(provider).or_default().prewarm = number(value)?,
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+fn yes_or_no(text: &str) -> Result<bool, String> {
+    match text {
+        "yes" | "true" => Ok(true),
+        "no" | "false" => Ok(false),
+        _ => Err(format!("{text:?}: expected yes or no")),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The day itself: bots live as `greenroom_domain::bot::decide` has them live, on a clock that jumps from one thing that happens
 //! to the next.
 
+mod pools;
 mod runner;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -41,6 +42,12 @@ enum Event {
     Sweep,
     /// Those who wait can be asked for again.
     Dispatch,
+    /// Pools are looked at, and will be again.
+    Scale,
+    /// Pools are looked at, because somebody found nothing.
+    Lack,
+    /// A standing slot is ready: on which platform, and which.
+    Prepared(usize, u32),
     /// A breaker may let a probe through.
     Look(PlatformName, Provider),
 }
@@ -71,6 +78,8 @@ pub struct Went {
     pub taken: Curve,
     /// Starts that were not resolved.
     pub starting: Curve,
+    /// Standing slots, ready, taken or being prepared; nothing on platforms without.
+    pub standing: Curve,
     /// Starts that were commanded.
     pub starts: u32,
     /// And those that failed.
@@ -100,6 +109,7 @@ pub struct Played {
 struct PlatformGauges {
     taken: Gauge,
     starting: Gauge,
+    standing: Gauge,
     starts: u32,
     failures: u32,
 }
@@ -127,6 +137,11 @@ struct Day<'a> {
     line: VecDeque<usize>,
     busy_until: Timestamp,
     sweep_at: Option<Timestamp>,
+    /// Pools are to be looked at, when all that happens now has happened: who is due is not foretold any more.
+    to_scale: bool,
+    scaled_at: Option<Timestamp>,
+    schedule: pools::Schedule,
+    living: usize,
     waiting: Gauge,
     taken: Gauge,
     platforms: Vec<PlatformGauges>,
@@ -158,12 +173,19 @@ impl<'a> Day<'a> {
             .map(|meeting| (meeting.start - lead).max(meeting.created.unwrap_or(Timestamp::MIN)))
             .collect();
         let from = dues.iter().min().copied().unwrap_or(Timestamp::UNIX_EPOCH);
+        // Pools are warm before the first bots come.
+        let warming = scenario.scaling.ahead + scenario.scaling.policy.evaluation;
+        let pooled = scenario.platforms.iter().any(|platform| platform.pooled) && !trace.meetings.is_empty();
+        let from = if pooled { from - warming } else { from };
         let to = trace.span().map_or(from, |(_, to)| to);
         // Quarters of an hour: hours begin with a step in every time zone.
         let origin = Timestamp::from_second(from.as_second().div_euclid(900) * 900).unwrap_or(from);
         let axis = Axis::new(origin, Duration::try_from(to.duration_since(origin)).unwrap_or_default());
         let chain: Vec<PlatformName> = scenario.platforms.iter().map(|platform| platform.name.clone()).collect();
         let mut agenda = Agenda::new(origin);
+        if pooled {
+            agenda.note(origin, Event::Scale);
+        }
         let mut bots = Vec::with_capacity(trace.meetings.len());
         for (number, (meeting, due)) in (0..).zip(trace.meetings.iter().zip(&dues)) {
             agenda.note(*due, Event::Tick(number));
@@ -193,15 +215,20 @@ impl<'a> Day<'a> {
                 attempt: None,
             });
         }
-        let platform =
-            || PlatformGauges { taken: Gauge::new(axis), starting: Gauge::new(axis), starts: 0, failures: 0 };
+        let platform = || PlatformGauges {
+            taken: Gauge::new(axis),
+            starting: Gauge::new(axis),
+            standing: Gauge::new(axis),
+            starts: 0,
+            failures: 0,
+        };
         Self {
             trace,
             scenario,
             chance: Chance::new(seed),
             agenda,
             queue: Queue::new(scenario.rise, scenario.timeouts()),
-            pool: Pool::new(scenario),
+            pool: Pool::new(scenario, origin),
             fared: trace.meetings.iter().map(|meeting| Fared { start: meeting.start, ..Fared::default() }).collect(),
             bots,
             arrivals: Vec::new(),
@@ -209,6 +236,10 @@ impl<'a> Day<'a> {
             line: VecDeque::new(),
             busy_until: origin,
             sweep_at: None,
+            to_scale: false,
+            scaled_at: None,
+            schedule: pools::Schedule::new(trace, &dues),
+            living: trace.meetings.len(),
             waiting: Gauge::new(axis),
             taken: Gauge::new(axis),
             platforms: chain.iter().map(|_| platform()).collect(),
@@ -221,6 +252,7 @@ impl<'a> Day<'a> {
         let platforms = self.platforms.into_iter().map(|platform| Went {
             taken: platform.taken.finish(end),
             starting: platform.starting.finish(end),
+            standing: platform.standing.finish(end),
             starts: platform.starts,
             failures: platform.failures,
         });
@@ -253,6 +285,7 @@ impl<'a> Day<'a> {
         if bot.state.is_terminal() && !before.state.is_terminal() {
             fared.ended = Some((bot.state, bot.reason.clone()));
             fared.ends += 1;
+            self.living -= usize::from(fared.ends == 1);
         }
         if bot.state == BotState::Leaving && before.state != BotState::Leaving {
             // It is told with its next beat, or knows by itself, and leaves.
@@ -299,7 +332,11 @@ impl<'a> Day<'a> {
             self.ring_by_name(&platform);
         }
         self.dispatch();
+        if std::mem::take(&mut self.to_scale) {
+            self.scale();
+        }
         self.note_sweep();
+        self.note_standing();
         self.waiting.set(u32::try_from(self.queue.waiting()).unwrap_or(u32::MAX), now);
         any || !self.arrivals.is_empty()
     }
@@ -396,11 +433,12 @@ impl<'a> Day<'a> {
         }
         let answers = self.pool.assign(&best, &vec![name; best.len()], now);
         let mut assigned = Vec::new();
+        let mut lacking = false;
         for (wish, got) in best.into_iter().zip(&answers) {
             match got {
                 Got::Assigned { start_by, .. } => assigned.push((wish.runner, *start_by)),
                 Got::ProviderFull => drop(bell.full.insert(wish.provider.clone())),
-                Got::Full => {}
+                Got::Full => lacking = true,
             }
         }
         let took = u32::try_from(assigned.len()).unwrap_or(u32::MAX);
@@ -411,7 +449,10 @@ impl<'a> Day<'a> {
         for (runner, start_by) in assigned {
             self.assigned(runner, platform, start_by);
         }
-        more && !answers.contains(&Got::Full)
+        if lacking || answers.contains(&Got::ProviderFull) {
+            self.scale_soon();
+        }
+        more && !lacking
     }
 }
 

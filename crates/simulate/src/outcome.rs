@@ -72,7 +72,11 @@ pub struct OfPlatform {
     pub failures: u32,
     /// Slots that were taken, summed over time.
     pub slot_hours: f64,
-    /// That, of what the limit allowed from the first due bot to the last end: 0 to 1.
+    /// Most standing slots at a time, where the platform is pooled.
+    pub most_standing: Option<u32>,
+    /// Standing slots, summed over time.
+    pub standing_hours: Option<f64>,
+    /// Slot hours, of what the limit allowed from the first due bot to the last end: 0 to 1.
     pub utilisation: f64,
     /// What was paid for it.
     pub cost: f64,
@@ -149,7 +153,10 @@ impl Outcome {
         let hours_open = played.end.duration_since(played.axis.origin).as_secs_f64() / 3_600.0;
         let platforms = scenario.platforms.iter().zip(&played.platforms).map(|(platform, went)| {
             let open = f64::from(platform.limit) * hours_open;
+            let standing = platform.pooled.then_some(&went.standing);
             OfPlatform {
+                most_standing: standing.map(|standing| standing.peak),
+                standing_hours: standing.map(|standing| standing.hours),
                 name: platform.name.to_string(),
                 limit: platform.limit,
                 most_slots: went.taken.peak,
@@ -159,7 +166,8 @@ impl Outcome {
                 failures: went.failures,
                 slot_hours: went.taken.hours,
                 utilisation: if open > 0.0 { went.taken.hours / open } else { 0.0 },
-                cost: went.taken.hours * platform.hourly(),
+                // A standing slot costs as much when nobody has it.
+                cost: standing.map_or(went.taken.hours, |standing| standing.hours) * platform.hourly(),
             }
         });
         let platforms: Vec<_> = platforms.collect();

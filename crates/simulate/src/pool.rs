@@ -1,18 +1,20 @@
 //! The pool, with maps where the real one has tables: who gets which slot, what becomes of an assignment and when a platform
-//! is taken out are the real decisions (`greenroom_pool_manager::{choose, policy, breaker}`).
+//! is taken out are the real decisions (`greenroom_pool_manager::{choose, policy, breaker}`). Standing slots are in
+//! `standing.rs`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use greenroom_domain::{Attempt, BotId, PlatformName, Provider, RunnerId, SlotId, Timestamp};
 use greenroom_pool_manager::breaker::{self, Verdict};
-use greenroom_pool_manager::choose::{self, choose, lacks};
+use greenroom_pool_manager::choose::{self, choose, concern_the_provider_alone, lacks};
 use greenroom_pool_manager::policy::{self, Assignment, Effect, Event};
-use greenroom_pool_manager::room::{Cap, Gate, Idle, Lack, Room, Rooms, Warm};
+use greenroom_pool_manager::room::{Cap, Gate, Idle, IdleSlots, Room, Rooms, Warm};
 use uuid::Uuid;
 
 use crate::queue::{Runner, Wish};
 use crate::scenario::Scenario;
+use crate::standing::{Standing, Wanted};
 
 /// The answer to somebody who asked for a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +63,8 @@ pub struct Pool {
     rooms: Rooms,
     breakers: BTreeMap<Key, breaker::State>,
     held: BTreeMap<Runner, Held>,
+    /// Of pooled platforms.
+    standing: Vec<Option<Standing>>,
 }
 
 fn runner_id((bot, attempt): Runner) -> RunnerId {
@@ -72,7 +76,7 @@ fn size(number: u32) -> usize {
 }
 
 impl Pool {
-    pub fn new(scenario: &Scenario) -> Self {
+    pub fn new(scenario: &Scenario, now: Timestamp) -> Self {
         let slot = |number: u32| Idle {
             id: SlotId::from_uuid(Uuid::from_u128(u128::from(number))),
             number: i32::try_from(number).unwrap_or(i32::MAX),
@@ -80,11 +84,21 @@ impl Pool {
             warm: None,
             stands: None,
         };
-        let rooms = scenario.platforms.iter().map(|platform| {
+        let standing = scenario.platforms.iter().map(|platform| {
+            let pooled = platform.pooled.then_some(platform);
+            pooled.map(|platform| Standing::new(platform, &scenario.scaling, now))
+        });
+        let standing: Vec<Option<Standing>> = standing.collect();
+        let rooms = scenario.platforms.iter().zip(&standing).map(|(platform, standing)| {
             let room = Room {
                 permits: size(platform.permits),
                 providers: platform.providers.iter().map(|(name, limit)| (name.clone(), size(*limit))).collect(),
-                idle: (1..=platform.limit).map(slot).collect(),
+                idle: match standing {
+                    Some(_) => IdleSlots::default(),
+                    None => (1..=platform.limit).map(slot).collect(),
+                },
+                pooled: standing.is_some(),
+                pools: standing.as_ref().map(Standing::ready).unwrap_or_default(),
                 ..Room::default()
             };
             (platform.name.clone(), room)
@@ -98,6 +112,7 @@ impl Pool {
             rooms: Rooms { platforms: rooms.collect(), cap: capped.then_some(cap) },
             breakers: BTreeMap::new(),
             held: BTreeMap::new(),
+            standing,
         }
     }
 
@@ -112,8 +127,7 @@ impl Pool {
         for ((wish, ask), choice) in wishes.iter().zip(&asks).zip(choices) {
             let Some((place, slot)) = choice else {
                 let lacks = lacks(*ask, &self.rooms);
-                let share = !lacks.is_empty() && lacks.iter().all(|(_, lack)| *lack == Lack::Share);
-                got.push(if share { Got::ProviderFull } else { Got::Full });
+                got.push(if concern_the_provider_alone(&lacks) { Got::ProviderFull } else { Got::Full });
                 continue;
             };
             let name = &ask.platforms[place];
@@ -124,6 +138,9 @@ impl Pool {
                 }
             }
             let platform = self.names.iter().position(|other| other == name).unwrap_or_default();
+            if let Some(standing) = &mut self.standing[platform] {
+                standing.taken(&wish.provider, &slot);
+            }
             let start_by = now + self.timing.start;
             let assignment = Assignment {
                 state: policy::State::Assigned,
@@ -166,8 +183,11 @@ impl Pool {
         if slot && let Some(held) = self.held.remove(&runner) {
             let warm = Some(Warm::new(held.provider.as_str(), ""));
             let slot = Idle { last_used_at: Some(now), warm, ..held.slot };
+            if let Some(standing) = &mut self.standing[platform] {
+                standing.freed(&held.provider, &slot, now);
+            }
             if let Some(room) = self.rooms.platforms.get_mut(&self.names[platform]) {
-                room.idle.insert(slot);
+                room.insert(slot);
             }
         }
         let look = verdict.and_then(|verdict| self.judge(key, runner, verdict, now));
@@ -204,6 +224,39 @@ impl Pool {
             breaker::State::Open { until, .. } => Some(until),
             breaker::State::Closed { .. } | breaker::State::HalfOpen { .. } => None,
         }
+    }
+
+    /// Which platforms are pooled.
+    pub fn pooled(&self) -> impl Iterator<Item = usize> + use<> {
+        let pooled: Vec<usize> = (0..self.standing.len()).filter(|place| self.standing[*place].is_some()).collect();
+        pooled.into_iter()
+    }
+
+    /// How many standing slots a platform has.
+    pub fn standing(&self, platform: usize) -> Option<u32> {
+        self.standing[platform].as_ref().map(Standing::count)
+    }
+
+    /// Looks at how many standing slots a platform ought to have. Says which are being prepared from now on.
+    pub fn scale(&mut self, platform: usize, wanted: &BTreeMap<Provider, Wanted>, now: Timestamp) -> Vec<u32> {
+        let Some(standing) = &mut self.standing[platform] else { return Vec::new() };
+        if standing.scale(wanted, now)
+            && let Some(room) = self.rooms.platforms.get_mut(&self.names[platform])
+        {
+            room.pools = standing.ready();
+        }
+        standing.turns()
+    }
+
+    /// A standing slot is ready. Says which are being prepared from now on.
+    pub fn prepared(&mut self, platform: usize, number: u32, now: Timestamp) -> Vec<u32> {
+        let Some(standing) = &mut self.standing[platform] else { return Vec::new() };
+        if let Some(slot) = standing.prepared(number, now)
+            && let Some(room) = self.rooms.platforms.get_mut(&self.names[platform])
+        {
+            room.insert(slot);
+        }
+        standing.turns()
     }
 
     /// How many slots are taken, and how many of those have a start that is not resolved.

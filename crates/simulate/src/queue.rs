@@ -95,6 +95,11 @@ impl Queue {
         self.entries.len()
     }
 
+    /// How many of a provider wait for a platform.
+    pub fn waiting_for(&self, platform: &PlatformName, provider: &Provider) -> usize {
+        self.waits.get(&(platform.clone(), provider.clone())).map_or(0, BTreeSet::len)
+    }
+
     /// Those who come now. Says for which platforms somebody waits by that.
     pub fn enqueue(&mut self, mut wishes: Vec<Wish>, now: Timestamp) -> BTreeSet<PlatformName> {
         wishes.retain(|wish| !self.entries.contains_key(&wish.runner));

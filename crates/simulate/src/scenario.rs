@@ -6,7 +6,7 @@ use std::time::Duration;
 use greenroom_domain::bot::Timing;
 use greenroom_domain::{PlatformName, Provider, Resources};
 use greenroom_pool_manager::limits::Limit;
-use greenroom_pool_manager::{PlatformConfig, breaker, policy};
+use greenroom_pool_manager::{PlatformConfig, PoolConfig, breaker, policy, scale};
 
 use crate::spread::Spread;
 
@@ -35,6 +35,8 @@ pub struct Scenario {
     pub max_bots: Option<u32>,
     /// Most deployments in flight on all platforms together.
     pub max_starts: Option<u32>,
+    /// How pooled platforms keep their standing slots.
+    pub scaling: Scaling,
     /// From a runner that runs to a bot that is in the meeting.
     pub join: Spread,
     /// How many bots a second Greenroom itself can send.
@@ -56,6 +58,10 @@ pub struct Platform {
     pub timeout: Duration,
     /// From the start command to a runner that runs. It holds a permit for so long.
     pub start: Spread,
+    /// Whether its slots are standing ones.
+    pub pooled: bool,
+    /// How long it takes to prepare one of those.
+    pub prepare: Spread,
     /// From a runner's last word to a slot that is free.
     pub stop: Duration,
     /// Which part of starts it refuses: 0 to 1.
@@ -66,10 +72,36 @@ pub struct Platform {
     pub resources: Resources,
 }
 
+/// How pooled platforms keep their standing slots.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scaling {
+    /// The pools on each of them.
+    pub pools: BTreeMap<Provider, PoolSize>,
+    /// When they grow and shrink.
+    pub policy: scale::Policy,
+    /// So many are ready at least.
+    pub minimum: u32,
+    /// So many had better be ready.
+    pub idle_target: u32,
+    /// How far ahead starts are a reason to make slots.
+    pub ahead: Duration,
+    /// How often they are looked at.
+    pub period: Duration,
+}
+
+/// How large a pool is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PoolSize {
+    /// Most slots.
+    pub most: u32,
+    /// So many there are at least.
+    pub prewarm: u32,
+}
+
 /// What a platform costs, in whatever money the prices are in.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Price {
-    /// A slot that is taken, for an hour.
+    /// A slot that is taken (on a pooled platform: that stands), for an hour.
     pub slot: f64,
     /// A processor, for an hour.
     pub cpu: f64,
@@ -88,6 +120,9 @@ const KINDS: &[(&str, Spread, u64, Price)] = &[
     ("simulated", Spread::millis(1_000, 3_000), 1, Price { slot: 0.0, cpu: 0.0, gib: 0.0 }),
 ];
 
+/// Preparing a standing slot: a container is made, and its image is there.
+const PREPARE: Spread = Spread::millis(90_000, 240_000);
+
 impl Platform {
     /// A platform with the limits of its settings, and what is assumed of its kind.
     #[must_use]
@@ -102,6 +137,8 @@ impl Platform {
             providers: config.providers.iter().cloned().collect(),
             timeout,
             start,
+            pooled: config.pooled,
+            prepare: PREPARE,
             stop: Duration::from_secs(stop),
             failures: 0.0,
             price,
@@ -117,6 +154,10 @@ impl Platform {
         let gibs = self.resources.memory_bytes as f64 / f64::from(1 << 30);
         self.price.slot + self.price.cpu * cpus + self.price.gib * gibs
     }
+}
+
+fn pool_size(config: &PoolConfig) -> (Provider, PoolSize) {
+    (config.provider.clone(), PoolSize { most: config.size, prewarm: config.prewarm })
 }
 
 impl Scenario {
@@ -140,6 +181,14 @@ impl Scenario {
             max_duration: scheduler.defaults.max_duration,
             max_bots: pool.installation.limit,
             max_starts: pool.installation.permits,
+            scaling: Scaling {
+                pools: pool.pools.pools.iter().map(pool_size).collect(),
+                policy: pool.pools.scale,
+                minimum: pool.pools.minimum,
+                idle_target: pool.pools.idle_target,
+                ahead: pool.pools.ahead,
+                period: pool.sweep.max(Duration::from_secs(1)),
+            },
             // A page that loads, a name that is typed, a button that is found.
             join: Spread::millis(6_000, 15_000),
             // What one Greenroom on two cores did with ten thousand at once: docs/benchmarks.md.

@@ -43,6 +43,14 @@ impl Day<'_> {
             }
             Event::Sweep => self.sweep(),
             Event::Dispatch => {}
+            Event::Scale => {
+                self.to_scale = true;
+                if self.waits_for_more() {
+                    self.agenda.note(now + self.scenario.scaling.period, Event::Scale);
+                }
+            }
+            Event::Lack => self.to_scale = true,
+            Event::Prepared(platform, number) => self.prepared(platform, number),
             Event::Look(platform, provider) => {
                 self.pool.look((platform.clone(), provider), now);
                 self.ring_by_name(&platform);

@@ -135,6 +135,27 @@ fn who_was_asked_for_late_comes_late_and_who_is_alone_leaves() {
     assert_eq!(played.bots[2].ended, Some((BotState::Done, Some(Reason::NO_ONE_JOINED))));
 }
 
+#[test]
+fn standing_slots_are_made_ahead_of_a_spike_and_given_up_after_it() {
+    let changes = "limit=40,permits=40,prepare=90s,prepare_p95=90s,web_pool=40,web_prewarm=1";
+    let spike = trace((0..20).map(|_| meeting(60, 0, Plan::Standard)).chain([meeting(200, 0, Plan::Standard)]));
+    let waits = |scenario: &Scenario| {
+        let played = play(&spike, scenario, 1);
+        let longest = played.bots.iter().map(|bot| bot.assigned_at?.duration_since(bot.due_at?).as_secs().into());
+        let longest: Option<i64> = longest.collect::<Option<Vec<i64>>>().and_then(|waits| waits.into_iter().max());
+        (longest, played.platforms[0].standing.clone())
+    };
+    let mut scenario = scenario(&["coolify"], changes);
+    let (longest, standing) = waits(&scenario);
+    assert_eq!(longest, Some(0), "they are foretold ten minutes ahead");
+    assert!(standing.peak >= 20, "{}", standing.peak);
+    // Two of each provider are given up every ten minutes.
+    let end = standing.most.last().copied().unwrap_or(0);
+    assert!(end < standing.peak && standing.hours < 40.0 * 4.0, "{end} of {}", standing.peak);
+    scenario.scaling.ahead = Duration::from_secs(30);
+    assert_eq!(waits(&scenario).0, Some(60), "a slot takes a minute longer than that");
+}
+
 /// The whole of it: whoever changes a policy sees here that the same day goes differently, and whoever did not mean to, too.
 #[test]
 fn the_same_seed_plays_the_same_day() {

@@ -46,6 +46,17 @@ pub struct Panels<'a> {
     points: usize,
 }
 
+/// What a panel with platforms one on the other shows.
+struct Stack {
+    title: &'static str,
+    /// What each is allowed.
+    word: &'static str,
+    /// What all are allowed together.
+    cap: Option<u32>,
+    /// What there is in all, beside what is taken.
+    line: Option<Vec<(f64, f64)>>,
+}
+
 impl<'a> Panels<'a> {
     pub fn new(played: &'a Played, scenario: &'a Scenario, zone: &TimeZone) -> Self {
         let origin = played.axis.origin;
@@ -108,6 +119,13 @@ impl<'a> Panels<'a> {
         hours(self.played.axis.at(point * self.together), self.midnight)
     }
 
+    /// What pooled platforms have standing, in all; none: no platform is pooled.
+    fn standing(&self) -> Option<Vec<(f64, f64)>> {
+        self.scenario.platforms.iter().find(|platform| platform.pooled)?;
+        let all = |point| self.played.platforms.iter().map(|went| self.y(&went.standing, point)).sum();
+        Some((0..self.points).map(|point| (self.x(point), all(point))).collect())
+    }
+
     fn y(&self, curve: &Curve, point: usize) -> f64 {
         f64::from(curve.most_in(point * self.together..(point + 1) * self.together))
     }
@@ -116,12 +134,11 @@ impl<'a> Panels<'a> {
     fn stacked(
         &self,
         area: &Area<'_>,
-        title: &str,
+        stack: Stack,
         curve: impl Fn(usize) -> &'a Curve,
         allowed: impl Fn(&Platform) -> u32,
-        cap: Option<u32>,
-        word: &str,
     ) -> Result<(), PlotError> {
+        let Stack { title, word, cap, line } = stack;
         let platforms = &self.scenario.platforms;
         let mut sums = vec![vec![0.0; self.points]];
         for place in 0..platforms.len() {
@@ -133,6 +150,7 @@ impl<'a> Panels<'a> {
         let all = platforms.iter().map(|platform| u64::from(allowed(platform))).sum::<u64>();
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
         let all = cap.map_or(all, |cap| all.min(u64::from(cap))) as f64;
+        let peak = line.iter().flatten().map(|(_, y)| *y).fold(peak, f64::max);
         let near = all <= peak * 1.6;
         let mut chart = self.chart(area, title, (0.0, if near { all.max(peak) } else { peak } * 1.12), false)?;
         for (place, platform) in platforms.iter().enumerate().rev() {
@@ -147,6 +165,13 @@ impl<'a> Panels<'a> {
                 .label(label)
                 .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 16, y + 5)], color.filled()));
         }
+        if let Some(line) = line {
+            chart
+                .draw_series(LineSeries::new(line, INK.stroke_width(1)))
+                .map_err(wrong)?
+                .label("standing")
+                .legend(|(x, y)| PathElement::new([(x, y), (x + 16, y)], INK));
+        }
         if near {
             let line = [(self.from, all), (self.to, all)];
             chart
@@ -159,15 +184,15 @@ impl<'a> Panels<'a> {
     }
 
     pub fn bots(&self, area: &Area<'_>) -> Result<(), PlotError> {
-        let title = "Slots taken, by platform";
-        let curve = |place: usize| &self.played.platforms[place].taken;
-        self.stacked(area, title, curve, |platform| platform.limit, self.scenario.max_bots, "slots")
+        let (cap, line) = (self.scenario.max_bots, self.standing());
+        let stack = Stack { title: "Slots taken, by platform", word: "slots", cap, line };
+        self.stacked(area, stack, |place| &self.played.platforms[place].taken, |platform| platform.limit)
     }
 
     pub fn starts(&self, area: &Area<'_>) -> Result<(), PlotError> {
-        let title = "Starts in flight, by platform";
-        let curve = |place: usize| &self.played.platforms[place].starting;
-        self.stacked(area, title, curve, |platform| platform.permits, self.scenario.max_starts, "permits")
+        let cap = self.scenario.max_starts;
+        let stack = Stack { title: "Starts in flight, by platform", word: "permits", cap, line: None };
+        self.stacked(area, stack, |place| &self.played.platforms[place].starting, |platform| platform.permits)
     }
 
     pub fn waiting(&self, area: &Area<'_>) -> Result<(), PlotError> {

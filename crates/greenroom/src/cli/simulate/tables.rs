@@ -138,8 +138,22 @@ fn figures(runs: &[Run]) -> String {
     table(header, rows)
 }
 
+/// A table for each day, with what was different above it where there are several.
 fn platforms(runs: &[Run]) -> String {
-    let several = runs.len() > 1;
+    let of = |run: &Run| {
+        let heading = match &run.what_if {
+            Some(changes) => format!("What if {changes}\n"),
+            None if runs.len() > 1 => "As it is\n".to_owned(),
+            None => String::new(),
+        };
+        heading + &platforms_of(&run.outcome)
+    };
+    runs.iter().map(of).collect::<Vec<_>>().join("\n\n")
+}
+
+fn platforms_of(day: &Outcome) -> String {
+    // Columns of their own only where there is something to say.
+    let pooled = day.platforms.iter().any(|platform| platform.most_standing.is_some());
     let mut header = words([
         "PLATFORM",
         "SLOTS",
@@ -152,29 +166,29 @@ fn platforms(runs: &[Run]) -> String {
         "SLOT HOURS",
         "COST",
     ]);
-    if several {
-        header.push("WHAT IF".to_owned());
+    if pooled {
+        header.extend(words(["MOST STANDING", "STANDING HOURS"]));
     }
-    let rows = runs.iter().flat_map(|run| {
-        run.outcome.platforms.iter().map(move |platform| {
-            let whole = |number: u32| decimal(number.into(), 0);
-            let mut row = vec![
-                platform.name.clone(),
-                whole(platform.limit),
-                whole(platform.most_slots),
-                format!("{:.0} %", platform.utilisation * 100.0),
-                whole(platform.permits),
-                whole(platform.most_starting),
-                whole(platform.starts),
-                whole(platform.failures),
-                decimal(platform.slot_hours, 0),
-                if platform.cost > 0.0 { decimal(platform.cost, 2) } else { "-".to_owned() },
-            ];
-            if several {
-                row.push(run.what_if.clone().unwrap_or_else(|| "as it is".to_owned()));
-            }
-            row
-        })
+    let whole = |number: u32| decimal(number.into(), 0);
+    let dash = || "-".to_owned();
+    let rows = day.platforms.iter().map(|platform| {
+        let mut row = vec![
+            platform.name.clone(),
+            whole(platform.limit),
+            whole(platform.most_slots),
+            format!("{:.0} %", platform.utilisation * 100.0),
+            whole(platform.permits),
+            whole(platform.most_starting),
+            whole(platform.starts),
+            whole(platform.failures),
+            decimal(platform.slot_hours, 0),
+            if platform.cost > 0.0 { decimal(platform.cost, 2) } else { dash() },
+        ];
+        if pooled {
+            row.push(platform.most_standing.map_or_else(dash, whole));
+            row.push(platform.standing_hours.map_or_else(dash, |hours| decimal(hours, 0)));
+        }
+        row
     });
     table(header, rows)
 }

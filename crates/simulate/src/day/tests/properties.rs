@@ -37,6 +37,7 @@ proptest! {
         failures in prop_oneof![Just(0), 0..100u32],
         start in prop_oneof![1..20u32, 200..300u32],
         timeout in 0..60u32,
+        pool in prop::option::of((0..6u32, 0..4u32, 1..120u32)),
         seed in any::<u64>(),
     ) {
         let mut scenario = scenario(&["docker", "aws"], "rise=60s");
@@ -51,6 +52,9 @@ proptest! {
         if let Some((bots, starts)) = caps {
             changes += &format!(",max_bots={bots},max_starts={starts}");
         }
+        if let Some((most, prewarm, prepare)) = pool {
+            changes += &format!(",pooled=docker:yes,prepare=docker:{prepare}s,zoom_pool={most},web_prewarm={prewarm}");
+        }
         changes.parse::<Changes>().expect("changes").apply(&mut scenario).expect("made");
         let played = play(&day, &scenario, seed);
         for bot in &played.bots {
@@ -58,6 +62,7 @@ proptest! {
         }
         for (platform, went) in scenario.platforms.iter().zip(&played.platforms) {
             prop_assert!(went.taken.peak <= platform.limit && went.starting.peak <= platform.permits, "{:?}", went);
+            prop_assert!(went.standing.peak <= platform.limit, "{:?}", went);
         }
         if let Some((bots, starts)) = caps {
             let starting: u32 = played.platforms.iter().map(|went| went.starting.peak).max().unwrap_or(0);
