@@ -34,7 +34,7 @@ pub async fn rooms(
     most: usize,
 ) -> Result<Rooms, Error> {
     // Permits: assignments_in_flight. Slots: slots_idle and slots_warm. Who is above a lowered limit: the key (platform,
-    // number). Shares and what all platforms may have together are counted where there are such limits.
+    // pool, number). Shares and what all platforms may have together are counted where there are such limits.
     let rows = sqlx::query(
         "SELECT p.name, p.version, p.draining, p.pooled, v.permits, o.slots, i.version AS cap_version, i.slots AS cap_slots,
                 i.permits AS cap_permits,
@@ -87,7 +87,7 @@ pub async fn rooms(
                 -- As many standing slots as there may be runners, and more while the limit is lowered.
                 SELECT CASE WHEN p.pooled OR EXISTS (
                             SELECT 1 FROM pool.slots s
-                             WHERE s.platform = p.name AND s.number > p.slot_limit
+                             WHERE s.platform = p.name AND s.pool = '' AND s.number > p.slot_limit
                                AND s.state IN ('deploying', 'busy', 'releasing', 'error'))
                        THEN greatest(0, p.slot_limit - (
                             SELECT count(*) FROM pool.slots s

@@ -96,11 +96,12 @@ pub async fn platforms_to_tend(
     now: Timestamp,
     stale: Option<Timestamp>,
 ) -> Result<Vec<PlatformName>, Error> {
-    // slots_wake
+    // slots_wake, slots_names
     let sql = "SELECT p.name FROM pool.platforms p
                 WHERE EXISTS (SELECT 1 FROM pool.slots s WHERE s.platform = p.name AND s.wake_at <= $1)
-                   OR EXISTS (SELECT 1 FROM pool.slots s
-                               WHERE s.platform = p.name AND s.pool <> '' AND s.state = 'idle' AND s.idle_since < $2)
+                   OR $2::timestamptz IS NOT NULL AND EXISTS (
+                      SELECT 1 FROM pool.slots s
+                       WHERE s.platform = p.name AND s.pool <> '' AND s.state = 'idle' AND s.idle_since < $2)
                 ORDER BY p.name";
     let names: Vec<String> =
         sqlx::query_scalar(sql).bind(sql_time(now)).bind(sql_time_opt(stale)).fetch_all(pool).await?;

@@ -331,3 +331,60 @@ async fn a_provider_without_a_pool_has_no_slots_there_and_other_platforms_are_as
         stats.pooled && stats.pools.iter().all(|pool| !["web", "microsoft-teams"].contains(&pool.provider.as_str()))
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_that_is_idle_for_long_shrinks_to_what_is_kept_and_the_longest_idle_go() {
+    // Seconds, at a twentieth.
+    let house = pooled(&[
+        ("GOOGLE_MEET_POOL_PREWARM", "1"),
+        ("POOL_SCALE_EVALUATION_MS", "10000"),
+        ("POOL_SCALE_IN_COOL_DOWN_MS", "20000"),
+        ("POOL_SCALE_IN_STEP", "1"),
+    ])
+    .await;
+    let waiting: Vec<RunnerId> = (0..3).map(|_| runner()).collect();
+    for runner in &waiting {
+        outcome(&house.pool, ask_for(*runner, MEET, &[PLATFORM])).await;
+    }
+    let slots = house.ready(3).await;
+    let mut given = Vec::new();
+    for runner in &waiting {
+        assert_eq!(outcome(&house.pool, ask_for(*runner, MEET, &[PLATFORM])).await, Outcome::Assigned);
+        house.started(*runner).await;
+        given.push(house.start_of(*runner).await.standing.expect("a standing slot"));
+    }
+    // They come back one after another: the first has been idle for longest.
+    for runner in &waiting {
+        house.gone(*runner, true).await;
+    }
+    let gone = until("two are let go", async || {
+        let mut seen = BTreeSet::new();
+        let all = house.heard.all::<Retire>().into_iter().map(|said| said.data.standing);
+        let all: Vec<Standing> = all.filter(|standing| seen.insert(*standing)).collect();
+        for standing in &all {
+            house.retired(*standing).await;
+        }
+        (all.len() == 2).then_some(all)
+    })
+    .await;
+    assert_eq!(gone, given[..2]);
+    let pool = house.until_pool("one is kept", |pool| pool.target == 1 && pool.ready == 1).await;
+    assert!(pool.changes[0].why.contains("shrinks from 2 to 1"), "{:?}", pool.changes);
+    assert_eq!(house.standing(given[2].slot).await.map(|(state, ..)| state).as_deref(), Some("idle"));
+    assert_eq!(slots.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_made_on_a_platform_that_is_drained() {
+    let house = pooled(&[]).await;
+    house.drain(true).await;
+    let one = runner();
+    assert_eq!(outcome(&house.pool, ask_for(one, MEET, &[PLATFORM])).await, Outcome::Full);
+    let step =
+        ForecastStep { platform: PLATFORM.to_owned(), provider: MEET.to_owned(), starts: 4, ..ForecastStep::default() };
+    *house.neighbours.forecast.lock().expect("no panic") = vec![step];
+    let pool = house.until_pool("it is known that some are due", |pool| pool.why.contains("are due")).await;
+    assert_eq!((pool.target, pool.preparing), (0, 0), "{}", pool.why);
+    house.drain(false).await;
+    house.preparations(4).await;
+}

@@ -129,6 +129,23 @@ async fn a_slot_that_was_left_dirty_is_renewed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_lost_under_a_runner_is_made_anew_when_it_comes_back() {
+    let house = pooled(&[("GOOGLE_MEET_POOL_PREWARM", "1")]).await;
+    let first = house.ready(1).await[0];
+    let one = runner();
+    assert_eq!(outcome(&house.pool, ask_for(one, MEET, &[PLATFORM])).await, Outcome::Assigned);
+    house.started(one).await;
+    house.list_standing(&[]).await;
+    house.list_standing(&[]).await;
+    assert_eq!(house.standing(first.slot).await, Some(("busy".to_owned(), 1, 1)), "that is the runner's business");
+    house.gone(one, true).await;
+    house.heard.until::<Retire>(first.slot.uuid(), 1).await;
+    assert_eq!(outcome(&house.pool, ask_for(runner(), MEET, &[PLATFORM])).await, Outcome::Full);
+    house.retired(first).await;
+    house.next_generation(first.slot, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operator_resets_and_cordons_a_standing_slot() {
     let house = pooled(&[("GOOGLE_MEET_POOL_PREWARM", "1")]).await;
     let first = house.ready(1).await[0];
