@@ -151,7 +151,10 @@ impl Simulate {
     }
 
     fn title(&self, trace: &Trace) -> String {
-        let meetings = tables::thousands(trace.meetings.len());
+        let bots = match trace.meetings.len() {
+            1 => "one bot".to_owned(),
+            bots => format!("{} bots", tables::thousands(bots)),
+        };
         let Some((from, to)) = trace.span() else { return "no meetings".to_owned() };
         let (from, to) = (from.to_zoned(self.time_zone.clone()), to.to_zoned(self.time_zone.clone()));
         let to = if from.date() == to.date() { to.strftime("%H:%M") } else { to.strftime("%Y-%m-%d %H:%M") };
@@ -160,7 +163,7 @@ impl Simulate {
             tenants => format!("{tenants} tenants"),
         };
         format!(
-            "{meetings} bots of {tenants}, {} to {to} {}, seed {}",
+            "{bots} of {tenants}, {} to {to} {}, seed {}",
             from.strftime("%Y-%m-%d %H:%M"),
             from.strftime("%Q"),
             self.seed

@@ -45,6 +45,8 @@ enum Value {
     Part(f64),
     Seconds(Option<f64>),
     Money(f64),
+    /// There is nobody of whom anything could be said.
+    Nothing,
 }
 
 impl Value {
@@ -54,6 +56,7 @@ impl Value {
             Self::Part(part) => format!("{:.1} %", part * 100.0),
             Self::Seconds(seconds) => self::seconds(seconds),
             Self::Money(money) => decimal(money, 2),
+            Self::Nothing => "-".to_owned(),
         }
     }
 
@@ -70,6 +73,7 @@ impl Value {
             Self::Count(_) => Self::Count(more.abs()),
             Self::Part(_) => Self::Part(more.abs()),
             Self::Money(_) => Self::Money(more.abs()),
+            Self::Nothing => Self::Nothing,
         };
         let (shown, nothing) = (difference.show(), Self::zero(difference).show());
         if shown == nothing {
@@ -84,6 +88,7 @@ impl Value {
             Self::Part(_) => Self::Part(0.0),
             Self::Seconds(_) => Self::Seconds(Some(0.0)),
             Self::Money(_) => Self::Money(0.0),
+            Self::Nothing => Self::Nothing,
         }
     }
 }
@@ -113,7 +118,10 @@ fn list(runs: &[Run]) -> Vec<Figure> {
         [("p50", |of| of.p50), ("p95", |of| of.p95), ("p99", |of| of.p99), ("max", |of| of.max)];
     for (name, of) in percentiles {
         for (percentile, get) in each {
-            add(&format!("{name} {percentile}"), Box::new(move |day| Value::Seconds(get(&of(day)))));
+            add(
+                &format!("{name} {percentile}"),
+                Box::new(move |day| if day.bots == 0 { Value::Nothing } else { Value::Seconds(get(&of(day))) }),
+            );
         }
     }
     add("most waiting", Box::new(|day| Value::Count(day.most_waiting.into())));
