@@ -7,6 +7,7 @@ use super::*;
 use crate::change::Changes;
 use crate::generate;
 use crate::outcome::Outcome;
+use crate::search::Wanted;
 use crate::trace::Meeting;
 
 mod properties;
@@ -154,6 +155,45 @@ fn standing_slots_are_made_ahead_of_a_spike_and_given_up_after_it() {
     assert!(end < standing.peak && standing.hours < 40.0 * 4.0, "{end} of {}", standing.peak);
     scenario.scaling.ahead = Duration::from_secs(30);
     assert_eq!(waits(&scenario).0, Some(60), "a slot takes a minute longer than that");
+}
+
+#[test]
+fn one_tenants_many_do_not_stand_before_anothers_few() {
+    let scenario = scenario(&["docker"], "limit=200,permits=1,start=2s,start_p95=2s,rise=0s");
+    let many = (0..100).map(|_| meeting(0, 0, Plan::Standard));
+    let played = play(&trace(many.chain((0..3).map(|_| meeting(0, 1, Plan::Standard)))), &scenario, 1);
+    let mut order: Vec<usize> = (0..103).collect();
+    order.sort_by_key(|bot| played.bots[*bot].assigned_at);
+    let few: Vec<usize> = (0..103).filter(|place| order[*place] >= 100).collect();
+    assert_eq!(few, [1, 3, 5], "by turns");
+    // Who has waited for so long that its number is halved twice stands before those who came later with half of it.
+    let early = (0..40).map(|_| meeting(0, 0, Plan::Free));
+    let late = (0..40).map(|_| meeting(1, 1, Plan::Standard));
+    let rising = self::scenario(&["docker"], "limit=200,permits=1,start=2s,start_p95=2s,rise=30s");
+    let served = |scenario: &Scenario| {
+        let played = play(&trace(early.clone().chain(late.clone())), scenario, 1);
+        let last = |bots: &[Fared]| bots.iter().map(|bot| bot.assigned_at).max();
+        last(&played.bots[..40]) < last(&played.bots[40..])
+    };
+    assert!(served(&rising) && !served(&scenario));
+}
+
+#[test]
+fn the_limit_that_is_found_is_the_least_that_is_enough() {
+    let (day, scenario) = (office_day(400), scenario(&["docker", "aws"], "limit=docker:9,limit=aws:4,start=3s"));
+    let find = |wanted: &str| wanted.parse::<Wanted>().expect("wanted").find(&day, &scenario, 1).expect("found");
+    let found = find("p99=60s");
+    let limit = found.limit.expect("there is one");
+    let late = |limit: u32| {
+        let mut scenario = scenario.clone();
+        scenario.platforms[0].limit = limit;
+        outcome(&day, &scenario).lateness_seconds.p99.unwrap_or(f64::INFINITY)
+    };
+    assert!(late(limit) <= 60.0 && late(limit - 1) > 60.0, "{found:?}");
+    assert_eq!((found.lateness_seconds, found.platform.as_str()), (Some(late(limit)), "docker"));
+    let never = find("p99=1ms:aws");
+    assert_eq!((never.limit, never.days, never.platform.as_str()), (None, 1, "aws"));
+    assert!("p99=60s:moon".parse::<Wanted>().expect("wanted").find(&day, &scenario, 1).is_err());
 }
 
 /// The whole of it: whoever changes a policy sees here that the same day goes differently, and whoever did not mean to, too.
