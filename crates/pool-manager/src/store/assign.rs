@@ -85,10 +85,12 @@ pub async fn rooms(
                  WHERE a.platform = p.name AND a.state = 'assigned') v
           CROSS JOIN LATERAL (
                 -- As many standing slots as there may be runners, and more while the limit is lowered.
-                SELECT CASE WHEN p.pooled OR EXISTS (
-                            SELECT 1 FROM pool.slots s
+                -- (In the order of the key: Postgres believes that a third is above, and would read them all.)
+                SELECT CASE WHEN p.pooled OR (
+                            SELECT s.number FROM pool.slots s
                              WHERE s.platform = p.name AND s.pool = '' AND s.number > p.slot_limit
-                               AND s.state IN ('deploying', 'busy', 'releasing', 'error'))
+                               AND s.state IN ('deploying', 'busy', 'releasing', 'error')
+                             ORDER BY s.number LIMIT 1) IS NOT NULL
                        THEN greatest(0, p.slot_limit - (
                             SELECT count(*) FROM pool.slots s
                              WHERE s.platform = p.name AND s.state IN ('deploying', 'busy', 'releasing', 'error')))
