@@ -14,6 +14,7 @@ mod problem;
 mod recordings;
 mod runner;
 mod runner_json;
+mod sizes;
 
 use std::sync::Arc;
 
@@ -52,6 +53,7 @@ pub(crate) fn router(core: Arc<Core>, grpc: Router) -> Router {
         .route("/v1/pool/slots", get(pool::slots))
         .route("/v1/pool/slots/{name}/{action}", post(pool::change_slot))
         .route("/v1/pool/history", get(pool::history))
+        .route("/v1/pool/sizes", get(sizes::get))
         .route("/runner/v1/admit", post(runner::admit))
         .route("/runner/v1/beat", post(runner::beat))
         .route("/runner/v1/report", post(runner::report))

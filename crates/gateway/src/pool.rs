@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use greenroom_contracts::proto::v1::{
-    ChangePlatformRequest, ChangeSlotRequest, GetHistoryRequest, GetHistoryResponse, GetPoolRequest, ListSlotsRequest,
-    ListSlotsResponse, PlatformStats, PoolSlot, PoolStats, SetProviderLimitRequest,
+    ChangePlatformRequest, ChangeSlotRequest, GetHistoryRequest, GetHistoryResponse, GetPoolRequest, GetSizesRequest,
+    GetSizesResponse, ListSlotsRequest, ListSlotsResponse, PlatformStats, PoolSlot, PoolStats, SetProviderLimitRequest,
 };
 use tonic::{Request, Status};
 
@@ -89,6 +89,15 @@ impl Pool {
 
     pub async fn history(&self, platform: &str) -> Result<GetHistoryResponse, Status> {
         operators!(self.get_history(GetHistoryRequest { platform: platform.to_owned() })).await
+    }
+
+    /// How large runners are, and how large they ought to be: whoever owns intents knows.
+    pub async fn sizes(&self) -> Result<GetSizesResponse, Status> {
+        let answer = self.upstream.ask("SizesService.GetSizes", || {
+            let mut sizes = self.upstream.sizes.clone();
+            async move { sizes.get_sizes(within(GetSizesRequest {})).await }
+        });
+        answer.await
     }
 }
 

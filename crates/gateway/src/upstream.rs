@@ -11,6 +11,7 @@ use greenroom_contracts::proto::v1::owner_service_client::OwnerServiceClient;
 use greenroom_contracts::proto::v1::pool_operator_service_client::PoolOperatorServiceClient;
 use greenroom_contracts::proto::v1::recording_service_client::RecordingServiceClient;
 use greenroom_contracts::proto::v1::scheduler_service_client::SchedulerServiceClient;
+use greenroom_contracts::proto::v1::sizes_service_client::SizesServiceClient;
 use greenroom_contracts::proto::v1::{Desired, GetDesiredRequest};
 use greenroom_domain::{PlatformName, RunnerId};
 use tokio::time::{Instant, sleep};
@@ -32,6 +33,7 @@ pub(crate) struct Upstream {
     pub scheduler: SchedulerServiceClient<InnerChannel>,
     pub owner: OwnerServiceClient<InnerChannel>,
     pub pool_operators: PoolOperatorServiceClient<InnerChannel>,
+    pub sizes: SizesServiceClient<InnerChannel>,
     pub recordings: RecordingServiceClient<InnerChannel>,
     peers: Peers,
     again_for: Duration,
@@ -44,7 +46,8 @@ impl Upstream {
         Self {
             accounts: AccountsServiceClient::new(host.peers.channel("accounts")),
             scheduler: SchedulerServiceClient::new(scheduler.clone()).max_decoding_message_size(LARGEST),
-            owner: OwnerServiceClient::new(scheduler),
+            owner: OwnerServiceClient::new(scheduler.clone()),
+            sizes: SizesServiceClient::new(scheduler),
             pool_operators: PoolOperatorServiceClient::new(host.peers.channel("pool-manager")),
             recordings: RecordingServiceClient::new(host.peers.channel("recordings"))
                 .max_decoding_message_size(LARGEST)

@@ -326,10 +326,10 @@ async fn a_tenants_limit_holds_and_a_bot_is_edited() {
     let Said { err, code, .. } = said(up.operator(&["tenants", "set", "small", "--plan", "gold"])).await;
     assert!(code == Some(1) && err.contains("plan: must be free"), "{code:?} {err}");
     let set = ["tenants", "set", "small", "--plan", "enterprise", "--daily-limit", "1", "--time-zone", "Europe/Berlin"];
-    fine(up.operator(&set)).await;
+    fine(up.operator(&[&set[..], &["--memory-mb", "2048"]].concat())).await;
     let list = fine(up.operator(&["tenants", "ls"])).await;
     let line = list.lines().find(|line| line.contains("small")).unwrap_or_else(|| panic!("{list}"));
-    for word in ["enterprise", "10", "1*", "any", "Europe/Berlin"] {
+    for word in ["enterprise", "10", "1*", "any", "2048", "MiB*", "Europe/Berlin"] {
         assert!(line.split_whitespace().any(|found| found == word), "{word}: {line}");
     }
     assert!(list.contains("default") && list.contains("standard"), "{list}");
@@ -347,6 +347,7 @@ async fn a_tenants_limit_holds_and_a_bot_is_edited() {
     assert!(edited.contains("2100-02-01 10:00:00"), "{edited}");
     let shown = fine(as_small(&["bots", "get", &id(&one)])).await;
     assert!(shown.contains("edited") && shown.contains("startTime, displayName"), "{shown}");
+    assert!(shown.contains("500m of a processor (1000m at most), 2048 MiB (3072 at most)"), "its tenant's: {shown}");
     assert_eq!(up.speaker.end().await, Some(0));
 }
 
@@ -375,6 +376,9 @@ async fn an_operator_looks_at_the_pool_and_changes_it() {
     let shown = pool(&["limit", "local", "none"]).await;
     assert_eq!(cells(&shown, "local")[2..4], ["20", "(setting)"]);
     assert!(!pool(&["limit", "local", "none", "--provider", "zoom"]).await.contains("zoom"));
+    let sizes = pool(&["sizes"]).await;
+    assert_eq!(cells(&sizes, "microsoft-teams")[1..4], ["700m,", "1536", "MiB"], "{sizes}");
+    assert!(sizes.contains("RUNNER_RIGHT_SIZING is off"), "{sizes}");
     until("a minute is kept", SOON, async || pool(&["history", "local"]).await.lines().count() > 1).await;
 
     let refused = async |arguments: &[&str], word: &str| {

@@ -52,8 +52,13 @@ impl Sizes {
     pub async fn refresh(&self, pool: &PgPool, now: Timestamp) -> Result<Option<Duration>, Error> {
         if self.sizing.right_sizing {
             let recommended = self.recommend(pool, now).await?.into_iter();
-            let recommended = recommended.filter_map(|(provider, one)| Some((provider, one.base?))).collect();
-            *self.recommended.write().unwrap_or_else(PoisonError::into_inner) = recommended;
+            let recommended: BTreeMap<_, _> =
+                recommended.filter_map(|(provider, one)| Some((provider, one.base?))).collect();
+            let mut used = self.recommended.write().unwrap_or_else(PoisonError::into_inner);
+            for (provider, base) in recommended.iter().filter(|(provider, base)| used.get(provider) != Some(base)) {
+                tracing::info!(%provider, size.cpu_millis = base.cpu_millis, size.memory_mb = base.memory_mb, "runners are sized anew");
+            }
+            *used = recommended;
         }
         Ok(None)
     }

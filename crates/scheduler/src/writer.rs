@@ -71,6 +71,8 @@ pub struct Writer {
     ignored: Counter<u64>,
     moved: Counter<u64>,
     wait: Histogram<f64>,
+    peak_memory: Histogram<u64>,
+    cpu: Histogram<f64>,
 }
 
 impl Writer {
@@ -83,6 +85,18 @@ impl Writer {
             timing: config.timing.clone(),
             grace: config.release_grace,
             sizing: config.sizing.clone(),
+            peak_memory: meter
+                .u64_histogram("greenroom_runner_peak_memory_bytes")
+                .with_description("The most memory that ended runners had at a time, by provider")
+                .with_boundaries(
+                    [0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 8.0].map(|gib| gib * f64::from(1 << 30)).to_vec(),
+                )
+                .build(),
+            cpu: meter
+                .f64_histogram("greenroom_runner_cpu_cores")
+                .with_description("Processors that ended runners took on average, by provider")
+                .with_boundaries(vec![0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0, 4.0])
+                .build(),
             sooner: Notify::new(),
             ignored: meter
                 .u64_counter("greenroom_bot_events_ignored")

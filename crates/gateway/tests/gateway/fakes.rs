@@ -11,6 +11,7 @@ use greenroom_contracts::proto::v1::owner_service_server::{OwnerService, OwnerSe
 use greenroom_contracts::proto::v1::pool_operator_service_server::PoolOperatorServiceServer;
 use greenroom_contracts::proto::v1::recording_service_server::{RecordingService, RecordingServiceServer};
 use greenroom_contracts::proto::v1::scheduler_service_server::{SchedulerService, SchedulerServiceServer};
+use greenroom_contracts::proto::v1::sizes_service_server::SizesServiceServer;
 use greenroom_contracts::proto::v1::*;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -72,6 +73,7 @@ impl Fakes {
             .add_service(OwnerServiceServer::new(fakes.clone()))
             .add_service(RecordingServiceServer::new(fakes.clone()).max_decoding_message_size(20 << 20))
             .add_service(PoolOperatorServiceServer::new(fakes.clone()))
+            .add_service(SizesServiceServer::new(fakes.clone()))
             .add_service(DeployerServiceServer::new(fakes.clone()));
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         (fakes, address)

@@ -7,3 +7,4 @@ mod grpc;
 mod house;
 mod pool;
 mod runners;
+mod sizes;

@@ -7,7 +7,7 @@ use comfy_table::{Table, presets};
 use greenroom_contracts::proto::v1::bot_service_client::BotServiceClient;
 use greenroom_contracts::proto::v1::{
     Bot, CancelBotRequest, CreateBotRequest, DeployBotRequest, FailBotRequest, GetBotRequest, LeaveBotRequest,
-    ListBotsRequest, NewBot, NewMeeting, RestartBotRequest, UpdateBotRequest, WatchEventsRequest,
+    ListBotsRequest, NewBot, NewMeeting, NewResources, RestartBotRequest, UpdateBotRequest, WatchEventsRequest,
 };
 use greenroom_contracts::{proto_timestamp, timestamp};
 use greenroom_domain::Timestamp;
@@ -49,6 +49,12 @@ pub enum Command {
         /// When the bot has to be out.
         #[arg(long)]
         end: Option<String>,
+        /// Processor that its runner asks for, in thousandths.
+        #[arg(long)]
+        cpu_millis: Option<u32>,
+        /// Memory that its runner asks for, in MiB.
+        #[arg(long)]
+        memory_mb: Option<u32>,
         /// No two living bots have the same.
         #[arg(long)]
         deduplication_key: Option<String>,
@@ -170,13 +176,29 @@ impl Connection {
 impl Command {
     pub async fn run(self) -> Result<(), Error> {
         match self {
-            Self::Create { connection, meeting, provider, name, start, end, deduplication_key, idempotency_key } => {
+            Self::Create {
+                connection,
+                meeting,
+                provider,
+                name,
+                start,
+                end,
+                cpu_millis,
+                memory_mb,
+                deduplication_key,
+                idempotency_key,
+            } => {
                 let bot = NewBot {
                     meeting: Some(NewMeeting { provider, url: meeting, ..NewMeeting::default() }),
                     display_name: name.unwrap_or_default(),
                     start_time: start.map(|start| given("--start", &start)).transpose()?,
                     end_time: end.map(|end| given("--end", &end)).transpose()?,
                     deduplication_key: deduplication_key.unwrap_or_default(),
+                    resources: (cpu_millis.is_some() || memory_mb.is_some()).then(|| NewResources {
+                        cpu_millis,
+                        memory_mb,
+                        ..NewResources::default()
+                    }),
                     ..NewBot::default()
                 };
                 let request = CreateBotRequest { bot: Some(bot), idempotency_key: idempotency_key.unwrap_or_default() };
@@ -288,6 +310,22 @@ fn show(bot: &Bot) {
     }
     if !bot.reason.is_empty() {
         println!("  reason    {}: {}", bot.reason, bot.advice);
+    }
+    if let Some(size) = &bot.resources {
+        println!(
+            "  size      {}m of a processor ({}m at most), {} MiB ({} at most)",
+            size.cpu_millis, size.cpu_limit_millis, size.memory_mb, size.memory_limit_mb
+        );
+    }
+    for attempt in &bot.attempts {
+        if let Some(usage) = &attempt.usage {
+            let (cpu, lasted) = (usage.cpu_ms.div_ceil(1000), usage.lasted_ms.div_ceil(1000));
+            let peak = usage.peak_memory_bytes.div_ceil(1 << 20);
+            println!(
+                "  took      {peak} MiB at most, {cpu} s of processor in {lasted} s (attempt {})",
+                attempt.attempt
+            );
+        }
     }
     if let Some(position) = bot.queue_position {
         let least = if bot.position_is_at_least { " or behind" } else { "" };

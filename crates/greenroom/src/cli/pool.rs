@@ -78,6 +78,11 @@ pub enum Command {
         #[arg(long)]
         state: Option<String>,
     },
+    /// How large runners are by provider, what they really took, and what to set because of it.
+    Sizes {
+        #[command(flatten)]
+        connection: Connection,
+    },
     /// How full a platform was, minute by minute.
     History {
         #[command(flatten)]
@@ -193,6 +198,7 @@ impl Command {
                 Door::new(connection)?.slot(&slot, if force { "force-free" } else { "reset" }).await?;
             }
             Self::Slots { connection, platform, state } => slots(&Door::new(connection)?, platform, state).await?,
+            Self::Sizes { connection } => sizes(&Door::new(connection)?.get(&["sizes"], &[]).await?),
             Self::History { connection, platform } => {
                 let history = Door::new(connection)?.get(&["history"], &[("platform", &platform)]).await?;
                 let mut table = table(&["AT", "USED", "LIMIT"]);
@@ -227,6 +233,39 @@ async fn slots(door: &Door, platform: Option<String>, state: Option<String>) -> 
             return Ok(());
         }
     }
+}
+
+/// What is set beside what was measured, and beside what is recommended: each processor, memory.
+fn sizes(sizes: &Value) {
+    let both = |cpu: &Value, memory: String| match cpu.as_u64() {
+        Some(cpu) => format!("{cpu}m, {memory} MiB"),
+        None => "-".to_owned(),
+    };
+    let mut table = table(&["PROVIDER", "SET", "LIMITS", "MEASURED", "P95 CPU, P99 MEMORY", "RECOMMENDED", "TO SET"]);
+    for one in items(&sizes["providers"]) {
+        let (set, recommended) = (&one["set"], &one["recommended"]);
+        let peak = one["peakMemoryBytesP99"].as_u64().map_or(0, |bytes| bytes.div_ceil(1 << 20));
+        let advice: Vec<String> = items(&one["advice"]).iter().map(word).collect();
+        table.add_row([
+            word(&one["provider"]),
+            both(&set["cpuMillis"], word(&set["memoryMb"])),
+            both(&set["cpuLimitMillis"], word(&set["memoryLimitMb"])),
+            word(&one["sample"]),
+            both(&one["cpuMillisP95"], peak.to_string()),
+            both(&recommended["cpuMillis"], word(&recommended["memoryMb"])),
+            advice.join(" "),
+        ]);
+    }
+    println!("{table}");
+    println!(
+        "\nOf the last seven days; fewer than {} runners recommend nothing. {}",
+        word(&sizes["sampleNeeded"]),
+        if sizes["rightSizing"] == true {
+            "RUNNER_RIGHT_SIZING is on: what is recommended is what runners ask for."
+        } else {
+            "RUNNER_RIGHT_SIZING is off: runners ask for what is set."
+        }
+    );
 }
 
 const STATES: [&str; 6] = ["idle", "deploying", "busy", "releasing", "error", "cordoned"];

@@ -1,6 +1,6 @@
 //! `greenroom tenants …`: straight to the accounts' database, as keys are made.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
 use greenroom_chassis::Settings;
 use greenroom_contracts::proto::v1::{SetTenantRequest, Tenant};
@@ -13,34 +13,38 @@ pub enum Command {
     /// Lists tenants with their plans and limits.
     Ls,
     /// Changes a tenant's plan, or gives it terms of its own. Gateways know of it within a minute.
-    Set {
-        /// Its name.
-        name: String,
-        /// free, standard, professional or enterprise.
-        #[arg(long)]
-        plan: Option<String>,
-        /// Priority of its bots, lower is first; or `plan`.
-        #[arg(long, value_name = "NUMBER|plan")]
-        priority: Option<String>,
-        /// Share of its turns in the queue; or `plan`.
-        #[arg(long, value_name = "NUMBER|plan")]
-        weight: Option<String>,
-        /// Bots it may make in a day; `none` for any number, or `plan`.
-        #[arg(long, value_name = "NUMBER|none|plan")]
-        daily_limit: Option<String>,
-        /// Bots it may have under way at once; `none` for any number, or `plan`.
-        #[arg(long, value_name = "NUMBER|none|plan")]
-        concurrency_limit: Option<String>,
-        /// Processor that its bots' runners ask for, in thousandths; or `plan`: as for everybody.
-        #[arg(long, value_name = "NUMBER|plan")]
-        cpu_millis: Option<String>,
-        /// Memory that they ask for, in MiB; or `plan`: as for everybody.
-        #[arg(long, value_name = "NUMBER|plan")]
-        memory_mb: Option<String>,
-        /// When its day begins: an IANA name, as Europe/Berlin.
-        #[arg(long)]
-        time_zone: Option<String>,
-    },
+    Set(Box<Set>),
+}
+
+/// What of a tenant changes.
+#[derive(Debug, Args)]
+pub struct Set {
+    /// Its name.
+    name: String,
+    /// free, standard, professional or enterprise.
+    #[arg(long)]
+    plan: Option<String>,
+    /// Priority of its bots, lower is first; or `plan`.
+    #[arg(long, value_name = "NUMBER|plan")]
+    priority: Option<String>,
+    /// Share of its turns in the queue; or `plan`.
+    #[arg(long, value_name = "NUMBER|plan")]
+    weight: Option<String>,
+    /// Bots it may make in a day; `none` for any number, or `plan`.
+    #[arg(long, value_name = "NUMBER|none|plan")]
+    daily_limit: Option<String>,
+    /// Bots it may have under way at once; `none` for any number, or `plan`.
+    #[arg(long, value_name = "NUMBER|none|plan")]
+    concurrency_limit: Option<String>,
+    /// Processor that its bots' runners ask for, in thousandths; or `plan`: as for everybody.
+    #[arg(long, value_name = "NUMBER|plan")]
+    cpu_millis: Option<String>,
+    /// Memory that they ask for, in MiB; or `plan`: as for everybody.
+    #[arg(long, value_name = "NUMBER|plan")]
+    memory_mb: Option<String>,
+    /// When its day begins: an IANA name, as Europe/Berlin.
+    #[arg(long)]
+    time_zone: Option<String>,
 }
 
 /// A number, or the name of what is to be as planned.
@@ -66,41 +70,30 @@ fn term(
     }
 }
 
+impl Set {
+    fn request(self) -> Result<SetTenantRequest, Error> {
+        let mut as_planned = Vec::new();
+        let mut term = |option, name, given, may_be_none| term(option, name, given, may_be_none, &mut as_planned);
+        Ok(SetTenantRequest {
+            name: self.name,
+            plan: self.plan,
+            priority: term("--priority", "priority", self.priority, false)?,
+            weight: term("--weight", "weight", self.weight, false)?,
+            daily_limit: term("--daily-limit", "daily_limit", self.daily_limit, true)?,
+            concurrency_limit: term("--concurrency-limit", "concurrency_limit", self.concurrency_limit, true)?,
+            cpu_millis: term("--cpu-millis", "cpu_millis", self.cpu_millis, false)?,
+            memory_mb: term("--memory-mb", "memory_mb", self.memory_mb, false)?,
+            time_zone: self.time_zone,
+            as_planned,
+        })
+    }
+}
+
 impl Command {
     pub async fn run(self, settings: Settings, platforms: &Platforms) -> Result<(), Error> {
         let set = match self {
             Self::Ls => None,
-            Self::Set {
-                name,
-                plan,
-                priority,
-                weight,
-                daily_limit,
-                concurrency_limit,
-                cpu_millis,
-                memory_mb,
-                time_zone,
-            } => {
-                let mut as_planned = Vec::new();
-                Some(SetTenantRequest {
-                    name,
-                    plan,
-                    priority: term("--priority", "priority", priority, false, &mut as_planned)?,
-                    weight: term("--weight", "weight", weight, false, &mut as_planned)?,
-                    daily_limit: term("--daily-limit", "daily_limit", daily_limit, true, &mut as_planned)?,
-                    concurrency_limit: term(
-                        "--concurrency-limit",
-                        "concurrency_limit",
-                        concurrency_limit,
-                        true,
-                        &mut as_planned,
-                    )?,
-                    cpu_millis: term("--cpu-millis", "cpu_millis", cpu_millis, false, &mut as_planned)?,
-                    memory_mb: term("--memory-mb", "memory_mb", memory_mb, false, &mut as_planned)?,
-                    time_zone,
-                    as_planned,
-                })
-            }
+            Self::Set(set) => Some(set.request()?),
         };
         let accounts = keys::accounts(settings, platforms).await?;
         let tenants = match set {

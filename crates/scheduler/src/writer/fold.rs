@@ -60,6 +60,11 @@ impl<'a> Fold<'a> {
         if let (Event::Gone { attempt, .. }, Some(usage)) = (&input.event, &input.usage) {
             // Whatever its end means to the bot.
             let provider = stored.details.provider.clone();
+            let labels = [KeyValue::new("provider", provider.to_string())];
+            self.writer.peak_memory.record(usage.peak_memory_bytes, &labels);
+            if let Some(millis) = usage.cpu_millis() {
+                self.writer.cpu.record(millis as f64 / 1e3, &labels);
+            }
             self.measured.push(MeasurementJson::new(input.bot, *attempt, provider, self.now, usage));
         }
         let mut event = Cow::Borrowed(&input.event);
