@@ -257,9 +257,10 @@ const SAME_WAIT: Duration = Duration::from_secs(1);
 /// Fewer bots of a priority say nothing about it.
 const ENOUGH: usize = 10;
 
-/// Who has the higher priority waits no longer for the first slot, on average. Those who were called off count for nobody:
-/// the longer somebody waits, the likelier it is that it comes to that.
-fn in_order(evidence: &Evidence, found: &mut Vec<Violation>) {
+/// How long bots of each priority waited for their first slot, on average. Those who were called off count for nobody: the
+/// longer somebody waits, the likelier it is that it comes to that.
+#[must_use]
+pub fn waits_by_priority(evidence: &Evidence) -> Vec<(i32, Duration)> {
     let first: BTreeMap<&str, i64> =
         evidence.assignments.iter().map(|assignment| (assignment.runner.as_str(), assignment.from)).collect();
     let called_off: BTreeSet<&str> = evidence
@@ -274,11 +275,16 @@ fn in_order(evidence: &Evidence, found: &mut Vec<Violation>) {
             waits.entry(bot.priority).or_default().push(u64::try_from(assigned - bot.made_at).unwrap_or_default());
         }
     }
-    let means: Vec<(i32, Duration)> = waits
+    waits
         .into_iter()
         .filter(|(_, waits)| waits.len() >= ENOUGH)
         .map(|(priority, waits)| (priority, Duration::from_micros(waits.iter().sum::<u64>() / waits.len() as u64)))
-        .collect();
+        .collect()
+}
+
+/// Who has the higher priority waits no longer for the first slot, on average.
+fn in_order(evidence: &Evidence, found: &mut Vec<Violation>) {
+    let means = waits_by_priority(evidence);
     for pair in means.windows(2) {
         let ((high, waited), (low, less)) = (pair[0], pair[1]);
         if waited > less + SAME_WAIT {

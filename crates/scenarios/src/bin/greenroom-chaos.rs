@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use greenroom_scenarios::{Plan, Trouble, run};
 use greenroom_testkit::Layout;
+use greenroom_testkit::checker::waits_by_priority;
 
 /// Plays stories while everything fails, and checks the promises.
 #[derive(Debug, Parser)]
@@ -56,10 +57,14 @@ async fn main() -> ExitCode {
                     Ok(outcome) if outcome.violations.is_empty() => {
                         passed += 1;
                         let ends: Vec<_> = outcome.ends.iter().map(|(end, count)| format!("{count} {end}")).collect();
+                        let waits = waits_by_priority(&outcome.evidence);
+                        let waits: Vec<_> =
+                            waits.iter().map(|(_, wait)| format!("{:.1}", wait.as_secs_f64())).collect();
                         println!(
-                            "kept    {:>5.1} s  drained {:>5.1} s  {}",
+                            "kept    {:>5.1} s  drained {:>5.1} s  waited {} s by priority  {}",
                             outcome.took.as_secs_f64(),
                             outcome.evidence.drained.as_secs_f64(),
+                            if waits.is_empty() { "-".to_owned() } else { waits.join("/") },
                             ends.join(", ")
                         );
                     }
