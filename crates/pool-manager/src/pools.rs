@@ -310,6 +310,16 @@ impl Pool {
     }
 }
 
+/// What pools may keep warm on a platform that has not room for all of it: a share of the room each, and at least one.
+fn fair(kept: &[u32], limit: u32) -> Vec<u32> {
+    let sum: u64 = kept.iter().map(|kept| u64::from(*kept)).sum();
+    let share = |kept: u32| match sum {
+        sum if sum <= u64::from(limit) => kept,
+        sum => u32::try_from(u64::from(kept) * u64::from(limit) / sum).unwrap_or(kept).max(kept.min(1)),
+    };
+    kept.iter().map(|kept| share(*kept)).collect()
+}
+
 async fn scale_platform(ledger: &Ledger, platform: &PlatformName, due: &BTreeMap<Key, u32>) -> Result<(), Error> {
     let (now, policy) = (ledger.now(), &ledger.pools.scale);
     let mut tx = ledger.store().begin().await?;
@@ -327,6 +337,10 @@ async fn scale_platform(ledger: &Ledger, platform: &PlatformName, due: &BTreeMap
     }
     let rows = store::pools(&mut tx, platform).await?;
     let mut pools: Vec<Pool> = rows.into_iter().map(|row| Pool::new(ledger, platform, row, &slots, due)).collect();
+    let kept: Vec<u32> = pools.iter().map(|pool| pool.view.prewarm.min(pool.view.limit)).collect();
+    for (pool, prewarm) in pools.iter_mut().zip(fair(&kept, limit)) {
+        pool.view.prewarm = prewarm;
+    }
     // Who waits takes the room that there is; then others may give some up.
     pools.sort_by_key(|pool| (std::cmp::Reverse(pool.lacking()), pool.row.provider.clone()));
     let leaving = slots.iter().filter(|stood| stood.slot.state == State::Retiring && !stood.slot.renew).count();
@@ -371,5 +385,24 @@ fn tell(platform: &PlatformName, provider: &Provider, decision: &Decision) {
         tracing::info!(platform = %platform, provider = %provider, target = decision.target, change = decision.change(), why = decision.why, "a pool of standing slots changes");
     } else {
         tracing::trace!(platform = %platform, provider = %provider, target = decision.target, why = decision.why, "a pool of standing slots stays");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_platform_keeps_something_warm_for_everybody() {
+        for (kept, limit, expected) in [
+            ([5, 3, 3, 1], 100, [5, 3, 3, 1]),
+            ([5, 3, 3, 1], 12, [5, 3, 3, 1]),
+            ([5, 3, 3, 1], 5, [2, 1, 1, 1]),
+            ([5, 3, 3, 0], 5, [2, 1, 1, 0]),
+            ([5, 3, 3, 1], 0, [1, 1, 1, 1]),
+            ([0, 0, 0, 0], 5, [0, 0, 0, 0]),
+        ] {
+            assert_eq!(fair(&kept, limit), expected, "{kept:?} of {limit}");
+        }
     }
 }
