@@ -1,6 +1,7 @@
 //! Ends that nobody commanded.
 
 use greenroom_deployer::Observed;
+use greenroom_domain::Usage;
 
 use crate::stage::{House, Told, new_runner, soon};
 
@@ -26,6 +27,24 @@ async fn an_end_that_nobody_watched_is_found_by_the_list() {
     let gone = house.hears(runner, "gone").await;
     assert_eq!((gone["observed"].as_bool(), gone["exit"]["code"].as_i64()), (Some(true), Some(9)));
     assert!(house.lists()[0]["runners"].as_array().expect("runners").len() == 1, "it was listed before it was removed");
+}
+
+#[tokio::test]
+async fn what_a_runner_took_is_asked_before_its_remains_go() {
+    let (measured, unknown) = (new_runner(), new_runner());
+    let runners = [(measured, crate::stage::exited(0)), (unknown, crate::stage::exited(0))].into();
+    let usage = Usage { cpu_ms: 7, peak_memory_bytes: 8, lasted_ms: 9 };
+    let house = House::with(1, Told { runners, usages: [(measured, usage)].into(), ..Told::default() }).await;
+    let gone = house.hears(measured, "gone").await;
+    assert_eq!(gone["usage"], serde_json::json!({ "cpuMs": 7, "peakMemoryBytes": 8, "lastedMs": 9 }));
+    let gone = house.hears(unknown, "gone").await;
+    assert_eq!(gone.get("usage"), None, "what cannot be told keeps nobody waiting");
+    assert!(house.driver.told().runners.is_empty(), "the remains of both are removed");
+    // Who has not heard it and asks is told again, as long as it is remembered.
+    house.stop_runner(measured).await;
+    let said = || house.words(measured).iter().filter(|word| *word == "gone").count();
+    house.until("it is said again", || said() == 2).await;
+    assert!(house.said(measured).iter().all(|(_, said)| said["usage"]["cpuMs"] == 7), "both times");
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use greenroom_deployer::{
 };
 use greenroom_domain::{
     AssignmentId, Attempt, BotId, Installation, PlatformName, Provider, Resources, RunnerId, RunnerSpec, Standing,
-    TenantId, Timestamp,
+    TenantId, Timestamp, Usage,
 };
 use greenroom_embedded::{Binaries, Nats, scratch};
 use jiff::SignedDuration;
@@ -41,6 +41,8 @@ pub struct Told {
     /// How many looks at a stopped runner still show it running.
     pub slow: usize,
     pub watched: bool,
+    /// What runners took, as long as their remains are there; of others the platform says that it cannot tell.
+    pub usages: BTreeMap<RunnerId, Usage>,
     /// Standing slots, and who is in them.
     pub standing: BTreeMap<Standing, Option<RunnerId>>,
     /// Answers to prepares, in order; then all succeed. An error may come with the slot there all the same.
@@ -127,6 +129,12 @@ impl Deployer for Scripted {
     async fn stop(&self, runner: RunnerId, grace: Duration) -> Result<(), Error> {
         self.told().stopped.push((runner, grace));
         Ok(())
+    }
+
+    async fn usage(&self, runner: RunnerId) -> Result<Option<Usage>, Error> {
+        let told = self.told();
+        let there = told.usages.get(&runner).filter(|_| told.runners.contains_key(&runner));
+        there.copied().map(Some).ok_or_else(|| Error::Transient("nobody has looked".to_owned()))
     }
 
     async fn remove(&self, runner: RunnerId) -> Result<(), Error> {
