@@ -29,10 +29,11 @@ pub fn in_words(lacks: &[(&PlatformName, Lack)]) -> String {
     lacks.iter().map(|(platform, lack)| format!("{platform}: {}", lack.word())).collect::<Vec<_>>().join("; ")
 }
 
-/// Whether these keep out nobody but this provider, so that others may be given something where it is not.
+/// Whether these keep out nobody but this provider, so that others may be given something where it is not. Whoever gives
+/// slots to a line asks on behind such a one, and stops at any other.
 #[must_use]
 pub fn concern_the_provider_alone(lacks: &[(&PlatformName, Lack)]) -> bool {
-    !lacks.is_empty() && lacks.iter().all(|(_, lack)| *lack == Lack::Share)
+    !lacks.is_empty() && lacks.iter().all(|(_, lack)| matches!(lack, Lack::Share | Lack::Unready | Lack::Breaker))
 }
 
 /// Gives slots in the order of the wishes: to everybody on the first platform, then on the second to those who are still

@@ -241,14 +241,17 @@ pub async fn want(connection: &mut PgConnection, names: &[&str]) -> Result<Vec<S
 /// Which platforms, where there is room now, somebody was told to be full: of these, or of all where all together have a
 /// limit. They are told once.
 pub async fn no_longer_full(connection: &mut PgConnection, names: &[&str]) -> Result<Vec<PlatformName>, Error> {
-    // In the order in which everybody locks them.
-    let sql = "UPDATE pool.platforms p SET wanted = false
-                 FROM (SELECT name FROM pool.platforms
-                        WHERE wanted
-                          AND (name = ANY($1)
-                            OR EXISTS (SELECT 1 FROM pool.installation WHERE slot_limit IS NOT NULL OR permits IS NOT NULL))
-                        ORDER BY name FOR UPDATE) w
-                WHERE p.name = w.name
+    // Locked whether somebody was told or not, until what came free can be seen: who is told just now ([`want`]) waits for
+    // that, and finds it when he looks again. Apart, as the planner would look at `wanted` before it locks. In the order in
+    // which everybody locks them; rows that only name them do not wait.
+    let sql = "WITH here AS MATERIALIZED (
+                   SELECT name, wanted FROM pool.platforms
+                    WHERE name = ANY($1)
+                       OR EXISTS (SELECT 1 FROM pool.installation WHERE slot_limit IS NOT NULL OR permits IS NOT NULL)
+                    ORDER BY name FOR NO KEY UPDATE)
+               UPDATE pool.platforms p SET wanted = false
+                 FROM here
+                WHERE p.name = here.name AND here.wanted
                RETURNING p.name";
     names_of(sqlx::query_scalar(sql).bind(names).fetch_all(connection).await?)
 }

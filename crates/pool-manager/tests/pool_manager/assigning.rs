@@ -1,9 +1,10 @@
 //! Who gets a slot.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures::future::join_all;
-use greenroom_contracts::messages::{SlotAssigned, Start};
+use greenroom_contracts::messages::{CapacityRaised, SlotAssigned, Start};
 use greenroom_contracts::proto::v1::AssignRequest;
 use greenroom_contracts::proto::v1::answer::Outcome;
 use greenroom_domain::RunnerId;
@@ -45,6 +46,31 @@ async fn sixty_four_at_once_for_twenty_slots() {
         slots.insert(starts[0].slot.clone());
     }
     assert_eq!(slots.len(), 20, "{slots:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_told_full_while_a_slot_comes_free_is_told_of_it() {
+    let house = House::scaled(&[("SIMULATED_BOT_LIMIT", "1")], 1.0).await;
+    let mut occupant = house.running().await;
+    for round in 0..150_u64 {
+        let raised = || house.heard.all::<CapacityRaised>().len();
+        let before = raised();
+        let next = runner();
+        // Whether the answer or the slot is first, or both are on their way to the same row, is a matter of microseconds.
+        let ask = async {
+            tokio::time::sleep(Duration::from_micros(round * 370 % 6_000)).await;
+            house.ask(next).await
+        };
+        let (outcome, ()) = tokio::join!(ask, house.gone(occupant, true));
+        if outcome == Outcome::Full {
+            until("there is room, and whoever was told that there is none hears of it", async || {
+                (raised() > before).then_some(())
+            })
+            .await;
+            assert_eq!(house.ask(next).await, Outcome::Assigned);
+        }
+        occupant = next;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

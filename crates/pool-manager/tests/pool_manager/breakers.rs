@@ -69,8 +69,8 @@ async fn refusals_in_a_row_take_a_platform_out_for_one_provider() {
     house.trip().await;
     let asks = vec![ask_for(runner(), "web", &[PLATFORM])];
     let answer = house.pool.clone().assign(AssignRequest { asks }).await.expect("answered").into_inner().answers;
-    assert_eq!((answer[0].outcome(), answer[0].why.as_str()), (Outcome::Full, "simulated: breaker open"));
-    assert_eq!(outcome(&other, ask_for(runner(), "web", &[PLATFORM])).await, Outcome::Full, "replicas agree");
+    assert_eq!((answer[0].outcome(), answer[0].why.as_str()), (Outcome::ProviderFull, "simulated: breaker open"));
+    assert_eq!(outcome(&other, ask_for(runner(), "web", &[PLATFORM])).await, Outcome::ProviderFull, "replicas agree");
     assert_eq!(outcome(&other, ask_for(runner(), "zoom", &[PLATFORM])).await, Outcome::Assigned, "one provider's");
     let chain = ask_for(runner(), "web", &[PLATFORM, "simulated-two"]);
     assert_eq!(outcome(&house.pool, chain).await, Outcome::Assigned, "the rest of the chain is open");
@@ -83,7 +83,7 @@ async fn one_probe_is_let_through_and_decides() {
     let other = house.replica(SETTINGS).await;
     house.trip().await;
     for trips in 2..4 {
-        assert_eq!(house.ask(runner()).await, Outcome::Full);
+        assert_eq!(house.ask(runner()).await, Outcome::ProviderFull);
         let raised = house.heard.all::<CapacityRaised>().len();
         house.cooled_down().await;
         until("who waits is told", async || (house.heard.all::<CapacityRaised>().len() > raised).then_some(())).await;
@@ -105,10 +105,10 @@ async fn one_probe_is_let_through_and_decides() {
     // One that was withdrawn decides nothing: the next one is let through.
     house.cooled_down().await;
     let withdrawn = house.assigned().await;
-    assert_eq!(house.ask(runner()).await, Outcome::Full);
+    assert_eq!(house.ask(runner()).await, Outcome::ProviderFull);
     assert!(!house.close(withdrawn, true).await);
     let probe = house.assigned().await;
-    assert_eq!(house.ask(runner()).await, Outcome::Full);
+    assert_eq!(house.ask(runner()).await, Outcome::ProviderFull);
     house.started(probe).await;
     assert_eq!(house.breaker().await, None);
     until("operators are told", async || (house.heard.all::<BreakerClosed>().len() == 1).then_some(())).await;
@@ -137,7 +137,7 @@ async fn a_full_platform_is_told_of_once_until_it_has_room() {
     let house = House::new(&[("SIMULATED_BOT_LIMIT", "1")]).await;
     let one = house.assigned().await;
     for _ in 0..3 {
-        assert_eq!(house.ask(runner()).await, Outcome::Full);
+        assert_eq!(house.ask(runner()).await, Outcome::ProviderFull);
     }
     until("operators are told", async || (!house.heard.all::<PoolExhausted>().is_empty()).then_some(())).await;
     let said = house.heard.all::<PoolExhausted>();
@@ -150,6 +150,6 @@ async fn a_full_platform_is_told_of_once_until_it_has_room() {
     })
     .await;
     house.assigned().await;
-    assert_eq!(house.ask(runner()).await, Outcome::Full);
+    assert_eq!(house.ask(runner()).await, Outcome::ProviderFull);
     until("operators are told again", async || (house.heard.all::<PoolExhausted>().len() == 2).then_some(())).await;
 }
