@@ -137,7 +137,7 @@ async fn a_full_platform_is_told_of_once_until_it_has_room() {
     let house = House::new(&[("SIMULATED_BOT_LIMIT", "1")]).await;
     let one = house.assigned().await;
     for _ in 0..3 {
-        assert_eq!(house.ask(runner()).await, Outcome::ProviderFull);
+        assert_eq!(house.ask(runner()).await, Outcome::Full);
     }
     until("operators are told", async || (!house.heard.all::<PoolExhausted>().is_empty()).then_some(())).await;
     let said = house.heard.all::<PoolExhausted>();
@@ -150,6 +150,6 @@ async fn a_full_platform_is_told_of_once_until_it_has_room() {
     })
     .await;
     house.assigned().await;
-    assert_eq!(house.ask(runner()).await, Outcome::ProviderFull);
+    assert_eq!(house.ask(runner()).await, Outcome::Full);
     until("operators are told again", async || (house.heard.all::<PoolExhausted>().len() == 2).then_some(())).await;
 }
