@@ -122,18 +122,18 @@ async fn slots_are_warm_before_anybody_wants_one_and_given_to_their_own() {
     let pool = house.pool(MEET).await;
     assert_eq!((pool.target, pool.ready, pool.preparing, pool.limit), (2, 0, 2, 100), "{}", pool.why);
     assert_eq!(house.platform(PLATFORM).await.deploying, 3);
-    assert_eq!(house.meet().await.1, Outcome::Full);
+    assert_eq!(house.meet().await.1, Outcome::ProviderFull);
     house.prepared(first.standing).await;
     house.until_pool("one is ready", |pool| pool.ready == 1).await;
     // A provider gets no slot of another one's, however idle.
-    assert_eq!(house.ask(runner()).await, Outcome::Full);
+    assert_eq!(house.ask(runner()).await, Outcome::ProviderFull);
     let (runner, got) = house.meet().await;
     assert_eq!(got, Outcome::Assigned);
     let start = house.start_of(runner).await;
     assert_eq!((start.standing, start.slot.as_str()), (Some(first.standing), "pool-google-meet-001"));
     let assigned = house.heard.until::<SlotAssigned>(runner.id, 1).await;
     assert_eq!(assigned[0].slot, "pool-google-meet-001");
-    assert_eq!(house.meet().await.1, Outcome::Full, "the other one is not ready");
+    assert_eq!(house.meet().await.1, Outcome::ProviderFull, "the other one is not ready");
 
     // It is described while somebody has it, and when nobody has.
     house.started(runner).await;
@@ -166,7 +166,7 @@ async fn who_waits_has_slots_made_and_hears_when_one_is_ready() {
     let house = pooled(&[("GOOGLE_MEET_POOL_SIZE", "3")]).await;
     let waiting: Vec<RunnerId> = (0..5).map(|_| runner()).collect();
     for runner in &waiting {
-        assert_eq!(outcome(&house.pool, ask_for(*runner, MEET, &[PLATFORM])).await, Outcome::Full);
+        assert_eq!(outcome(&house.pool, ask_for(*runner, MEET, &[PLATFORM])).await, Outcome::ProviderFull);
     }
     let prepares = house.preparations(3).await;
     // As many as there may be, and not one more.
@@ -217,7 +217,7 @@ async fn a_slot_is_renewed_after_so_many_uses() {
     }
     // The old one goes first; nobody is given it meanwhile.
     house.heard.until::<Retire>(first.slot.uuid(), 1).await;
-    assert_eq!(house.meet().await.1, Outcome::Full);
+    assert_eq!(house.meet().await.1, Outcome::ProviderFull);
     // What is said late of it, or twice, changes nothing.
     house.prepared(first).await;
     assert_eq!(house.standing(first.slot).await, Some(("retiring".to_owned(), 1, 2)));
@@ -280,7 +280,7 @@ async fn who_waits_gets_the_room_of_who_is_idle() {
     let settings = [("GOOGLE_MEET_POOL_PREWARM", "3"), ("SIMULATED_BOT_LIMIT", "3"), ("WEB_POOL_ENABLED", "true")];
     let house = pooled(&settings).await;
     let meets = house.ready(3).await;
-    assert_eq!(house.ask(runner()).await, Outcome::Full);
+    assert_eq!(house.ask(runner()).await, Outcome::ProviderFull);
     let gone = until("one makes room", async || {
         meets.iter().find(|standing| !house.heard.about::<Retire>(standing.slot.uuid()).is_empty()).copied()
     })

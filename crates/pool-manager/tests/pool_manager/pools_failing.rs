@@ -140,7 +140,7 @@ async fn what_is_lost_under_a_runner_is_made_anew_when_it_comes_back() {
     assert_eq!(house.standing(first.slot).await, Some(("busy".to_owned(), 1, 1)), "that is the runner's business");
     house.gone(one, true).await;
     house.heard.until::<Retire>(first.slot.uuid(), 1).await;
-    assert_eq!(outcome(&house.pool, ask_for(runner(), MEET, &[PLATFORM])).await, Outcome::Full);
+    assert_eq!(outcome(&house.pool, ask_for(runner(), MEET, &[PLATFORM])).await, Outcome::ProviderFull);
     house.retired(first).await;
     house.next_generation(first.slot, 2).await;
 }
@@ -153,7 +153,7 @@ async fn an_operator_resets_and_cordons_a_standing_slot() {
     house.heard.until::<Reset>(first.slot.uuid(), 1).await;
     let again = house.standing_slot(Action::Reset).await.expect_err("it is being reset");
     assert_eq!(again.code(), Code::FailedPrecondition);
-    assert_eq!(outcome(&house.pool, ask_for(runner(), MEET, &[PLATFORM])).await, Outcome::Full);
+    assert_eq!(outcome(&house.pool, ask_for(runner(), MEET, &[PLATFORM])).await, Outcome::ProviderFull);
     house.prepared(first).await;
     house.until_standing(first.slot, "idle").await;
     let cordoned = house.standing_slot(Action::Cordon).await.expect("cordoned");
