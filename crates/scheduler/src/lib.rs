@@ -1,7 +1,7 @@
 //! The scheduler owns bots: their attempts, their timelines, and every change of their state.
 //!
 //! - **Owns** `scheduler.bots`, `attempts`, `measurements`, `timeline`, `idempotency`, `usage`. It is the only writer of a bot's state.
-//! - **Hears** gRPC from the gateway (create, get, list, update, deploy, leave, cancel, and what operators force; admissions and reports of runners), from deployers
+//! - **Hears** gRPC from the gateway (create, get, list, update, deploy, leave, cancel, what operators force, and how large runners are and ought to be; admissions and reports of runners), from deployers
 //!   (launch environments) and from the pool manager (closings); the events `slot.assigned`, `runner.*`, `queue.held`, `queue.timed_out`,
 //!   `queue.withdrawn`.
 //! - **Says** `queue.enqueue`, `queue.withdraw`, `pool-manager.release`; the public events `bot.*`.

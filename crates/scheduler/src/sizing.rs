@@ -82,7 +82,7 @@ impl From<&NewResources> for Asked {
     }
 }
 
-/// What a tenant has of its own, or what is recommended.
+/// What a tenant has of its own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Own {
     pub cpu_millis: Option<u32>,
