@@ -92,7 +92,7 @@ pub async fn run(plan: &Plan) -> io::Result<Outcome> {
     for (platform, script) in plan.trouble.scripts(&sandbox.platform.script()) {
         sandbox.platform.set_script_of(platform, script);
     }
-    let user = User::at(sandbox.urls(), sandbox.key());
+    let user = User::at(sandbox.urls(), sandbox.key()).with_tenants(sandbox.tenants());
     let stop = CancellationToken::new();
     let listener = user.listen(stop.clone());
     let story = Story {

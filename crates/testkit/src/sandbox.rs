@@ -78,6 +78,7 @@ pub struct Sandbox {
     /// Where there are two of each.
     fronts: Vec<Front>,
     key: String,
+    tenants: Vec<String>,
     environment: BTreeMap<String, String>,
     folder: tempfile::TempDir,
 }
@@ -129,6 +130,7 @@ impl Sandbox {
             urls: Vec::new(),
             fronts: Vec::new(),
             key: String::new(),
+            tenants: Vec::new(),
             environment,
             folder,
             settings,
@@ -136,7 +138,11 @@ impl Sandbox {
         let mut ports = Ports::default();
         sandbox.make_nodes(&mut ports).await?;
         sandbox.migrate()?;
-        sandbox.key = sandbox.make_key().await?;
+        sandbox.key = sandbox.make_key("standard", true).await?;
+        for plan in ["professional", "free"] {
+            let key = sandbox.make_key(plan, false).await?;
+            sandbox.tenants.push(key);
+        }
         drop(ports);
         for node in &mut sandbox.nodes {
             node.start()?;
@@ -249,24 +255,26 @@ impl Sandbox {
         Err(io::Error::other(format!("migrate failed: {}", String::from_utf8_lossy(&migrated.stderr))))
     }
 
-    /// A tenant and an operator's key, written as the accounts service would.
-    async fn make_key(&self) -> io::Result<String> {
+    /// A tenant of a plan without its limits, and a key of it, written as the accounts service would.
+    async fn make_key(&self, plan: &str, operator: bool) -> io::Result<String> {
         use sqlx::Connection;
-        let key = "grk_a-key-of-nobody-but-this-sandbox-0000000000";
+        let key = format!("grk_a-key-of-nobody-but-this-sandbox-{plan:0>12}");
         let mut connection = sqlx::PgConnection::connect(&self.database_url()).await.map_err(io::Error::other)?;
-        let sql =
-            "WITH t AS (INSERT INTO accounts.tenants (id, name, created_at) VALUES ($1, 'sandbox', $4) RETURNING id)
+        let sql = "WITH t AS (INSERT INTO accounts.tenants (id, name, plan, daily_limit, concurrency_limit, created_at)
+                              VALUES ($1, 'sandbox-' || $2, $2, 0, 0, $6) RETURNING id)
                    INSERT INTO accounts.api_keys (id, tenant_id, label, key_sha256, operator, created_at)
-                   SELECT $2, t.id, 'sandbox', sha256($3), true, $4 FROM t";
+                   SELECT $3, t.id, 'sandbox', sha256($4), $5, $6 FROM t";
         sqlx::query(sql)
             .bind(uuid::Uuid::now_v7())
+            .bind(plan)
             .bind(uuid::Uuid::now_v7())
             .bind(key.as_bytes())
+            .bind(operator)
             .bind(greenroom_store::sql_time(jiff::Timestamp::now()))
             .execute(&mut connection)
             .await
             .map_err(io::Error::other)?;
-        Ok(key.to_owned())
+        Ok(key)
     }
 
     /// Waits until every gateway says that it is ready.
@@ -320,10 +328,16 @@ impl Sandbox {
         &self.urls
     }
 
-    /// An API key.
+    /// An operator's API key, of a tenant on the standard plan.
     #[must_use]
     pub fn key(&self) -> &str {
         &self.key
+    }
+
+    /// API keys of other tenants: one on a better plan, one on a worse.
+    #[must_use]
+    pub fn tenants(&self) -> &[String] {
+        &self.tenants
     }
 
     /// Which installation it is.

@@ -12,6 +12,7 @@ use rand::{Rng, SeedableRng};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::evidence::Heard;
@@ -74,6 +75,8 @@ pub struct User {
     /// Whom it asks next.
     turn: Arc<AtomicUsize>,
     key: String,
+    /// Of tenants for whom it plays stories as well.
+    others: Arc<[String]>,
 }
 
 impl User {
@@ -86,7 +89,21 @@ impl User {
     /// A user who asks each of several gateways in turn.
     #[must_use]
     pub fn at(urls: &[String], key: &str) -> Self {
-        Self { client: client(), urls: urls.into(), turn: Arc::default(), key: key.to_owned() }
+        Self { client: client(), urls: urls.into(), turn: Arc::default(), key: key.to_owned(), others: Arc::default() }
+    }
+
+    /// A user who plays stories, and listens, for other tenants as well: bots are everybody's in turn, and have the priority
+    /// of their tenant's plan.
+    #[must_use]
+    pub fn with_tenants(self, keys: &[String]) -> Self {
+        Self { others: keys.into(), ..self }
+    }
+
+    /// The same user with the key of one of its tenants.
+    fn as_tenant(&self, number: usize) -> Self {
+        let number = number % (self.others.len() + 1);
+        let key = number.checked_sub(1).map_or(&self.key, |other| &self.others[other]);
+        Self { key: key.clone(), ..self.clone() }
     }
 
     fn url(&self, path: &str) -> String {
@@ -174,16 +191,18 @@ impl User {
         for number in 0..story.bots {
             let at = story.over.mul_f64(number as f64 / story.bots as f64);
             let (luck, regret) = (dice.random_range(0..100), story.regret.mul_f64(dice.random()));
-            let (user, story) = (self.clone(), story.clone());
+            let (user, story) = (self.as_tenant(number), story.clone());
             tasks.spawn(async move {
                 tokio::time::sleep_until((begin + at).into()).await;
                 let asked_ms = begin.elapsed().as_millis();
-                let body = json!({
+                let mut body = json!({
                     "meeting": {"provider": "web", "url": format!("https://meeting.example/{number}"), "password": "sesame"},
                     "displayName": format!("Bot {number}"),
                     "queueTimeoutMs": story.queue_timeout.as_millis() as u64,
-                    "priority": TIERS[number % TIERS.len()],
                 });
+                if user.others.is_empty() {
+                    body["priority"] = TIERS[number % TIERS.len()].into();
+                }
                 let (status, bot) = user.insist(Method::POST, "/v1/bots", Some(&body), Some(&format!("story-{}-{number}", story.seed))).await;
                 assert!(status == 201 || status == 200, "bot {number} was refused: {status} {bot}");
                 let id = bot["id"].as_str().expect("a bot has an id").to_owned();
@@ -211,8 +230,14 @@ impl User {
     #[must_use]
     pub fn listen(&self, stop: CancellationToken) -> Listener {
         let heard = Arc::new(Mutex::new(Vec::new()));
-        let (user, keep) = (self.clone(), heard.clone());
-        let task = tokio::spawn(async move {
+        let tenants = (0..=self.others.len()).map(|number| self.as_tenant(number));
+        let tasks = tenants.map(|tenant| tenant.hear(heard.clone(), stop.clone())).collect();
+        Listener { heard, tasks }
+    }
+
+    fn hear(self, keep: Arc<Mutex<Vec<Heard>>>, stop: CancellationToken) -> JoinHandle<()> {
+        let user = self;
+        tokio::spawn(async move {
             // A cursor of no making of the stream: from its beginning.
             let mut cursor: Option<String> = Some("0-0".to_owned());
             let client = reqwest::Client::builder()
@@ -262,15 +287,15 @@ impl User {
                     }
                 }
             }
-        });
-        Listener { heard, task }
+        })
     }
 }
 
 /// Somebody who listens to the event stream.
 pub struct Listener {
     heard: Arc<Mutex<Vec<Heard>>>,
-    task: tokio::task::JoinHandle<()>,
+    /// One for each tenant.
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Listener {
@@ -295,6 +320,6 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
