@@ -1,23 +1,28 @@
 //! The deployer at the end of the way: notes when a start command arrived, and says that the platform took the runner.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use greenroom_bus::{BatchHandler, Bus, Failure, Outcome, Outgoing, Subscription};
 use greenroom_contracts::messages::{Message, RunnerStarted, Start};
 use greenroom_contracts::{Envelope, Header, Origin, streams, subjects};
-use greenroom_domain::Timestamp;
-use tokio::sync::mpsc;
+use greenroom_domain::{PlatformName, RunnerId, Timestamp};
+use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::error::Error;
 use crate::house::{self, House};
 
+/// Who is to be started, where, and when that was known here.
+pub type Arrived = (RunnerId, PlatformName, Instant);
+
 /// Ends with its drop.
 pub struct BenchDeployer {
     arrived: Arc<Mutex<HashMap<Uuid, Instant>>>,
+    starts: broadcast::Sender<Arrived>,
     stop: CancellationToken,
 }
 
@@ -26,17 +31,23 @@ impl BenchDeployer {
         let bus = house.bus("bench-deployer").await?;
         let arrived = Arc::new(Mutex::new(HashMap::new()));
         let stop = CancellationToken::new();
+        let starts = broadcast::Sender::new(4_096);
         let (accept, accepted) = mpsc::unbounded_channel();
         tokio::spawn(say_started(bus.clone(), accepted));
         for (platform, _) in house::platforms() {
             let stream = streams::deploy(&house.installation, &platform, "start");
             let subjects = vec![subjects::deploy(&house.installation, &platform, "start")];
             let subscription = Subscription::new("deployer", format!("deployer-{platform}-start"), stream, subjects);
-            let handler = Handler { arrived: arrived.clone(), accept: accept.clone() };
+            let handler = Handler { arrived: arrived.clone(), starts: starts.clone(), accept: accept.clone() };
             let (bus, stop) = (bus.clone(), stop.clone());
             tokio::spawn(async move { bus.consume(subscription, handler, stop).await });
         }
-        Ok(Self { arrived, stop })
+        Ok(Self { arrived, starts, stop })
+    }
+
+    /// What arrives from now on, each once.
+    pub fn starts(&self) -> broadcast::Receiver<Arrived> {
+        self.starts.subscribe()
     }
 
     fn arrivals(&self) -> MutexGuard<'_, HashMap<Uuid, Instant>> {
@@ -67,6 +78,7 @@ impl Drop for BenchDeployer {
 
 struct Handler {
     arrived: Arc<Mutex<HashMap<Uuid, Instant>>>,
+    starts: broadcast::Sender<Arrived>,
     accept: mpsc::UnboundedSender<Start>,
 }
 
@@ -88,7 +100,11 @@ impl BatchHandler for Handler {
         let now = Instant::now();
         let mut arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
         for start in batch {
-            arrived.entry(start.runner.id).or_insert(now);
+            if let Entry::Vacant(first) = arrived.entry(start.runner.id) {
+                first.insert(now);
+                // Nobody may be looking.
+                let _ = self.starts.send((start.runner, start.platform.clone(), now));
+            }
             // Said after the acknowledgement, as the real one does it: the platform's answer takes its time.
             let _ = self.accept.send(start.clone());
         }

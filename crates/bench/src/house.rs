@@ -29,6 +29,10 @@ pub const SLOTS: usize = 20_000;
 /// One platform for each run of assignments, so that each begins with all its slots free.
 pub const ASSIGN: [&str; 6] = ["single-1", "single-8", "single-64", "batch-1", "batch-8", "batch-64"];
 
+/// Full platforms that many wait for, and their slots.
+pub const DEPTH: [&str; 3] = ["depth-few", "depth-many", "depth-beside"];
+pub const DEPTH_SLOTS: usize = 100;
+
 const SECRET: &str = "the bench's secret, good for one run";
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
@@ -197,7 +201,8 @@ impl House {
 /// All platforms and their slots.
 pub fn platforms() -> impl Iterator<Item = (PlatformName, usize)> {
     let assign = ASSIGN.into_iter().map(|name| (name, SLOTS));
-    let names = [(BOTS, BOT_SLOTS), (BURST, BURST_SLOTS)].into_iter().chain(assign);
+    let depth = DEPTH.into_iter().map(|name| (name, DEPTH_SLOTS));
+    let names = [(BOTS, BOT_SLOTS), (BURST, BURST_SLOTS)].into_iter().chain(assign).chain(depth);
     names.filter_map(|(name, slots)| Some((PlatformName::new(name).ok()?, slots)))
 }
 

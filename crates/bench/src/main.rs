@@ -14,6 +14,7 @@ mod beats;
 mod burst;
 mod creates;
 mod deployer;
+mod depth;
 mod error;
 mod figures;
 mod floor;
@@ -57,6 +58,8 @@ enum What {
     Assignments,
     /// Heartbeats heard.
     Beats,
+    /// The next one, with a thousand and with a million waiting.
+    Depth,
     /// Job queues on Postgres that others keep.
     Peers,
 }
@@ -143,6 +146,7 @@ async fn measure(what: &[What], effort: Effort, house: &House, report: &mut Repo
                 seeds::measure(house, effort, report).await?;
             }
             What::Beats => beats::measure(house, effort, report).await?,
+            What::Depth => depth::measure(house, &deployer, effort, report).await?,
             What::Peers => peers::measure(house, effort, report).await?,
         }
     }
