@@ -23,6 +23,7 @@ CREATE TABLE scheduler.bots (
     end_at                   timestamptz,
     recording_enabled        boolean     NOT NULL,
     priority                 integer     NOT NULL,
+    -- The platforms to try. Empty: not due yet, and tried will be what is the order then.
     chain                    text[]      NOT NULL,
     chain_from               integer     NOT NULL,
     failures                 integer     NOT NULL,
@@ -142,3 +143,10 @@ CREATE TABLE scheduler.idempotency (
 );
 
 CREATE INDEX idempotency_age ON scheduler.idempotency (created_at);
+
+-- The platforms that bots try which name none: as an operator wants it. No row: as the settings say.
+CREATE TABLE scheduler.platform_order (
+    single    boolean     PRIMARY KEY DEFAULT true CHECK (single),
+    platforms text[]      NOT NULL,
+    set_at    timestamptz NOT NULL
+);

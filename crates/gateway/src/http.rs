@@ -6,6 +6,7 @@ mod bots;
 mod events;
 mod logs;
 mod observe;
+mod order;
 mod parse;
 mod part;
 mod pool;
@@ -54,6 +55,7 @@ pub(crate) fn router(core: Arc<Core>, grpc: Router) -> Router {
         .route("/v1/pool/slots/{name}/{action}", post(pool::change_slot))
         .route("/v1/pool/history", get(pool::history))
         .route("/v1/pool/sizes", get(sizes::get))
+        .route("/v1/pool/order", get(order::get).put(order::set).delete(order::clear))
         .route("/runner/v1/admit", post(runner::admit))
         .route("/runner/v1/beat", post(runner::beat))
         .route("/runner/v1/report", post(runner::report))

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use greenroom_contracts::proto::v1::{
-    ChangePlatformRequest, ChangeSlotRequest, GetHistoryRequest, GetHistoryResponse, GetPoolRequest, GetSizesRequest,
-    GetSizesResponse, ListSlotsRequest, ListSlotsResponse, PlatformStats, PoolSlot, PoolStats, SetProviderLimitRequest,
+    ChangePlatformRequest, ChangeSlotRequest, GetHistoryRequest, GetHistoryResponse, GetPlatformOrderRequest,
+    GetPoolRequest, GetSizesRequest, GetSizesResponse, ListSlotsRequest, ListSlotsResponse, PlatformOrder,
+    PlatformStats, PoolSlot, PoolStats, SetPlatformOrderRequest, SetProviderLimitRequest,
 };
 use tonic::{Request, Status};
 
@@ -89,6 +90,25 @@ impl Pool {
 
     pub async fn history(&self, platform: &str) -> Result<GetHistoryResponse, Status> {
         operators!(self.get_history(GetHistoryRequest { platform: platform.to_owned() })).await
+    }
+
+    /// Which platforms bots try that name none.
+    pub async fn order(&self) -> Result<PlatformOrder, Status> {
+        let answer = self.upstream.ask("OrderService.GetPlatformOrder", || {
+            let mut order = self.upstream.order.clone();
+            async move { order.get_platform_order(within(GetPlatformOrderRequest {})).await }
+        });
+        answer.await
+    }
+
+    /// Empty: as the settings say.
+    pub async fn set_order(&self, operator: Operator, platforms: Vec<String>) -> Result<PlatformOrder, Status> {
+        let request = SetPlatformOrderRequest { platforms, by: operator.key };
+        let answer = self.upstream.ask("OrderService.SetPlatformOrder", || {
+            let (mut order, request) = (self.upstream.order.clone(), within(request.clone()));
+            async move { order.set_platform_order(request).await }
+        });
+        answer.await
     }
 
     /// How large runners are, and how large they ought to be: whoever owns intents knows.

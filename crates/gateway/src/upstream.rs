@@ -7,6 +7,7 @@ use bytes::Bytes;
 use greenroom_chassis::{Host, InnerChannel, Peers};
 use greenroom_contracts::proto::v1::accounts_service_client::AccountsServiceClient;
 use greenroom_contracts::proto::v1::deployer_service_client::DeployerServiceClient;
+use greenroom_contracts::proto::v1::order_service_client::OrderServiceClient;
 use greenroom_contracts::proto::v1::owner_service_client::OwnerServiceClient;
 use greenroom_contracts::proto::v1::pool_operator_service_client::PoolOperatorServiceClient;
 use greenroom_contracts::proto::v1::recording_service_client::RecordingServiceClient;
@@ -34,6 +35,7 @@ pub(crate) struct Upstream {
     pub owner: OwnerServiceClient<InnerChannel>,
     pub pool_operators: PoolOperatorServiceClient<InnerChannel>,
     pub sizes: SizesServiceClient<InnerChannel>,
+    pub order: OrderServiceClient<InnerChannel>,
     pub recordings: RecordingServiceClient<InnerChannel>,
     peers: Peers,
     again_for: Duration,
@@ -47,7 +49,8 @@ impl Upstream {
             accounts: AccountsServiceClient::new(host.peers.channel("accounts")),
             scheduler: SchedulerServiceClient::new(scheduler.clone()).max_decoding_message_size(LARGEST),
             owner: OwnerServiceClient::new(scheduler.clone()),
-            sizes: SizesServiceClient::new(scheduler),
+            sizes: SizesServiceClient::new(scheduler.clone()),
+            order: OrderServiceClient::new(scheduler),
             pool_operators: PoolOperatorServiceClient::new(host.peers.channel("pool-manager")),
             recordings: RecordingServiceClient::new(host.peers.channel("recordings"))
                 .max_decoding_message_size(LARGEST)

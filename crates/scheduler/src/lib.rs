@@ -1,8 +1,8 @@
 //! The scheduler owns bots: their attempts, their timelines, and every change of their state.
 //!
-//! - **Owns** `scheduler.bots`, `attempts`, `measurements`, `timeline`, `idempotency`, `usage`. It is the only writer of a bot's state.
-//! - **Hears** gRPC from the gateway (create, get, list, update, deploy, leave, cancel, what operators force, and how large runners are and ought to be; admissions and reports of runners), from deployers
-//!   (launch environments) and from the pool manager (closings); the events `slot.assigned`, `runner.*`, `queue.held`, `queue.timed_out`,
+//! - **Owns** `scheduler.bots`, `attempts`, `measurements`, `timeline`, `idempotency`, `usage`, `platform_order`. It is the only writer of a bot's state.
+//! - **Hears** gRPC from the gateway (create, get, list, update, deploy, leave, cancel, what operators force, the order of platforms, and how large runners are and ought to be; admissions and reports of runners), from deployers
+//!   (launch environments), from the pool manager (closings) and from whoever wants a forecast; the events `slot.assigned`, `runner.*`, `queue.held`, `queue.timed_out`,
 //!   `queue.withdrawn`.
 //! - **Says** `queue.enqueue`, `queue.withdraw`, `pool-manager.release`; the public events `bot.*`.
 //! - **Never** chooses a platform's slot, speaks to a platform to change it, or touches a beat.
@@ -15,6 +15,7 @@ mod edit;
 mod error;
 mod limits;
 mod numbers;
+mod order;
 mod policy;
 mod quota;
 mod rows;

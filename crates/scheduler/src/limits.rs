@@ -57,11 +57,8 @@ pub fn storable(bot: &NewBot) -> Result<(), BadField> {
     Ok(())
 }
 
-/// The platforms to try, in order.
+/// The platforms to try, in order. Empty: what is the order when it is due.
 pub fn chain(names: &[String], config: &Config) -> Result<Vec<PlatformName>, BadField> {
-    if names.is_empty() {
-        return Ok(config.platforms.clone());
-    }
     let mut chain = Vec::new();
     for (index, name) in names.iter().enumerate() {
         let field = format!("platforms[{index}]");

@@ -14,6 +14,7 @@ mod get_sizes;
 mod launch_environment;
 mod leave;
 mod list;
+mod platform_order;
 mod report;
 mod update;
 
@@ -21,15 +22,17 @@ use std::sync::Arc;
 
 use greenroom_chassis::Host;
 use greenroom_contracts::proto::v1::forecast_service_server::ForecastService;
+use greenroom_contracts::proto::v1::order_service_server::OrderService;
 use greenroom_contracts::proto::v1::owner_service_server::OwnerService;
 use greenroom_contracts::proto::v1::queue_service_client::QueueServiceClient;
 use greenroom_contracts::proto::v1::scheduler_service_server::SchedulerService;
 use greenroom_contracts::proto::v1::sizes_service_server::SizesService;
 use greenroom_contracts::proto::v1::{
     AdmitRequest, AdmitResponse, Bot, CloseAttemptRequest, CloseAttemptResponse, GetDesiredRequest, GetDesiredResponse,
-    GetForecastRequest, GetForecastResponse, GetSizesRequest, GetSizesResponse, LaunchEnvironmentRequest,
-    LaunchEnvironmentResponse, ListBotsResponse, ReportRequest, ReportResponse, SchedulerBotRequest,
-    SchedulerCreateRequest, SchedulerListRequest, SchedulerOperatorRequest, SchedulerUpdateRequest,
+    GetForecastRequest, GetForecastResponse, GetPlatformOrderRequest, GetSizesRequest, GetSizesResponse,
+    LaunchEnvironmentRequest, LaunchEnvironmentResponse, ListBotsResponse, PlatformOrder, ReportRequest,
+    ReportResponse, SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest, SchedulerOperatorRequest,
+    SchedulerUpdateRequest, SetPlatformOrderRequest,
 };
 use greenroom_domain::{BotId, RunnerId, TenantId};
 use greenroom_store::Coalescer;
@@ -223,5 +226,19 @@ impl ForecastService for Door {
 impl SizesService for Door {
     async fn get_sizes(&self, _: Request<GetSizesRequest>) -> Result<Response<GetSizesResponse>, Status> {
         get_sizes::get_sizes(self).await.map(Response::new)
+    }
+}
+
+#[async_trait]
+impl OrderService for Door {
+    async fn get_platform_order(&self, _: Request<GetPlatformOrderRequest>) -> Result<Response<PlatformOrder>, Status> {
+        Ok(Response::new(platform_order::get(self)))
+    }
+
+    async fn set_platform_order(
+        &self,
+        request: Request<SetPlatformOrderRequest>,
+    ) -> Result<Response<PlatformOrder>, Status> {
+        platform_order::set(self, request.into_inner()).await.map(Response::new)
     }
 }

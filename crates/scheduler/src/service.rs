@@ -6,6 +6,7 @@ use std::time::Duration;
 use greenroom_chassis::{Host, Process, sweep};
 use greenroom_contracts::Origin;
 use greenroom_contracts::proto::v1::forecast_service_server::ForecastServiceServer;
+use greenroom_contracts::proto::v1::order_service_server::OrderServiceServer;
 use greenroom_contracts::proto::v1::owner_service_server::OwnerServiceServer;
 use greenroom_contracts::proto::v1::scheduler_service_server::SchedulerServiceServer;
 use greenroom_contracts::proto::v1::sizes_service_server::SizesServiceServer;
@@ -15,6 +16,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::order;
 use crate::rpc::Door;
 use crate::sizes::{self, Sizes};
 use crate::writer::Writer;
@@ -71,6 +73,7 @@ impl Service {
         process.routes().add_service(OwnerServiceServer::new(self.door.clone()));
         process.routes().add_service(ForecastServiceServer::new(self.door.clone()));
         process.routes().add_service(SizesServiceServer::new(self.door.clone()));
+        process.routes().add_service(OrderServiceServer::new(self.door.clone()));
         let store = self.store().clone();
         process.health().require("scheduler.database", move || {
             let store = store.clone();
@@ -102,6 +105,9 @@ impl Service {
             sweep("bot numbers", period, &self.writer.numbers.low, &stop, || sweeps::numbers(&self.writer)),
             sweep("sizes", self.host.scaled(sizes::LOOK), &never, &stop, || {
                 self.sizes.refresh(self.writer.store().pool(), self.writer.now())
+            }),
+            sweep("platform order", self.host.scaled(order::LOOK), &never, &stop, || {
+                self.writer.order.refresh(self.writer.store().pool())
             }),
             sweep("idempotency keys", Duration::from_secs(3600), &never, &stop, || sweeps::forget_keys(&self.writer)),
         );

@@ -7,6 +7,7 @@
 mod create;
 mod forecast;
 mod measurements;
+mod order;
 mod quota;
 
 use greenroom_domain::bot::BotState;
@@ -21,6 +22,7 @@ use crate::rows::{AttemptJson, BotRow, ChangedBotJson, EditedBotJson, Stored, Ti
 pub use create::{create, idempotent, numbers};
 pub use forecast::forecast;
 pub use measurements::{attempts, measure, measured};
+pub use order::{platform_order, set_platform_order};
 pub use quota::{known, lock_tenants};
 
 const SELECT: &str = "SELECT b.*,
@@ -110,12 +112,12 @@ pub async fn update(connection: &mut PgConnection, bots: &[ChangedBotJson]) -> R
     let written = sqlx::query(
         "UPDATE scheduler.bots b
             SET version = c.version, sequence = c.sequence, state = c.state, state_since = c.state_since,
-                reason = c.reason, chain_from = c.chain_from, failures = c.failures, queued_at = c.queued_at,
+                reason = c.reason, chain = c.chain, chain_from = c.chain_from, failures = c.failures, queued_at = c.queued_at,
                 queue_deadline = c.queue_deadline, joined_at = c.joined_at, wake_at = c.wake_at, asserts = c.asserts,
                 attempt = c.attempt, updated_at = c.updated_at
            FROM jsonb_to_recordset($1) AS c (
                 bot_id uuid, version bigint, sequence bigint, state text, state_since timestamptz, reason text,
-                chain_from integer, failures integer, queued_at timestamptz, queue_deadline timestamptz,
+                chain text[], chain_from integer, failures integer, queued_at timestamptz, queue_deadline timestamptz,
                 joined_at timestamptz, wake_at timestamptz, asserts integer, attempt integer, updated_at timestamptz)
           WHERE b.id = c.bot_id AND b.version < c.version AND b.id = ANY($2)",
     )

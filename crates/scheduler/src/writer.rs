@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use greenroom_chassis::Clock;
 use greenroom_contracts::messages::{BotStateChanged, Enqueue, Release, Withdraw};
-use greenroom_domain::bot::{Effect, Event, Ignored, Rejected, Timing};
+use greenroom_domain::bot::{Bot, Effect, Event, Ignored, Rejected, Timing};
 use greenroom_domain::{BotId, Reason, RunnerId, Timestamp, Usage};
 use greenroom_store::{Outbox, Store};
 use opentelemetry::global;
@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 
 use crate::edit::Change;
 use crate::numbers::Numbers;
+use crate::order::Order;
 use crate::rows::Stored;
 use crate::sizing::Sizing;
 use crate::{Config, Error, store};
@@ -64,6 +65,7 @@ pub struct Writer {
     pub(crate) timing: Timing,
     grace: std::time::Duration,
     pub(crate) sizing: Sizing,
+    pub(crate) order: Order,
     /// For bots that are to be made.
     pub(crate) numbers: Numbers,
     /// Wakes the sweep when something has to be looked at sooner than it thought.
@@ -85,6 +87,7 @@ impl Writer {
             timing: config.timing.clone(),
             grace: config.release_grace,
             sizing: config.sizing.clone(),
+            order: Order::new(config.platforms.clone()),
             peak_memory: meter
                 .u64_histogram("greenroom_runner_peak_memory_bytes")
                 .with_description("The most memory that ended runners had at a time, by provider")
@@ -186,6 +189,11 @@ impl Writer {
             }
         }
     }
+}
+
+/// A bot that names no platforms, as it is when it is due now; none: it has its platforms.
+pub(crate) fn ordered(bot: &Bot, order: &Order) -> Option<Bot> {
+    bot.chain.is_empty().then(|| Bot { chain: order.now().0, ..bot.clone() })
 }
 
 /// Says an inner message as part of a bot's story.

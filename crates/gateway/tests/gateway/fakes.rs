@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use futures::Stream;
 use greenroom_contracts::proto::v1::accounts_service_server::{AccountsService, AccountsServiceServer};
 use greenroom_contracts::proto::v1::deployer_service_server::{DeployerService, DeployerServiceServer};
+use greenroom_contracts::proto::v1::order_service_server::OrderServiceServer;
 use greenroom_contracts::proto::v1::owner_service_server::{OwnerService, OwnerServiceServer};
 use greenroom_contracts::proto::v1::pool_operator_service_server::PoolOperatorServiceServer;
 use greenroom_contracts::proto::v1::recording_service_server::{RecordingService, RecordingServiceServer};
@@ -74,6 +75,7 @@ impl Fakes {
             .add_service(RecordingServiceServer::new(fakes.clone()).max_decoding_message_size(20 << 20))
             .add_service(PoolOperatorServiceServer::new(fakes.clone()))
             .add_service(SizesServiceServer::new(fakes.clone()))
+            .add_service(OrderServiceServer::new(fakes.clone()))
             .add_service(DeployerServiceServer::new(fakes.clone()));
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         (fakes, address)

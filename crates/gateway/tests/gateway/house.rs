@@ -103,7 +103,12 @@ impl House {
     }
 
     pub fn add_operator(&self, key: &str) {
-        let caller = Caller { tenant_id: TenantId::generate().to_string(), operator: true, ..Caller::default() };
+        let caller = Caller {
+            tenant_id: TenantId::generate().to_string(),
+            key_id: "operators-key".to_owned(),
+            operator: true,
+            ..Caller::default()
+        };
         self.fakes.kept().callers.insert(Sha256::digest(key.as_bytes()).to_vec(), caller);
     }
 

@@ -5,6 +5,7 @@ mod events;
 mod fakes;
 mod grpc;
 mod house;
+mod order;
 mod pool;
 mod runners;
 mod sizes;

@@ -83,6 +83,15 @@ pub enum Command {
         #[command(flatten)]
         connection: Connection,
     },
+    /// Which platforms bots try that name none, in order; with names, sets it. Bots that are not due yet follow it.
+    Order {
+        #[command(flatten)]
+        connection: Connection,
+        platforms: Vec<String>,
+        /// Back to PLATFORM_PRIORITY.
+        #[arg(long, conflicts_with = "platforms")]
+        clear: bool,
+    },
     /// How full a platform was, minute by minute.
     History {
         #[command(flatten)]
@@ -198,6 +207,21 @@ impl Command {
                 Door::new(connection)?.slot(&slot, if force { "force-free" } else { "reset" }).await?;
             }
             Self::Slots { connection, platform, state } => slots(&Door::new(connection)?, platform, state).await?,
+            Self::Order { connection, platforms, clear } => {
+                let door = Door::new(connection)?;
+                let order = if clear {
+                    door.send(door.request(Method::DELETE, &["order"])?).await?
+                } else if platforms.is_empty() {
+                    door.get(&["order"], &[]).await?
+                } else {
+                    door.send(door.request(Method::PUT, &["order"])?.json(&json!({ "platforms": platforms }))).await?
+                };
+                let names = |of: &str| items(&order[of]).iter().map(word).collect::<Vec<_>>().join(", ");
+                println!("{}", names("platforms"));
+                if order["byOperator"] == true {
+                    println!("(set by an operator; the settings say {})", names("setting"));
+                }
+            }
             Self::Sizes { connection } => sizes(&Door::new(connection)?.get(&["sizes"], &[]).await?),
             Self::History { connection, platform } => {
                 let history = Door::new(connection)?.get(&["history"], &[("platform", &platform)]).await?;

@@ -23,7 +23,9 @@ pub async fn get_forecast(door: &Door, request: GetForecastRequest) -> Result<Ge
         return Err(Status::invalid_argument("step_ms: expected at least 1000, and a thousandth of the horizon"));
     }
     let now = door.writer.now();
-    let found = store::forecast(door.writer.store().pool(), now, horizon, step).await.map_err(Error::from)?;
+    let (order, _) = door.writer.order.now();
+    let first = order.first().ok_or_else(|| Status::failed_precondition("PLATFORM_PRIORITY: names no platform"))?;
+    let found = store::forecast(door.writer.store().pool(), now, horizon, step, first).await.map_err(Error::from)?;
     let steps = found.into_iter().map(|one| {
         let number = u32::try_from(one.step).unwrap_or(0);
         ForecastStep {

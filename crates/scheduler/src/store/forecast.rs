@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use greenroom_domain::Timestamp;
+use greenroom_domain::{PlatformName, Timestamp};
 use greenroom_store::{Error, sql_time};
 use sqlx::PgPool;
 
@@ -16,11 +16,17 @@ pub struct Step {
     pub ends: i64,
 }
 
-/// Starts and ends from now on, in order of time. Whatever happens to a bot, it is looked at then (`wake_at`), or sooner: the
+/// Starts and ends from now on, in order of time; `first` is where those are tried first that name no platform. Whatever happens to a bot, it is looked at then (`wake_at`), or sooner: the
 /// sweep's index finds both, and a million bots of next week cost nothing.
-pub async fn forecast(pool: &PgPool, now: Timestamp, horizon: Duration, step: Duration) -> Result<Vec<Step>, Error> {
+pub async fn forecast(
+    pool: &PgPool,
+    now: Timestamp,
+    horizon: Duration,
+    step: Duration,
+    first: &PlatformName,
+) -> Result<Vec<Step>, Error> {
     let sql = "WITH soon AS (
-                    SELECT provider, chain[1] AS platform, wake_at AS at, 1 AS starts, 0 AS ends
+                    SELECT provider, coalesce(chain[1], $4) AS platform, wake_at AS at, 1 AS starts, 0 AS ends
                       FROM scheduler.bots
                      WHERE wake_at < $2 AND state = 'SCHEDULED'
                     UNION ALL
@@ -36,6 +42,6 @@ pub async fn forecast(pool: &PgPool, now: Timestamp, horizon: Duration, step: Du
                  GROUP BY 1, 2, 3
                  ORDER BY 1, 2, 3";
     let millis = i64::try_from(step.as_millis()).unwrap_or(i64::MAX);
-    let query = sqlx::query_as(sql).bind(sql_time(now)).bind(sql_time(now + horizon)).bind(millis);
+    let query = sqlx::query_as(sql).bind(sql_time(now)).bind(sql_time(now + horizon)).bind(millis).bind(first.as_str());
     Ok(query.fetch_all(pool).await?)
 }

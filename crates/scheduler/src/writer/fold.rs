@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use greenroom_contracts::messages::{BotProgressed, BotStateChanged};
-use greenroom_domain::bot::{AttemptState, Bot, Decision, Edit, Effect, Event, Ignored, decide};
+use greenroom_domain::bot::{AttemptState, Bot, BotState, Decision, Edit, Effect, Event, Ignored, decide};
 use greenroom_domain::{Attempt, BotId, Exit, Reason, Timestamp};
 use greenroom_store::Tx;
 use opentelemetry::KeyValue;
 
-use super::{Applied, Input, Writer, say_public, state_changed};
+use super::{Applied, Input, Writer, ordered, say_public, state_changed};
 use crate::rows::{AttemptJson, ChangedBotJson, EditedBotJson, MeasurementJson, Stored, TimelineJson};
 use crate::{Error, edit, policy, store};
 
@@ -76,8 +76,14 @@ impl<'a> Fold<'a> {
             event = Cow::Owned(Event::EditAsked(Box::new(Edit { beyond, ..Edit::clone(asked) })));
             edited = Some(details);
         }
-        match decide(&stored.bot, &event, self.now, &self.writer.timing) {
-            Decision::Advance { next, effects } => {
+        // An edit leaves it open as long as it may be.
+        let ordered =
+            if matches!(*event, Event::EditAsked(_)) { None } else { ordered(&stored.bot, &self.writer.order) };
+        match decide(ordered.as_ref().unwrap_or(&stored.bot), &event, self.now, &self.writer.timing) {
+            Decision::Advance { mut next, effects } => {
+                if ordered.is_some() && next.state == BotState::Scheduled {
+                    next.chain.clear();
+                }
                 if let Some(details) = edited {
                     stored.details = details;
                     self.edited.insert(input.bot);

@@ -9,6 +9,7 @@ use greenroom_contracts::messages::{
     BotCreated, BotProgressed, BotStateChanged, Message, RunnerGone, RunnerRefused, RunnerStarted, SlotAssigned,
 };
 use greenroom_contracts::proto::v1::forecast_service_client::ForecastServiceClient;
+use greenroom_contracts::proto::v1::order_service_client::OrderServiceClient;
 use greenroom_contracts::proto::v1::owner_service_client::OwnerServiceClient;
 use greenroom_contracts::proto::v1::queue_service_server::{QueueService, QueueServiceServer};
 use greenroom_contracts::proto::v1::runner_report::Report;
@@ -46,6 +47,7 @@ pub struct House {
     pub scheduler: Client,
     pub owner: Owner,
     pub forecasts: ForecastServiceClient<InnerChannel>,
+    pub orders: OrderServiceClient<InnerChannel>,
     pub sizes: SizesServiceClient<InnerChannel>,
     pub tenant: TenantId,
     jetstream: async_nats::jetstream::Context,
@@ -147,6 +149,7 @@ impl House {
             heard,
             scheduler: SchedulerServiceClient::new(channel.clone()),
             owner: OwnerServiceClient::new(channel.clone()),
+            orders: OrderServiceClient::new(channel.clone()),
             forecasts: ForecastServiceClient::new(channel.clone()),
             sizes: SizesServiceClient::new(channel),
             tenant: TenantId::generate(),

@@ -13,6 +13,7 @@ mod house;
 mod life;
 mod limits;
 mod many;
+mod ordering;
 mod reading;
 mod secrets;
 #[path = "../../../testkit/src/servers.rs"]

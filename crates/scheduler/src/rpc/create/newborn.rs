@@ -10,7 +10,7 @@ use greenroom_store::{Error, Outbox, Tx};
 use super::Create;
 use crate::rows::{AttemptJson, KeyJson, NewBotJson, NewRows, Stored, TimelineJson};
 use crate::store;
-use crate::writer::{Writer, say_public, state_changed};
+use crate::writer::{Writer, ordered, say_public, state_changed};
 
 /// Bots that are not made yet, and all that goes with them.
 pub struct Newborn<'a> {
@@ -34,8 +34,9 @@ impl<'a> Newborn<'a> {
         stored.sequence = 1;
         let first = stored.bot.state;
         let mut effects = Vec::new();
+        let ordered = ordered(&stored.bot, &self.writer.order);
         if let Decision::Advance { next, effects: following } =
-            decide(&stored.bot, &Event::Tick, self.now, &self.writer.timing)
+            decide(ordered.as_ref().unwrap_or(&stored.bot), &Event::Tick, self.now, &self.writer.timing)
         {
             stored.bot = *next;
             stored.sequence = 2;

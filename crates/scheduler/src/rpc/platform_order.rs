@@ -1,0 +1,27 @@
+//! The order of platforms: seen and set.
+
+use greenroom_contracts::proto::v1::{PlatformOrder, SetPlatformOrderRequest};
+use greenroom_domain::PlatformName;
+use tonic::Status;
+
+use super::Door;
+use crate::{Error, limits, store};
+
+fn names(order: &[PlatformName]) -> Vec<String> {
+    order.iter().map(PlatformName::to_string).collect()
+}
+
+pub fn get(door: &Door) -> PlatformOrder {
+    let order = &door.writer.order;
+    let (holds, by_operator) = order.now();
+    PlatformOrder { platforms: names(&holds), setting: names(order.setting()), by_operator }
+}
+
+pub async fn set(door: &Door, request: SetPlatformOrderRequest) -> Result<PlatformOrder, Status> {
+    let chain = limits::chain(&request.platforms, &door.config)?;
+    let writer = &door.writer;
+    store::set_platform_order(writer.store().pool(), &chain, writer.now()).await.map_err(Error::from)?;
+    tracing::info!(order = ?request.platforms, by = request.by, "an operator sets the order of platforms");
+    writer.order.learn(chain);
+    Ok(get(door))
+}
