@@ -163,8 +163,13 @@ impl<'a> Line<'a> {
         let mut times = Vec::new();
         for turn in 0..count {
             let place = turn % self.running.len();
-            let gone =
-                RunnerGone { runner: self.running[place], platform: self.platform.clone(), exit: None, observed: true, usage: None };
+            let gone = RunnerGone {
+                runner: self.running[place],
+                platform: self.platform.clone(),
+                exit: None,
+                observed: true,
+                usage: None,
+            };
             let envelope = Envelope::new(&origin, Timestamp::now(), gone);
             let began = Instant::now();
             for said in self.bus.publish_all(&[Outgoing::new(self.bus.installation(), envelope)]).await {
