@@ -1,6 +1,6 @@
-//! Job queues on Postgres that others keep, beside ours: graphile-worker and pg-boss, in the same Postgres, on the same
-//! machine, with jobs that do nothing. `peers/` has a script for each; they are run by a Node of a pinned version, which
-//! npm brings along with them.
+//! Job queues on Postgres that others keep, beside ours: graphile-worker, pg-boss and awa, in the same Postgres, on the same
+//! machine, with jobs that do nothing. `peers/` has a program for each: scripts, run by a Node of a pinned version, which npm
+//! brings along with them, and a Rust project of its own, built here, as what it brings along is no part of Greenroom.
 //!
 //! Whoever adds a job and whoever does it are one process there, and there is one hop. A bot of ours goes through four
 //! services on its way, so this compares what a caller has of it, not what a commit costs.
@@ -20,23 +20,29 @@ use crate::house::House;
 use crate::machine::settle;
 
 /// What is written into the folder that npm fills.
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 6] = [
     ("package.json", include_str!("../peers/package.json")),
     ("bench.mjs", include_str!("../peers/bench.mjs")),
     ("graphile-worker.mjs", include_str!("../peers/graphile-worker.mjs")),
     ("pg-boss.mjs", include_str!("../peers/pg-boss.mjs")),
+    ("awa/Cargo.toml", include_str!("../peers/awa/Cargo.toml")),
+    ("awa/src/main.rs", include_str!("../peers/awa/src/main.rs")),
 ];
 /// The one that our latency is compared with …
 const GRAPHILE_WORKER: &str = "graphile-worker";
 /// … and so much of its p99 may ours be.
 const LATENCY_AIM: f64 = 0.5;
-const PEERS: [&str; 2] = [GRAPHILE_WORKER, "pg-boss"];
+/// The one that is built.
+const AWA: &str = "awa";
+const PEERS: [&str; 3] = [GRAPHILE_WORKER, "pg-boss", AWA];
 /// Our starts a second over the fastest that takes one job at a time.
 const RATE_AIM: f64 = 1.0;
 const SECONDS: u64 = 10;
 const DRAINED: usize = 20_000;
 /// For npm, and for one script.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// For a compiler, from nothing.
+const BUILT_WITHIN: Duration = Duration::from_secs(900);
 
 /// A line that a script prints.
 #[derive(Debug, Deserialize)]
@@ -49,18 +55,23 @@ enum Line {
 
 /// Goes on without a peer that cannot be had: the machine may have no npm, or no registry.
 pub async fn measure(house: &House, effort: Effort, report: &mut Report) -> Result<(), Error> {
-    say("peers: npm install");
     let folder = house.folder().join("peers");
-    if let Err(error) = install(&folder).await {
-        report.facts(vec![("peers".to_owned(), format!("not measured: {error}"))]);
-        return Ok(());
-    }
+    write(&folder)?;
+    say("peers: npm install");
+    let installed = install(&folder).await;
+    say("peers: building awa, which takes some minutes the first time");
+    let built = build(&folder).await;
     let mut one_by_one = None;
     for peer in PEERS {
         settle(house).await;
         say(format!("peers: {peer}"));
         let database = house.create_database(peer).await?;
-        let lines = match run(&folder, peer, &database, effort).await {
+        let program = if peer == AWA { built.as_ref() } else { installed.as_ref() };
+        let ran = match program {
+            Ok(program) => run(&folder, program, peer, &database, effort).await,
+            Err(error) => Err(Error::Plain(error.to_string())),
+        };
+        let lines = match ran {
             Ok(lines) => lines,
             Err(error) => {
                 report.facts(vec![(peer.to_owned(), format!("not measured: {error}"))]);
@@ -111,35 +122,50 @@ fn note(report: &mut Report, peer: &'static str, line: Line) -> Option<Rate> {
     None
 }
 
-async fn install(folder: &Path) -> Result<(), Error> {
-    std::fs::create_dir_all(folder).map_err(Error::machine(format!("make {}", folder.display())))?;
+fn write(folder: &Path) -> Result<(), Error> {
+    let source = folder.join("awa/src");
+    std::fs::create_dir_all(&source).map_err(Error::machine(format!("make {}", source.display())))?;
     for (name, text) in FILES {
         std::fs::write(folder.join(name), text).map_err(Error::machine(format!("write {name}")))?;
     }
-    let mut npm = Command::new("npm");
-    npm.args(["install", "--no-audit", "--no-fund", "--no-package-lock"]);
-    output(npm, folder, "npm install").await.map(|_| ())
+    Ok(())
 }
 
-async fn run(folder: &Path, peer: &str, database: &str, effort: Effort) -> Result<Vec<Line>, Error> {
+/// Beside this program, so that it is built once; says where it is.
+async fn build(folder: &Path) -> Result<PathBuf, Error> {
+    let here = std::env::current_exe().map_err(Error::machine("find this program"))?;
+    let target = here.with_file_name("peers");
+    let mut cargo = Command::new("cargo");
+    cargo.args(["build", "--release", "--target-dir"]).arg(&target);
+    output(cargo, &folder.join("awa"), "cargo build", BUILT_WITHIN).await?;
+    Ok(target.join("release/peer-awa"))
+}
+
+/// Says what runs scripts: the Node that npm brought.
+async fn install(folder: &Path) -> Result<PathBuf, Error> {
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--no-audit", "--no-fund", "--no-package-lock"]);
+    output(npm, folder, "npm install", PATIENCE).await?;
+    Ok(folder.join("node_modules/.bin/node"))
+}
+
+async fn run(folder: &Path, program: &Path, peer: &str, database: &str, effort: Effort) -> Result<Vec<Line>, Error> {
     let paced = (effort.seconds(SECONDS).as_secs_f64() * f64::from(COMPARED)) as usize;
     let numbers = [COMPARED as usize, paced, effort.times(DRAINED)].map(|number| number.to_string());
-    let mut node = Command::new(node(folder));
-    node.arg(format!("{peer}.mjs")).arg(database).args(numbers);
-    let output = output(node, folder, peer).await?;
+    let mut command = Command::new(program);
+    if peer != AWA {
+        command.arg(format!("{peer}.mjs"));
+    }
+    command.arg(database).args(numbers);
+    let output = output(command, folder, peer, PATIENCE).await?;
     let lines = String::from_utf8_lossy(&output.stdout).lines().map(serde_json::from_str).collect::<Result<_, _>>();
     lines.map_err(|error| Error::Plain(format!("{peer} printed something else than figures: {error}")))
 }
 
-/// The one that npm brought.
-fn node(folder: &Path) -> PathBuf {
-    folder.join("node_modules/.bin/node")
-}
-
-async fn output(mut command: Command, folder: &Path, name: &str) -> Result<Output, Error> {
+async fn output(mut command: Command, folder: &Path, name: &str, patience: Duration) -> Result<Output, Error> {
     command.current_dir(folder).stdin(Stdio::null()).kill_on_drop(true);
-    let output = tokio::time::timeout(PATIENCE, command.output()).await;
-    let output = output.map_err(|_| Error::Plain(format!("{name} took longer than {} s", PATIENCE.as_secs())))?;
+    let output = tokio::time::timeout(patience, command.output()).await;
+    let output = output.map_err(|_| Error::Plain(format!("{name} took longer than {} s", patience.as_secs())))?;
     let output = output.map_err(Error::machine(format!("run {name}")))?;
     if output.status.success() {
         return Ok(output);
