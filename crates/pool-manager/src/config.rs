@@ -75,6 +75,9 @@ const KINDS: &[(&str, u32, u32)] = &[
     ("simulated", 20, 64),
 ];
 
+/// The kinds whose deployers can keep standing slots.
+const POOLED: [&str; 2] = ["coolify", "simulated"];
+
 /// The providers whose share of a platform is a setting. An operator may limit any other at run time.
 const PROVIDERS: &[&str] = &["web", "google-meet", "microsoft-teams", "zoom"];
 
@@ -169,6 +172,11 @@ impl PlatformConfig {
             if kind == "coolify" { "true" } else { "false" },
             "Whether its slots are standing ones: prepared before anybody needs them, and used again and again.",
         );
+        if pooled && known.is_some() && !POOLED.contains(&kind.as_str()) {
+            let problem =
+                format!("platforms of kind {kind} keep no standing slots; those that do: {}", POOLED.join(", "));
+            settings.problem(&format!("{prefix}_POOLED"), problem);
+        }
         if pooled && name.as_str().starts_with(STANDING) {
             settings.problem(&format!("{prefix}_POOLED"), "a pooled platform's name must not begin with pool-");
         }
@@ -272,14 +280,15 @@ mod tests {
             ("POOL_SCALE_OUT_STEP", "0"),
             ("POOL_REFRESH_AT", "at night"),
             ("POOL_TIME_ZONE", "Nowhere"),
-            ("POOL_EU_POOLED", "true"),
         ];
         for (name, value) in bad {
             let problems = parse(&[(name, value)], &["coolify", "pool-eu"]).map(|_| ());
             let named = problems.as_ref().is_err_and(|problems| problems.contains(&format!("{name}: ")));
-            assert!(named || name == "POOL_EU_POOLED", "{name}: {problems:?}");
+            assert!(named, "{name}: {problems:?}");
         }
         let named = parse(&[("POOL_EU_KIND", "coolify")], &["pool-eu"]).expect_err("its name is a pool's");
         assert!(named.contains("POOL_EU_POOLED: "), "{named}");
+        let named = parse(&[("LOCAL_POOLED", "true")], &["local"]).expect_err("it cannot");
+        assert!(named.contains("LOCAL_POOLED: platforms of kind local"), "{named}");
     }
 }
