@@ -92,6 +92,8 @@ impl Queue {
                     Err(error) => {
                         tracing::warn!(platform, %error, "asking for slots failed, trying again");
                         self.bells.ring(platform, Reason::Room);
+                        // What was claimed and not given back comes back when its claim ends, and not with the next sweep.
+                        self.sooner.notify_one();
                         Some(PAUSE)
                     }
                 },

@@ -291,7 +291,12 @@ async fn until_breaker(sandbox: &Sandbox, platform: &str, state: &str) -> io::Re
     while Instant::now() < end {
         if let Ok(shown) = operator.get(&format!("/v1/pool/platforms/{platform}")).await {
             let providers = shown["providers"].as_array().cloned().unwrap_or_default();
-            if providers.iter().any(|provider| provider["breaker"]["state"] == state) {
+            let is_so = |provider: &Value| match provider["breaker"]["state"].as_str() {
+                // Nothing has failed since it was closed, or ever.
+                None => state == "closed",
+                Some(shown) => shown == state,
+            };
+            if providers.iter().any(is_so) {
                 return Ok(());
             }
             last = shown;

@@ -43,6 +43,8 @@ async fn looked_at(house: &House) -> (i64, i64) {
     let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                 WHERE datname = current_database() AND application_name LIKE 'greenroom-%-queue'";
     sqlx::query(end).execute(&house.sql).await.expect("ended");
+    // What cannot be written with a dead one waits until a claim ends.
+    house.until_connected().await;
     let sql = "SELECT (SELECT sum(seq_tup_read)::bigint FROM pg_stat_user_tables
                         WHERE schemaname = 'queue' AND relname <> '_migrations'),
                       (SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE schemaname = 'queue')";

@@ -216,6 +216,22 @@ impl House {
     pub async fn stats(&self) -> Vec<QueueTier> {
         self.queue.clone().stats(QueueStatsRequest {}).await.expect("answered").into_inner().tiers
     }
+
+    /// Waits until no connection of the queue is a dead one: more ask at once than it has.
+    pub async fn until_connected(&self) {
+        until("all of its connections are good", async || {
+            let asking = (0..64).map(|_| {
+                let mut queue = self.queue.clone();
+                tokio::spawn(async move { queue.stats(QueueStatsRequest {}).await.is_ok() })
+            });
+            let mut all = true;
+            for asked in asking.collect::<Vec<_>>() {
+                all &= asked.await.expect("no panic");
+            }
+            all.then_some(())
+        })
+        .await;
+    }
 }
 
 async fn serve(
