@@ -94,6 +94,34 @@ macro_rules! about_runner {
 }
 use about_runner;
 
+/// Declares where an event about a platform goes.
+macro_rules! about_platform {
+    ($type:ty, $name:literal, from $from:literal, event $noun:literal . $event:literal, $about:literal) => {
+        impl $crate::messages::Message for $type {
+            const TYPE: &'static str = $name;
+            const ABOUT: &'static str = $about;
+            const FROM: &'static str = $from;
+
+            fn address(&self) -> $crate::subjects::Address {
+                $crate::subjects::Address::Event {
+                    noun: $noun,
+                    event: $event,
+                    shard: $crate::messages::shard(self.key()),
+                }
+            }
+
+            fn key(&self) -> uuid::Uuid {
+                $crate::messages::platform_key(&self.platform)
+            }
+
+            fn subject(&self) -> String {
+                self.platform.to_string()
+            }
+        }
+    };
+}
+use about_platform;
+
 /// Declares where a message about a standing slot goes: commands come from the pool manager, events from deployers.
 macro_rules! about_slot {
     ($type:ty, $name:literal, deploy . $verb:literal, $about:literal) => {

@@ -2,10 +2,8 @@
 
 use greenroom_domain::{AssignmentId, PlatformName, Provider, RunnerId, Timestamp};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
-use super::{Message, about_runner, platform_key, shard};
-use crate::subjects::Address;
+use super::{about_platform, about_runner};
 
 /// A runner is to end; its slot comes back when it is proven gone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,30 +92,7 @@ about_runner!(Release, "dev.greenroom.pool.release.v1", from "scheduler", comman
 about_runner!(SlotAssigned, "dev.greenroom.slot.assigned.v1", from "pool-manager", event "slot"."assigned", "A runner has a slot, and its start has been commanded.");
 about_runner!(SlotReleased, "dev.greenroom.slot.released.v1", from "pool-manager", event "slot"."released", "A slot is free again.");
 
-/// Declares where a message about a platform goes.
-macro_rules! about_platform {
-    ($type:ty, $name:literal, event "pool".$event:literal, $about:literal) => {
-        impl Message for $type {
-            const TYPE: &'static str = $name;
-            const ABOUT: &'static str = $about;
-            const FROM: &'static str = "pool-manager";
-
-            fn address(&self) -> Address {
-                Address::Event { noun: "pool", event: $event, shard: shard(self.key()) }
-            }
-
-            fn key(&self) -> Uuid {
-                platform_key(&self.platform)
-            }
-
-            fn subject(&self) -> String {
-                self.platform.to_string()
-            }
-        }
-    };
-}
-
-about_platform!(CapacityRaised, "dev.greenroom.pool.capacity_raised.v1", event "pool"."capacity_raised", "There may be room again where somebody was told that there is none: a slot, a permit, a limit.");
-about_platform!(PoolExhausted, "dev.greenroom.pool.exhausted.v1", event "pool"."exhausted", "Every slot of a platform is taken, and somebody wants one.");
-about_platform!(BreakerOpened, "dev.greenroom.pool.breaker_opened.v1", event "pool"."breaker_opened", "Starts failed in a row: a platform is taken out of the chain for a provider.");
-about_platform!(BreakerClosed, "dev.greenroom.pool.breaker_closed.v1", event "pool"."breaker_closed", "A platform is back in the chain for a provider.");
+about_platform!(CapacityRaised, "dev.greenroom.pool.capacity_raised.v1", from "pool-manager", event "pool"."capacity_raised", "There may be room again where somebody was told that there is none: a slot, a permit, a limit.");
+about_platform!(PoolExhausted, "dev.greenroom.pool.exhausted.v1", from "pool-manager", event "pool"."exhausted", "Every slot of a platform is taken, and somebody wants one.");
+about_platform!(BreakerOpened, "dev.greenroom.pool.breaker_opened.v1", from "pool-manager", event "pool"."breaker_opened", "Starts failed in a row: a platform is taken out of the chain for a provider.");
+about_platform!(BreakerClosed, "dev.greenroom.pool.breaker_closed.v1", from "pool-manager", event "pool"."breaker_closed", "A platform is back in the chain for a provider.");

@@ -4,8 +4,7 @@ use greenroom_domain::{Exit, PlatformName, Reason, RunnerId, Timestamp, Usage};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Message, about_runner, platform_key, shard};
-use crate::subjects::Address;
+use super::{about_platform, about_runner};
 
 /// The platform accepted the runner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,20 +100,4 @@ about_runner!(RunnerRefused, "dev.greenroom.runner.refused.v1", from "deployer",
 about_runner!(RunnerGone, "dev.greenroom.runner.gone.v1", from "deployer", event "runner"."gone", "Nothing runs for this runner, and its remains are removed.");
 about_runner!(RunnerSilent, "dev.greenroom.runner.silent.v1", from "heartbeat-monitor", event "runner"."silent", "No beat for too long: a suspicion, not a verdict.");
 
-impl Message for RunnersListed {
-    const TYPE: &'static str = "dev.greenroom.runner.listed.v1";
-    const ABOUT: &'static str = "A page of what a platform shows: the deployer's sweep.";
-    const FROM: &'static str = "deployer";
-
-    fn address(&self) -> Address {
-        Address::Event { noun: "runner", event: "listed", shard: shard(self.key()) }
-    }
-
-    fn key(&self) -> Uuid {
-        platform_key(&self.platform)
-    }
-
-    fn subject(&self) -> String {
-        self.platform.to_string()
-    }
-}
+about_platform!(RunnersListed, "dev.greenroom.runner.listed.v1", from "deployer", event "runner"."listed", "A page of what a platform shows: the deployer's sweep.");

@@ -4,8 +4,7 @@ use greenroom_domain::{PlatformName, Standing, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Message, about_slot, platform_key, shard};
-use crate::subjects::Address;
+use super::{about_platform, about_slot};
 
 /// A standing slot is there, fresh, and can be given a runner: the answer to `prepare` and to `reset`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,23 +95,7 @@ about_slot!(SlotPrepared, "dev.greenroom.slot.prepared.v1", event "slot"."prepar
 about_slot!(SlotPrepareFailed, "dev.greenroom.slot.prepare_failed.v1", event "slot"."prepare_failed", "A standing slot could not be prepared, or brought back to fresh.");
 about_slot!(SlotRetired, "dev.greenroom.slot.retired.v1", event "slot"."retired", "A standing slot is not there any more.");
 
-impl Message for SlotsListed {
-    const TYPE: &'static str = "dev.greenroom.slot.listed.v1";
-    const ABOUT: &'static str = "A page of the standing slots that a pooled platform shows: the deployer's sweep.";
-    const FROM: &'static str = "deployer";
-
-    fn address(&self) -> Address {
-        Address::Event { noun: "slot", event: "listed", shard: shard(self.key()) }
-    }
-
-    fn key(&self) -> Uuid {
-        platform_key(&self.platform)
-    }
-
-    fn subject(&self) -> String {
-        self.platform.to_string()
-    }
-}
+about_platform!(SlotsListed, "dev.greenroom.slot.listed.v1", from "deployer", event "slot"."listed", "A page of the standing slots that a pooled platform shows: the deployer's sweep.");
 
 #[cfg(test)]
 mod tests {
