@@ -1,7 +1,5 @@
 //! Standing slots: prepared, reset, retired, described, listed.
 
-use std::time::Duration;
-
 use greenroom_contracts::messages::{Describe, Prepare, Reset, Retire};
 use greenroom_deployer::Error;
 use greenroom_domain::{Provider, Resources, SlotId, Standing, Timestamp};
@@ -57,10 +55,7 @@ impl House {
 
     /// Whatever was prepared before is handled.
     async fn prepares_settled(&self) {
-        let another = standing();
-        self.prepare(another, soon()).await;
-        self.hears_of(another, &["prepared"]).await;
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        self.handled("prepare").await;
     }
 }
 

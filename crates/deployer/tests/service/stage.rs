@@ -413,12 +413,22 @@ impl House {
         self.said(runner).into_iter().find(|(said, _)| said == word).expect("just there").1
     }
 
-    /// Whatever was commanded before is handled: another start went through after it.
+    /// Whatever was commanded to start before is handled.
     pub async fn settled(&self) {
-        let runner = new_runner();
-        self.start(runner, soon()).await;
-        self.hears(runner, "started").await;
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        self.handled("start").await;
+    }
+
+    /// Whatever was commanded before is handled: a work queue keeps nothing that is.
+    pub async fn handled(&self, verb: &str) {
+        let stream = greenroom_contracts::streams::deploy(&self.host.installation, &self.platform, verb);
+        let (_, last) = self.host.bus.end_of(&stream).await.expect("a stream");
+        let began = Instant::now();
+        for sequence in 1..=last {
+            while self.host.bus.id_at(&stream, sequence).await.expect("NATS is there").is_some() {
+                assert!(began.elapsed() < Duration::from_secs(60), "{verb} {sequence} is not handled");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
     }
 }
 
