@@ -28,6 +28,13 @@ test *args: fmt-check lint deny
     @cargo build --workspace
     @just with-servers scripts/run-tests.sh "$@"
 
+# the tests that need a real Kubernetes, with real pods: KUBECONFIG=FILE ./dev test-k8s (K8S_TEST_IMAGE: a small one with sh)
+[no-exit-message]
+test-k8s *args:
+    @[[ -n "${KUBECONFIG:-}" ]] || { echo "test-k8s: set KUBECONFIG to the cluster to use: the tests make and remove a namespace of their own there" >&2; exit 2; }
+    @[[ -f "$KUBECONFIG" ]] || { echo "test-k8s: KUBECONFIG: there is no file $KUBECONFIG" >&2; exit 2; }
+    @GREENROOM_TEST_K8S=1 K8S_TEST_IMAGE="${K8S_TEST_IMAGE:-busybox:1.37}" just with-servers cargo nextest run -p greenroom-deployer-k8s -E 'binary(cluster)' "$@"
+
 # formats the code
 fmt:
     @cargo fmt --all

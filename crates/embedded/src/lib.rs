@@ -1,4 +1,4 @@
-//! Our own Postgres and nats-server, as child processes.
+//! Our own Postgres and nats-server, as child processes; and, where the machine can, a Docker engine.
 //!
 //! `greenroom up` keeps them under `.greenroom/`, tests in throw-away folders ([`scratch`]). Containers would do the
 //! same job, but need a daemon, an image registry and rights a laptop or a CI machine may not give; two binaries need
@@ -16,11 +16,14 @@
 //! - **Loopback only, without passwords.** Whoever can open a socket on this host is a superuser of these servers: they
 //!   are for development, demos and tests. Production brings its own by `DATABASE_URL` and `NATS_URL`.
 //!
+//! [`Docker`] is for tests of the Docker platform and its demo: nothing else here needs an engine.
+//!
 //! Finding and ending what a killed owner left reads `/proc`; elsewhere than on Linux only the watchdog does that work.
 #![forbid(unsafe_code)]
 
 mod account;
 mod binaries;
+mod docker;
 mod error;
 mod instance;
 mod lock;
@@ -29,7 +32,8 @@ mod port;
 mod postgres;
 mod process;
 
-pub use binaries::Binaries;
+pub use binaries::{Binaries, tools_folder};
+pub use docker::{Client as DockerClient, Docker};
 pub use error::Error;
 pub use nats::Nats;
 pub use postgres::Postgres;

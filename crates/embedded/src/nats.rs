@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use crate::account::Account;
 use crate::instance::{Instance, Program};
 use crate::lock::Lock;
-use crate::process::{Launch, end_leftovers};
+use crate::process::{Farewell, Launch, end_leftovers};
 use crate::{Binaries, Error};
 
 const NAME: &str = "nats-server";
@@ -130,6 +130,7 @@ impl Program for NatsServer {
             dir: self.dir.clone(),
             log: self.dir.join("nats-server.log"),
             account: Account::Ours,
+            farewell: Farewell::QUICK,
         }
     }
 

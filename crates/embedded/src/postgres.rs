@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
 use crate::account::Account;
 use crate::instance::{Instance, Program};
 use crate::lock::Lock;
-use crate::process::{Launch, end_leftovers};
+use crate::process::{Farewell, Launch, end_leftovers};
 use crate::{Binaries, Error};
 
 const NAME: &str = "postgres";
@@ -165,6 +165,7 @@ impl Program for PostgresServer {
             dir: self.data.clone(),
             log: self.log.clone(),
             account: self.account,
+            farewell: Farewell::QUICK,
         }
     }
 

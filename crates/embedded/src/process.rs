@@ -23,6 +23,8 @@ use crate::account::Account;
 /// watchdog stays in the server's process group, of which the server's pid is the name: so that pid cannot be given to
 /// another process while the watchdog lives.
 const WATCHDOG: &str = r#"
+tries=$1
+shift
 exec 3<&0 </dev/null
 ( # Its parent ends at once, so that it is no child of the server: Postgres takes a strange child's death for a crash.
     {
@@ -30,9 +32,11 @@ exec 3<&0 </dev/null
         read -r line <&3
         for signal in INT QUIT KILL; do
             kill -s $signal $$ || exit 0
-            for try in 1 2 3 4 5 6 7 8; do
+            try=0
+            while [ $try -lt $tries ]; do
                 sleep 0.1
                 kill -s 0 $$ || exit 0
+                try=$((try + 1))
             done
         done
     } >/dev/null 2>&1 &
@@ -40,7 +44,7 @@ exec 3<&0 </dev/null
 exec "$@" 3<&-
 "#;
 
-/// How long a fast shutdown may take: Postgres writes a checkpoint.
+/// How long a fast shutdown may take: Postgres writes a checkpoint, an engine ends what it runs.
 const POLITE: Duration = Duration::from_secs(15);
 /// How long an immediate one may take: Postgres gives its children five seconds.
 const FIRM: Duration = Duration::from_secs(7);
@@ -59,6 +63,22 @@ pub(crate) struct Launch {
     pub(crate) dir: PathBuf,
     pub(crate) log: PathBuf,
     pub(crate) account: Account,
+    /// How it ends when nobody has the time to ask first, as in a drop.
+    pub(crate) farewell: Farewell,
+}
+
+/// How a server is told to end at short notice.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Farewell {
+    /// What a drop sends.
+    pub(crate) signal: Signal,
+    /// How long each signal of the watchdog and of a drop may take.
+    pub(crate) patience: Duration,
+}
+
+impl Farewell {
+    /// An immediate shutdown instead of SIGKILL at once: it takes milliseconds, and Postgres gives its shared memory back.
+    pub(crate) const QUICK: Self = Self { signal: Signal::SIGQUIT, patience: Duration::from_millis(800) };
 }
 
 impl Launch {
@@ -98,7 +118,9 @@ impl Process {
         let log_too = log.try_clone().map_err(|source| Error::io("open", &launch.log, source))?;
 
         let mut command = Command::new("/bin/sh");
-        command.arg("-c").arg(WATCHDOG).arg("watchdog").arg(&launch.program).args(&launch.arguments);
+        let tries = launch.farewell.patience.as_millis() / 100;
+        command.arg("-c").arg(WATCHDOG).arg("watchdog").arg(tries.to_string());
+        command.arg(&launch.program).args(&launch.arguments);
         command.current_dir(&launch.dir).env("LC_ALL", "C").env("PWD", &launch.dir);
         command.stdin(Stdio::piped()).stdout(log).stderr(log_too);
         command.process_group(0);
@@ -116,6 +138,10 @@ impl Process {
 
     pub(crate) fn pid(&self) -> u32 {
         self.pid.as_raw().unsigned_abs()
+    }
+
+    pub(crate) fn launch(&self) -> &Launch {
+        &self.launch
     }
 
     /// `Some` once the server has ended.
@@ -163,11 +189,10 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // An immediate shutdown instead of SIGKILL at once: it takes milliseconds, and Postgres gives its shared memory
-        // back.
-        let _ = if matches!(self.child.try_wait(), Ok(None)) { kill(self.pid, Signal::SIGQUIT) } else { Ok(()) };
+        let Farewell { signal, patience } = self.launch.farewell;
+        let _ = if matches!(self.child.try_wait(), Ok(None)) { kill(self.pid, signal) } else { Ok(()) };
         let started = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) && started.elapsed() < Duration::from_secs(1) {
+        while matches!(self.child.try_wait(), Ok(None)) && started.elapsed() < patience {
             std::thread::sleep(POLL);
         }
         self.kill_family();

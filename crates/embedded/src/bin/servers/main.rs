@@ -1,8 +1,11 @@
-//! `greenroom-servers run -- COMMAND…`: runs a command with a throw-away Postgres and nats-server beside it.
+//! `greenroom-servers run -- COMMAND…`: runs a command with a throw-away Postgres and nats-server beside it, and with what
+//! else there is on this machine that tests of platforms can be held against.
 //!
 //! The test runner starts a process per test; a pair of servers for the whole run instead of one per test saves a
 //! second or two each. Tests keep apart by databases and subject prefixes of their own. It says nothing by itself, so
 //! that the command's output stays as it is.
+
+mod stand_ins;
 
 use std::env;
 use std::ffi::OsString;
@@ -16,10 +19,19 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::stand_ins::StandIns;
+
 const USAGE: &str = "usage: greenroom-servers run -- COMMAND [ARGUMENT…]
 
 Runs COMMAND with a throw-away Postgres and nats-server, whose addresses are in GREENROOM_TEST_POSTGRES_URL (superuser)
-and GREENROOM_TEST_NATS_URL, and ends as COMMAND does.";
+and GREENROOM_TEST_NATS_URL, and ends as COMMAND does.
+
+Where the machine has them:
+  GREENROOM_TEST_DOCKER_HOST   an engine of our own (set: that one is used), with the small image that is named in
+  GREENROOM_TEST_DOCKER_IMAGE  and GREENROOM_TEST_DOCKER_IMAGE_ID
+  GREENROOM_TEST_MOTO          the program moto_server, which speaks like AWS
+  GREENROOM_TEST_PRISM         the program prism, to serve Coolify's API as described in COOLIFY_OPENAPI
+  GREENROOM_TEST_SKIPPED       what is not there, a line each: TEST BINARY: WHAT: WHY: HOW TO GET IT";
 
 /// What a shell says when a command could not be run.
 const NOT_RUN: u8 = 127;
@@ -64,20 +76,25 @@ async fn with_servers(mut command: Command) -> Result<u8, Error> {
     let folder = scratch()?;
     // Each test brings an installation of its own with its pools; all of them meet at this server.
     let settings = [THROW_AWAY, &[("max_connections", "500")]].concat();
-    let (postgres, nats) = tokio::try_join!(
+    let (postgres, nats, stand_ins) = tokio::try_join!(
         Postgres::start(&binaries, folder.path().join("postgres"), None, &settings),
         Nats::start(&binaries, folder.path().join("nats"), None),
+        async { Ok(StandIns::find(folder.path()).await) },
     )?;
 
     let program = command.as_std().get_program().to_string_lossy().into_owned();
     let mut child = command
         .env("GREENROOM_TEST_POSTGRES_URL", postgres.url("postgres"))
         .env("GREENROOM_TEST_NATS_URL", nats.url())
+        .envs(stand_ins.environment())
         .spawn()
         .map_err(io("run", &program))?;
     loop {
         tokio::select! {
-            status = child.wait() => return status.map(code).map_err(io("wait for", &program)),
+            status = child.wait() => {
+                stand_ins.stop().await;
+                return status.map(code).map_err(io("wait for", &program));
+            }
             // The terminal has told the command already; most take a second one as "at once".
             _ = interrupt.recv() => if !std::io::stdin().is_terminal() { forward(&child, Signal::SIGINT) },
             _ = terminate.recv() => forward(&child, Signal::SIGTERM),
