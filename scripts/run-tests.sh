@@ -37,7 +37,7 @@ fi
 status=0
 if command -v cargo-nextest >/dev/null; then
     # Two filters would be taken for "either of them": those in the arguments become one with ours.
-    asked='' arguments=()
+    asked='' whole=(--workspace) arguments=()
     while (($# > 0)); do
         case $1 in
             -E | --filterset | --filter-expr)
@@ -45,7 +45,10 @@ if command -v cargo-nextest >/dev/null; then
                 shift
                 ;;
             --filterset=* | --filter-expr=*) asked+="${asked:+ or }(${1#*=})" ;;
-            *) arguments+=("$1") ;;
+            *)
+                [[ $1 != -p* && $1 != --package* ]] || whole=()
+                arguments+=("$1")
+                ;;
         esac
         shift
     done
@@ -53,7 +56,7 @@ if command -v cargo-nextest >/dev/null; then
     for name in "${left_out[@]}"; do
         filter+="${filter:+ and }$(all_but "$name")"
     done
-    cargo nextest run --workspace -E "$filter" "${arguments[@]}" || status=$?
+    cargo nextest run "${whole[@]}" -E "$filter" "${arguments[@]}" || status=$?
 else
     # That one knows no filters for binaries: they are chosen one by one.
     targets=(--lib --bins)

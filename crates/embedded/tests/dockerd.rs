@@ -108,9 +108,9 @@ async fn a_container_reaches_the_host() {
     let port = listener.local_addr().unwrap().port();
     let knock = format!("nc -w 5 {gateway} {port} </dev/null");
     let run = ["run", "--rm", "--network", "ours", "ours", &knock];
-    let (accepted, _) =
-        tokio::join!(tokio::time::timeout(Duration::from_secs(30), listener.accept()), engine.client().ask(run),);
-    accepted.expect("it knocks").unwrap();
+    let knocked = async { listener.accept().await.map(drop) };
+    let (knocked, _) = tokio::join!(tokio::time::timeout(Duration::from_secs(30), knocked), engine.client().ask(run));
+    knocked.expect("it knocks").unwrap();
 }
 
 #[tokio::test]
