@@ -105,6 +105,9 @@ CREATE TABLE scheduler.measurements (
     cpu_ms            bigint      NOT NULL,
     peak_memory_bytes bigint      NOT NULL,
     lasted_ms         bigint      NOT NULL,
+    -- Where its platform counts them.
+    received_bytes    bigint,
+    sent_bytes        bigint,
     PRIMARY KEY (bot_id, attempt)
 );
 

@@ -82,6 +82,8 @@ pub struct Settings {
     section: &'static str,
     asked: Vec<Asked>,
     problems: Vec<String>,
+    /// Names that begin with the first may be said with the second, which wins: `K8S_` and `K8S_EU_`.
+    own: Option<(String, String)>,
 }
 
 impl Settings {
@@ -109,7 +111,27 @@ impl Settings {
             section: "",
             asked: Vec::new(),
             problems,
+            own: None,
         }
+    }
+
+    /// Reads the settings of one of several things of a kind: those of the kind, names that begin with `kinds`, hold for all
+    /// of them, and one that begins with `own` instead, where it is set, for this one alone. `K8S_EU_NAMESPACE` wins over
+    /// `K8S_NAMESPACE`.
+    pub fn owned<T>(&mut self, kinds: &str, own: &str, read: impl FnOnce(&mut Self) -> T) -> T {
+        self.own = (kinds != own).then(|| (kinds.to_owned(), own.to_owned()));
+        let read = read(self);
+        self.own = None;
+        read
+    }
+
+    /// Reads settings that nobody needs here, so that they are known and shown: nothing about them is a problem, and nothing
+    /// is missing.
+    pub fn unneeded<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.problems.len();
+        let read = read(self);
+        self.problems.truncate(before);
+        read
     }
 
     /// What follows is for this part of Greenroom.
@@ -123,20 +145,29 @@ impl Settings {
         self.problems.push(format!("{name}: {problem}"));
     }
 
+    /// The name under which a setting is said: its own, where it has one that is set.
+    fn said(&self, name: &str) -> String {
+        let own =
+            self.own.as_ref().and_then(|(kinds, own)| Some(format!("{own}{}", name.strip_prefix(kinds.as_str())?)));
+        own.filter(|own| self.environment.contains_key(own) || self.file.contains_key(own))
+            .unwrap_or_else(|| name.to_owned())
+    }
+
     fn raw(&mut self, name: &str, default: &str, about: &'static str, secret: bool) -> String {
+        let name = &self.said(name);
         let (value, from) = match (self.environment.get(name), self.file.get(name)) {
             (Some(value), _) => (value.clone(), From::Environment),
             (None, Some(value)) => (value.clone(), From::File),
             (None, None) => (default.to_owned(), From::Default),
         };
-        if !self.asked.iter().any(|asked| asked.name == name) {
+        if !self.asked.iter().any(|asked| asked.name == *name) {
             let shown = match (secret, value.is_empty()) {
                 (true, false) => "(hidden)".to_owned(),
                 _ => value.clone(),
             };
             self.asked.push(Asked {
                 section: self.section,
-                name: name.to_owned(),
+                name: name.clone(),
                 default: default.to_owned(),
                 value: shown,
                 from,
@@ -175,6 +206,29 @@ impl Settings {
         raw.parse().map_err(|error| self.problem(name, format!("{raw:?}: {error}"))).ok()
     }
 
+    /// A setting that must be there: without it nothing works, and there is no default that would be right for anybody.
+    pub fn required<T>(&mut self, name: &str, about: &'static str) -> Option<T>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        let (value, problems) = (self.optional(name, about), self.problems.len());
+        if value.is_none() && !self.problems[..problems].iter().any(|problem| problem.starts_with(&format!("{name}: ")))
+        {
+            self.problem(name, format!("is required: {about}"));
+        }
+        value
+    }
+
+    /// A secret that must be there.
+    pub fn required_secret(&mut self, name: &str, about: &'static str) -> Option<SecretString> {
+        let value = self.secret(name, about);
+        if value.is_none() {
+            self.problem(name, format!("is required: {about}"));
+        }
+        value
+    }
+
     /// A duration, given in whole milliseconds: its name ends in `_MS`.
     pub fn millis(&mut self, name: &str, default: Duration, about: &'static str) -> Duration {
         debug_assert!(name.ends_with("_MS"), "{name}: units are in the name");
@@ -208,6 +262,7 @@ impl Settings {
     pub fn url(&mut self, name: &str, default: &str, about: &'static str) -> String {
         let raw = self.raw(name, default, about, false);
         // `me:hush` is an address of the scheme `me` to the parser: without a host nothing of it is shown.
+        let name = &self.said(name);
         let shown = url::Url::parse(&raw).ok().filter(url::Url::has_host).map(|mut url| {
             if url.password().is_some() {
                 let _ = url.set_password(Some("hidden"));
@@ -216,14 +271,14 @@ impl Settings {
         });
         match shown {
             Some(shown) => {
-                if let Some(asked) = self.asked.iter_mut().find(|asked| asked.name == name) {
+                if let Some(asked) = self.asked.iter_mut().find(|asked| asked.name == *name) {
                     asked.value = shown;
                 }
             }
             None if raw.is_empty() => {}
             None => {
                 // Not shown: who knows what it is.
-                if let Some(asked) = self.asked.iter_mut().find(|asked| asked.name == name) {
+                if let Some(asked) = self.asked.iter_mut().find(|asked| asked.name == *name) {
                     asked.value = "(hidden)".to_owned();
                 }
                 self.problem(name, "is no address");
@@ -301,6 +356,33 @@ mod tests {
                 "GREENROOM_SECRTE (environment): there is no such setting; is GREENROOM_SECRET meant?",
                 "COLOUR (file): there is no such setting",
             ]
+        );
+    }
+
+    #[test]
+    fn one_of_a_kind_has_settings_of_its_own() {
+        let mut settings =
+            settings(&[("K8S_NAMESPACE", "bots"), ("K8S_EU_NAMESPACE", "eu")], "K8S_EU_TAG=2\nK8S_US_TAG=3");
+        let read = |settings: &mut Settings| {
+            (settings.get::<String>("K8S_NAMESPACE", "", ""), settings.get::<u32>("K8S_TAG", "1", ""))
+        };
+        assert_eq!(settings.owned("K8S_", "K8S_EU_", read), ("eu".to_owned(), 2));
+        assert_eq!(settings.owned("K8S_", "K8S_", read), ("bots".to_owned(), 1));
+        let problems = settings.finish().expect_err("nobody is called us").0;
+        assert_eq!(problems, ["K8S_US_TAG (file): there is no such setting; is K8S_EU_TAG meant?"]);
+    }
+
+    #[test]
+    fn everything_that_is_missing_is_said_and_what_is_not_needed_is_not() {
+        let mut settings = settings(&[("C", "x")], "");
+        settings.unneeded(|settings| settings.required::<u32>("A", "an A"));
+        let read: [Option<u32>; 2] = ["B", "C"].map(|name| settings.required(name, "one of them"));
+        assert_eq!(read, [None, None]);
+        let _ = settings.required_secret("D", "a D");
+        let problems = settings.finish().expect_err("three problems").0;
+        assert_eq!(
+            problems,
+            ["B: is required: one of them", r#"C: "x": invalid digit found in string"#, "D: is required: a D"]
         );
     }
 

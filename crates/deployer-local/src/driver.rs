@@ -283,7 +283,9 @@ impl Deployer for LocalDeployer {
         match self.observe(runner)? {
             Observed::Running => Err(Error::Rejected("it runs still".to_owned())),
             Observed::Gone => Ok(()),
-            Observed::Exited(_) => self.folder(runner).remove().map_err(transient("remove the runner's folder")),
+            Observed::Exited(_) | Observed::Refused(_) => {
+                self.folder(runner).remove().map_err(transient("remove the runner's folder"))
+            }
         }
     }
 

@@ -135,7 +135,7 @@ impl Folder {
             }
         }
         // Supervisor and runner were killed, or the machine was started again: how it ended nobody knows.
-        Ok(Observed::Exited(Exit { code: None, signal: None, out_of_memory: false }))
+        Ok(Observed::Exited(Exit::default()))
     }
 
     /// Takes the folder away, at once for everybody who looks.

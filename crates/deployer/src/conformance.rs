@@ -9,9 +9,11 @@
 //! ```
 
 mod cases;
+mod proxy;
 mod report;
 mod scripts;
 mod standing;
+mod trouble;
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -23,6 +25,7 @@ use greenroom_domain::{RunnerId, RunnerSpec};
 
 use crate::{Deployer, Preparation};
 
+pub use proxy::{Fault, Proxy, Request, Upstream};
 pub use report::{Outcome, Report};
 pub use scripts::{MEMORY, SCRIPT};
 
@@ -49,9 +52,38 @@ pub trait Fixture: Sync {
         Duration::from_secs(10)
     }
 
+    /// A driver onto the same platform that speaks to it through somebody who makes trouble. None: nobody can.
+    fn troubled(&self) -> impl Future<Output = Option<Troubled<Self::Driver>>> + Send {
+        std::future::ready(None)
+    }
+
+    /// An image that the platform cannot have. None: it has no images.
+    fn missing_image(&self) -> Option<String> {
+        None
+    }
+
     /// Puts something on the platform that looks as much like this runner as it can and is not ours: another
     /// installation's, or a process that only inherited its number. None: there can be no such thing.
     fn stranger(&self, runner: RunnerId) -> impl Future<Output = Option<Stranger>> + Send;
+}
+
+/// A driver whose platform's API can be in trouble.
+#[derive(Debug)]
+pub struct Troubled<D> {
+    /// The driver; it speaks to the proxy.
+    pub driver: Arc<D>,
+    /// Who makes the trouble.
+    pub proxy: Proxy,
+    /// Whether a request is the one by which the platform begins to run something.
+    pub starts: fn(&Request) -> bool,
+    /// How the platform says "too fast".
+    pub too_fast: Fault,
+    /// How it says, to that request, that it has no room. None: it never does.
+    pub full: Option<Fault>,
+    /// How it refuses credentials. None: it has none.
+    pub forbidden: Option<Fault>,
+    /// How long a verb that reads takes at most when there is no answer.
+    pub patience: Duration,
 }
 
 /// Something that is not ours.
@@ -124,6 +156,16 @@ pub async fn run<F: Fixture>(fixture: &F) -> Report {
         logs_are_kept_and_cut
         logs_are_followed_to_the_end
         a_stranger_is_never_touched
+    }
+    cases! {
+        trouble:
+        a_start_whose_answer_is_lost_is_made_once
+        a_start_that_is_throttled_is_made_in_the_end
+        a_platform_without_room_says_so
+        refused_credentials_are_told
+        a_platform_that_fails_is_an_error_and_nobody_is_gone
+        a_platform_that_hangs_is_not_waited_for_for_ever
+        an_image_that_is_not_there_is_told
     }
     cases! {
         standing:

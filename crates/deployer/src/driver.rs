@@ -12,7 +12,7 @@ use futures::stream::BoxStream;
 use greenroom_domain::{Exit, Provider, Resources, RunnerId, RunnerSpec, Standing, Timestamp, Usage};
 use tokio::sync::mpsc;
 
-use crate::Error;
+use crate::{Error, Finding, Wanted};
 
 /// What a platform can do beyond the verbs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,12 +35,15 @@ pub struct Capabilities {
 }
 
 /// What a runner is at the moment of a look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observed {
     /// It runs, or is about to.
     Running,
     /// It ended; its remains are there still.
     Exited(Exit),
+    /// It was accepted, has never run, and never will: its image cannot be had, no machine takes it. Its remains are there
+    /// still. Nothing that passes by itself, and never [`Error::Transient`].
+    Refused(Error),
     /// The platform has nothing by that name.
     Gone,
 }
@@ -140,6 +143,12 @@ pub trait Deployer: Send + Sync + 'static {
     /// One that is not there is success.
     fn stop(&self, runner: RunnerId, grace: Duration) -> impl Future<Output = Result<(), Error>> + Send;
 
+    /// What those that run have taken so far: asked for at every list, for platforms that forget it with the end. None of
+    /// them: not known.
+    fn samples(&self) -> impl Future<Output = Result<Vec<(RunnerId, Usage)>, Error>> + Send {
+        std::future::ready(Ok(Vec::new()))
+    }
+
     /// What an ended runner really took, as long as its remains are there; none where the platform does not know. What it
     /// cannot say keeps nothing waiting.
     fn usage(&self, _runner: RunnerId) -> impl Future<Output = Result<Option<Usage>, Error>> + Send {
@@ -164,6 +173,12 @@ pub trait Deployer: Send + Sync + 'static {
         follow: bool,
         tail_lines: Option<u32>,
     ) -> impl Future<Output = Result<Option<LogStream>, Error>> + Send;
+
+    /// Looks at credentials, reachability, quota and images, for `greenroom platforms check`: says what was found and what to
+    /// do, changes nothing, and never shows a secret.
+    fn check(&self, _wanted: &Wanted) -> impl Future<Output = Vec<Finding>> + Send {
+        std::future::ready(Vec::new())
+    }
 
     /// Pooled: has the standing slot be there, ready. One that is there already is success, also with a runner in it.
     fn prepare(

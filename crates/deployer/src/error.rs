@@ -1,5 +1,7 @@
 //! What a platform can answer instead of doing it.
 
+use greenroom_domain::Reason;
+
 /// Why a verb was not done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -9,12 +11,34 @@ pub enum Error {
     /// No room now.
     #[error("the platform has no room: {0}")]
     NoCapacity(String),
+    /// No room now, because a quota of ours is used up.
+    #[error("the platform's quota is used up: {0}")]
+    Quota(String),
+    /// No room now: no machine there takes one like this.
+    #[error("no machine of the platform can take it: {0}")]
+    Unschedulable(String),
+    /// There is no such image, or it may not be had with the credentials there are.
+    #[error("the image cannot be had: {0}")]
+    Image(String),
     /// Not like this, now or later.
     #[error("the platform refuses it: {0}")]
     Rejected(String),
     /// The platform does not accept our credentials.
     #[error("the platform refuses our credentials: {0}")]
     Unauthorized(String),
+}
+
+/// What follows from an error: all of them are one of these four.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Nobody knows: to be tried again.
+    Transient,
+    /// Elsewhere, or later.
+    NoCapacity,
+    /// Never like this; elsewhere perhaps.
+    Rejected,
+    /// Not until somebody renews the credentials; elsewhere perhaps.
+    Unauthorized,
 }
 
 impl Error {
@@ -24,8 +48,36 @@ impl Error {
         match self {
             Self::Transient(detail)
             | Self::NoCapacity(detail)
+            | Self::Quota(detail)
+            | Self::Unschedulable(detail)
+            | Self::Image(detail)
             | Self::Rejected(detail)
             | Self::Unauthorized(detail) => detail,
+        }
+    }
+
+    /// What follows from it.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Transient(_) => Class::Transient,
+            Self::NoCapacity(_) | Self::Quota(_) | Self::Unschedulable(_) => Class::NoCapacity,
+            Self::Image(_) | Self::Rejected(_) => Class::Rejected,
+            Self::Unauthorized(_) => Class::Unauthorized,
+        }
+    }
+
+    /// What the attempt ended for, when this was its end.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Transient(_) => Reason::DEPLOY_FAILED,
+            Self::NoCapacity(_) => Reason::NO_CAPACITY,
+            Self::Quota(_) => Reason::QUOTA,
+            Self::Unschedulable(_) => Reason::UNSCHEDULABLE,
+            Self::Image(_) => Reason::IMAGE_UNAVAILABLE,
+            Self::Rejected(_) => Reason::REJECTED,
+            Self::Unauthorized(_) => Reason::UNAUTHORIZED,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! - [`Service`]: the same service around every driver, one for each platform's name;
 //! - [`Deployers`]: the platforms of one process, behind one gRPC service;
 //! - [`Pulls`]: first pulls of one image on one node, of which one is made and the others wait for it;
+//! - [`Names`], [`Images`], [`Throttle`], [`Quota`]: what drivers of containers would otherwise each have of their own;
 //! - [`conformance`]: the suite every driver has to pass.
 //!
 //! **Owns** nothing: the platform itself is the truth, which is why there is no store. What a service remembers (who was
@@ -24,8 +25,11 @@ pub mod conformance;
 mod consumers;
 mod driver;
 mod error;
+mod finding;
+mod images;
 mod launches;
 mod memory;
+mod names;
 mod policy;
 mod pulls;
 mod registry;
@@ -33,12 +37,17 @@ mod retirements;
 mod rpc;
 mod service;
 mod sweep;
+mod throttle;
 mod voice;
 mod watch;
 
 pub use config::Config;
 pub use driver::{Capabilities, Deployer, Launch, Listed, LogStream, Observed, Preparation, Progress};
-pub use error::Error;
+pub use error::{Class, Error};
+pub use finding::{Finding, Quota, Verdict, Wanted};
+pub use images::{Image, Images, Need, Registry, server_of};
+pub use names::{INSTALLATION, Names, PLATFORM, RUNNER, SLOT};
 pub use pulls::{Pulled, Pulls};
 pub use registry::Deployers;
 pub use service::Service;
+pub use throttle::Throttle;

@@ -49,12 +49,23 @@ impl Memory {
         self.touch(runner, now, |known| known.stopped = true);
     }
 
+    /// What it has taken so far.
+    pub fn took(&self, runner: RunnerId, usage: Usage, now: Timestamp) {
+        self.touch(runner, now, |known| {
+            known.seen = true;
+            known.usage = Some(known.usage.map_or(usage, |before| before.max(usage)));
+        });
+    }
+
     /// It ended. (What it took is known as long as its remains are there, and no longer.)
     pub fn exited(&self, runner: RunnerId, exit: Exit, usage: Option<Usage>, now: Timestamp) {
         self.touch(runner, now, |known| {
             known.seen = true;
             known.exit = Some(exit);
-            known.usage = usage.or(known.usage);
+            known.usage = match (usage, known.usage) {
+                (Some(last), Some(before)) => Some(last.max(before)),
+                (last, before) => last.or(before),
+            };
         });
     }
 
@@ -90,7 +101,7 @@ mod tests {
         memory.stopped(old, then);
         assert!(memory.was_stopped(old) && !memory.was_seen(old));
         let new = RunnerId::of_bot(BotId::generate(), Attempt::FIRST);
-        memory.exited(new, Exit { code: Some(7), signal: None, out_of_memory: false }, None, later);
+        memory.exited(new, Exit::with_code(7), None, later);
         assert!(!memory.was_stopped(old), "forgotten");
         assert_eq!(memory.end_of(new).0.and_then(|exit| exit.code), Some(7));
         assert_eq!(memory.lock().len(), 1);

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use greenroom_contracts::messages::{PrepareError, RunnerRefused};
-use greenroom_domain::{PlatformName, Reason, RunnerId, Timestamp, backoff};
+use greenroom_domain::{PlatformName, RunnerId, Timestamp, backoff};
 
-use crate::{Error, Observed};
+use crate::{Class, Error, Observed};
 
 /// Between two tries of one start.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -26,13 +26,13 @@ pub(crate) enum AfterFailure {
 
 /// `tries` have failed, the last one so.
 pub(crate) fn after_failure(error: &Error, tries: u32, now: Timestamp, start_by: Timestamp) -> AfterFailure {
-    match error {
-        Error::Transient(_) => {
+    match error.class() {
+        Class::Transient => {
             let pause = backoff::exponential(FIRST_PAUSE, LONGEST_PAUSE, tries);
             let left = Duration::try_from(start_by.duration_since(now)).unwrap_or_default();
             if left.is_zero() { AfterFailure::GiveUp } else { AfterFailure::Again(pause.min(left)) }
         }
-        Error::NoCapacity(_) | Error::Rejected(_) | Error::Unauthorized(_) => AfterFailure::GiveUp,
+        Class::NoCapacity | Class::Rejected | Class::Unauthorized => AfterFailure::GiveUp,
     }
 }
 
@@ -50,7 +50,7 @@ pub(crate) enum Proof {
 /// Reads a look.
 pub(crate) fn proof(look: &Result<Observed, Error>) -> Proof {
     match look {
-        Ok(Observed::Running | Observed::Exited(_)) => Proof::Taken,
+        Ok(Observed::Running | Observed::Exited(_) | Observed::Refused(_)) => Proof::Taken,
         Ok(Observed::Gone) => Proof::Nothing,
         Err(_) => Proof::Unproven,
     }
@@ -58,24 +58,23 @@ pub(crate) fn proof(look: &Result<Observed, Error>) -> Proof {
 
 /// The refusal that a failure comes to, once nothing is proven to run.
 pub(crate) fn refusal(runner: RunnerId, platform: &PlatformName, error: &Error) -> RunnerRefused {
-    let (reason, may_pass) = match error {
-        Error::Transient(_) => (Reason::DEPLOY_FAILED, true),
-        Error::NoCapacity(_) => (Reason::NO_CAPACITY, true),
-        Error::Rejected(_) => (Reason::REJECTED, false),
+    let may_pass = match error.class() {
         // Another platform of the chain has other credentials, and these may be renewed.
-        Error::Unauthorized(_) => (Reason::UNAUTHORIZED, true),
+        Class::Transient | Class::NoCapacity | Class::Unauthorized => true,
+        Class::Rejected => false,
     };
+    let reason = error.reason();
     let detail = error.detail().chars().take(LONGEST_DETAIL).collect();
     RunnerRefused { runner, platform: platform.clone(), reason, detail, may_pass }
 }
 
 /// What a failure to prepare a standing slot comes to, when it is not tried any more.
 pub(crate) fn prepare_error(error: &Error) -> PrepareError {
-    match error {
-        Error::Transient(_) => PrepareError::Expired,
-        Error::NoCapacity(_) => PrepareError::NoCapacity,
-        Error::Rejected(_) => PrepareError::Rejected,
-        Error::Unauthorized(_) => PrepareError::Unauthorized,
+    match error.class() {
+        Class::Transient => PrepareError::Expired,
+        Class::NoCapacity => PrepareError::NoCapacity,
+        Class::Rejected => PrepareError::Rejected,
+        Class::Unauthorized => PrepareError::Unauthorized,
     }
 }
 
@@ -109,7 +108,7 @@ mod tests {
     fn an_error_proves_nothing() {
         assert_eq!(proof(&Ok(Observed::Gone)), Proof::Nothing);
         assert_eq!(proof(&Ok(Observed::Running)), Proof::Taken);
-        let exit = Exit { code: Some(0), signal: None, out_of_memory: false };
+        let exit = Exit::with_code(0);
         assert_eq!(proof(&Ok(Observed::Exited(exit))), Proof::Taken);
         for error in [Error::Transient, Error::NoCapacity, Error::Rejected, Error::Unauthorized] {
             assert_eq!(proof(&Err(error("?".into()))), Proof::Unproven);
@@ -125,6 +124,9 @@ mod tests {
             (refused.reason.to_string(), refused.may_pass)
         };
         assert_eq!(said(Error::NoCapacity("full".into())), ("no_capacity".into(), true));
+        assert_eq!(said(Error::Quota("full".into())), ("quota".into(), true));
+        assert_eq!(said(Error::Unschedulable("full".into())), ("unschedulable".into(), true));
+        assert_eq!(said(Error::Image("none".into())), ("image_unavailable".into(), false));
         assert_eq!(said(Error::Rejected("bad".into())), ("rejected".into(), false));
         assert_eq!(said(Error::Unauthorized("who".into())), ("unauthorized".into(), true));
         assert_eq!(said(Error::Transient("slow".into())), ("deploy_failed".into(), true));

@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use crate::{Error, Progress};
+use crate::{Class, Error, Progress};
 
 /// Pulls under way, by key: mostly (node, image). One for each platform; cheap to clone.
 pub struct Pulls<K: Eq + Hash>(Arc<Inner<K>>);
@@ -186,14 +186,15 @@ impl<K: Eq + Hash> Turn<K> {
                 }
                 Ok(own)
             }
-            Err(error @ (Error::Rejected(_) | Error::Unauthorized(_))) => {
-                for waiter in self.end() {
-                    let _ = waiter.word.send(Word::Refused(error.clone()));
+            Err(error) => {
+                if matches!(error.class(), Class::Rejected | Class::Unauthorized) {
+                    for waiter in self.end() {
+                        let _ = waiter.word.send(Word::Refused(error.clone()));
+                    }
                 }
+                // Otherwise dropping the turn hands it on.
                 Err(error)
             }
-            // Dropping the turn hands it on.
-            Err(error @ (Error::Transient(_) | Error::NoCapacity(_))) => Err(error),
         }
     }
 

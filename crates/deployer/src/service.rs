@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::consumers::{DescribeHandler, PrepareHandler, ResetHandler, RetireHandler, StartHandler, StopHandler};
 use crate::launches::Launches;
 use crate::memory::Memory;
+use crate::policy::refusal;
 use crate::retirements::Retirements;
 use crate::voice::Voice;
 use crate::{Config, Deployer, Deployers, Error, sweep, watch};
@@ -88,6 +89,16 @@ impl<D: Deployer> Shared<D> {
             runner.id = %runner, platform = %self.platform, exit.code = exit.code, exit.signal = exit.signal,
             exit.out_of_memory = exit.out_of_memory, found, "a runner is gone"
         );
+        self.meters.gone.add(1, &[KeyValue::new("platform", self.platform.to_string()), KeyValue::new("found", found)]);
+        Ok(())
+    }
+
+    /// One that was accepted turned out never to run: its remains go, then everybody is told that the platform refuses it,
+    /// so that the next platform of its chain gets it.
+    pub async fn never_ran(&self, runner: RunnerId, error: &Error, found: &'static str) -> Result<(), Unsaid> {
+        self.driver.remove(runner).await?;
+        self.voice.never_ran(refusal(runner, &self.platform, error)).await?;
+        tracing::info!(runner.id = %runner, platform = %self.platform, %error, found, "a runner never ran");
         self.meters.gone.add(1, &[KeyValue::new("platform", self.platform.to_string()), KeyValue::new("found", found)]);
         Ok(())
     }

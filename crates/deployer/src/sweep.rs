@@ -46,6 +46,14 @@ async fn turn<D: Deployer>(shared: &Shared<D>) -> Result<Option<Duration>, Unsai
         }
     }
 
+    match shared.driver.samples().await {
+        Ok(samples) => {
+            samples.into_iter().for_each(|(runner, usage)| shared.memory.took(runner, usage, ended_at));
+        }
+        // A sample that is missed is followed by another.
+        Err(error) => tracing::debug!(platform = %shared.platform, %error, "what runners take could not be asked"),
+    }
+
     for Listed { runner, running } in listed {
         shared.memory.seen(runner, ended_at);
         if running {
@@ -54,6 +62,7 @@ async fn turn<D: Deployer>(shared: &Shared<D>) -> Result<Option<Duration>, Unsai
         // One that cannot be looked at or removed keeps nobody else waiting.
         let looked = match shared.driver.inspect(runner).await {
             Ok(Observed::Exited(exit)) => shared.over(runner, exit, "list").await,
+            Ok(Observed::Refused(error)) => shared.never_ran(runner, &error, "list").await,
             Ok(Observed::Running | Observed::Gone) => Ok(()),
             Err(error) => Err(error.into()),
         };

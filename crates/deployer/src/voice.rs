@@ -49,6 +49,12 @@ impl Voice {
         self.say(refused, &words).await
     }
 
+    /// It was accepted and never ran: once, whoever of the replicas found it.
+    pub async fn never_ran(&self, refused: RunnerRefused) -> Result<(), greenroom_bus::Error> {
+        let words = format!("{} {} never ran", refused.runner, self.platform);
+        self.say(refused, &words).await
+    }
+
     /// It was seen to have ended: once, whoever of the replicas found it, by watching, listing or stopping.
     pub async fn exited(&self, runner: RunnerId, exit: Exit, usage: Option<Usage>) -> Result<(), greenroom_bus::Error> {
         let gone = RunnerGone { runner, platform: self.platform.clone(), exit: Some(exit), observed: true, usage };

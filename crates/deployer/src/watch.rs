@@ -33,6 +33,7 @@ async fn look<D: Deployer>(shared: &Shared<D>, runner: RunnerId) {
         // Somebody else has removed it, and said so.
         Ok(Observed::Gone) => Ok(()),
         Ok(Observed::Exited(exit)) => shared.over(runner, exit, "watch").await,
+        Ok(Observed::Refused(error)) => shared.never_ran(runner, &error, "watch").await,
         Err(error) => Err(error.into()),
     };
     if let Err(error) = looked {

@@ -17,7 +17,8 @@ pub use ids::{ApiKeyId, AssignmentId, BotId, InstanceId, MessageId, SlotId, Tena
 pub use names::{Installation, InvalidName, PlatformName, Provider};
 pub use reason::Reason;
 pub use runner::{
-    Attempt, Exit, InvalidRunnerId, InvalidStanding, OwnerKind, Resources, RunnerId, RunnerSpec, Standing, Usage,
+    Attempt, Exit, ExitCause, InvalidRunnerId, InvalidStanding, OwnerKind, Resources, RunnerId, RunnerSpec, Standing,
+    Usage,
 };
 pub use shard::{SHARDS, Shard};
 

@@ -28,6 +28,11 @@ reasons! {
     DEPLOY_TIMEOUT = "deploy_timeout", "The platform did not start the runner in time: look at the platform, or at the image's size.";
     REJECTED = "rejected", "The platform refused the runner for good: correct the image, the resources or the settings named in the timeline.";
     UNAUTHORIZED = "unauthorized", "The platform refused our credentials: renew them in the platform's settings.";
+    QUOTA = "quota", "The platform's quota is used up: raise it, or lower the platform's limit to what it admits.";
+    UNSCHEDULABLE = "unschedulable", "No machine of the platform can take the runner: add machines, or ask for less.";
+    IMAGE_UNAVAILABLE = "image_unavailable", "The image cannot be had: look at its name, its tag and the registry's credentials.";
+    EVICTED = "evicted", "The platform needed the runner's machine for something else: look at that machine's memory and disk.";
+    INTERRUPTED = "interrupted", "The platform took back capacity that was only lent (Spot): ask for other capacity where that hurts.";
     HEARTBEAT_LOST = "heartbeat_lost", "The runner fell silent and did not come back: look at its host and its logs.";
     OUT_OF_MEMORY = "out_of_memory", "The runner needed more memory than it had: raise its memory limit.";
     RUNNER_CRASHED = "runner_crashed", "The runner ended without saying why: see its logs.";

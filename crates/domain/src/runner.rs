@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{BotId, Provider, Shard, SlotId, TenantId};
+use crate::{BotId, Provider, Reason, Shard, SlotId, TenantId};
 
 /// Whose runner it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -202,7 +202,7 @@ impl Default for Resources {
 }
 
 /// What a runner really took, from its start to its end, with everything that it started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Usage {
     /// Processor time in milliseconds, of all processors together.
@@ -211,6 +211,12 @@ pub struct Usage {
     pub peak_memory_bytes: u64,
     /// From its start to its end, in milliseconds.
     pub lasted_ms: u64,
+    /// Bytes that came in over its network; absent where the platform does not count them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received_bytes: Option<u64>,
+    /// Bytes that went out; absent where the platform does not count them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_bytes: Option<u64>,
 }
 
 impl Usage {
@@ -218,6 +224,18 @@ impl Usage {
     #[must_use]
     pub fn cpu_millis(&self) -> Option<u64> {
         self.cpu_ms.saturating_mul(1000).checked_div(self.lasted_ms)
+    }
+
+    /// The most of two looks at the same runner: everything in here only ever grows.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            cpu_ms: self.cpu_ms.max(other.cpu_ms),
+            peak_memory_bytes: self.peak_memory_bytes.max(other.peak_memory_bytes),
+            lasted_ms: self.lasted_ms.max(other.lasted_ms),
+            received_bytes: self.received_bytes.max(other.received_bytes),
+            sent_bytes: self.sent_bytes.max(other.sent_bytes),
+        }
     }
 }
 
@@ -242,8 +260,48 @@ pub struct RunnerSpec {
     pub max_lifetime: Duration,
 }
 
-/// How a runner ended.
+/// Why its platform ended a runner that did nothing wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExitCause {
+    /// The machine under it was wanted for something else: drained, short of memory or disk, given back.
+    Evicted,
+    /// It ran on capacity that is lent (Fargate Spot), and was asked back.
+    Interrupted,
+    /// It was older than its spec allows.
+    Lifetime,
+}
+
+impl ExitCause {
+    /// `evicted`, `interrupted` or `lifetime`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Evicted => "evicted",
+            Self::Interrupted => "interrupted",
+            Self::Lifetime => "lifetime",
+        }
+    }
+
+    /// The cause of that word; none for others, which a later version may say.
+    #[must_use]
+    pub fn of(word: &str) -> Option<Self> {
+        [Self::Evicted, Self::Interrupted, Self::Lifetime].into_iter().find(|cause| cause.as_str() == word)
+    }
+
+    /// What the bot's attempt ended for.
+    #[must_use]
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Evicted => Reason::EVICTED,
+            Self::Interrupted => Reason::INTERRUPTED,
+            Self::Lifetime => Reason::MAX_DURATION,
+        }
+    }
+}
+
+/// How a runner ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Exit {
     /// The exit code, where there was one.
@@ -255,6 +313,35 @@ pub struct Exit {
     /// Whether it ran out of memory.
     #[serde(default)]
     pub out_of_memory: bool,
+    /// Why its platform ended it, where it was the platform's doing and it says why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<ExitCause>,
+}
+
+impl Exit {
+    /// It ended by itself, with this code.
+    #[must_use]
+    pub const fn with_code(code: i32) -> Self {
+        Self { code: Some(code), signal: None, out_of_memory: false, cause: None }
+    }
+
+    /// This signal ended it.
+    #[must_use]
+    pub const fn with_signal(signal: i32) -> Self {
+        Self { code: None, signal: Some(signal), out_of_memory: false, cause: None }
+    }
+
+    /// It ended for want of memory.
+    #[must_use]
+    pub fn out_of_memory(self) -> Self {
+        Self { out_of_memory: true, ..self }
+    }
+
+    /// Its platform ended it, for this.
+    #[must_use]
+    pub fn caused_by(self, cause: ExitCause) -> Self {
+        Self { cause: Some(cause), ..self }
+    }
 }
 
 /// Durations as whole milliseconds.
@@ -300,7 +387,7 @@ mod tests {
 
     #[test]
     fn an_average_needs_time() {
-        let usage = Usage { cpu_ms: 30_000, peak_memory_bytes: 1, lasted_ms: 60_000 };
+        let usage = Usage { cpu_ms: 30_000, peak_memory_bytes: 1, lasted_ms: 60_000, ..Usage::default() };
         assert_eq!(usage.cpu_millis(), Some(500));
         assert_eq!(Usage { lasted_ms: 0, ..usage }.cpu_millis(), None);
     }

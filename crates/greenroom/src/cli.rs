@@ -16,7 +16,7 @@ use clap::{Parser, Subcommand};
 use greenroom_chassis::Settings;
 use greenroom_chassis::telemetry::Telemetry;
 
-use crate::configuration::Configuration;
+use crate::configuration::{Configuration, Role};
 use crate::serve::{self, Named};
 use crate::{Error, Platforms, docs, exit, up};
 
@@ -104,8 +104,12 @@ async fn run(cli: Cli, platforms: Platforms) -> Result<(), Error> {
             services.sort_unstable();
             services.dedup();
             let outer = services.contains(&serve::Service::Gateway);
-            let (configuration, doors, _) =
-                Configuration::read(Settings::new(environment, &file), &platforms, outer, true)?;
+            let deploys = services.contains(&serve::Service::Deployer);
+            let (configuration, doors, _) = Configuration::read(
+                Settings::new(environment, &file),
+                &platforms,
+                Role { outer, listen: true, deploys },
+            )?;
             let doors = doors.ok_or_else(|| Error::Plain("no door was opened".to_owned()))?;
             let names: Vec<_> = services.iter().map(|service| service.as_str()).collect();
             let telemetry =
@@ -117,7 +121,7 @@ async fn run(cli: Cli, platforms: Platforms) -> Result<(), Error> {
         }
         Command::Migrate => {
             let (configuration, _, _) =
-                Configuration::read(Settings::new(environment, &file), &platforms, false, false)?;
+                Configuration::read(Settings::new(environment, &file), &platforms, Role::default())?;
             let _telemetry = Telemetry::install(&configuration.common.telemetry, "migrate").map_err(Error::Plain)?;
             let host = greenroom_chassis::Host {
                 installation: configuration.common.installation.clone(),
@@ -151,6 +155,6 @@ async fn run(cli: Cli, platforms: Platforms) -> Result<(), Error> {
 
 /// A bus to look at, for whoever is not a service.
 async fn bus(settings: Settings, platforms: &Platforms) -> Result<greenroom_bus::Bus, Error> {
-    let (configuration, _, _) = Configuration::read(settings, platforms, false, false)?;
+    let (configuration, _, _) = Configuration::read(settings, platforms, Role::default())?;
     Ok(greenroom_bus::Bus::connect(&configuration.common.nats_url, configuration.common.installation, "cli").await?)
 }

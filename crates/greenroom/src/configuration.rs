@@ -46,7 +46,18 @@ pub struct Configuration {
     pub queue: greenroom_queue::Config,
     pub recordings: greenroom_recordings::Config,
     pub scheduler: greenroom_scheduler::Config,
-    pub deployers: BTreeMap<&'static str, MakeDeployer>,
+    pub deployers: BTreeMap<PlatformName, MakeDeployer>,
+}
+
+/// What a process is going to do with its settings.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Role {
+    /// It has the gateway's door.
+    pub outer: bool,
+    /// It has doors at all, and so needs a secret.
+    pub listen: bool,
+    /// It deploys, and so needs everything that its platforms need.
+    pub deploys: bool,
 }
 
 /// A secret of nobody: for showing settings where none is set.
@@ -139,9 +150,9 @@ impl Configuration {
     pub fn read(
         mut settings: Settings,
         platforms: &Platforms,
-        outer: bool,
-        listen: bool,
+        role: Role,
     ) -> Result<(Self, Option<Doors>, Vec<Asked>), Error> {
+        let Role { outer, listen, deploys } = role;
         let common = Common::parse(&mut settings, listen);
         settings.section("doors");
         let http = address(
@@ -167,7 +178,7 @@ impl Configuration {
         let own = at(doors.as_ref().map(|doors| &doors.inner), grpc);
         let gateway = at(doors.as_ref().and_then(|doors| doors.outer.as_ref()), http);
         let database = common.database_url.clone();
-        let configuration = Self {
+        let mut configuration = Self {
             peers: Peers::parse(settings.section("peers"), &own, &common.platforms, &common.secret),
             gateway: greenroom_gateway::Config::parse(&mut settings),
             accounts: greenroom_accounts::Config::parse(&mut settings, &database),
@@ -176,9 +187,12 @@ impl Configuration {
             pool_manager: greenroom_pool_manager::Config::parse(&mut settings, &database, &common.platforms),
             heartbeat_monitor: greenroom_heartbeat_monitor::Config::parse(&mut settings),
             recordings: greenroom_recordings::Config::parse(&mut settings, &database),
-            deployers: platforms.read(&mut settings),
+            deployers: BTreeMap::new(),
             common,
         };
+        let there = configuration.pool_manager.platforms.iter();
+        let there: Vec<_> = there.map(|platform| (&platform.name, platform.kind.as_str())).collect();
+        configuration.deployers = platforms.read(&mut settings, &there, deploys);
         let asked = settings.finish()?;
         Ok((configuration, doors, asked))
     }

@@ -9,7 +9,7 @@ use greenroom_chassis::Settings;
 use greenroom_contracts::messages;
 use greenroom_domain::Reason;
 
-use crate::configuration::Configuration;
+use crate::configuration::{Configuration, Role};
 use crate::{Error, Platforms};
 
 #[derive(Debug, Args)]
@@ -64,7 +64,8 @@ fn subjects() -> String {
 fn configuration(platforms: &Platforms) -> Result<String, Error> {
     // The defaults are the documentation: nothing is set but what has no default.
     let environment = [("PLATFORM_PRIORITY".to_owned(), "local".to_owned())];
-    let (_, _, asked) = Configuration::read(Settings::new(environment, ""), platforms, true, false)?;
+    let (_, _, asked) =
+        Configuration::read(Settings::new(environment, ""), platforms, Role { outer: true, ..Role::default() })?;
     let mut text = format!(
         "{MADE}# Configuration\n\nSettings come from the environment, or from a file of `NAME=value` lines (`--config FILE`); the environment wins. \
          `greenroom config check` shows what is in force and where it came from. A name of ours that does not exist, or a bad value, stops the start \

@@ -6,20 +6,52 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use greenroom_chassis::{Host, Process, Settings};
-use greenroom_deployer::{Deployer, Deployers};
+use greenroom_deployer::{Deployer, Deployers, Finding, Wanted};
 use greenroom_deployer_local::LocalDeployer;
 use greenroom_domain::PlatformName;
 use tokio_util::sync::CancellationToken;
 
+/// Something that comes later, of any type.
+type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
 /// A deployer's service at work.
-pub type RunDeployer = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub type RunDeployer = Later<'static, ()>;
 
-/// Builds the deployer of a platform and registers it with the process. Settings have been read before.
+/// Makes the driver of one platform, whose settings have been read before. An error is a sentence that names the setting.
 pub type MakeDeployer =
-    Arc<dyn Fn(&PlatformName, &Host, &mut Process, &Deployers, CancellationToken) -> RunDeployer + Send + Sync>;
+    Arc<dyn Fn(PlatformName, Host) -> Later<'static, Result<Box<dyn Driven>, String>> + Send + Sync>;
 
-/// Reads a kind's settings and says how to make its deployers.
+/// Reads the settings of one platform of a kind and says how to make its driver.
 type ReadSettings = Arc<dyn Fn(&mut Settings) -> MakeDeployer + Send + Sync>;
+
+/// A driver of any type, and the service around it.
+pub trait Driven: Send + Sync {
+    /// Looks at the platform, for `greenroom platforms check`.
+    fn check<'a>(&'a self, wanted: &'a Wanted) -> Later<'a, Vec<Finding>>;
+
+    /// Registers the service with the process and runs it until `stop`.
+    fn run(self: Box<Self>, process: &mut Process, deployers: &Deployers, stop: CancellationToken) -> RunDeployer;
+}
+
+struct Built<D> {
+    driver: Arc<D>,
+    platform: PlatformName,
+    host: Host,
+    shared: greenroom_deployer::Config,
+}
+
+impl<D: Deployer> Driven for Built<D> {
+    fn check<'a>(&'a self, wanted: &'a Wanted) -> Later<'a, Vec<Finding>> {
+        Box::pin(self.driver.check(wanted))
+    }
+
+    fn run(self: Box<Self>, process: &mut Process, deployers: &Deployers, stop: CancellationToken) -> RunDeployer {
+        let Self { driver, platform, host, shared } = *self;
+        let service = greenroom_deployer::Service::build(shared, platform, driver, &host);
+        service.register(process, deployers);
+        Box::pin(service.run(stop))
+    }
+}
 
 /// The kinds of platforms there are.
 #[derive(Clone)]
@@ -33,43 +65,70 @@ impl std::fmt::Debug for Platforms {
 
 impl Default for Platforms {
     fn default() -> Self {
-        Self(BTreeMap::new()).with("local", |settings| {
-            let config = greenroom_deployer_local::Config::parse(settings);
-            move |platform: &PlatformName, host: &Host| {
-                LocalDeployer::build(config.clone(), &host.installation, platform, host.clock)
-            }
+        Self(BTreeMap::new()).with("local", greenroom_deployer_local::Config::parse, async |config, platform, host| {
+            Ok(LocalDeployer::build(config, &host.installation, &platform, host.clock))
         })
     }
 }
 
 impl Platforms {
-    /// Adds a kind.
+    /// Adds a kind: how its settings are read, once for each platform of that kind, and how a driver is made of them.
     #[must_use]
-    pub fn with<D, Make>(
+    pub fn with<C, D, Making>(
         mut self,
         kind: &'static str,
-        read: impl Fn(&mut Settings) -> Make + Send + Sync + 'static,
+        parse: impl Fn(&mut Settings) -> C + Send + Sync + 'static,
+        make: impl Fn(C, PlatformName, Host) -> Making + Clone + Send + Sync + 'static,
     ) -> Self
     where
+        C: Clone + Send + Sync + 'static,
         D: Deployer,
-        Make: Fn(&PlatformName, &Host) -> D + Send + Sync + 'static,
+        Making: Future<Output = Result<D, String>> + Send + 'static,
     {
         let read: ReadSettings = Arc::new(move |settings| {
-            let make = read(settings);
+            let config = parse(settings);
             let shared = greenroom_deployer::Config::parse(settings);
-            Arc::new(move |platform, host, process, deployers, stop| {
-                let driver = Arc::new(make(platform, host));
-                let service = greenroom_deployer::Service::build(shared.clone(), platform.clone(), driver, host);
-                service.register(process, deployers);
-                Box::pin(service.run(stop))
+            let make = make.clone();
+            Arc::new(move |platform, host| {
+                let (making, shared) = (make(config.clone(), platform.clone(), host.clone()), shared.clone());
+                Box::pin(async move {
+                    let driver = Arc::new(making.await?);
+                    Ok(Box::new(Built { driver, platform, host, shared }) as Box<dyn Driven>)
+                })
             })
         });
         self.0.insert(kind, read);
         self
     }
 
-    /// Reads the settings of every kind there is.
-    pub fn read(&self, settings: &mut Settings) -> BTreeMap<&'static str, MakeDeployer> {
-        self.0.iter().map(|(kind, read)| (*kind, read(settings))).collect()
+    /// Reads the settings of every platform there is, and of every kind, so that all of them are known and shown. What a
+    /// platform needs and has not got is a problem where it is `needed`, in a process that deploys, and only there.
+    pub fn read(
+        &self,
+        settings: &mut Settings,
+        platforms: &[(&PlatformName, &str)],
+        needed: bool,
+    ) -> BTreeMap<PlatformName, MakeDeployer> {
+        let mut made = BTreeMap::new();
+        for (name, kind) in platforms {
+            let (kinds, own) = (prefix(kind), prefix(name.as_str()));
+            let Some(read) = self.0.get(kind) else {
+                let known: Vec<_> = self.0.keys().copied().collect();
+                settings.problem(&format!("{own}KIND"), format!("{kind:?}: expected one of {}", known.join(", ")));
+                continue;
+            };
+            let read = |settings: &mut Settings| settings.owned(&kinds, &own, |settings| read(settings));
+            let make = if needed { read(settings) } else { settings.unneeded(read) };
+            made.insert((*name).clone(), make);
+        }
+        for read in self.0.values() {
+            settings.unneeded(|settings| read(settings));
+        }
+        made
     }
+}
+
+/// How the names of settings of a platform or a kind begin: `K8S_EU_`.
+fn prefix(name: &str) -> String {
+    format!("{}_", name.to_uppercase().replace('-', "_"))
 }

@@ -147,13 +147,11 @@ pub async fn build(
                 let deployers = Deployers::default();
                 deployers.register(&mut process);
                 for platform in &configuration.pool_manager.platforms {
-                    let make = configuration.deployers.get(platform.kind.as_str()).ok_or_else(|| {
-                        Error::Plain(format!(
-                            "{}: this program has no deployer for the kind {}",
-                            platform.name, platform.kind
-                        ))
-                    })?;
-                    let running = make(&platform.name, &host, &mut process, &deployers, stop.clone());
+                    let failed = |error| Error::Plain(format!("platform {}: {error}", platform.name));
+                    let make = configuration.deployers.get(&platform.name);
+                    let make = make.ok_or_else(|| failed("this program cannot drive it".to_owned()))?;
+                    let driven = make(platform.name.clone(), host.clone()).await.map_err(failed)?;
+                    let running = driven.run(&mut process, &deployers, stop.clone());
                     process.spawn(format!("deployer {}", platform.name), finish(running, stop.clone()));
                 }
             }

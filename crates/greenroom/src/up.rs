@@ -13,7 +13,7 @@ use greenroom_deployer_local::LocalDeployer;
 use greenroom_embedded::{Binaries, Nats, Postgres};
 use rand::RngCore;
 
-use crate::configuration::Configuration;
+use crate::configuration::{Configuration, Role};
 use crate::serve::{self, Service};
 use crate::{Error, Platforms};
 
@@ -73,7 +73,8 @@ impl Up {
     }
 
     async fn serve(&self, settings: Settings, platforms: Platforms, dir: &Path) -> Result<(), Error> {
-        let (configuration, doors, _) = Configuration::read(settings, &platforms, true, true)?;
+        let (configuration, doors, _) =
+            Configuration::read(settings, &platforms, Role { outer: true, listen: true, deploys: true })?;
         let doors = doors.ok_or_else(|| Error::Plain("no door was opened".to_owned()))?;
         let telemetry = Telemetry::install(&configuration.common.telemetry, "all").map_err(Error::Plain)?;
         let gateway = doors.outer.as_ref().and_then(|door| door.local_addr().ok());

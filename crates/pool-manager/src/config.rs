@@ -74,6 +74,8 @@ const KINDS: &[(&str, u32, u32)] = &[
     ("coolify", 20, 4),
     ("simulated", 20, 64),
 ];
+/// The same for kinds that are not in there.
+const OTHERS: (&str, u32, u32) = ("", 20, 16);
 
 /// The kinds whose deployers can keep standing slots.
 const POOLED: [&str; 2] = ["coolify", "simulated"];
@@ -157,22 +159,21 @@ impl PlatformConfig {
     fn parse(settings: &mut Settings, name: &PlatformName, all: &[PlatformName], preset: Option<u32>) -> Self {
         let prefix = self::prefix(name.as_str());
         // `k8s-eu` is a `k8s` unless somebody says otherwise.
-        let guess =
-            KINDS.iter().find(|(kind, ..)| name.as_str().split('-').next() == Some(kind)).map_or("", |(kind, ..)| kind);
-        let kind: String =
-            settings.get(&format!("{prefix}_KIND"), guess, "local, docker, k8s, aws, coolify or simulated.");
+        let guess = name.as_str().split('-').next().unwrap_or_default();
+        // Which kinds there are only the program knows that has their deployers, and says so.
+        let kind: String = settings.get(
+            &format!("{prefix}_KIND"),
+            guess,
+            "What kind of platform it is: local, docker, k8s, aws, coolify, … Default: how its name begins.",
+        );
         let known = KINDS.iter().find(|(known, ..)| *known == kind);
-        if known.is_none() {
-            let kinds: Vec<_> = KINDS.iter().map(|(kind, ..)| *kind).collect();
-            settings.problem(&format!("{prefix}_KIND"), format!("{kind:?}: expected one of {}", kinds.join(", ")));
-        }
-        let (_, limit, permits) = known.copied().unwrap_or(("", 1, 1));
+        let (_, limit, permits) = known.copied().unwrap_or(OTHERS);
         let pooled = settings.get(
             &format!("{prefix}_POOLED"),
             if kind == "coolify" { "true" } else { "false" },
             "Whether its slots are standing ones: prepared before anybody needs them, and used again and again.",
         );
-        if pooled && known.is_some() && !POOLED.contains(&kind.as_str()) {
+        if pooled && !POOLED.contains(&kind.as_str()) {
             let problem =
                 format!("platforms of kind {kind} keep no standing slots; those that do: {}", POOLED.join(", "));
             settings.problem(&format!("{prefix}_POOLED"), problem);

@@ -239,7 +239,13 @@ impl BotRow {
             report_sequence: u64::try_from(self.a_report_sequence.unwrap_or(0)).unwrap_or(0),
             joined: self.a_joined.unwrap_or(false),
             gone_at,
-            exit: known.then_some(Exit { code: self.a_exit_code, signal: self.a_exit_signal, out_of_memory }),
+            // Why its platform ended it became the bot's reason at once, and nobody asks again.
+            exit: known.then_some(Exit {
+                code: self.a_exit_code,
+                signal: self.a_exit_signal,
+                out_of_memory,
+                cause: None,
+            }),
         }))
     }
 }
@@ -266,4 +272,6 @@ pub struct AttemptRow {
     pub cpu_ms: Option<i64>,
     pub peak_memory_bytes: Option<i64>,
     pub lasted_ms: Option<i64>,
+    pub received_bytes: Option<i64>,
+    pub sent_bytes: Option<i64>,
 }

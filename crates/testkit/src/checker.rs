@@ -334,7 +334,7 @@ mod tests {
             line(5, "finished", "DONE", 2),
             line(6, "gone", "DONE", 2),
         ];
-        let exit = Exit { code: Some(0), signal: None, out_of_memory: false };
+        let exit = Exit::with_code(0);
         Evidence {
             acknowledged: vec![Acknowledged { id: id.clone(), asked_ms: 0, cancelled: false, called_back: false }],
             bots: vec![BotEnd {

@@ -68,6 +68,8 @@ impl Scales {
             cpu_ms: millis(self.cpu),
             peak_memory_bytes: self.peak,
             lasted_ms: millis(now.duration_since(self.began)),
+            // They share the machine's network with everything else.
+            ..Usage::default()
         }
     }
 }

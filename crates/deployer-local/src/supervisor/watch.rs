@@ -162,6 +162,7 @@ impl Watch {
             code: status.and_then(|status| status.code()),
             signal: status.and_then(|status| status.signal()),
             out_of_memory: self.out_of_memory,
+            cause: None,
         }
     }
 

@@ -42,7 +42,7 @@ impl Pooled {
             match self.local.inspect(*runner).await? {
                 Observed::Running => there.push((*runner, true)),
                 Observed::Exited(_) => there.push((*runner, false)),
-                Observed::Gone => {}
+                Observed::Gone | Observed::Refused(_) => {}
             }
         }
         Ok(there)

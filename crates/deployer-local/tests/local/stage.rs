@@ -146,6 +146,7 @@ pub async fn exit(driver: &LocalDeployer, runner: RunnerId) -> Exit {
             Observed::Exited(exit) => return exit,
             Observed::Running => assert!(began.elapsed() < Duration::from_secs(10), "it does not end"),
             Observed::Gone => panic!("its remains are gone"),
+            Observed::Refused(error) => panic!("it never ran: {error}"),
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

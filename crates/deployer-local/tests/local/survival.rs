@@ -60,7 +60,7 @@ async fn a_runner_outlives_its_deployer_and_its_end_is_known_to_the_next() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(driver.inspect(runner).await, Ok(Observed::Running));
     driver.stop(runner, Duration::from_secs(10)).await.expect("stopped");
-    assert_eq!(exit(&driver, runner).await, Exit { code: Some(5), signal: None, out_of_memory: false });
+    assert_eq!(exit(&driver, runner).await, Exit::with_code(5));
 }
 
 #[tokio::test]
@@ -78,7 +78,7 @@ async fn a_runner_whose_supervisor_was_killed_is_found_and_stopped() {
     assert!(is_there(first));
     driver.stop(runner, Duration::from_secs(5)).await.expect("stopped");
     // How it ended only its supervisor would have known.
-    assert_eq!(exit(&driver, runner).await, Exit { code: None, signal: None, out_of_memory: false });
+    assert_eq!(exit(&driver, runner).await, Exit::default());
     assert!(!is_there(first));
     driver.remove(runner).await.expect("removed");
     assert_eq!(driver.inspect(runner).await, Ok(Observed::Gone));

@@ -1,6 +1,7 @@
 //! What came of the suite.
 
-use std::fmt;
+use std::path::Path;
+use std::{fmt, fs};
 
 /// What came of a case.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,34 @@ impl Report {
     #[must_use]
     pub fn cases(&self) -> &[(&'static str, Outcome)] {
         &self.0
+    }
+
+    /// Ends a test whose outcome is another than the one that is on record, which `docs/platforms.md` is made of. `against`
+    /// says what it was played on. With `GREENROOM_TEST_RECORD=1` this outcome is put on record, unless a case failed.
+    ///
+    /// # Panics
+    /// When a case failed, when the record is another, or when it cannot be read or written.
+    pub fn assert_on_record(&self, path: impl AsRef<Path>, kind: &str, against: &str) {
+        self.assert_passed();
+        let path = path.as_ref();
+        let cases = self.0.iter().map(|(case, outcome)| {
+            let word = if *outcome == Outcome::Passed { "passed" } else { "not capable" };
+            ((*case).to_owned(), word.into())
+        });
+        let cases: serde_json::Map<_, _> = cases.collect();
+        let record = serde_json::json!({ "kind": kind, "against": against, "cases": cases });
+        let text = format!("{record:#}\n");
+        if std::env::var_os("GREENROOM_TEST_RECORD").is_some() {
+            fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            return;
+        }
+        let there = fs::read_to_string(path).unwrap_or_default();
+        assert_eq!(
+            there,
+            text,
+            "{} is out of date: run this test with GREENROOM_TEST_RECORD=1, then ./dev docs",
+            path.display()
+        );
     }
 
     /// Ends a test that found a flaw.

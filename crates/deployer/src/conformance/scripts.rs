@@ -108,7 +108,7 @@ impl<'f, F: Fixture> Stage<'f, F> {
         let end = Instant::now() + self.fixture.within();
         loop {
             let observed = self.inspect().await?;
-            if is(observed) {
+            if is(observed.clone()) {
                 return Ok(observed);
             }
             if Instant::now() > end {

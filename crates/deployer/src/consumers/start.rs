@@ -18,7 +18,7 @@ use tracing::Instrument;
 use crate::launches::Answer;
 use crate::policy::{AfterFailure, Proof, after_failure, proof, refusal};
 use crate::service::{Shared, Unsaid};
-use crate::{Deployer, Error, Launch, Observed, Progress};
+use crate::{Class, Deployer, Error, Launch, Observed, Progress};
 
 pub(crate) struct StartHandler<D>(pub Arc<Shared<D>>);
 
@@ -150,6 +150,7 @@ impl<D: Deployer> StartHandler<D> {
         let shared = &self.0;
         match shared.driver.inspect(start.runner).await? {
             Observed::Running => {}
+            Observed::Refused(error) => shared.never_ran(start.runner, &error, "start").await?,
             Observed::Exited(exit) => shared.over(start.runner, exit, "start").await?,
             Observed::Gone => {
                 let observed = shared.memory.was_seen(start.runner);
@@ -163,14 +164,14 @@ impl<D: Deployer> StartHandler<D> {
     async fn give_up(&self, id: MessageId, start: &Start, failed: &Error) -> Result<&'static str, Unsaid> {
         let shared = &self.0;
         let runner = start.runner;
-        if matches!(failed, Error::Transient(_)) {
+        if failed.class() == Class::Transient {
             // It may be on its way still: end it, then look. An error here shows in the look as well.
             let _ = shared.driver.stop(runner, Duration::ZERO).await;
         }
         let look = shared.driver.inspect(runner).await;
-        match (proof(&look), failed) {
+        match (proof(&look), failed.class()) {
             // Ended, or being ended: the watch or the list tells.
-            (Proof::Taken, Error::Transient(_)) => Ok("too late"),
+            (Proof::Taken, Class::Transient) => Ok("too late"),
             (Proof::Taken, _) => self.taken(id, start).await,
             (Proof::Nothing, _) => {
                 tracing::info!(runner.id = %runner, platform = %shared.platform, error = %failed, "refused");

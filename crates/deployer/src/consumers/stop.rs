@@ -55,6 +55,7 @@ impl<D: Deployer> StopHandler<D> {
         loop {
             match shared.driver.inspect(runner).await? {
                 Observed::Exited(exit) => return shared.over(runner, exit, "stop").await,
+                Observed::Refused(error) => return shared.never_ran(runner, &error, "stop").await,
                 Observed::Gone => {
                     let observed = shared.memory.was_seen(runner);
                     shared.voice.gone(runner, shared.memory.end_of(runner), observed, id).await?;

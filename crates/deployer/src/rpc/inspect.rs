@@ -18,7 +18,10 @@ pub(super) async fn serve(door: &Door, request: InspectRequest) -> Result<Inspec
             answer.exit_code = exit.code;
             answer.signal = exit.signal;
             answer.out_of_memory = exit.out_of_memory;
+            answer.cause = exit.cause.map(|cause| cause.as_str().to_owned()).unwrap_or_default();
         }
+        // That it never ran is a refusal, and those are told to everybody, in a moment, by who removes its remains.
+        Observed::Refused(_) => answer.set_state(State::Unspecified),
     }
     Ok(answer)
 }

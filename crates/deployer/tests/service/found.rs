@@ -33,7 +33,7 @@ async fn an_end_that_nobody_watched_is_found_by_the_list() {
 async fn what_a_runner_took_is_asked_before_its_remains_go() {
     let (measured, unknown) = (new_runner(), new_runner());
     let runners = [(measured, crate::stage::exited(0)), (unknown, crate::stage::exited(0))].into();
-    let usage = Usage { cpu_ms: 7, peak_memory_bytes: 8, lasted_ms: 9 };
+    let usage = Usage { cpu_ms: 7, peak_memory_bytes: 8, lasted_ms: 9, ..Usage::default() };
     let house = House::with(1, Told { runners, usages: [(measured, usage)].into(), ..Told::default() }).await;
     let gone = house.hears(measured, "gone").await;
     assert_eq!(gone["usage"], serde_json::json!({ "cpuMs": 7, "peakMemoryBytes": 8, "lastedMs": 9 }));

@@ -80,7 +80,7 @@ impl Scripted {
 }
 
 pub fn exited(code: i32) -> Observed {
-    Observed::Exited(greenroom_domain::Exit { code: Some(code), signal: None, out_of_memory: false })
+    Observed::Exited(greenroom_domain::Exit::with_code(code))
 }
 
 impl Deployer for Scripted {
@@ -123,7 +123,7 @@ impl Deployer for Scripted {
                 told.slow -= 1;
             }
         }
-        Ok(told.runners.get(&runner).copied().unwrap_or(Observed::Gone))
+        Ok(told.runners.get(&runner).cloned().unwrap_or(Observed::Gone))
     }
 
     async fn stop(&self, runner: RunnerId, grace: Duration) -> Result<(), Error> {

@@ -88,6 +88,10 @@ struct UsageJson {
     cpu_ms: u64,
     peak_memory_bytes: u64,
     lasted_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    received_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sent_bytes: Option<u64>,
 }
 
 impl From<BotAttempt> for AttemptJson {
@@ -101,6 +105,8 @@ impl From<BotAttempt> for AttemptJson {
                 cpu_ms: usage.cpu_ms,
                 peak_memory_bytes: usage.peak_memory_bytes,
                 lasted_ms: usage.lasted_ms,
+                received_bytes: usage.received_bytes,
+                sent_bytes: usage.sent_bytes,
             }),
         }
     }
@@ -272,7 +278,13 @@ mod tests {
                     attempt: 1,
                     platform: "local".to_owned(),
                     gone_at: Some(proto_timestamp(at)),
-                    usage: Some(BotUsage { cpu_ms: 7, peak_memory_bytes: 1 << 30, lasted_ms: 9 }),
+                    usage: Some(BotUsage {
+                        cpu_ms: 7,
+                        peak_memory_bytes: 1 << 30,
+                        lasted_ms: 9,
+                        received_bytes: Some(5),
+                        sent_bytes: None,
+                    }),
                     ..BotAttempt::default()
                 },
                 BotAttempt { attempt: 2, ..BotAttempt::default() },
@@ -293,7 +305,7 @@ mod tests {
                 "attempts": [
                     {
                         "attempt": 1, "platform": "local", "goneAt": "2026-11-21T10:00:00Z",
-                        "usage": {"cpuMs": 7, "peakMemoryBytes": 1_073_741_824, "lastedMs": 9},
+                        "usage": {"cpuMs": 7, "peakMemoryBytes": 1_073_741_824, "lastedMs": 9, "receivedBytes": 5},
                     },
                     {"attempt": 2},
                 ],

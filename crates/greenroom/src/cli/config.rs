@@ -4,7 +4,7 @@ use clap::Subcommand;
 use comfy_table::{Table, presets};
 use greenroom_chassis::Settings;
 
-use crate::configuration::Configuration;
+use crate::configuration::{Configuration, Role};
 use crate::{Error, Platforms};
 
 #[derive(Debug, Subcommand)]
@@ -16,7 +16,7 @@ pub enum Command {
 impl Command {
     pub fn run(self, settings: Settings, platforms: &Platforms) -> Result<(), Error> {
         let Self::Check = self;
-        let (_, _, asked) = Configuration::read(settings, platforms, true, false)?;
+        let (_, _, asked) = Configuration::read(settings, platforms, Role { outer: true, ..Role::default() })?;
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_header(["SETTING", "VALUE", "FROM"]);
         for asked in asked {

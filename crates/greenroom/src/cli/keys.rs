@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use greenroom_chassis::{Clock, Host, Settings};
 
-use crate::configuration::Configuration;
+use crate::configuration::{Configuration, Role};
 use crate::{Error, Platforms};
 
 #[derive(Debug, Subcommand)]
@@ -24,7 +24,8 @@ pub enum Command {
 
 /// The accounts service without its door, for whoever sets an installation up.
 pub(super) async fn accounts(settings: Settings, platforms: &Platforms) -> Result<greenroom_accounts::Service, Error> {
-    let (Configuration { common, peers, accounts, .. }, _, _) = Configuration::read(settings, platforms, false, false)?;
+    let (Configuration { common, peers, accounts, .. }, _, _) =
+        Configuration::read(settings, platforms, Role::default())?;
     let host = Host {
         bus: greenroom_bus::Bus::connect(&common.nats_url, common.installation.clone(), "cli").await?,
         installation: common.installation,

@@ -15,7 +15,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
-use crate::configuration::Configuration;
+use crate::configuration::{Configuration, Role};
 use crate::{Error, Platforms};
 
 #[derive(Debug, Args)]
@@ -125,7 +125,7 @@ impl Simulate {
             }
             environment.insert(PRIORITY.to_owned(), names.join(","));
         }
-        let (configuration, _, _) = Configuration::read(Settings::new(environment, file), platforms, false, false)?;
+        let (configuration, _, _) = Configuration::read(Settings::new(environment, file), platforms, Role::default())?;
         let mut scenario = Scenario::of(&configuration.scheduler, &configuration.queue, &configuration.pool_manager);
         for (_, changes) in &self.platform {
             changes

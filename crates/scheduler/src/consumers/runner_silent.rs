@@ -11,7 +11,7 @@ use greenroom_contracts::proto::v1::deployer_service_client::DeployerServiceClie
 use greenroom_contracts::proto::v1::inspect_response::State;
 use greenroom_contracts::{Envelope, Header, streams, subjects};
 use greenroom_domain::bot::{Event, Observed};
-use greenroom_domain::{Exit, Installation};
+use greenroom_domain::{Exit, ExitCause, Installation};
 use tonic::Request;
 
 use crate::Error;
@@ -52,7 +52,12 @@ impl EachHandler for Handler {
         let event = match deployer.inspect(request).await {
             Ok(answer) => {
                 let answer = answer.into_inner();
-                let exit = Exit { code: answer.exit_code, signal: answer.signal, out_of_memory: answer.out_of_memory };
+                let exit = Exit {
+                    code: answer.exit_code,
+                    signal: answer.signal,
+                    out_of_memory: answer.out_of_memory,
+                    cause: ExitCause::of(&answer.cause),
+                };
                 match answer.state() {
                     State::Running => inspected(Observed::Running),
                     State::Exited => Event::Gone { attempt, exit: Some(exit) },

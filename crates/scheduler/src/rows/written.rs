@@ -245,6 +245,10 @@ pub struct MeasurementJson {
     pub peak_memory: i64,
     #[serde(rename = "lasted_ms")]
     pub lasted: i64,
+    #[serde(rename = "received_bytes")]
+    pub received: Option<i64>,
+    #[serde(rename = "sent_bytes")]
+    pub sent: Option<i64>,
 }
 
 impl MeasurementJson {
@@ -259,6 +263,8 @@ impl MeasurementJson {
             cpu: fits(usage.cpu_ms),
             peak_memory: fits(usage.peak_memory_bytes),
             lasted: fits(usage.lasted_ms),
+            received: usage.received_bytes.map(fits),
+            sent: usage.sent_bytes.map(fits),
         }
     }
 }

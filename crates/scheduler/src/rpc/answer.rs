@@ -59,6 +59,8 @@ pub fn attempt(row: AttemptRow) -> v1::BotAttempt {
             cpu_ms: number(cpu_ms),
             peak_memory_bytes: number(peak_memory_bytes),
             lasted_ms: number(lasted_ms),
+            received_bytes: row.received_bytes.map(number),
+            sent_bytes: row.sent_bytes.map(number),
         }),
     }
 }

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     fn usage(cpu_millis: u64, peak_mb: u64) -> Usage {
-        Usage { cpu_ms: cpu_millis * 600, peak_memory_bytes: peak_mb * MIB, lasted_ms: 600_000 }
+        Usage { cpu_ms: cpu_millis * 600, peak_memory_bytes: peak_mb * MIB, lasted_ms: 600_000, ..Usage::default() }
     }
 
     fn base(sample: &[Usage]) -> Option<(u32, u32)> {
@@ -104,7 +104,7 @@ mod tests {
             ("more than the most", vec![usage(9_000, 90_000); 50], Some((4000, 8192))),
             (
                 "nothing that lasted",
-                vec![Usage { cpu_ms: 5, peak_memory_bytes: MIB, lasted_ms: 0 }; 20],
+                vec![Usage { cpu_ms: 5, peak_memory_bytes: MIB, ..Usage::default() }; 20],
                 Some((100, 256)),
             ),
         ] {

@@ -15,7 +15,8 @@ const NEWEST: i64 = 1_000;
 
 /// The attempts of a tenant's bot, the first one first.
 pub async fn attempts(pool: &PgPool, tenant: TenantId, bot: BotId) -> Result<Vec<AttemptRow>, Error> {
-    let sql = "SELECT a.attempt, a.platform, a.admitted_at, a.gone_at, m.cpu_ms, m.peak_memory_bytes, m.lasted_ms
+    let sql = "SELECT a.attempt, a.platform, a.admitted_at, a.gone_at, m.cpu_ms, m.peak_memory_bytes, m.lasted_ms,
+                      m.received_bytes, m.sent_bytes
                  FROM scheduler.attempts a
                  JOIN scheduler.bots b ON b.id = a.bot_id
                  LEFT JOIN scheduler.measurements m ON m.bot_id = a.bot_id AND m.attempt = a.attempt
@@ -31,11 +32,12 @@ pub async fn measure(connection: &mut PgConnection, measured: &[MeasurementJson]
         return Ok(());
     }
     sqlx::query(
-        "INSERT INTO scheduler.measurements (bot_id, attempt, provider, at, cpu_ms, peak_memory_bytes, lasted_ms)
-         SELECT bot_id, attempt, provider, at, cpu_ms, peak_memory_bytes, lasted_ms
+        "INSERT INTO scheduler.measurements (bot_id, attempt, provider, at, cpu_ms, peak_memory_bytes, lasted_ms,
+                                             received_bytes, sent_bytes)
+         SELECT bot_id, attempt, provider, at, cpu_ms, peak_memory_bytes, lasted_ms, received_bytes, sent_bytes
            FROM jsonb_to_recordset($1) AS m (
                 bot_id uuid, attempt integer, provider text, at timestamptz, cpu_ms bigint, peak_memory_bytes bigint,
-                lasted_ms bigint)
+                lasted_ms bigint, received_bytes bigint, sent_bytes bigint)
           ORDER BY bot_id, attempt
          ON CONFLICT (bot_id, attempt) DO NOTHING",
     )
@@ -78,6 +80,8 @@ pub async fn measured(
             cpu_ms: number("cpu_ms")?,
             peak_memory_bytes: number("peak_memory_bytes")?,
             lasted_ms: number("lasted_ms")?,
+            // Nobody sizes by these.
+            ..Usage::default()
         });
     }
     Ok(measured)

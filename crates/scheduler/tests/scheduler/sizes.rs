@@ -167,7 +167,7 @@ async fn a_scheduled_bot_is_resized() {
 async fn after_out_of_memory_the_next_attempt_gets_half_as_much_again() {
     let house = House::new().await;
     let (bot, _) = house.at(BotState::InCall).await;
-    let oom = Some(Exit { code: None, signal: Some(9), out_of_memory: true });
+    let oom = Some(Exit::with_signal(9).out_of_memory());
     for _ in 0..2 {
         // Said twice, it grows once.
         house.gone_after(runner_of(&bot, 1), oom, None).await;
@@ -193,7 +193,13 @@ async fn what_a_runner_took_is_kept_with_its_attempt() {
     let house = House::new().await;
     let (bot, _) = house.at(BotState::InCall).await;
     let (one, two) = (runner_of(&bot, 1), runner_of(&bot, 2));
-    let usage = |cpu_ms| Usage { cpu_ms, peak_memory_bytes: 700 * MIB, lasted_ms: 60_000 };
+    let usage = |cpu_ms| Usage {
+        cpu_ms,
+        peak_memory_bytes: 700 * MIB,
+        lasted_ms: 60_000,
+        received_bytes: Some(9),
+        sent_bytes: None,
+    };
     house.gone_after(one, None, None).await;
     assert_eq!(house.get(&bot).await.attempts[0].usage, None, "nobody knows");
     // Late, of an attempt that is none of the current ones: it was measured nevertheless, and once.
@@ -204,7 +210,13 @@ async fn what_a_runner_took_is_kept_with_its_attempt() {
     let seen = house.get(&bot).await;
     assert_eq!(seen.attempts.iter().map(|attempt| attempt.attempt).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(seen.attempts.iter().map(|attempt| attempt.platform.as_str()).collect::<Vec<_>>(), ["one", "two"]);
-    let taken = BotUsage { cpu_ms: 30_000, peak_memory_bytes: 700 * MIB, lasted_ms: 60_000 };
+    let taken = BotUsage {
+        cpu_ms: 30_000,
+        peak_memory_bytes: 700 * MIB,
+        lasted_ms: 60_000,
+        received_bytes: Some(9),
+        sent_bytes: None,
+    };
     assert_eq!(seen.attempts[0].usage, Some(taken));
     assert!(seen.attempts[0].gone_at.is_some() && seen.attempts[0].admitted_at.is_some(), "{seen:?}");
     assert_eq!((seen.attempts[1].usage, seen.attempts[1].gone_at), (None, None));

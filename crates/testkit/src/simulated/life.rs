@@ -37,9 +37,9 @@ pub(super) struct Life {
 }
 
 /// Ends with what it is given: a crash.
-const CRASH: Exit = Exit { code: Some(134), signal: None, out_of_memory: false };
-const FINE: Exit = Exit { code: Some(0), signal: None, out_of_memory: false };
-const LOST: Exit = Exit { code: Some(1), signal: None, out_of_memory: false };
+const CRASH: Exit = Exit::with_code(134);
+const FINE: Exit = Exit::with_code(0);
+const LOST: Exit = Exit::with_code(1);
 
 impl Life {
     fn tell(&self, what: What) {

@@ -259,7 +259,7 @@ impl Truth {
         let (this, name) = (self.clone(), name.clone());
         let Some(link) = link else {
             tracing::error!(runner.id = %name.1, "the environment of a simulated runner names no gateway or no token");
-            this.over(&name, instance, Exit { code: Some(2), signal: None, out_of_memory: false });
+            this.over(&name, instance, Exit::with_code(2));
             return Ok(());
         };
         let (mut killed, lifetime) = (wish.clone(), launch.spec.max_lifetime);
@@ -273,7 +273,7 @@ impl Truth {
             wish,
         };
         tokio::spawn(async move {
-            let kill = Exit { code: None, signal: Some(9), out_of_memory: false };
+            let kill = Exit::with_signal(9);
             let killed = async {
                 // The sender is gone only with the name, which is not before it has ended.
                 let _ = killed.wait_for(|wish| *wish == Wish::Exit).await;
@@ -375,7 +375,7 @@ impl Truth {
             match known.observed() {
                 Observed::Running => return false,
                 Observed::Gone => return true,
-                Observed::Exited(_) => known.removed(),
+                Observed::Exited(_) | Observed::Refused(_) => known.removed(),
             }
         }
         self.tell(&name, What::Removed);

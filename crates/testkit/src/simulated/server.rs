@@ -11,7 +11,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
-use greenroom_deployer::{Error, Launch, Observed, Preparation};
+use greenroom_deployer::{Class, Error, Launch, Observed, Preparation};
 use greenroom_domain::{Exit, Provider, Resources, RunnerId, RunnerSpec, Standing, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -106,11 +106,12 @@ pub(super) struct ChangesBody {
 
 impl From<Error> for ErrorBody {
     fn from(error: Error) -> Self {
-        match error {
-            Error::Transient(detail) => Self::Transient(detail),
-            Error::NoCapacity(detail) => Self::NoCapacity(detail),
-            Error::Rejected(detail) => Self::Rejected(detail),
-            Error::Unauthorized(detail) => Self::Unauthorized(detail),
+        let detail = error.detail().to_owned();
+        match error.class() {
+            Class::Transient => Self::Transient(detail),
+            Class::NoCapacity => Self::NoCapacity(detail),
+            Class::Rejected => Self::Rejected(detail),
+            Class::Unauthorized => Self::Unauthorized(detail),
         }
     }
 }
@@ -333,7 +334,8 @@ async fn inspect(State(truth): State<Truth>, Path((platform, runner)): Path<(Str
     Json(match truth.inspect(&platform, runner) {
         Observed::Running => ObservedBody::Running,
         Observed::Exited(exit) => ObservedBody::Exited(exit),
-        Observed::Gone => ObservedBody::Gone,
+        // Whom it accepts it runs.
+        Observed::Gone | Observed::Refused(_) => ObservedBody::Gone,
     })
     .into_response()
 }

@@ -85,7 +85,8 @@ impl Step<'_> {
         let moved_on = rest < self.next.chain.len();
         self.next.chain_from = if moved_on { rest } else { 0 };
         // Moving on to the next platform of the chain for want of room is the chain's purpose and no failure.
-        let counts = !(moved_on && refusal.reason == Reason::NO_CAPACITY);
+        let for_want_of_room = [Reason::NO_CAPACITY, Reason::QUOTA, Reason::UNSCHEDULABLE].contains(&refusal.reason);
+        let counts = !(moved_on && for_want_of_room);
         self.lose(refusal.reason.clone(), refusal.may_pass || moved_on, counts);
         Ok(())
     }
@@ -106,10 +107,12 @@ impl Step<'_> {
         let reason = match (&current.cause, exit) {
             (Some(cause), _) => cause.clone(),
             (None, Some(exit)) if exit.out_of_memory => Reason::OUT_OF_MEMORY,
+            (None, Some(Exit { cause: Some(cause), .. })) => cause.reason(),
             (None, _) if current.started || current.admission.is_some() => Reason::RUNNER_CRASHED,
             (None, _) => Reason::DEPLOY_FAILED,
         };
-        let may_pass = current.may_pass;
+        // Who has had the longest time there is does not begin again.
+        let may_pass = current.may_pass && reason != Reason::MAX_DURATION;
         self.lose(reason, may_pass, true);
         Ok(())
     }

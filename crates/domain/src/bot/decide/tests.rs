@@ -106,13 +106,7 @@ fn a_whole_life() {
     let (bot, effects) = play(scheduled(), &events);
     assert_eq!((bot.state, bot.reason.clone()), (BotState::Done, Some(Reason::MEETING_ENDED)));
     assert_eq!(effects, [Effect::Enqueue], "a runner that ends by itself needs no release");
-    let (bot, effects) = play(
-        bot,
-        &[(
-            1805,
-            Event::Gone { attempt: Attempt(1), exit: Some(Exit { code: Some(0), signal: None, out_of_memory: false }) },
-        )],
-    );
+    let (bot, effects) = play(bot, &[(1805, Event::Gone { attempt: Attempt(1), exit: Some(Exit::with_code(0)) })]);
     assert_eq!((bot.state, effects), (BotState::Done, vec![]));
 }
 
@@ -126,7 +120,7 @@ fn table() {
     let refused = |reason, may_pass| Event::Refused { attempt: first, refusal: Refusal { reason, may_pass } };
     let due = || vec![(-60, Event::Tick)];
     let deploying = || then(due(), [(-59, assigned())]);
-    let oom = Some(Exit { code: Some(137), signal: None, out_of_memory: true });
+    let oom = Some(Exit::with_code(137).out_of_memory());
     let rows: Vec<Row> = vec![
         (
             "cancel before it is due",

@@ -1,0 +1,1 @@
+//! Platforms of kind `aws`: runners are tasks of AWS ECS.

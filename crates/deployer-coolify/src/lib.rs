@@ -1,0 +1,1 @@
+//! Platforms of kind `coolify`: standing slots are applications of a Coolify server.

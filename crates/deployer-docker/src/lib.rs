@@ -1,0 +1,1 @@
+//! Platforms of kind `docker`: runners are containers of one or several Docker engines.

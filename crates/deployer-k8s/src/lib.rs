@@ -1,0 +1,1 @@
+//! Platforms of kind `k8s`: runners are Kubernetes Jobs.

@@ -1,0 +1,1 @@
+//! Platforms of kind `nomad`: runners are batch jobs of HashiCorp Nomad.
