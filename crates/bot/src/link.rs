@@ -17,8 +17,8 @@ use uuid::Uuid;
 use crate::config::Settings;
 use crate::contract::runner_service_client::RunnerServiceClient;
 use crate::contract::{
-    AdmitRequest, BeatRequest, BeatResponse, PutPartRequest, PutScreenshotRequest, ReportRequest, RunnerConfig,
-    RunnerRef, RunnerReport,
+    AdmitRequest, BeatRequest, BeatResponse, ProbeRequest, PutPartRequest, PutScreenshotRequest, ReportRequest,
+    RunnerConfig, RunnerRef, RunnerReport,
 };
 use crate::telemetry;
 
@@ -168,6 +168,19 @@ impl Link {
         };
         called("PutScreenshot", self.client.clone().put_screenshot(within(UPLOAD, request))).await?;
         Ok(())
+    }
+
+    /// Asks whether uploads would be kept; the answer is why not.
+    ///
+    /// # Errors
+    /// As [`Error`].
+    pub async fn probe(&self) -> Result<String, Error> {
+        let answer = self.client.clone().probe(within(CALL, ProbeRequest {})).await;
+        let answer = answer.map_err(|status| match status.code() {
+            code @ (Code::PermissionDenied | Code::Unauthenticated) => Error::NotOurs(code),
+            _ => Error::from(status),
+        })?;
+        Ok(answer.into_inner().storage_problem)
     }
 
     fn mark(&self) {

@@ -1,10 +1,15 @@
 //! The runner's process: its environment, its signals, its exit code.
 //!
 //! 0: it told how it went · 1: it could not tell in time · 2: its environment is wrong · 3: not admitted, or told to go.
+//!
+//! Without an argument it attends a meeting. `check` says as JSON whether it would work here (0: it would, 1: the browser does
+//! not), `--version` which version it is.
 
+use std::collections::HashMap;
 use std::process::ExitCode;
 
-use greenroom_bot::config::Settings;
+use greenroom_bot::check::check;
+use greenroom_bot::config::{BrowserSettings, Settings};
 use greenroom_bot::life::{Outcome, live};
 use greenroom_bot::link::Link;
 use greenroom_bot::orders::Orders;
@@ -14,9 +19,22 @@ use tracing::Instrument as _;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let environment = std::env::vars_os()
+    let environment: HashMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] => {}
+        ["check"] => return checked(&environment).await,
+        ["--version" | "-V"] => {
+            println!("greenroom-bot {}", env!("CARGO_PKG_VERSION"));
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprintln!("usage: greenroom-bot [check | --version]");
+            return ExitCode::from(2);
+        }
+    }
     let settings = match Settings::from_map(&environment) {
         Ok(settings) => settings,
         Err(error) => {
@@ -46,6 +64,11 @@ async fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if std::env::var_os(greenroom_contracts::probe::ASKED).is_some() {
+        let seen = greenroom_bot::probe::probe(&settings, &link).await;
+        println!("{}", greenroom_contracts::probe::line(&seen));
+        return ExitCode::SUCCESS;
+    }
     let telemetry = telemetry::start(&settings);
     let span = telemetry.runner(&settings);
     let outcome = live(settings, link, orders, telemetry.level.clone()).instrument(span.clone()).await;
@@ -55,5 +78,26 @@ async fn main() -> ExitCode {
         Outcome::Told => ExitCode::SUCCESS,
         Outcome::Untold => ExitCode::from(1),
         Outcome::NotOurs => ExitCode::from(3),
+    }
+}
+
+/// The report on stdout, or the reason on stderr.
+async fn checked(environment: &HashMap<String, String>) -> ExitCode {
+    let settings = match BrowserSettings::from_map(environment) {
+        Ok(settings) => settings,
+        Err(error) => {
+            eprintln!("greenroom-bot: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match check(&settings).await.map(|report| serde_json::json!(report)) {
+        Ok(report) => {
+            println!("{report:#}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("greenroom-bot: {error}");
+            ExitCode::from(1)
+        }
     }
 }

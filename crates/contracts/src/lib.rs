@@ -3,6 +3,7 @@
 //! - [`messages`]: everything that is said on the bus, one type a message, add-only, versioned in its type name;
 //! - [`Envelope`]: the CloudEvent around it;
 //! - [`subjects`] and [`streams`]: where it is said, all of it, nowhere else;
+//! - [`probe`]: what a runner tells that looks at its platform from inside;
 //! - [`beat`]: the one thing on the bus that is no message;
 //! - [`proto`]: the gRPC contracts of `proto/greenroom/v1`, and what turns domain words into them and back.
 //!
@@ -12,6 +13,7 @@ pub mod beat;
 mod convert;
 mod envelope;
 pub mod messages;
+pub mod probe;
 pub mod proto;
 pub mod refusal;
 pub mod streams;

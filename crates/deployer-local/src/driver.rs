@@ -11,7 +11,9 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use greenroom_chassis::Clock;
-use greenroom_deployer::{Capabilities, Deployer, Error, Launch, Listed, LogStream, Observed, Progress};
+use greenroom_deployer::{
+    Capabilities, Deployer, Error, Finding, Launch, Listed, LogStream, Observed, Progress, Wanted,
+};
 use greenroom_domain::{Installation, PlatformName, RunnerId, Usage};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -22,7 +24,7 @@ use tokio::sync::OnceCell;
 use crate::account::{self, Account};
 use crate::folder::Folder;
 use crate::supervisor::{Answer, Order, is_stale};
-use crate::{Config, logs};
+use crate::{Config, check, logs};
 
 /// What of our own environment a runner gets; its home and temporary folder are its own.
 const PASSED_ON: &[&str] = &["PATH", "LANG", "CHROMIUM", "CHROME_FLAGS", "GREENROOM_SANDBOX", "RUST_BACKTRACE"];
@@ -273,6 +275,10 @@ impl Deployer for LocalDeployer {
             }
             None => Ok(()),
         }
+    }
+
+    async fn check(&self, wanted: &Wanted) -> Vec<Finding> {
+        check::check(&self.inner.config, wanted)
     }
 
     async fn usage(&self, runner: RunnerId) -> Result<Option<Usage>, Error> {

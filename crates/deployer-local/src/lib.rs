@@ -20,6 +20,7 @@
 //! **Never** keeps a launch environment on disk: the supervisor gets it through a pipe.
 
 mod account;
+mod check;
 mod config;
 mod driver;
 mod folder;

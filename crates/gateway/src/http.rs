@@ -59,6 +59,7 @@ pub(crate) fn router(core: Arc<Core>, grpc: Router) -> Router {
         .route("/runner/v1/admit", post(runner::admit))
         .route("/runner/v1/beat", post(runner::beat))
         .route("/runner/v1/report", post(runner::report))
+        .route("/runner/v1/probe", post(runner::probe))
         .route("/runner/v1/parts/{index}", put(runner::put_part))
         .route("/runner/v1/screenshots/{label}", put(runner::put_screenshot))
         .method_not_allowed_fallback(|| async {

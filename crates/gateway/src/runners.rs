@@ -5,8 +5,8 @@ use std::time::Duration;
 use greenroom_bus::Bus;
 use greenroom_chassis::{RunnerToken, Secret};
 use greenroom_contracts::proto::v1::{
-    AdmitRequest, AdmitResponse, BeatRequest, BeatResponse, PutPartRequest, PutPartResponse, PutScreenshotRequest,
-    PutScreenshotResponse, ReportRequest, ReportResponse, RunnerRef,
+    AdmitRequest, AdmitResponse, BeatRequest, BeatResponse, ProbeRequest, ProbeResponse, PutPartRequest,
+    PutPartResponse, PutScreenshotRequest, PutScreenshotResponse, ReportRequest, ReportResponse, RunnerRef,
 };
 use greenroom_contracts::{BadField, beat, runner_of, subjects};
 use tonic::metadata::{Ascii, MetadataValue};
@@ -115,6 +115,15 @@ impl Runners {
             let mut recordings = self.upstream.recordings.clone();
             let request = of_tenant(token, screenshot.clone());
             async move { recordings.put_screenshot(request).await }
+        });
+        Ok(answer.await?)
+    }
+
+    /// Who shows a token of ours may ask, whoever it is: nothing is told but whether it works.
+    pub async fn probe(&self, _: RunnerToken, request: ProbeRequest) -> Result<ProbeResponse, Refused> {
+        let answer = self.upstream.ask("RecordingService.Probe", || {
+            let mut recordings = self.upstream.recordings.clone();
+            async move { recordings.probe(within(CALL, request)).await }
         });
         Ok(answer.await?)
     }

@@ -4,6 +4,7 @@ mod bots;
 mod config;
 mod keys;
 mod parked;
+mod platforms;
 mod pool;
 mod simulate;
 mod tail;
@@ -61,6 +62,9 @@ enum Command {
     /// Slots and what limits them: for operators.
     #[command(subcommand)]
     Pool(pool::Command),
+    /// What the settings say about platforms, held against the platforms themselves.
+    #[command(subcommand)]
+    Platforms(platforms::Command),
     /// Plays a day of meetings with the settings as they are, to plan capacity. Needs no Greenroom that runs.
     Simulate(Box<simulate::Simulate>),
     /// Shows what is said on the bus, as it is said.
@@ -145,6 +149,7 @@ async fn run(cli: Cli, platforms: Platforms) -> Result<(), Error> {
         Command::Tenants(command) => command.run(Settings::new(environment, &file), &platforms).await,
         Command::Bots(command) => command.run().await,
         Command::Pool(command) => command.run().await,
+        Command::Platforms(command) => command.run(Settings::new(environment, &file), &platforms).await,
         Command::Simulate(simulate) => simulate.run(environment, &file, &platforms),
         Command::Tail(tail) => tail.run(Settings::new(environment, &file), &platforms).await,
         Command::Parked(command) => command.run(Settings::new(environment, &file), &platforms).await,

@@ -15,7 +15,7 @@ mod up;
 use std::process::ExitCode;
 
 pub use cli::main;
-pub use platforms::{MakeDeployer, Platforms, RunDeployer};
+pub use platforms::{Driven, Home, MakeDeployer, Platforms, RunDeployer};
 
 /// What went wrong, for a person at a terminal.
 #[derive(Debug, thiserror::Error)]

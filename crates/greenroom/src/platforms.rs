@@ -5,10 +5,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use greenroom_chassis::{Host, Process, Settings};
-use greenroom_deployer::{Deployer, Deployers, Finding, Wanted};
+use greenroom_chassis::{Clock, Host, Process, Settings};
+use greenroom_deployer::{Deployer, Deployers, Finding, Probe, Wanted};
 use greenroom_deployer_local::LocalDeployer;
-use greenroom_domain::PlatformName;
+use greenroom_domain::{Installation, PlatformName};
 use tokio_util::sync::CancellationToken;
 
 /// Something that comes later, of any type.
@@ -19,24 +19,41 @@ pub type RunDeployer = Later<'static, ()>;
 
 /// Makes the driver of one platform, whose settings have been read before. An error is a sentence that names the setting.
 pub type MakeDeployer =
-    Arc<dyn Fn(PlatformName, Host) -> Later<'static, Result<Box<dyn Driven>, String>> + Send + Sync>;
+    Arc<dyn Fn(PlatformName, Home) -> Later<'static, Result<Box<dyn Driven>, String>> + Send + Sync>;
 
 /// Reads the settings of one platform of a kind and says how to make its driver.
 type ReadSettings = Arc<dyn Fn(&mut Settings) -> MakeDeployer + Send + Sync>;
+
+/// What a driver has to know of the installation that it works for.
+#[derive(Debug, Clone)]
+pub struct Home {
+    /// In whose name it works.
+    pub installation: Installation,
+    /// What time it is.
+    pub clock: Clock,
+}
 
 /// A driver of any type, and the service around it.
 pub trait Driven: Send + Sync {
     /// Looks at the platform, for `greenroom platforms check`.
     fn check<'a>(&'a self, wanted: &'a Wanted) -> Later<'a, Vec<Finding>>;
 
+    /// Looks at it from inside.
+    fn probe(&self, probe: Probe) -> Later<'_, Vec<Finding>>;
+
     /// Registers the service with the process and runs it until `stop`.
-    fn run(self: Box<Self>, process: &mut Process, deployers: &Deployers, stop: CancellationToken) -> RunDeployer;
+    fn run(
+        self: Box<Self>,
+        host: &Host,
+        process: &mut Process,
+        deployers: &Deployers,
+        stop: CancellationToken,
+    ) -> RunDeployer;
 }
 
 struct Built<D> {
     driver: Arc<D>,
     platform: PlatformName,
-    host: Host,
     shared: greenroom_deployer::Config,
 }
 
@@ -45,9 +62,19 @@ impl<D: Deployer> Driven for Built<D> {
         Box::pin(self.driver.check(wanted))
     }
 
-    fn run(self: Box<Self>, process: &mut Process, deployers: &Deployers, stop: CancellationToken) -> RunDeployer {
-        let Self { driver, platform, host, shared } = *self;
-        let service = greenroom_deployer::Service::build(shared, platform, driver, &host);
+    fn probe(&self, probe: Probe) -> Later<'_, Vec<Finding>> {
+        Box::pin(probe.run(self.driver.as_ref()))
+    }
+
+    fn run(
+        self: Box<Self>,
+        host: &Host,
+        process: &mut Process,
+        deployers: &Deployers,
+        stop: CancellationToken,
+    ) -> RunDeployer {
+        let Self { driver, platform, shared } = *self;
+        let service = greenroom_deployer::Service::build(shared, platform, driver, host);
         service.register(process, deployers);
         Box::pin(service.run(stop))
     }
@@ -65,8 +92,8 @@ impl std::fmt::Debug for Platforms {
 
 impl Default for Platforms {
     fn default() -> Self {
-        Self(BTreeMap::new()).with("local", greenroom_deployer_local::Config::parse, async |config, platform, host| {
-            Ok(LocalDeployer::build(config, &host.installation, &platform, host.clock))
+        Self(BTreeMap::new()).with("local", greenroom_deployer_local::Config::parse, async |config, platform, home| {
+            Ok(LocalDeployer::build(config, &home.installation, &platform, home.clock))
         })
     }
 }
@@ -78,7 +105,7 @@ impl Platforms {
         mut self,
         kind: &'static str,
         parse: impl Fn(&mut Settings) -> C + Send + Sync + 'static,
-        make: impl Fn(C, PlatformName, Host) -> Making + Clone + Send + Sync + 'static,
+        make: impl Fn(C, PlatformName, Home) -> Making + Clone + Send + Sync + 'static,
     ) -> Self
     where
         C: Clone + Send + Sync + 'static,
@@ -89,11 +116,11 @@ impl Platforms {
             let config = parse(settings);
             let shared = greenroom_deployer::Config::parse(settings);
             let make = make.clone();
-            Arc::new(move |platform, host| {
-                let (making, shared) = (make(config.clone(), platform.clone(), host.clone()), shared.clone());
+            Arc::new(move |platform, home| {
+                let (making, shared) = (make(config.clone(), platform.clone(), home), shared.clone());
                 Box::pin(async move {
                     let driver = Arc::new(making.await?);
-                    Ok(Box::new(Built { driver, platform, host, shared }) as Box<dyn Driven>)
+                    Ok(Box::new(Built { driver, platform, shared }) as Box<dyn Driven>)
                 })
             })
         });

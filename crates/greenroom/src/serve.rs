@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Error;
 use crate::configuration::{Configuration, Doors};
+use crate::platforms::Home;
 
 /// A service that a process can run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -150,8 +151,9 @@ pub async fn build(
                     let failed = |error| Error::Plain(format!("platform {}: {error}", platform.name));
                     let make = configuration.deployers.get(&platform.name);
                     let make = make.ok_or_else(|| failed("this program cannot drive it".to_owned()))?;
-                    let driven = make(platform.name.clone(), host.clone()).await.map_err(failed)?;
-                    let running = driven.run(&mut process, &deployers, stop.clone());
+                    let home = Home { installation: host.installation.clone(), clock: host.clock };
+                    let driven = make(platform.name.clone(), home).await.map_err(failed)?;
+                    let running = driven.run(&host, &mut process, &deployers, stop.clone());
                     process.spawn(format!("deployer {}", platform.name), finish(running, stop.clone()));
                 }
             }

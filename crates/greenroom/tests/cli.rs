@@ -145,6 +145,44 @@ async fn the_documents_are_as_the_code_is() {
     fine(greenroom(&["docs", "--check", "--dir", elsewhere])).await;
 }
 
+#[tokio::test]
+async fn what_a_platform_lacks_is_said_before_anything_starts() {
+    let settings = [("GREENROOM_SECRET", SECRET), ("PLATFORM_PRIORITY", "coolify,local")];
+    let why = refused(&settings, &["serve", "deployer"]).await;
+    for name in ["COOLIFY_API_URL", "COOLIFY_API_TOKEN", "COOLIFY_PROJECT_UUID", "COOLIFY_SERVER_UUID"] {
+        assert!(why.contains(&format!("{name}: is required")), "{name}: {why}");
+    }
+    // Who deploys nothing needs none of it.
+    let mut command = greenroom(&["config", "check"]);
+    command.env("PLATFORM_PRIORITY", "coolify,local");
+    assert!(fine(command).await.contains("COOLIFY_API_URL"));
+}
+
+#[tokio::test]
+async fn platforms_are_checked_and_what_to_do_is_said() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let check = |runner: &str, more: &[&str]| {
+        let mut command = greenroom(&[&["platforms", "check"], more].concat());
+        command.env("LOCAL_DIR", folder.path()).env("LOCAL_RUNNER", runner).env("LOCAL_BOT_LIMIT", "1000000");
+        command
+    };
+    let Said { out, err, code } = said(check("/nowhere/bot", &[])).await;
+    assert_eq!(code, Some(1), "{out}{err}");
+    assert!(err.contains("1 of what was looked at does not work"), "{err}");
+    let shows = |words: &[&str]| out.lines().any(|line| words.iter().all(|word| line.contains(word)));
+    assert!(shows(&["local", "runner", "failed", "/nowhere/bot is not there"]), "{out}");
+    assert!(shows(&["local", "capacity", "warning", "the limit is 1000000"]) && shows(&["LOCAL_BOT_LIMIT="]), "{out}");
+    assert!(shows(&["local", "inside", "skipped"]) && shows(&["add --inside"]), "{out}");
+
+    let out = fine(check("/bin/true", &["local", "--json"])).await;
+    let found: Value = serde_json::from_str(&out).expect("JSON");
+    let findings = found["platforms"][0]["findings"].as_array().expect("findings");
+    assert!(findings.iter().any(|finding| finding["subject"] == "runner" && finding["verdict"] == "passed"), "{out}");
+
+    let Said { err, code, .. } = said(check("/bin/true", &["moon"])).await;
+    assert!(code == Some(1) && err.contains("moon: there is no such platform"), "{code:?} {err}");
+}
+
 /// Lines that a program goes on saying.
 struct Speaker {
     child: Child,

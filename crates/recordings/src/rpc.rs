@@ -1,6 +1,7 @@
 //! What the inner door serves.
 
 mod get;
+mod probe;
 mod put_part;
 mod put_screenshot;
 mod read;
@@ -15,8 +16,8 @@ use futures::{Stream, StreamExt};
 use greenroom_chassis::Clock;
 use greenroom_contracts::proto::v1::recording_service_server::RecordingService;
 use greenroom_contracts::proto::v1::{
-    PutPartRequest, PutPartResponse, PutScreenshotRequest, PutScreenshotResponse, ReadScreenshotRequest, Recording,
-    RecordingChunk, RecordingRequest, RunnerRef,
+    ProbeRequest, ProbeResponse, PutPartRequest, PutPartResponse, PutScreenshotRequest, PutScreenshotResponse,
+    ReadScreenshotRequest, Recording, RecordingChunk, RecordingRequest, RunnerRef,
 };
 use greenroom_contracts::{BadField, runner_of};
 use greenroom_domain::{BotId, RunnerId, TenantId};
@@ -50,6 +51,10 @@ type Chunks = Pin<Box<dyn Stream<Item = Result<RecordingChunk, Status>> + Send>>
 impl RecordingService for Rpc {
     type ReadStream = Chunks;
     type ReadScreenshotStream = Chunks;
+
+    async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {
+        Ok(Response::new(probe::handle(self).await))
+    }
 
     async fn put_part(&self, request: Request<PutPartRequest>) -> Result<Response<PutPartResponse>, Status> {
         let tenant = tenant_of(request.metadata())?;

@@ -70,6 +70,21 @@ impl Vault {
         }
     }
 
+    /// Stores an object, reads it and removes it again.
+    pub async fn try_out(&self, key: &str, content: Bytes) -> Result<(), Error> {
+        self.put_new(key, content.clone()).await?;
+        let read = self.get(key).await;
+        let removed = self.store().await?.delete(&Path::from(key)).await;
+        if read? != content {
+            let source = std::io::Error::other("what was stored is read otherwise");
+            return Err(Error::objects("read an object")(object_store::Error::Generic {
+                store: "vault",
+                source: source.into(),
+            }));
+        }
+        removed.map_err(Error::objects("remove an object"))
+    }
+
     /// Stores a file's content, in place of what is there.
     pub async fn put_file(&self, key: &str, mut file: tokio::fs::File) -> Result<(), Error> {
         let failed = |error| Error::objects("store a recording")(error);

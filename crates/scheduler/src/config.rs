@@ -5,11 +5,11 @@ mod sizes;
 use std::time::Duration;
 
 use greenroom_chassis::{Settings, telemetry};
-use greenroom_domain::PlatformName;
 use greenroom_domain::bot::Timing;
+use greenroom_domain::{PlatformName, Provider, Resources};
 use greenroom_store::Options;
 
-use crate::sizing::Sizing;
+use crate::sizing::{self, Asked, Own, Sizing};
 
 pub(crate) use sizes::prefix;
 
@@ -60,6 +60,14 @@ pub struct Defaults {
 }
 
 impl Config {
+    /// How large a runner of that provider is when nobody says anything.
+    #[must_use]
+    pub fn size_of(&self, provider: &Provider) -> Resources {
+        let size = sizing::choose(&self.sizing, provider, Asked::default(), Own::default(), None);
+        // Bounds are told to those who ask for something only.
+        size.map(Resources::from).unwrap_or_default()
+    }
+
     /// Reads the settings. `database_url` and `platforms` are shared with other services; `gateway` is where this process's
     /// own gateway listens.
     pub fn parse(settings: &mut Settings, database_url: &str, platforms: &[PlatformName], gateway: &str) -> Self {

@@ -32,6 +32,10 @@ fn name(runner: Option<&proto::RunnerRef>) -> String {
 
 #[tonic::async_trait]
 impl RunnerService for Owner {
+    async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {
+        Ok(Response::new(ProbeResponse::default()))
+    }
+
     async fn admit(&self, request: Request<proto::AdmitRequest>) -> Result<Response<proto::AdmitResponse>, Status> {
         assert_eq!(request.metadata().get("authorization").expect("a token"), "Bearer token");
         let request = request.into_inner();

@@ -115,6 +115,10 @@ pub fn word(report: &Report) -> String {
 
 #[tonic::async_trait]
 impl RunnerService for Gateway {
+    async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {
+        Ok(Response::new(ProbeResponse::default()))
+    }
+
     async fn admit(&self, request: Request<AdmitRequest>) -> Result<Response<AdmitResponse>, Status> {
         let mut kept = self.enter(&request, request.get_ref().runner.as_ref())?;
         kept.admissions += 1;

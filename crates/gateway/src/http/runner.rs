@@ -8,11 +8,11 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use greenroom_chassis::RunnerToken;
 use greenroom_contracts::BadField;
-use greenroom_contracts::proto::v1::{PutPartRequest, PutScreenshotRequest, RunnerRef};
+use greenroom_contracts::proto::v1::{ProbeRequest, PutPartRequest, PutScreenshotRequest, RunnerRef};
 
 use super::part::{InPath, Query, Runner};
 use super::problem::Problem;
-use super::runner_json::{AdmittedJson, BeatenJson, CallJson, ReportedJson, ReportsJson};
+use super::runner_json::{AdmittedJson, BeatenJson, CallJson, ProbedJson, ReportedJson, ReportsJson};
 use super::{body, text};
 use crate::core::Core;
 use crate::runners::{LARGEST_PART, LARGEST_SCREENSHOT};
@@ -89,4 +89,8 @@ pub(super) async fn put_screenshot(
 fn upload(token: RunnerToken, headers: &HeaderMap) -> (Option<RunnerRef>, String, String) {
     let header = |name| text(headers, name).unwrap_or_default().to_owned();
     (Some(token.runner.into()), header(INSTANCE), header(header::CONTENT_TYPE.as_str()))
+}
+
+pub(super) async fn probe(State(core): State<Arc<Core>>, Runner(token): Runner) -> Result<Json<ProbedJson>, Problem> {
+    Ok(Json(core.runners.probe(token, ProbeRequest {}).await?.into()))
 }

@@ -221,6 +221,19 @@ impl From<v1::ReportResponse> for ReportedJson {
     }
 }
 
+/// The answer to `probe`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ProbedJson {
+    storage_problem: String,
+}
+
+impl From<v1::ProbeResponse> for ProbedJson {
+    fn from(answer: v1::ProbeResponse) -> Self {
+        Self { storage_problem: answer.storage_problem }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use greenroom_contracts::proto::v1::runner_service_server::RunnerService;
 use greenroom_contracts::proto::v1::{
-    AdmitRequest, AdmitResponse, BeatRequest, BeatResponse, PutPartRequest, PutPartResponse, PutScreenshotRequest,
-    PutScreenshotResponse, ReportRequest, ReportResponse,
+    AdmitRequest, AdmitResponse, BeatRequest, BeatResponse, ProbeRequest, ProbeResponse, PutPartRequest,
+    PutPartResponse, PutScreenshotRequest, PutScreenshotResponse, ReportRequest, ReportResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -46,5 +46,9 @@ impl RunnerService for Runners {
         request: Request<PutScreenshotRequest>,
     ) -> Result<Response<PutScreenshotResponse>, Status> {
         pass_on!(self.put_screenshot(request))
+    }
+
+    async fn probe(&self, request: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {
+        pass_on!(self.probe(request))
     }
 }

@@ -217,6 +217,10 @@ impl RecordingService for Fakes {
     type ReadStream = Chunks<RecordingChunk>;
     type ReadScreenshotStream = Chunks<RecordingChunk>;
 
+    async fn probe(&self, _: Request<ProbeRequest>) -> Answer<ProbeResponse> {
+        Ok(Response::new(ProbeResponse { storage_problem: "the disk is full".to_owned() }))
+    }
+
     async fn put_part(&self, request: Request<PutPartRequest>) -> Answer<PutPartResponse> {
         let tenant = tenant(&request);
         self.kept().parts.push((tenant, request.into_inner()));

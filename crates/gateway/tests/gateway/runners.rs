@@ -46,6 +46,16 @@ async fn a_runner_is_admitted_and_reports() {
 }
 
 #[tokio::test]
+async fn whoever_has_a_token_of_ours_may_ask_whether_uploads_would_be_kept() {
+    let house = House::without_bus().await;
+    let url = house.url("/runner/v1/probe");
+    let ask = |token: String| house.http.post(&url).bearer_auth(token).json(&json!({}));
+    let answer: Value = send(ask(house.runner(1).sign(&house.secret))).await.json().await.expect("JSON");
+    assert_eq!(answer, json!({"storageProblem": "the disk is full"}));
+    assert_eq!(problem(ask("nobodys".to_owned())).await.0, 401);
+}
+
+#[tokio::test]
 async fn a_token_is_good_for_its_own_attempt_alone() {
     let house = House::without_bus().await;
     let (token, other) = (house.runner(1), house.runner(1));

@@ -1,0 +1,78 @@
+//! What this machine says to being a platform.
+
+use std::fs;
+use std::path::Path;
+
+use greenroom_deployer::{Finding, Quota, Wanted};
+
+use crate::Config;
+use crate::account::{self, Account};
+
+pub(crate) fn check(config: &Config, wanted: &Wanted) -> Vec<Finding> {
+    vec![runner(config), user(config), folder(&config.dir), capacity(wanted)]
+}
+
+fn runner(config: &Config) -> Finding {
+    let program = config.runner.display();
+    if config.runner.is_file() {
+        return Finding::passed("runner", format!("{program}"));
+    }
+    let advice = "cargo build -p greenroom-bot --bins builds ours; LOCAL_RUNNER names another";
+    Finding::failed("runner", format!("{program} is not there"), advice)
+}
+
+fn user(config: &Config) -> Finding {
+    match account::choose(config) {
+        Ok(Some(Account { uid, gid })) => {
+            Finding::passed("isolation", format!("none, but runners are user {uid} of group {gid}"))
+        }
+        Ok(None) => Finding::warning(
+            "isolation",
+            "none: runners share this user, network and file system with everything here",
+            "for meetings of strangers use a platform with containers",
+        ),
+        Err(error) => Finding::failed("isolation", error.to_string(), "set LOCAL_USER to a user that exists"),
+    }
+}
+
+fn folder(dir: &Path) -> Finding {
+    let tried = fs::create_dir_all(dir).and_then(|()| tempfile(dir));
+    match tried {
+        Ok(()) => Finding::passed("folder", format!("{} can be written to", dir.display())),
+        Err(error) => {
+            Finding::failed("folder", format!("{}: {error}", dir.display()), "set LOCAL_DIR to a folder of ours")
+        }
+    }
+}
+
+fn tempfile(dir: &Path) -> std::io::Result<()> {
+    let file = dir.join(format!("check-{}", uuid::Uuid::now_v7()));
+    fs::write(&file, "")?;
+    fs::remove_file(file)
+}
+
+/// All of the machine, of which others want something too.
+fn capacity(wanted: &Wanted) -> Finding {
+    let cores = std::thread::available_parallelism().map(|cores| cores.get() as u64).ok();
+    let memory = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text));
+    let machine = Quota { cpu_millis: cores.map(|cores| cores * 1000), memory_bytes: memory, ..Quota::default() };
+    let mut finding = machine.finding(wanted, "LOCAL_BOT_LIMIT");
+    finding.subject = "capacity".to_owned();
+    finding
+}
+
+fn total(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read() {
+        assert_eq!(total("MemTotal:       24640016 kB\nMemFree: 1 kB\n"), Some(24_640_016 << 10));
+        assert_eq!(total("MemFree: 1 kB\n"), None);
+    }
+}

@@ -1,0 +1,159 @@
+//! Looks at a platform from inside: starts a runner that attends nothing, hears what it saw, and leaves nothing of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use greenroom_contracts::probe::{self, Seen};
+use greenroom_domain::{RunnerSpec, SlotId, Standing, Timestamp};
+use jiff::SignedDuration;
+use tokio::time::Instant;
+
+use crate::{Deployer, Error, Finding, Launch, Observed, Preparation, Progress};
+
+/// Between two looks at the runner.
+const LOOK: Duration = Duration::from_millis(250);
+/// A log may be a little behind its runner.
+const LOG: Duration = Duration::from_secs(10);
+
+/// A runner that looks around.
+#[derive(Debug, Clone)]
+pub struct Probe {
+    /// Who it is: of nobody's bot.
+    pub spec: RunnerSpec,
+    /// What an attempt's runner would get, and [`probe::ASKED`].
+    pub environment: BTreeMap<String, String>,
+    /// How long it may take, images and all.
+    pub within: Duration,
+}
+
+impl Probe {
+    /// Starts it on that platform and says what it saw.
+    pub async fn run<D: Deployer>(self, driver: &D) -> Vec<Finding> {
+        let slot = match self.prepare(driver).await {
+            Ok(slot) => slot,
+            Err(error) => return vec![refused(&error)],
+        };
+        let standing = slot.as_ref().map(|slot| slot.standing);
+        let found = tokio::time::timeout(self.within, self.look(driver, standing)).await.unwrap_or_else(|_| {
+            let detail = format!("the runner did not come to its end within {} s", self.within.as_secs());
+            vec![Finding::failed("inside", detail, "look at what the platform says about it, and at the image's size")]
+        });
+        found.into_iter().chain(self.clear(driver, standing).await).collect()
+    }
+
+    async fn prepare<D: Deployer>(&self, driver: &D) -> Result<Option<Preparation>, Error> {
+        if !driver.capabilities().pooled {
+            return Ok(None);
+        }
+        let preparation = Preparation {
+            standing: Standing { slot: SlotId::generate(), generation: 1 },
+            name: "probe".to_owned(),
+            provider: self.spec.provider.clone(),
+            image: self.spec.image.clone(),
+            resources: self.spec.resources,
+            prepare_by: self.end(),
+        };
+        driver.prepare(&preparation, &Progress::silent()).await?;
+        Ok(Some(preparation))
+    }
+
+    fn end(&self) -> Timestamp {
+        Timestamp::now() + SignedDuration::try_from(self.within).unwrap_or(SignedDuration::MAX)
+    }
+
+    async fn look<D: Deployer>(&self, driver: &D, standing: Option<Standing>) -> Vec<Finding> {
+        let runner = self.spec.runner;
+        let launch =
+            Launch { spec: self.spec.clone(), environment: self.environment.clone(), start_by: self.end(), standing };
+        if let Err(error) = driver.ensure(&launch, &Progress::silent()).await {
+            return vec![refused(&error)];
+        }
+        let began = Instant::now();
+        let exit = loop {
+            match driver.inspect(runner).await {
+                Ok(Observed::Running) => {}
+                Ok(Observed::Exited(exit)) => break exit,
+                Ok(Observed::Refused(error)) => return vec![refused(&error)],
+                Ok(Observed::Gone) => {
+                    let advice =
+                        "somebody else removed it: an installation that runs with the same name, or the platform";
+                    return vec![Finding::failed("inside", "the runner was gone before it had told anything", advice)];
+                }
+                Err(error) => return vec![refused(&error)],
+            }
+            tokio::time::sleep(LOOK).await;
+        };
+        if !driver.capabilities().logs {
+            let how = format!("look for the line that begins with {:?} where this platform keeps logs", probe::TELLS);
+            return vec![Finding::skipped("inside", "the runner ran; what it saw stands in a log we cannot read", how)];
+        }
+        let until = Instant::now() + LOG;
+        let seen = loop {
+            if let Some(seen) = printed(driver, runner).await.as_deref().and_then(probe::read) {
+                break seen;
+            }
+            if Instant::now() > until {
+                let detail = format!("the runner ended ({exit:?}) and told nothing");
+                let advice = "the image has to be Greenroom's own, of this version, for a look from inside";
+                return vec![Finding::failed("inside", detail, advice)];
+            }
+            tokio::time::sleep(LOOK).await;
+        };
+        let ran = format!("a runner ran and ended in {:.1} s", began.elapsed().as_secs_f64());
+        [Finding::passed("inside", ran)].into_iter().chain(seen.into_iter().map(finding)).collect()
+    }
+
+    async fn clear<D: Deployer>(&self, driver: &D, standing: Option<Standing>) -> Option<Finding> {
+        let runner = self.spec.runner;
+        let clear = async {
+            driver.stop(runner, Duration::ZERO).await?;
+            while driver.inspect(runner).await? == Observed::Running {
+                tokio::time::sleep(LOOK).await;
+            }
+            driver.remove(runner).await?;
+            match standing {
+                Some(standing) => driver.retire(standing).await,
+                None => Ok(()),
+            }
+        };
+        let left = match tokio::time::timeout(self.within, clear).await {
+            Ok(Ok(())) => return None,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the platform took too long".to_owned(),
+        };
+        let advice = format!("remove what is called {runner} on the platform");
+        Some(Finding::failed("inside: what is left", left, advice))
+    }
+}
+
+async fn printed<D: Deployer>(driver: &D, runner: greenroom_domain::RunnerId) -> Option<String> {
+    let bytes = driver.logs(runner, false, Some(100)).await.ok()??;
+    let bytes: Vec<u8> = bytes
+        .try_fold(Vec::new(), |mut all, bytes| async move {
+            all.extend_from_slice(&bytes);
+            Ok(all)
+        })
+        .await
+        .ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn finding(seen: Seen) -> Finding {
+    let subject = format!("inside: {}", seen.subject);
+    if seen.fine { Finding::passed(subject, seen.detail) } else { Finding::failed(subject, seen.detail, seen.advice) }
+}
+
+fn refused(error: &Error) -> Finding {
+    let advice = match error {
+        Error::Transient(_) => "try again; when it stays, look at the platform's own status",
+        Error::NoCapacity(_) | Error::Unschedulable(_) => {
+            "add machines, or ask for less (RUNNER_CPU_MILLIS, RUNNER_MEMORY_MB)"
+        }
+        Error::Quota(_) => "raise the quota, or wait until something has ended",
+        Error::Image(_) => "look at the image's name and tag, and at the registry's credentials",
+        Error::Rejected(_) => "correct what it names",
+        Error::Unauthorized(_) => "renew the credentials, or give them the rights that are missing",
+    };
+    Finding::failed("inside", error.to_string(), advice)
+}
