@@ -133,6 +133,14 @@ impl Browser {
         Ok(Tab::new(page, self.gone.clone()))
     }
 
+    /// What it is called and which version it is, as it says itself: `Chrome/142.0.0.0`.
+    ///
+    /// # Errors
+    /// When the browser does not answer.
+    pub async fn version(&self) -> Result<String, Error> {
+        self.within("say its version", self.cdp.version()).await.map(|version| version.product)
+    }
+
     /// Ends when the browser is gone, for whatever reason.
     pub fn gone(&self) -> CancellationToken {
         self.gone.clone()
