@@ -1,4 +1,7 @@
-//! The documents that are made of the code: `docs/subjects.md`, `docs/configuration.md`, `docs/reasons.md`.
+//! The documents that are made of the code: `docs/subjects.md`, `docs/configuration.md`, `docs/reasons.md`, and the table in
+//! `docs/platforms.md`.
+
+mod conformance;
 
 use std::fmt::Write;
 use std::fs;
@@ -26,8 +29,15 @@ const MADE: &str = "<!-- Made by `./dev docs`; do not edit. -->\n";
 
 impl Docs {
     pub fn run(self, platforms: &Platforms) -> Result<(), Error> {
-        let documents =
-            [("subjects.md", subjects()), ("configuration.md", configuration(platforms)?), ("reasons.md", reasons())];
+        let documents = [
+            ("subjects.md", subjects()),
+            ("configuration.md", configuration(platforms)?),
+            ("reasons.md", reasons()),
+            (
+                "platforms.md",
+                conformance::within(&fs::read_to_string(self.dir.join("platforms.md")).unwrap_or_default())?,
+            ),
+        ];
         for (name, text) in documents {
             let path = self.dir.join(name);
             if !self.check {

@@ -38,10 +38,10 @@ impl Report {
         self.assert_passed();
         let path = path.as_ref();
         let cases = self.0.iter().map(|(case, outcome)| {
-            let word = if *outcome == Outcome::Passed { "passed" } else { "not capable" };
-            ((*case).to_owned(), word.into())
+            let outcome = if *outcome == Outcome::Passed { "passed" } else { "not capable" };
+            serde_json::json!([case, outcome])
         });
-        let cases: serde_json::Map<_, _> = cases.collect();
+        let cases: Vec<_> = cases.collect();
         let record = serde_json::json!({ "kind": kind, "against": against, "cases": cases });
         let text = format!("{record:#}\n");
         if std::env::var_os("GREENROOM_TEST_RECORD").is_some() {
