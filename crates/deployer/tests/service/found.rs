@@ -1,6 +1,6 @@
 //! Ends that nobody commanded.
 
-use greenroom_deployer::Observed;
+use greenroom_deployer::{Error, Observed};
 use greenroom_domain::Usage;
 
 use crate::stage::{House, Told, new_runner, soon};
@@ -45,6 +45,46 @@ async fn what_a_runner_took_is_asked_before_its_remains_go() {
     let said = || house.words(measured).iter().filter(|word| *word == "gone").count();
     house.until("it is said again", || said() == 2).await;
     assert!(house.said(measured).iter().all(|(_, said)| said["usage"]["cpuMs"] == 7), "both times");
+}
+
+#[tokio::test]
+async fn one_that_was_accepted_and_never_ran_is_refused() {
+    let house = House::with(2, Told { watched: true, ..Told::default() }).await;
+    let (watched, listed) = (new_runner(), new_runner());
+    house.start(watched, soon()).await;
+    house.hears(watched, "started").await;
+    let error = Error::Image("no such tag".to_owned());
+    house.driver.told().runners.insert(watched, Observed::Refused(error.clone()));
+    house.driver.told().runners.insert(listed, Observed::Refused(error));
+    house.driver.changed.notify_waiters();
+    for runner in [watched, listed] {
+        let refused = house.hears(runner, "refused").await;
+        assert_eq!(
+            (refused["reason"].as_str(), refused["detail"].as_str()),
+            (Some("image_unavailable"), Some("no such tag"))
+        );
+        assert_eq!(refused["mayPass"].as_bool(), Some(false));
+    }
+    assert!(house.driver.told().runners.is_empty(), "their remains are removed");
+    house.settled().await;
+    assert_eq!(house.words(watched), ["started", "refused"], "two replicas say it once");
+}
+
+#[tokio::test]
+async fn what_a_platform_forgets_with_the_end_is_sampled_before() {
+    let runner = new_runner();
+    let early = Usage { cpu_ms: 5, peak_memory_bytes: 90, lasted_ms: 5, received_bytes: Some(70), sent_bytes: None };
+    let samples = [(runner, early)].into();
+    let house =
+        House::with(1, Told { runners: [(runner, Observed::Running)].into(), samples, ..Told::default() }).await;
+    house.until("two lists", || house.lists().len() >= 2).await;
+    // At its end the platform knows less of one thing and more of another.
+    let last = Usage { cpu_ms: 7, peak_memory_bytes: 8, lasted_ms: 9, ..Usage::default() };
+    house.driver.told().usages.insert(runner, last);
+    house.driver.ends(runner, 0);
+    let gone = house.hears(runner, "gone").await;
+    let most = serde_json::json!({ "cpuMs": 7, "peakMemoryBytes": 90, "lastedMs": 9, "receivedBytes": 70 });
+    assert_eq!(gone["usage"], most);
 }
 
 #[tokio::test]

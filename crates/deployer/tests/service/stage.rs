@@ -43,6 +43,8 @@ pub struct Told {
     pub watched: bool,
     /// What runners took, as long as their remains are there; of others the platform says that it cannot tell.
     pub usages: BTreeMap<RunnerId, Usage>,
+    /// What runners have taken so far.
+    pub samples: BTreeMap<RunnerId, Usage>,
     /// Standing slots, and who is in them.
     pub standing: BTreeMap<Standing, Option<RunnerId>>,
     /// Answers to prepares, in order; then all succeed. An error may come with the slot there all the same.
@@ -129,6 +131,10 @@ impl Deployer for Scripted {
     async fn stop(&self, runner: RunnerId, grace: Duration) -> Result<(), Error> {
         self.told().stopped.push((runner, grace));
         Ok(())
+    }
+
+    async fn samples(&self) -> Result<Vec<(RunnerId, Usage)>, Error> {
+        Ok(self.told().samples.iter().map(|(runner, usage)| (*runner, *usage)).collect())
     }
 
     async fn usage(&self, runner: RunnerId) -> Result<Option<Usage>, Error> {
