@@ -135,7 +135,7 @@ impl Docker {
         Ok(())
     }
 
-    /// Removes containers, networks and volumes: all are ours, because the engine is.
+    /// Removes containers, networks, volumes and images without a name: all are ours, because the engine is.
     async fn sweep(&self) -> Result<(), Error> {
         let containers = self.client.ask(["ps", "--all", "--quiet", "--no-trunc"]).await?;
         if !containers.is_empty() {
@@ -146,6 +146,8 @@ impl Docker {
         if !volumes.is_empty() {
             self.client.ask(["volume", "rm", "--force"].into_iter().chain(volumes.split_whitespace())).await?;
         }
+        // Those that a newer one has taken the name from: each run builds images.
+        self.client.ask(["image", "prune", "--force"]).await?;
         Ok(())
     }
 }
