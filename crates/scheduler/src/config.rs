@@ -9,6 +9,7 @@ use greenroom_domain::bot::Timing;
 use greenroom_domain::{PlatformName, Provider, Resources};
 use greenroom_store::Options;
 
+use crate::environment::Dialects;
 use crate::sizing::{self, Asked, Own, Sizing};
 
 pub(crate) use sizes::prefix;
@@ -24,6 +25,8 @@ pub struct Config {
     pub runner_gateway_url: String,
     /// Where runners send their traces, if anywhere.
     pub runner_otlp: Option<String>,
+    /// What images of others find in their environment.
+    pub(crate) dialects: Dialects,
     /// Deadlines and periods.
     pub timing: Timing,
     /// Between sweeps.
@@ -93,6 +96,7 @@ impl Config {
                 "Where runners find the gateway, as seen from inside a runner.",
             ),
             runner_otlp: Some(runner_otlp).filter(|endpoint| !endpoint.is_empty()),
+            dialects: Dialects::parse(settings),
             timing: Timing {
                 lead: settings.millis("BOT_START_LEAD_MS", default.lead, "How long before its start a bot asks for a slot."),
                 missed_start: settings.millis(

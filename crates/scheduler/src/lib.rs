@@ -12,6 +12,7 @@
 mod config;
 mod consumers;
 mod edit;
+mod environment;
 mod error;
 mod limits;
 mod numbers;

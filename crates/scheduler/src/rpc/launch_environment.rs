@@ -5,6 +5,7 @@ use greenroom_contracts::proto::v1::{LaunchEnvironmentRequest, LaunchEnvironment
 use tonic::Status;
 
 use super::Door;
+use crate::environment::{Facts, environment};
 use crate::{Error, policy, store};
 
 pub async fn launch_environment(
@@ -18,12 +19,18 @@ pub async fn launch_environment(
         .filter(|stored| !policy::is_over(&stored.bot, runner.attempt))
         .ok_or_else(|| Status::failed_precondition("this attempt is over"))?;
     let token = RunnerToken { runner, tenant: stored.bot.tenant }.sign(&door.host.secret);
-    let mut variables = std::collections::HashMap::from([
-        ("GREENROOM_URL".to_owned(), door.config.runner_gateway_url.clone()),
-        ("BOT_ID".to_owned(), bot.to_string()),
-        ("ATTEMPT".to_owned(), runner.attempt.to_string()),
-        ("GREENROOM_TOKEN".to_owned(), token),
-    ]);
+    let facts = Facts {
+        bot,
+        attempt: runner.attempt,
+        tenant: stored.bot.tenant,
+        provider: &stored.details.provider,
+        gateway: &door.config.runner_gateway_url,
+        token: &token,
+        meeting_url: &stored.details.meeting_url,
+    };
+    let variables = environment(facts, &door.config.dialects).into_iter();
+    let mut variables: std::collections::HashMap<_, _> =
+        variables.map(|(name, value)| (name.to_owned(), value)).collect();
     if let Some(traceparent) = &stored.details.traceparent {
         variables.insert("TRACEPARENT".to_owned(), traceparent.clone());
     }
