@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use greenroom_chassis::{Clock, Host, Process, Settings};
 use greenroom_deployer::{Deployer, Deployers, Finding, Probe, Wanted};
+use greenroom_deployer_docker::DockerDeployer;
 use greenroom_deployer_local::LocalDeployer;
 use greenroom_domain::{Installation, PlatformName};
 use tokio_util::sync::CancellationToken;
@@ -92,9 +93,13 @@ impl std::fmt::Debug for Platforms {
 
 impl Default for Platforms {
     fn default() -> Self {
-        Self(BTreeMap::new()).with("local", greenroom_deployer_local::Config::parse, async |config, platform, home| {
-            Ok(LocalDeployer::build(config, &home.installation, &platform, home.clock))
-        })
+        Self(BTreeMap::new())
+            .with("local", greenroom_deployer_local::Config::parse, async |config, platform, home| {
+                Ok(LocalDeployer::build(config, &home.installation, &platform, home.clock))
+            })
+            .with("docker", greenroom_deployer_docker::Config::parse, async |config, platform, home| {
+                DockerDeployer::build(config, &home.installation, &platform, home.clock).await
+            })
     }
 }
 

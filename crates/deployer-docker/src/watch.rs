@@ -1,0 +1,113 @@
+//! Ends, as an engine tells them.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bollard::models::{ContainerSummary, ContainerSummaryStateEnum as State, EventMessage};
+use bollard::query_parameters::EventsOptionsBuilder;
+use futures::{Stream, StreamExt};
+use greenroom_deployer::{Error, Names};
+use greenroom_domain::RunnerId;
+
+use crate::engine::Engine;
+use crate::fleet::Fleet;
+
+/// Before an engine that went away is asked again.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Whoever may have ended, for ever. After every break it begins where it was, and looks at everything that is there: an engine
+/// that was started again has forgotten what it told.
+pub(crate) fn ends<'a>(fleet: &'a Fleet, engine: &'a Engine) -> impl Stream<Item = RunnerId> + Send + 'a {
+    async_stream::stream! {
+        let mut since: Option<String> = None;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let mut events = match open(fleet, engine, since.as_deref()).await {
+                Ok(events) => events,
+                Err(error) => {
+                    tracing::debug!(host.name = engine.entry.name, %error, "a Docker host tells nothing");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    continue;
+                }
+            };
+            for runner in ended(fleet, engine).await {
+                yield runner;
+            }
+            while let Some(Ok(event)) = events.next().await {
+                pause = FIRST_PAUSE;
+                since = moment(&event).or(since);
+                if let Some(runner) = runner_of(&event, &fleet.names) {
+                    yield runner;
+                }
+            }
+            tracing::debug!(host.name = engine.entry.name, "a Docker host broke off");
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+type Events = futures::stream::BoxStream<'static, Result<EventMessage, bollard::errors::Error>>;
+
+async fn open(fleet: &Fleet, engine: &Engine, since: Option<&str>) -> Result<Events, Error> {
+    let labels = fleet.names.ours().into_iter().map(|(name, value)| format!("{name}={value}"));
+    let filters = HashMap::from([
+        ("type".to_owned(), vec!["container".to_owned()]),
+        ("event".to_owned(), vec!["die".to_owned(), "oom".to_owned()]),
+        ("label".to_owned(), labels.collect::<Vec<_>>()),
+    ]);
+    let mut options = EventsOptionsBuilder::new().filters(&filters);
+    if let Some(since) = since {
+        options = options.since(since);
+    }
+    let docker = engine.client().await?.clone();
+    Ok(docker.events(Some(options.build())).boxed())
+}
+
+/// Who had ended before anybody listened. What cannot be asked now the list finds.
+async fn ended(fleet: &Fleet, engine: &Engine) -> Vec<RunnerId> {
+    let runners = fleet.runners(engine).await.unwrap_or_default();
+    runners.into_iter().filter(|(_, container)| !runs(container)).map(|(runner, _)| runner).collect()
+}
+
+/// Whether a list's line says that it runs. Whatever is about to, or about to be removed, is worth a look.
+pub(crate) fn runs(container: &ContainerSummary) -> bool {
+    matches!(container.state, Some(State::RUNNING | State::PAUSED | State::RESTARTING | State::STOPPING))
+}
+
+/// The moment after it, as engines want it: with nine digits behind the point.
+fn moment(event: &EventMessage) -> Option<String> {
+    let nanos = event.time_nano? + 1;
+    Some(format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000))
+}
+
+fn runner_of(event: &EventMessage, names: &Names) -> Option<RunnerId> {
+    names.runner_of(event.actor.as_ref()?.attributes.as_ref()?.get("name")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use bollard::models::EventActor;
+    use greenroom_domain::{Attempt, BotId, Installation, PlatformName};
+
+    use super::*;
+
+    #[test]
+    fn an_event_names_its_runner_and_its_moment() {
+        let names = Names::new(Installation::new("one").expect("valid"), PlatformName::new("docker").expect("valid"));
+        let runner = RunnerId::of_bot(BotId::generate(), Attempt::FIRST);
+        let event = |name: &str| EventMessage {
+            actor: Some(EventActor {
+                attributes: Some([("name".to_owned(), name.to_owned())].into()),
+                ..EventActor::default()
+            }),
+            time_nano: Some(1_700_000_000_000_000_006),
+            ..EventMessage::default()
+        };
+        assert_eq!(runner_of(&event(&names.runner(runner)), &names), Some(runner));
+        assert_eq!(runner_of(&event("one-warm-1"), &names), None, "it waits for a bot");
+        assert_eq!(moment(&event("x")).as_deref(), Some("1700000000.000000007"));
+        assert_eq!(moment(&EventMessage::default()), None);
+    }
+}

@@ -1,0 +1,5 @@
+//! Runners in real containers of a real engine: GREENROOM_TEST_DOCKER_HOST, with the image GREENROOM_TEST_DOCKER_IMAGE.
+
+mod conformance;
+mod registry;
+mod stage;
