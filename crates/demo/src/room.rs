@@ -5,7 +5,7 @@
 mod meeting;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::Router;
@@ -46,7 +46,15 @@ impl Room {
     /// # Errors
     /// When no port can be had.
     pub async fn open(password: &str) -> std::io::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        Self::open_at(Ipv4Addr::LOCALHOST.into(), password).await
+    }
+
+    /// Opens a room at a free port of one of this machine's addresses: whoever reaches that may come to the door.
+    ///
+    /// # Errors
+    /// When it is not an address of this machine, or no port can be had.
+    pub async fn open_at(address: IpAddr, password: &str) -> std::io::Result<Self> {
+        let listener = TcpListener::bind((address, 0)).await?;
         let address = listener.local_addr()?;
         let code = Uuid::new_v4().simple().to_string()[..10].to_owned();
         let key = Uuid::new_v4().simple().to_string();
@@ -81,6 +89,12 @@ impl Room {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}/m/{}", self.address, self.code)
+    }
+
+    /// What a browser calls the room's origin.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     /// Where the host goes.

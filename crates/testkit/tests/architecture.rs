@@ -21,7 +21,7 @@ const FOUNDATIONS: &[(&str, &[&str])] = &[
     ("greenroom-heartbeat-monitor", &["domain", "contracts", "bus", "chassis"]),
     // Not part of the services: a runner speaks to the gateway alone, the demo is a client, servers are servers.
     ("greenroom-bot", &["domain", "contracts"]),
-    ("greenroom-demo", &["bot"]),
+    ("greenroom-demo", &["bot", "embedded"]),
     ("greenroom-embedded", &[]),
 ];
 /// What puts it all together.

@@ -1,6 +1,6 @@
 //! The Greenroom the demo starts: `greenroom up` as a child process, and nothing of it left afterwards.
 
-use std::net::TcpListener;
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -46,8 +46,14 @@ pub struct Up {
 }
 
 impl Up {
-    /// Starts it; [`Up::ready`] waits for it.
-    pub fn start(program: Option<&Path>, dir: &Path) -> Result<Self, Error> {
+    /// Starts it, to be reached at this address of the machine, with these settings beside those of our own environment;
+    /// [`Up::ready`] waits for it.
+    pub fn start(
+        program: Option<&Path>,
+        dir: &Path,
+        address: IpAddr,
+        settings: &[(&str, String)],
+    ) -> Result<Self, Error> {
         let program = match program {
             Some(program) => program.to_owned(),
             None => std::env::current_exe().map_err(Error::Spawn)?.with_file_name("greenroom"),
@@ -57,13 +63,13 @@ impl Up {
         }
         std::fs::create_dir_all(dir).map_err(Error::Spawn)?;
         let errors = std::fs::File::create(errors(dir)).map_err(Error::Spawn)?;
-        let port =
-            TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).map_err(Error::Spawn)?.port();
+        let port = TcpListener::bind((address, 0)).and_then(|socket| socket.local_addr()).map_err(Error::Spawn)?.port();
         let child = Command::new(program)
             .arg("up")
             .arg("--dir")
             .arg(dir)
-            .args(["--http", &format!("127.0.0.1:{port}"), "--print-json"])
+            .args(["--http", &SocketAddr::new(address, port).to_string(), "--print-json"])
+            .envs(settings.iter().map(|(name, value)| (name, value)))
             // Ctrl-C is for the demo, which then stops Greenroom in its own order.
             .process_group(0)
             .stdin(Stdio::null())
@@ -169,6 +175,8 @@ fn runners(bot: &str) -> Vec<Pid> {
 mod tests {
     use super::*;
 
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     /// Written by another process: had this one the file open for writing, a fork in another test could keep it open, and
     /// it could not be executed.
     fn program(dir: &Path, script: &str) -> PathBuf {
@@ -184,7 +192,7 @@ mod tests {
         let dir = greenroom_bot::browser::Scratch::new("up").unwrap();
         let script =
             "echo \"$@\" >\"$0.args\"; echo '{\"url\":\"http://127.0.0.1:1\",\"api_key\":\"k\"}'; exec sleep 1000";
-        let mut up = Up::start(Some(&program(dir.path(), script)), dir.path()).unwrap();
+        let mut up = Up::start(Some(&program(dir.path(), script)), dir.path(), HERE, &[]).unwrap();
         let ready = up.ready().await.unwrap();
         assert_eq!((ready.url.as_str(), ready.api_key.as_str()), ("http://127.0.0.1:1", "k"));
         let pid = up.pid;
@@ -197,8 +205,8 @@ mod tests {
     #[tokio::test]
     async fn one_that_ends_or_is_not_there_is_said_so() {
         let dir = greenroom_bot::browser::Scratch::new("up").unwrap();
-        assert!(matches!(Up::start(Some(&dir.path().join("none")), dir.path()), Err(Error::NotBuilt(_))));
-        let mut up = Up::start(Some(&program(dir.path(), "exit 1")), dir.path()).unwrap();
+        assert!(matches!(Up::start(Some(&dir.path().join("none")), dir.path(), HERE, &[]), Err(Error::NotBuilt(_))));
+        let mut up = Up::start(Some(&program(dir.path(), "exit 1")), dir.path(), HERE, &[]).unwrap();
         assert!(matches!(up.ready().await, Err(Error::Ended)));
     }
 

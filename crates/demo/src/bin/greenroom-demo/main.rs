@@ -4,6 +4,7 @@
 //! Exit code 0: the recording is there, is not silent and has the melody in it. 1: it is not. 130: interrupted.
 
 mod api;
+mod engine;
 mod greenroom;
 mod recording;
 mod screen;

@@ -1,6 +1,7 @@
 //! The demo's story, step by step, and its end, whatever came of it.
 
 use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::api::{Api, Change, Recording};
+use crate::engine::{self, Engine};
 use crate::greenroom::{self, Up};
 use crate::recording::{self, Heard};
 use crate::screen::Screen;
@@ -25,6 +27,8 @@ const JOINING: Duration = Duration::from_secs(60);
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error("a Docker engine for the bot")]
+    Engine(#[from] engine::Error),
     #[error("the meeting room could not be opened")]
     Room(#[source] std::io::Error),
     #[error("the browser's settings")]
@@ -49,6 +53,7 @@ pub enum Error {
 pub struct Story<'a> {
     screen: &'a Screen,
     arguments: &'a Arguments,
+    engine: Option<Engine>,
     room: Option<Room>,
     host: Option<Host>,
     up: Option<Up>,
@@ -59,7 +64,7 @@ pub struct Story<'a> {
 
 impl<'a> Story<'a> {
     pub fn new(screen: &'a Screen, arguments: &'a Arguments) -> Self {
-        Self { screen, arguments, room: None, host: None, up: None, api: None, bot: None, over: false }
+        Self { screen, arguments, engine: None, room: None, host: None, up: None, api: None, bot: None, over: false }
     }
 
     /// Tells it from beginning to end.
@@ -68,23 +73,35 @@ impl<'a> Story<'a> {
         screen.title("Greenroom: one bot, one meeting");
         let began = Instant::now();
 
+        if engine::asked(&std::env::var("PLATFORM_PRIORITY").unwrap_or_default()) {
+            self.engine = Some(Engine::start(screen, &self.arguments.dir).await?);
+        }
+        // A container has a loopback of its own: what it has to reach is at the host's address in its network.
+        let address = self.engine.as_ref().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), Engine::address);
+        let room = self.room.insert(Room::open_at(address, "").await.map_err(Error::Room)?);
+        let meeting = room.url();
+
+        let step = Instant::now();
         screen.waiting("starting Greenroom (Postgres, NATS and the services)");
         let (url, key) = match (&self.arguments.url, &self.arguments.api_key) {
             (Some(url), Some(key)) => (url.clone(), key.clone()),
             _ => {
-                let up = self.up.insert(Up::start(self.arguments.greenroom.as_deref(), &self.arguments.dir)?);
+                let settings = self.engine.as_ref().map_or(vec![], |engine| engine.settings(&room.origin()));
+                let program = self.arguments.greenroom.as_deref();
+                let up = self.up.insert(Up::start(program, &self.arguments.dir, address, &settings)?);
                 let ready = up.ready().await?;
                 (ready.url, ready.api_key)
             }
         };
         let api = self.api.insert(Api::new(&url, &key)?).clone();
-        screen.good(&format!("Greenroom is up at {url} ({})", seconds(began.elapsed())));
+        screen.good(&format!("Greenroom is up at {url} ({})", seconds(step.elapsed())));
 
         let step = Instant::now();
-        screen.waiting("opening a meeting room; the host starts the meeting in a headless tab");
-        let settings = BrowserSettings::from_map(&std::env::vars().collect())?;
-        let room = self.room.insert(Room::open("").await.map_err(Error::Room)?);
-        let meeting = room.url();
+        screen.waiting("the host starts the meeting in a headless tab");
+        let mut settings = BrowserSettings::from_map(&std::env::vars().collect())?;
+        if self.engine.is_some() {
+            settings.flags.push(engine::trusting(&room.origin()));
+        }
         self.host = Some(Host::start(room, &settings).await?);
         screen.good(&format!("Ada hosts the meeting and plays her melody ({})", seconds(step.elapsed())));
 
@@ -156,6 +173,7 @@ impl<'a> Story<'a> {
         match state {
             "SCHEDULED" => "waiting for its time".to_owned(),
             "QUEUED" => "waiting for a free slot".to_owned(),
+            "DEPLOYING" if self.engine.is_some() => "Docker starts the runner's container".to_owned(),
             "DEPLOYING" => "the platform starts a runner".to_owned(),
             "JOINING_CALL" => "Chromium opens the meeting and asks to join".to_owned(),
             "IN_WAITING_ROOM" => format!("the host lets the bot in after {} s", self.arguments.admit_after),
@@ -248,6 +266,10 @@ impl<'a> Story<'a> {
         if let Some(up) = self.up.take() {
             self.screen.waiting("stopping Greenroom");
             up.stop().await;
+        }
+        if let Some(engine) = self.engine.take() {
+            self.screen.waiting("cleaning up after the container");
+            engine.end(self.bot.as_deref()).await;
         }
         greenroom::childless().await;
     }
