@@ -129,6 +129,11 @@ pub trait Deployer: Send + Sync + 'static {
     /// What it can do.
     fn capabilities(&self) -> Capabilities;
 
+    /// It says with which code a runner ended. One that does not only says that it ended.
+    fn tells_exit_codes(&self) -> bool {
+        true
+    }
+
     /// Has the runner run. One that is there already, running or exited, is success.
     ///
     /// On a pooled platform it runs in its standing slot, and nowhere else. A slot that is not there (any more), which an old
