@@ -94,6 +94,18 @@ impl Engine {
         ]
     }
 
+    /// What holds the bot's container back, as the engine has it; none: there is no such container.
+    pub async fn walls(&self, bot: &str) -> Option<String> {
+        const FORMAT: &str = "user {{.Config.User}}, \
+            root {{if .HostConfig.ReadonlyRootfs}}read-only{{else}}writable{{end}}, \
+            capabilities dropped {{.HostConfig.CapDrop}}, {{.HostConfig.SecurityOpt}}, \
+            network {{.HostConfig.NetworkMode}}";
+        let filter = format!("label=greenroom.dev/id={bot}");
+        let found = self.client.ask(["ps", "--quiet", "--filter", &filter]).await.ok()?;
+        let container = found.split_whitespace().next()?;
+        self.client.ask(["inspect", "--format", FORMAT, container]).await.ok()
+    }
+
     /// Removes what was made for the demo: the bot's containers, the network, and the engine where it is ours.
     pub async fn end(self, bot: Option<&str>) {
         let Self { client, own, .. } = self;
@@ -165,7 +177,12 @@ async fn build(screen: &Screen, client: &DockerClient) -> Result<(), Error> {
         while let Some(line) = lines.next_line().await.map_err(Error::Build)? {
             // Steps are marked; all else is what a failed one had to say.
             match line.trim().strip_prefix("… ") {
-                Some(step) if step.contains(": done in ") => screen.good(step),
+                // The image itself is said by whoever asked for it.
+                Some(step) if step.contains(": done in ") => {
+                    if !step.starts_with("building greenroom-bot") {
+                        screen.good(step);
+                    }
+                }
                 Some(step) => screen.waiting(step),
                 None => said.push(line),
             }

@@ -160,6 +160,12 @@ impl<'a> Story<'a> {
             let why = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
             self.screen.good(&format!("{at:>6.2} s  {}{why}", change.state));
             timeline.push((change.state.clone(), at));
+            if change.state == "RECORDING"
+                && let Some(engine) = &self.engine
+                && let Some(walls) = engine.walls(bot).await
+            {
+                self.screen.line(&format!("             in a container: {walls}"));
+            }
             match change.state.as_str() {
                 "DONE" => return Ok(timeline),
                 "FATAL" | "CANCELLED" => return Err(Error::Bot { state: change.state, reason }),
