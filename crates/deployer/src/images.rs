@@ -144,8 +144,13 @@ impl Images {
     /// One image for everybody, that needs nothing: for tests.
     #[must_use]
     pub fn one(reference: impl Into<String>) -> Self {
-        let other = Image { reference: reference.into(), needs: BTreeSet::new(), chrome_flags: None };
-        Self { other, providers: BTreeMap::new(), registry: None }
+        Self::only(Image { reference: reference.into(), needs: BTreeSet::new(), chrome_flags: None })
+    }
+
+    /// One image for everybody: for tests.
+    #[must_use]
+    pub fn only(image: Image) -> Self {
+        Self { other: image, providers: BTreeMap::new(), registry: None }
     }
 
     /// The image of a runner: the bot's own, or its provider's.

@@ -64,6 +64,7 @@ impl<D: Deployer> Driven for Built<D> {
     }
 
     fn probe(&self, probe: Probe) -> Later<'_, Vec<Finding>> {
+        let probe = Probe { environment: self.shared.seen_from_runners(probe.environment), ..probe };
         Box::pin(probe.run(self.driver.as_ref()))
     }
 
@@ -119,7 +120,7 @@ impl Platforms {
     {
         let read: ReadSettings = Arc::new(move |settings| {
             let config = parse(settings);
-            let shared = greenroom_deployer::Config::parse(settings);
+            let shared = greenroom_deployer::Config::parse(settings, &prefix(kind));
             let make = make.clone();
             Arc::new(move |platform, home| {
                 let (making, shared) = (make(config.clone(), platform.clone(), home), shared.clone());

@@ -6,6 +6,8 @@
 //!
 //! How it behaves stands in a [`Script`]; what really happened goes to a file of [`Fact`]s, one JSON object a line, for a
 //! checker to compare with what the services believe.
+//!
+//! On platforms that really run something, [`walk`] is what they run: the same life, as a process of its own.
 
 mod deployer;
 mod facts;
@@ -16,8 +18,10 @@ mod platform;
 mod script;
 mod server;
 mod slots;
+mod walker;
 
 pub use deployer::SimulatedDeployer;
 pub use facts::{Fact, What};
 pub use script::{Millis, Script, Window};
 pub use server::SimulatedPlatform;
+pub use walker::{FACTS, PLATFORM, SCRIPT, walk};

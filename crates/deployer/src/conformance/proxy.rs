@@ -81,6 +81,9 @@ struct Book {
 pub struct Proxy {
     address: SocketAddr,
     book: Arc<Mutex<Book>>,
+    stop: CancellationToken,
+    /// What is open at present ends with it.
+    open: Arc<Mutex<CancellationToken>>,
     _stop: DropGuard,
 }
 
@@ -103,13 +106,16 @@ impl Proxy {
         let address = listener.local_addr()?;
         let (stop, book) = (CancellationToken::new(), Arc::<Mutex<Book>>::default());
         let (stopped, shared) = (stop.clone(), book.clone());
+        let open = Arc::new(Mutex::new(stop.child_token()));
+        let opened = open.clone();
         tokio::spawn(async move {
             while let Some(Ok((client, _))) = stopped.run_until_cancelled(listener.accept()).await {
-                let (upstream, book, stopped) = (upstream.clone(), shared.clone(), stopped.clone());
-                tokio::spawn(async move { stopped.run_until_cancelled(serve(client, upstream, book)).await });
+                let (upstream, book) = (upstream.clone(), shared.clone());
+                let open = opened.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                tokio::spawn(async move { open.run_until_cancelled(serve(client, upstream, book)).await });
             }
         });
-        Ok(Self { address, book, _stop: stop.drop_guard() })
+        Ok(Self { address, book, stop: stop.clone(), open, _stop: stop.drop_guard() })
     }
 
     /// Where it listens.
@@ -136,6 +142,12 @@ impl Proxy {
     /// No more trouble.
     pub fn calm(&self) {
         self.book().rules.clear();
+    }
+
+    /// Ends every connection that is open, as when the platform is started again.
+    pub fn cut(&self) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *open, self.stop.child_token()).cancel();
     }
 
     /// Every request so far, in the order in which they came.

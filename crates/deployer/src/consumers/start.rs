@@ -4,6 +4,7 @@
 //! (SIGSTOP), because the time is looked at again right before, and a runner that starts too late all the same is not
 //! admitted by its owner.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -102,13 +103,9 @@ impl<D: Deployer> StartHandler<D> {
         self.give_up(id, start, &failed).await
     }
 
-    async fn ensure(
-        &self,
-        id: MessageId,
-        start: &Start,
-        environment: std::collections::BTreeMap<String, String>,
-    ) -> Result<(), Error> {
+    async fn ensure(&self, id: MessageId, start: &Start, environment: BTreeMap<String, String>) -> Result<(), Error> {
         let shared = &self.0;
+        let environment = shared.config.seen_from_runners(environment);
         let launch =
             Launch { spec: start.spec.clone(), environment, start_by: start.start_by, standing: start.standing };
         let (progress, mut words) = mpsc::unbounded_channel();

@@ -330,7 +330,7 @@ impl House {
 
         let platform = PlatformName::new("here").expect("valid");
         let driver = Arc::new(Scripted { told: Mutex::new(told), changed: tokio::sync::Notify::new() });
-        let config = Config::parse(&mut Settings::new([], ""));
+        let config = Config::parse(&mut Settings::new([], ""), "TEST_");
         for _ in 0..replicas {
             let service = Service::build(config.clone(), platform.clone(), driver.clone(), &host);
             tokio::spawn(service.run(stop.clone()));

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 
-use super::facts::{Facts, What};
+use super::facts::{Fact, Facts, What};
 use super::images::{Image, Images};
 use super::life::{Life, Wish};
 use super::link::Link;
@@ -88,6 +88,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Truth {
+    /// What a runner tells that runs elsewhere.
+    pub fn write(&self, fact: &Fact) {
+        self.0.facts.write(fact);
+    }
+
     pub fn new(script: Script, facts: Facts) -> Self {
         Self(Arc::new(Inner {
             scripts: Mutex::new(Scripts { all: Arc::new(script), own: BTreeMap::new() }),

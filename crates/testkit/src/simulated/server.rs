@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::facts::Facts;
+use super::facts::{Fact, Facts};
 use super::images::Image;
 use super::platform::Truth;
 use super::script::Script;
@@ -244,6 +244,8 @@ fn router(truth: Truth) -> Router {
         .route("/{platform}/slots/{standing}/reset", post(reset))
         .route("/{platform}/slots/{standing}/description", put(describe))
         .layer(middleware::from_fn_with_state(truth.clone(), reachable))
+        // Whatever a platform's state: facts are nobody's answer.
+        .route("/facts", post(fact))
         .with_state(truth)
 }
 
@@ -323,6 +325,11 @@ async fn describe(
 ) -> Result<(), StatusCode> {
     truth.describe(&platform, standing(&name)?, body.description);
     Ok(())
+}
+
+/// From runners that run elsewhere.
+async fn fact(State(truth): State<Truth>, Json(fact): Json<Fact>) {
+    truth.write(&fact);
 }
 
 async fn list_standing(State(truth): State<Truth>, Path(platform): Path<String>) -> Json<Vec<Standing>> {
