@@ -32,8 +32,8 @@ fn name(runner: Option<&proto::RunnerRef>) -> String {
 
 #[tonic::async_trait]
 impl RunnerService for Owner {
-    async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {
-        Ok(Response::new(ProbeResponse::default()))
+    async fn probe(&self, _: Request<proto::ProbeRequest>) -> Result<Response<proto::ProbeResponse>, Status> {
+        Ok(Response::new(proto::ProbeResponse::default()))
     }
 
     async fn admit(&self, request: Request<proto::AdmitRequest>) -> Result<Response<proto::AdmitResponse>, Status> {
