@@ -2,6 +2,7 @@
 //!
 //! - [`servers`]: a real Postgres and nats-server for tests;
 //! - [`simulated`]: a platform that is not there: scriptable, late, forgetful, and watched;
+//! - [`fargate`]: an ECS that brings moto's tasks to life;
 //! - [`Sandbox`]: a whole Greenroom in processes of its own, all in one, split or twice, that can be killed, paused and
 //!   doubled;
 //! - [`story`]: what users do to it;
@@ -9,6 +10,7 @@
 
 pub mod checker;
 pub mod evidence;
+pub mod fargate;
 mod front;
 mod node;
 mod sandbox;

@@ -1,0 +1,260 @@
+//! Task definitions: what runners are made of, and what cannot be changed about it for one of them.
+
+use aws_sdk_ecs::types;
+use greenroom_deployer::{Error, Image};
+use greenroom_domain::RunnerSpec;
+
+use crate::config::{Config, Definitions};
+
+/// A revision of a task definition. It never changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Definition {
+    /// Its name at AWS.
+    pub arn: String,
+    /// `awsvpc`: an address of its own. `host` is the machine's network, and never ours.
+    pub network: String,
+    /// `FARGATE`, `EC2`: what it may run on.
+    pub compatible: Vec<String>,
+    /// The role of whoever pulls the image and writes logs.
+    pub has_execution_role: bool,
+    /// How many containers it has.
+    pub containers: usize,
+    /// The runner's.
+    pub container: Container,
+}
+
+/// The container that is the runner.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Container {
+    /// Its name.
+    pub name: String,
+    /// What it runs.
+    pub image: String,
+    /// Who it is: `10001:10001`.
+    pub user: Option<String>,
+    /// It cannot write but to what is mounted.
+    pub read_only: bool,
+    /// It is as good as its machine.
+    pub privileged: bool,
+    /// All capabilities are dropped, and none added.
+    pub drops_all: bool,
+    /// How long it may take to end after SIGTERM, in seconds, before it is killed; none: 30.
+    pub stop_timeout: Option<i32>,
+    /// Where what it prints goes.
+    pub logs: Option<Logs>,
+}
+
+/// CloudWatch Logs, as the `awslogs` driver writes them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logs {
+    /// The log group.
+    pub group: String,
+    /// Its region.
+    pub region: String,
+    /// How the names of its streams begin.
+    pub prefix: String,
+}
+
+impl Logs {
+    /// The stream of a task's container: `prefix/container/task`.
+    #[must_use]
+    pub fn stream(&self, container: &str, task: &str) -> String {
+        let id = task.rsplit('/').next().unwrap_or(task);
+        format!("{}/{container}/{id}", self.prefix)
+    }
+}
+
+impl Definition {
+    /// Reads one. `wanted` is the container that is to be the runner.
+    ///
+    /// # Errors
+    /// `Rejected` where there is no such container.
+    pub fn read(definition: &types::TaskDefinition, wanted: Option<&str>) -> Result<Self, Error> {
+        let arn = definition.task_definition_arn().unwrap_or_default().to_owned();
+        let containers = definition.container_definitions();
+        let found = match wanted {
+            Some(wanted) => containers.iter().find(|container| container.name() == Some(wanted)),
+            // What is not said is essential.
+            None => containers.iter().find(|container| container.essential() != Some(false)),
+        };
+        let Some(container) = found else {
+            let wanted = wanted.unwrap_or("that is essential");
+            return Err(Error::Rejected(format!("task definition {arn} has no container {wanted}")));
+        };
+        Ok(Self {
+            arn,
+            network: definition.network_mode().map(|mode| mode.as_str().to_owned()).unwrap_or_default(),
+            compatible: definition.requires_compatibilities().iter().map(|kind| kind.as_str().to_owned()).collect(),
+            has_execution_role: definition.execution_role_arn().is_some_and(|role| !role.is_empty()),
+            containers: containers.len(),
+            container: read(container),
+        })
+    }
+
+    /// Why no runner may be made of it, whatever its image needs; none: it may.
+    #[must_use]
+    pub fn refusal(&self) -> Option<String> {
+        if self.network == "host" {
+            return Some(format!("task definition {} is in its machine's own network: runners never are", self.arn));
+        }
+        self.container.privileged.then(|| format!("task definition {} is privileged: runners never are", self.arn))
+    }
+}
+
+fn read(container: &types::ContainerDefinition) -> Container {
+    let capabilities = container.linux_parameters().and_then(types::LinuxParameters::capabilities);
+    Container {
+        name: container.name().unwrap_or_default().to_owned(),
+        image: container.image().unwrap_or_default().to_owned(),
+        user: container.user().filter(|user| !user.is_empty()).map(str::to_owned),
+        read_only: container.readonly_root_filesystem() == Some(true),
+        privileged: container.privileged() == Some(true),
+        drops_all: capabilities.is_some_and(|of| of.drop().iter().any(|one| one == "ALL") && of.add().is_empty()),
+        stop_timeout: container.stop_timeout(),
+        logs: container.log_configuration().and_then(logs),
+    }
+}
+
+fn logs(configuration: &types::LogConfiguration) -> Option<Logs> {
+    let option = |name: &str| configuration.options().and_then(|options| options.get(name)).cloned();
+    if *configuration.log_driver() != types::LogDriver::Awslogs {
+        return None;
+    }
+    Some(Logs {
+        group: option("awslogs-group")?,
+        region: option("awslogs-region")?,
+        // Without it a stream's name is a container's number on its machine, which nobody tells us.
+        prefix: option("awslogs-stream-prefix")?,
+    })
+}
+
+impl Definitions {
+    /// The family that a runner is made of.
+    ///
+    /// # Errors
+    /// `Image` where it brings an image that no task definition is known for, `Rejected` where its provider has none.
+    pub fn family(&self, spec: &RunnerSpec, provided: &Image) -> Result<&str, Error> {
+        let own = spec.image.as_deref().filter(|image| *image != provided.reference);
+        if let Some(image) = own {
+            let family = self.images.get(image).map(String::as_str);
+            return family.ok_or_else(|| {
+                Error::Image(format!(
+                    "ECS runs what a task definition names: add {image}=FAMILY to AWS_ECS_TASK_DEF_IMAGES"
+                ))
+            });
+        }
+        let family = self.providers.get(&spec.provider).or(self.other.as_ref());
+        family.map(String::as_str).ok_or_else(|| {
+            Error::Rejected(format!(
+                "no task definition is set for {}: AWS_ECS_TASK_DEF is for all others",
+                spec.provider
+            ))
+        })
+    }
+}
+
+impl Config {
+    /// The family that a runner is made of, and what its image needs.
+    ///
+    /// # Errors
+    /// As [`Definitions::family`].
+    pub fn made_of(&self, spec: &RunnerSpec) -> Result<(&str, Image), Error> {
+        let provided = self.images.named(None, &spec.provider);
+        Ok((self.definitions.family(spec, &provided)?, self.images.of(spec)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use aws_sdk_ecs::types::{ContainerDefinition, KernelCapabilities, LinuxParameters, LogConfiguration, LogDriver};
+    use greenroom_deployer::Images;
+    use greenroom_domain::{Attempt, BotId, Provider, Resources, RunnerId, TenantId};
+
+    use super::*;
+
+    #[test]
+    fn a_runner_is_the_container_that_was_named_or_the_first_essential_one() {
+        let container = |name: &str, essential| ContainerDefinition::builder().name(name).essential(essential).build();
+        let definition = types::TaskDefinition::builder()
+            .task_definition_arn("arn:x:1")
+            .set_container_definitions(Some(vec![container("sidecar", false), container("bot", true)]))
+            .build();
+        let name = |wanted| Definition::read(&definition, wanted).map(|definition| definition.container.name);
+        assert_eq!(name(None), Ok("bot".to_owned()));
+        assert_eq!(name(Some("sidecar")), Ok("sidecar".to_owned()));
+        assert!(matches!(name(Some("other")), Err(Error::Rejected(why)) if why.contains("arn:x:1")));
+    }
+
+    #[test]
+    fn nothing_runs_in_its_machines_network_or_privileged() {
+        let made = |network: types::NetworkMode, privileged| {
+            let container = ContainerDefinition::builder().name("bot").privileged(privileged).build();
+            let built = types::TaskDefinition::builder().network_mode(network).container_definitions(container).build();
+            Definition::read(&built, None).expect("it has a container").refusal().is_some()
+        };
+        assert!(!made(types::NetworkMode::Awsvpc, false) && !made(types::NetworkMode::Bridge, false));
+        assert!(made(types::NetworkMode::Host, false) && made(types::NetworkMode::Awsvpc, true));
+    }
+
+    #[test]
+    fn what_hardens_it_is_read() {
+        let capabilities = KernelCapabilities::builder().drop("ALL").build();
+        let logs = LogConfiguration::builder()
+            .log_driver(LogDriver::Awslogs)
+            .options("awslogs-group", "/ecs/bots")
+            .options("awslogs-region", "eu-west-1")
+            .options("awslogs-stream-prefix", "bot")
+            .build()
+            .expect("it has a driver");
+        let hard = ContainerDefinition::builder()
+            .name("bot")
+            .user("10001:10001")
+            .readonly_root_filesystem(true)
+            .linux_parameters(LinuxParameters::builder().capabilities(capabilities).build())
+            .stop_timeout(120)
+            .log_configuration(logs)
+            .build();
+        let read = super::read(&hard);
+        assert!(read.read_only && read.drops_all && !read.privileged);
+        assert_eq!(read.user.as_deref(), Some("10001:10001"));
+        let stream = read.logs.expect("logs").stream("bot", "arn:aws:ecs:eu-west-1:1:task/bots/0123");
+        assert_eq!(stream, "bot/bot/0123");
+        let soft = super::read(&ContainerDefinition::builder().name("bot").privileged(true).build());
+        assert!(!soft.read_only && !soft.drops_all && soft.privileged && soft.logs.is_none());
+    }
+
+    #[test]
+    fn a_family_is_the_images_then_the_providers_then_everybodys() {
+        let zoom = Provider::new("zoom").expect("valid");
+        let definitions = Definitions {
+            providers: BTreeMap::from([(zoom.clone(), "zoom-bot".to_owned())]),
+            other: None,
+            images: BTreeMap::from([("own:1".to_owned(), "own-bot".to_owned())]),
+            container: None,
+        };
+        let images = Images::one("bot:1");
+        let family = |definitions: &Definitions, provider: &str, image: Option<&str>| {
+            let spec = RunnerSpec {
+                runner: RunnerId::of_bot(BotId::generate(), Attempt::FIRST),
+                tenant: TenantId::generate(),
+                provider: Provider::new(provider).expect("valid"),
+                image: image.map(str::to_owned),
+                resources: Resources::default(),
+                max_lifetime: Duration::from_secs(60),
+            };
+            definitions.family(&spec, &images.named(None, &spec.provider)).map(str::to_owned)
+        };
+        assert_eq!(family(&definitions, "zoom", None).as_deref(), Ok("zoom-bot"));
+        assert_eq!(family(&definitions, "zoom", Some("bot:1")).as_deref(), Ok("zoom-bot"), "its provider's own");
+        assert_eq!(family(&definitions, "zoom", Some("own:1")).as_deref(), Ok("own-bot"));
+        assert!(
+            matches!(family(&definitions, "zoom", Some("b:1")), Err(Error::Image(why)) if why.contains("b:1=FAMILY"))
+        );
+        assert!(matches!(family(&definitions, "web", None), Err(Error::Rejected(_))));
+        let more = Definitions { other: Some("any-bot".to_owned()), ..definitions };
+        assert_eq!(family(&more, "web", None).as_deref(), Ok("any-bot"));
+    }
+}

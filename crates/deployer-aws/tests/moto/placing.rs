@@ -1,0 +1,117 @@
+//! Where tasks go, how many there are, and what is asked of AWS for it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use greenroom_deployer::{Deployer, Error, Observed, Progress};
+use greenroom_domain::{Attempt, ExitCause, Provider};
+
+use crate::stage::{Stage, ensure, launch, name_of, seen};
+
+const WAITS: &str = "sleep 300";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spot_comes_first_and_on_demand_is_the_fall_back_of_the_same_task() {
+    let stage = Stage::set().await;
+    let driver = stage.driver(&[("AWS_ECS_SPOT", "first-attempt")]).await;
+    stage.fargate.behave(|behaviour| behaviour.spot_room = Some(1));
+    let runners = [launch(1, WAITS), launch(1, WAITS), launch(2, WAITS)];
+    for launch in &runners {
+        ensure(&driver, launch).await;
+    }
+    let capacity = |launch: &greenroom_deployer::Launch| stage.fargate.capacity_of(&name_of(launch.spec.runner));
+    let placed: Vec<_> = runners.iter().map(capacity).collect();
+    assert_eq!(placed, [["FARGATE_SPOT"], ["FARGATE"], ["FARGATE"]], "the second found no room, the third may not");
+
+    // After a restart Spot has room again: who runs on demand is not started once more.
+    stage.fargate.behave(|behaviour| behaviour.spot_room = None);
+    let restarted = stage.driver(&[("AWS_ECS_SPOT", "first-attempt")]).await;
+    ensure(&restarted, &runners[1]).await;
+    assert_eq!(stage.started(runners[1].spec.runner), 1);
+    assert_eq!(capacity(&runners[1]), ["FARGATE"]);
+
+    // What was lent is asked back.
+    stage.fargate.interrupt(&name_of(runners[0].spec.runner));
+    match seen(&driver, runners[0].spec.runner, "it ended", |observed| *observed != Observed::Running).await {
+        Observed::Exited(exit) => assert_eq!(exit.cause, Some(ExitCause::Interrupted)),
+        other => panic!("expected an exit, got {other:?}"),
+    }
+    let again = launch(2, WAITS);
+    assert_eq!(again.spec.runner.attempt, Attempt(2));
+    ensure(&driver, &again).await;
+    assert_eq!(capacity(&again), ["FARGATE"], "the next attempt is not lent anything");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nothing_has_room_it_is_said_and_nothing_is_left() {
+    let stage = Stage::set().await;
+    let driver = stage.driver(&[("AWS_ECS_SPOT", "always")]).await;
+    stage.fargate.behave(|behaviour| (behaviour.room, behaviour.spot_room) = (Some(0), Some(0)));
+    let launch = launch(1, WAITS);
+    let said = driver.ensure(&launch, &Progress::silent()).await;
+    assert!(matches!(&said, Err(Error::NoCapacity(why)) if why.contains("Capacity is unavailable")), "{said:?}");
+    assert_eq!(driver.inspect(launch.spec.runner).await, Ok(Observed::Gone));
+    stage.fargate.behave(|behaviour| behaviour.room = Some(1));
+    ensure(&driver, &launch).await;
+    assert_eq!(stage.started(launch.spec.runner), 1, "there is room now");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ecs_does_not_show_yet_is_not_gone() {
+    let stage = Stage::set().await;
+    let driver = stage.driver(&[("AWS_ECS_SETTLE_MS", "60000")]).await;
+    let unseen = Duration::from_secs(2);
+    stage.fargate.behave(|behaviour| behaviour.unseen = unseen);
+    let launch = launch(1, WAITS);
+    let runner = launch.spec.runner;
+    ensure(&driver, &launch).await;
+    let began = std::time::Instant::now();
+    let looked = driver.inspect(runner).await;
+    let listed: Vec<_> = futures::TryStreamExt::try_concat(driver.list()).await.expect("ECS answers");
+    if began.elapsed() < unseen / 2 {
+        assert_eq!(looked, Ok(Observed::Running));
+        assert!(listed.iter().any(|listed| listed.runner == runner && listed.running), "{listed:?}");
+    }
+    ensure(&driver, &launch).await;
+    ensure(&*stage.driver(&[]).await, &launch).await;
+    assert_eq!(stage.started(runner), 1);
+    seen(&driver, runner, "it runs", |observed| *observed == Observed::Running).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_is_started_within_the_limits_and_each_once() {
+    let stage = Stage::set().await;
+    let driver = stage.driver(&[("AWS_ECS_STARTS_PER_SECOND", "100")]).await;
+    let launches: Vec<_> = (0..30).map(|_| launch(1, WAITS)).collect();
+    let silent = Progress::silent();
+    // Everybody twice at the same time, as two replicas would.
+    let replica = stage.driver(&[]).await;
+    let both = launches.iter().flat_map(|launch| [driver.ensure(launch, &silent), replica.ensure(launch, &silent)]);
+    for ensured in futures::future::join_all(both).await {
+        ensured.expect("there is room");
+    }
+    assert!(launches.iter().all(|launch| stage.started(launch.spec.runner) == 1));
+    let runners: BTreeSet<_> = launches.iter().map(|launch| launch.spec.runner).collect();
+    let listed: Vec<_> = futures::TryStreamExt::try_concat(driver.list()).await.expect("ECS answers");
+    let listed: BTreeSet<_> = listed.iter().filter(|listed| listed.running).map(|listed| listed.runner).collect();
+    assert_eq!(listed, runners);
+    let looks = futures::future::join_all(runners.iter().map(|runner| driver.inspect(*runner))).await;
+    assert!(looks.iter().all(|look| *look == Ok(Observed::Running)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_large_or_has_no_task_definition_is_refused_before_aws_is_asked() {
+    let stage = Stage::set().await;
+    let driver = stage.driver(&[]).await;
+    let refused = async |change: fn(&mut greenroom_deployer::Launch)| {
+        let mut launch = launch(1, WAITS);
+        change(&mut launch);
+        driver.ensure(&launch, &Progress::silent()).await.expect_err("it is refused")
+    };
+    assert!(matches!(refused(|launch| launch.spec.resources.cpu_millis = 17_000).await, Error::Unschedulable(_)));
+    let own = refused(|launch| launch.spec.image = Some("own:1".to_owned())).await;
+    assert!(matches!(&own, Error::Image(why) if why.contains("own:1=FAMILY")), "{own:?}");
+    let zoom = refused(|launch| launch.spec.provider = Provider::new("zoom").expect("valid")).await;
+    assert!(matches!(&zoom, Error::Rejected(why) if why.contains("zoom")), "{zoom:?}");
+    assert!(!stage.fargate.actions().contains("ecs:RunTask"));
+}
