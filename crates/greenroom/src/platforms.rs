@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use greenroom_chassis::{Clock, Host, Process, Settings};
 use greenroom_deployer::{Deployer, Deployers, Finding, Probe, Wanted};
+use greenroom_deployer_coolify::CoolifyDeployer;
 use greenroom_deployer_docker::DockerDeployer;
 use greenroom_deployer_local::LocalDeployer;
 use greenroom_domain::{Installation, PlatformName};
@@ -100,6 +101,9 @@ impl Default for Platforms {
             })
             .with("docker", greenroom_deployer_docker::Config::parse, async |config, platform, home| {
                 DockerDeployer::build(config, &home.installation, &platform, home.clock).await
+            })
+            .with("coolify", greenroom_deployer_coolify::Config::parse, async |config, platform, home| {
+                CoolifyDeployer::build(config, &home.installation, &platform, home.clock).await
             })
     }
 }
