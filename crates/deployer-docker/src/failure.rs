@@ -30,10 +30,11 @@ impl Failure {
         self.status == Some(409)
     }
 
-    /// There is no such network (any more).
+    /// There is no such network (any more), or there are two.
     pub fn is_about_network(&self) -> bool {
         let words = self.words.to_lowercase();
-        self.is_missing() && words.contains("network") && words.contains("not found")
+        words.contains("network")
+            && (words.contains("is ambiguous") || self.is_missing() && words.contains("not found"))
     }
 }
 
@@ -78,6 +79,8 @@ const MEANINGS: &[(&str, fn(String) -> Error)] = &[
     ("no such host", Error::Transient),
     ("connection refused", Error::Transient),
     ("i/o timeout", Error::Transient),
+    // Two of us made it at the same time; one of them goes.
+    ("is ambiguous", Error::Transient),
     // The image.
     ("no such image", Error::Image),
     ("pull access denied", Error::Image),
@@ -86,7 +89,7 @@ const MEANINGS: &[(&str, fn(String) -> Error)] = &[
     ("name unknown", Error::Image),
     ("repository name not known", Error::Image),
     ("no matching manifest", Error::Image),
-    ("unauthorized:", Error::Image),
+    ("unauthorized", Error::Image),
     ("authentication required", Error::Image),
     ("no basic auth credentials", Error::Image),
     ("requested access to the resource is denied", Error::Image),
@@ -142,6 +145,8 @@ mod tests {
             ),
             (Some(404), "manifest for 127.0.0.1:5000/x:1 not found: manifest unknown: manifest unknown", Error::Image),
             (Some(500), "Get \"https://ghcr.io/v2/\": unauthorized: authentication required", Error::Image),
+            (Some(500), "unauthorized", Error::Image),
+            (Some(400), "network x is ambiguous (2 matches found on name)", Error::Transient),
             (Some(500), "Head \"http://127.0.0.1:5000/v2/x/manifests/1\": no basic auth credentials", Error::Image),
             (
                 Some(500),

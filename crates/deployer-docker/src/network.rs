@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use bollard::models::{NetworkCreateRequest, NetworkInspect};
+use bollard::models::{Network as Found, NetworkCreateRequest};
+use bollard::query_parameters::ListNetworksOptionsBuilder;
 use greenroom_deployer::{Error, Names};
 
 use crate::engine::Engine;
@@ -23,15 +24,17 @@ pub(crate) async fn ensure(engine: &Engine, names: &Names, own: &str, said: Opti
     if let Some(network) = &*known {
         return Ok(network.clone());
     }
-    let name = said.unwrap_or(own);
-    let network = match (inspect(engine, name).await?, said) {
-        (Some(network), _) => network,
-        (None, Some(name)) => {
-            return Err(Error::Rejected(format!("DOCKER_NETWORK: {} has no network {name:?}", engine.entry.name)));
+    let there = find(engine, said.unwrap_or(own)).await?;
+    let found = match (said, &there[..]) {
+        (_, [one]) => one.clone(),
+        (Some(name), _) => {
+            let (host, count) = (&engine.entry.name, there.len());
+            return Err(Error::Rejected(format!("DOCKER_NETWORK: {host} has {count} networks {name:?}")));
         }
-        (None, None) => make(engine, names, name).await?,
+        (None, []) => make(engine, names, own).await?,
+        (None, _) => settle(engine, own).await?,
     };
-    let network = Network { name: name.to_owned(), gateway: gateway(&network) };
+    let network = Network { name: said.unwrap_or(own).to_owned(), gateway: gateway(&found) };
     *known = Some(network.clone());
     Ok(network)
 }
@@ -41,16 +44,18 @@ pub(crate) async fn forget(engine: &Engine) {
     *engine.network.lock().await = None;
 }
 
-/// None: there is none of that name.
-pub(crate) async fn inspect(engine: &Engine, name: &str) -> Result<Option<NetworkInspect>, Failure> {
-    match engine.ask(|docker| async move { docker.inspect_network(name, None).await }).await {
-        Ok(network) => Ok(Some(network)),
-        Err(failure) if failure.is_missing() => Ok(None),
-        Err(failure) => Err(failure),
-    }
+/// Those of that name, the oldest first: engines before 25 let two be made at the same time.
+pub(crate) async fn find(engine: &Engine, name: &str) -> Result<Vec<Found>, Failure> {
+    let filters = HashMap::from([("name".to_owned(), vec![name.to_owned()])]);
+    let options = ListNetworksOptionsBuilder::new().filters(&filters).build();
+    let mut found = engine.ask(|docker| async move { docker.list_networks(Some(options)).await }).await?;
+    // The filter takes parts of names as well.
+    found.retain(|network| network.name.as_deref() == Some(name));
+    found.sort_by(|one, other| (&one.created, &one.id).cmp(&(&other.created, &other.id)));
+    Ok(found)
 }
 
-async fn make(engine: &Engine, names: &Names, name: &str) -> Result<NetworkInspect, Error> {
+async fn make(engine: &Engine, names: &Names, name: &str) -> Result<Found, Error> {
     let request = request(names, name);
     match engine.ask(|docker| async move { docker.create_network(request).await }).await {
         Ok(_) => tracing::info!(network.name = name, host.name = engine.entry.name, "made a network for runners"),
@@ -58,8 +63,27 @@ async fn make(engine: &Engine, names: &Names, name: &str) -> Result<NetworkInspe
         Err(failure) if failure.is_conflict() => {}
         Err(failure) => return Err(failure.into()),
     }
-    let made = inspect(engine, name).await?;
-    made.ok_or_else(|| Error::Transient(format!("the network {name} is gone again")))
+    settle(engine, name).await
+}
+
+/// Of two that were made at the same time the younger goes, whoever made it. Nobody can be in it: its name is no name yet.
+async fn settle(engine: &Engine, name: &str) -> Result<Found, Error> {
+    let mut there = find(engine, name).await?.into_iter();
+    let first = there.next().ok_or_else(|| Error::Transient(format!("the network {name} is gone again")))?;
+    for id in there.filter_map(|younger| younger.id) {
+        if let Err(failure) = remove(engine, &id).await {
+            return Err(Error::Transient(failure.words));
+        }
+    }
+    Ok(first)
+}
+
+/// Removes a network that nobody is in; one that is not there is success.
+pub(crate) async fn remove(engine: &Engine, id: &str) -> Result<(), Failure> {
+    match engine.ask(|docker| async move { docker.remove_network(id).await }).await {
+        Err(failure) if failure.is_missing() => Ok(()),
+        removed => removed,
+    }
 }
 
 fn request(names: &Names, name: &str) -> NetworkCreateRequest {
@@ -77,7 +101,7 @@ fn request(names: &Names, name: &str) -> NetworkCreateRequest {
 }
 
 /// The first address of an IPv4 network that the host itself has.
-fn gateway(network: &NetworkInspect) -> Option<String> {
+fn gateway(network: &Found) -> Option<String> {
     let pools = network.ipam.as_ref()?.config.as_ref()?;
     let mut gateways = pools.iter().filter_map(|pool| pool.gateway.clone());
     // Some versions write it with the network's size.

@@ -83,7 +83,12 @@ async fn on(inner: &Inner, engine: &Arc<Engine>, launch: &Launch, progress: &Pro
             start(inner, engine, &id, launch).await
         }
         Err(failure) if failure.is_conflict() => adopt(inner, engine, launch).await,
-        Err(failure) => Err(failure.into()),
+        Err(failure) => {
+            if failure.is_about_network() {
+                network::forget(engine).await;
+            }
+            Err(failure.into())
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use greenroom_domain::RunnerId;
 
 use crate::engine::Engine;
 use crate::fleet::Fleet;
+use crate::look;
 
 /// Before an engine that went away is asked again.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -23,46 +24,58 @@ pub(crate) fn ends<'a>(fleet: &'a Fleet, engine: &'a Engine) -> impl Stream<Item
         let mut since: Option<String> = None;
         let mut pause = FIRST_PAUSE;
         loop {
-            let mut events = match open(fleet, engine, since.as_deref()).await {
-                Ok(events) => events,
-                Err(error) => {
-                    tracing::debug!(host.name = engine.entry.name, %error, "a Docker host tells nothing");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                    continue;
-                }
+            // A question is asked only when somebody waits for the answer: what ends between the look and the question is told
+            // because of the moment from which on is asked.
+            let from = match &since {
+                Some(since) => Ok(since.clone()),
+                None => now(engine).await,
             };
-            for runner in ended(fleet, engine).await {
-                yield runner;
-            }
-            while let Some(Ok(event)) = events.next().await {
-                pause = FIRST_PAUSE;
-                since = moment(&event).or(since);
-                if let Some(runner) = runner_of(&event, &fleet.names) {
-                    yield runner;
+            match from {
+                Ok(from) => {
+                    let events = events(fleet, engine, &from).await;
+                    since = Some(from);
+                    for runner in ended(fleet, engine).await {
+                        yield runner;
+                    }
+                    if let Ok(mut events) = events {
+                        while let Some(Ok(event)) = events.next().await {
+                            pause = FIRST_PAUSE;
+                            since = moment(&event).or(since);
+                            if let Some(runner) = runner_of(&event, &fleet.names) {
+                                yield runner;
+                            }
+                        }
+                    }
+                    tracing::debug!(host.name = engine.entry.name, "a Docker host broke off");
                 }
+                Err(error) => tracing::debug!(host.name = engine.entry.name, %error, "a Docker host tells nothing"),
             }
-            tracing::debug!(host.name = engine.entry.name, "a Docker host broke off");
             tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 }
 
+/// The engine's own time, which need not be ours.
+async fn now(engine: &Engine) -> Result<String, Error> {
+    let info = engine.info().await?;
+    let now = look::time(info.system_time.as_deref());
+    let now = now.ok_or_else(|| Error::Transient("the engine does not say what time it is".to_owned()))?;
+    Ok(seconds(now.as_nanosecond()))
+}
+
 type Events = futures::stream::BoxStream<'static, Result<EventMessage, bollard::errors::Error>>;
 
-async fn open(fleet: &Fleet, engine: &Engine, since: Option<&str>) -> Result<Events, Error> {
+async fn events(fleet: &Fleet, engine: &Engine, since: &str) -> Result<Events, Error> {
     let labels = fleet.names.ours().into_iter().map(|(name, value)| format!("{name}={value}"));
     let filters = HashMap::from([
         ("type".to_owned(), vec!["container".to_owned()]),
         ("event".to_owned(), vec!["die".to_owned(), "oom".to_owned()]),
         ("label".to_owned(), labels.collect::<Vec<_>>()),
     ]);
-    let mut options = EventsOptionsBuilder::new().filters(&filters);
-    if let Some(since) = since {
-        options = options.since(since);
-    }
+    let options = EventsOptionsBuilder::new().filters(&filters).since(since).build();
     let docker = engine.client().await?.clone();
-    Ok(docker.events(Some(options.build())).boxed())
+    Ok(docker.events(Some(options)).boxed())
 }
 
 /// Who had ended before anybody listened. What cannot be asked now the list finds.
@@ -76,10 +89,14 @@ pub(crate) fn runs(container: &ContainerSummary) -> bool {
     matches!(container.state, Some(State::RUNNING | State::PAUSED | State::RESTARTING | State::STOPPING))
 }
 
-/// The moment after it, as engines want it: with nine digits behind the point.
+/// The moment after it.
 fn moment(event: &EventMessage) -> Option<String> {
-    let nanos = event.time_nano? + 1;
-    Some(format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000))
+    Some(seconds(i128::from(event.time_nano?) + 1))
+}
+
+/// As engines want it: with nine digits behind the point.
+fn seconds(nanos: i128) -> String {
+    format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000)
 }
 
 fn runner_of(event: &EventMessage, names: &Names) -> Option<RunnerId> {
