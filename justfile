@@ -35,6 +35,19 @@ test-k8s *args:
     @[[ -f "$KUBECONFIG" ]] || { echo "test-k8s: KUBECONFIG: there is no file $KUBECONFIG" >&2; exit 2; }
     @GREENROOM_TEST_K8S=1 K8S_TEST_IMAGE="${K8S_TEST_IMAGE:-busybox:1.37}" just with-servers cargo nextest run -p greenroom-deployer-k8s -E 'binary(cluster)' "$@"
 
+# images of greenroom and of the bot, from this source: images [--tag TAG] [--base IMAGE] [--snapshot DAY] [greenroom] [bot] [local]
+[no-exit-message]
+images *args:
+    @deploy/docker/build "$@"
+
+# what is in the images of a tag, as CycloneDX, in target/sbom/
+[no-exit-message]
+sbom tag="latest":
+    @mkdir -p target/sbom
+    @deploy/docker/sbom greenroom:{{ tag }} greenroom >target/sbom/greenroom.cdx.json
+    @deploy/docker/sbom greenroom-bot:{{ tag }} greenroom-bot >target/sbom/greenroom-bot.cdx.json
+    @ls -l target/sbom
+
 # formats the code
 fmt:
     @cargo fmt --all

@@ -15,7 +15,8 @@ COPY deploy/docker/install-packages /usr/local/sbin/install-packages
 # The browser, what it writes with, and ffmpeg for images that are made from this one.
 RUN SNAPSHOT="${SNAPSHOT}" install-packages ca-certificates chromium ffmpeg fonts-dejavu-core fonts-noto-color-emoji tini
 
-RUN groupadd --gid 10001 bot \
+RUN export SOURCE_DATE_EPOCH=1000000000 \
+    && groupadd --gid 10001 bot \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin bot \
     && rm -f /etc/passwd- /etc/group- /etc/shadow- /etc/gshadow- /etc/subuid- /etc/subgid-
 

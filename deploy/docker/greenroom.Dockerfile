@@ -12,7 +12,8 @@ COPY deploy/docker/install-packages /usr/local/sbin/install-packages
 RUN SNAPSHOT="${SNAPSHOT}" install-packages ca-certificates ffmpeg tini
 
 # A user by number, so that a cluster can see that it is not root.
-RUN groupadd --gid 10001 greenroom \
+RUN export SOURCE_DATE_EPOCH=1000000000 \
+    && groupadd --gid 10001 greenroom \
     && useradd --uid 10001 --gid 10001 --home-dir /var/lib/greenroom --no-create-home --shell /usr/sbin/nologin greenroom \
     && install -d -o greenroom -g greenroom /var/lib/greenroom /var/lib/greenroom/recordings /var/lib/greenroom/local \
     && rm -f /etc/passwd- /etc/group- /etc/shadow- /etc/gshadow- /etc/subuid- /etc/subgid-

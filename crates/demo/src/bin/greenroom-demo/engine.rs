@@ -98,8 +98,8 @@ impl Engine {
     pub async fn walls(&self, bot: &str) -> Option<String> {
         const FORMAT: &str = "user {{.Config.User}}, \
             root {{if .HostConfig.ReadonlyRootfs}}read-only{{else}}writable{{end}}, \
-            capabilities dropped {{.HostConfig.CapDrop}}, {{.HostConfig.SecurityOpt}}, \
-            network {{.HostConfig.NetworkMode}}";
+            network {{.HostConfig.NetworkMode}}\n\
+            capabilities dropped {{.HostConfig.CapDrop}}, {{.HostConfig.SecurityOpt}}";
         let filter = format!("label=greenroom.dev/id={bot}");
         let found = self.client.ask(["ps", "--quiet", "--filter", &filter]).await.ok()?;
         let container = found.split_whitespace().next()?;

@@ -5,7 +5,9 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
+
+const TICK: Duration = Duration::from_millis(100);
 
 /// The terminal.
 pub struct Screen {
@@ -22,17 +24,18 @@ impl Screen {
             if let Ok(style) = ProgressStyle::with_template("  {spinner:.green} {msg} {elapsed:.dim}") {
                 spinner.set_style(style);
             }
-            spinner.enable_steady_tick(Duration::from_millis(100));
+            spinner.enable_steady_tick(TICK);
         }
         Self { spinner, terminal, color: terminal && std::env::var_os("NO_COLOR").is_none() }
     }
 
     /// What is waited for now.
     pub fn waiting(&self, what: &str) {
-        self.spinner.reset_elapsed();
-        if self.spinner.is_hidden() && self.terminal {
-            self.spinner.set_draw_target(ProgressDrawTarget::stderr());
+        if self.spinner.is_finished() && self.terminal {
+            self.spinner.reset();
+            self.spinner.enable_steady_tick(TICK);
         }
+        self.spinner.reset_elapsed();
         self.spinner.set_message(format!("{what} …"));
         if !self.terminal {
             println!("    … {what}");
@@ -77,8 +80,8 @@ impl Screen {
 
     /// Nothing is waited for now.
     pub fn idle(&self) {
-        self.spinner.set_message("");
-        self.spinner.set_draw_target(ProgressDrawTarget::hidden());
+        // Not only hidden, or its last picture stays.
+        self.spinner.finish_and_clear();
     }
 
     /// Nothing more is waited for.

@@ -164,7 +164,9 @@ impl<'a> Story<'a> {
                 && let Some(engine) = &self.engine
                 && let Some(walls) = engine.walls(bot).await
             {
-                self.screen.line(&format!("             in a container: {walls}"));
+                for wall in walls.lines() {
+                    self.screen.line(&format!("             in a container: {wall}"));
+                }
             }
             match change.state.as_str() {
                 "DONE" => return Ok(timeline),
