@@ -1,4 +1,4 @@
-//! The calls that are made, each within its limit and its time.
+//! The calls that are made, each within its limit and its time. Their futures are large, so each has a box of its own.
 
 use std::time::Duration;
 
@@ -76,7 +76,7 @@ pub async fn shared(config: &Config) -> SdkConfig {
     if let Some(endpoint) = &config.endpoint {
         loader = loader.endpoint_url(endpoint);
     }
-    loader.load().await
+    Box::pin(loader.load()).await
 }
 
 impl Api {
@@ -114,9 +114,8 @@ impl Api {
             .set_platform_version(request.platform_version)
             .set_placement_strategy(request.placement_strategy)
             .set_network_configuration(request.network_configuration)
-            .client_token(token)
-            .send();
-        match call.await {
+            .client_token(token);
+        match Box::pin(call.send()).await {
             Ok(answer) => {
                 if let Some(arn) = answer.tasks().iter().find_map(types::Task::task_arn) {
                     return Ran::Task(arn.to_owned());
@@ -144,7 +143,8 @@ impl Api {
     /// Has a task stop. One that is not there is success.
     pub async fn stop_task(&self, arn: &str, reason: &str) -> Result<(), Error> {
         self.changes.turn().await;
-        match self.client.stop_task().cluster(&self.cluster).task(arn).reason(reason).send().await {
+        let call = self.client.stop_task().cluster(&self.cluster).task(arn).reason(reason);
+        match Box::pin(call.send()).await {
             Ok(_) => Ok(()),
             Err(error) => {
                 let failed = Failed::of(&error);
@@ -162,7 +162,7 @@ impl Api {
     ) -> Result<(Vec<String>, Option<String>), Error> {
         self.reads.turn().await;
         let call = self.client.list_tasks().cluster(&self.cluster).desired_status(desired).set_next_token(next);
-        let page = call.send().await.map_err(|error| self.read_failed(&error))?;
+        let page = Box::pin(call.send()).await.map_err(|error| self.read_failed(&error))?;
         Ok((page.task_arns.unwrap_or_default(), page.next_token.filter(|next| !next.is_empty())))
     }
 
@@ -170,7 +170,7 @@ impl Api {
     pub async fn list_named(&self, started_by: &str) -> Result<Vec<String>, Error> {
         self.reads.turn().await;
         let call = self.client.list_tasks().cluster(&self.cluster).started_by(started_by);
-        let page = call.send().await.map_err(|error| self.read_failed(&error))?;
+        let page = Box::pin(call.send()).await.map_err(|error| self.read_failed(&error))?;
         Ok(page.task_arns.unwrap_or_default())
     }
 
@@ -178,7 +178,7 @@ impl Api {
     pub async fn describe_tasks(&self, arns: Vec<String>) -> Result<Vec<types::Task>, Error> {
         self.reads.turn().await;
         let call = self.client.describe_tasks().cluster(&self.cluster).set_tasks(Some(arns)).include(TaskField::Tags);
-        let answer = call.send().await.map_err(|error| self.read_failed(&error))?;
+        let answer = Box::pin(call.send()).await.map_err(|error| self.read_failed(&error))?;
         let other = answer.failures().iter().find(|failure| failure.reason() != Some("MISSING"));
         match other {
             // To leave one out for another reason would be to call it gone.
@@ -193,7 +193,7 @@ impl Api {
     pub async fn describe_task_definition(&self, name: &str) -> Result<types::TaskDefinition, Error> {
         self.definitions.turn().await;
         let call = self.client.describe_task_definition().task_definition(name).include(TaskDefinitionField::Tags);
-        let answer = call.send().await.map_err(|error| {
+        let answer = Box::pin(call.send()).await.map_err(|error| {
             let failed = Failed::of(&error);
             failed.tell(&self.definitions);
             failed.error
@@ -204,7 +204,7 @@ impl Api {
     /// The cluster itself; none: there is none.
     pub async fn describe_cluster(&self) -> Result<Option<types::Cluster>, Error> {
         self.reads.turn().await;
-        let answer = self.client.describe_clusters().clusters(&self.cluster).send().await;
+        let answer = Box::pin(self.client.describe_clusters().clusters(&self.cluster).send()).await;
         let answer = answer.map_err(|error| self.read_failed(&error))?;
         Ok(answer.clusters.unwrap_or_default().into_iter().next())
     }

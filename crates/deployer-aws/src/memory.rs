@@ -89,6 +89,10 @@ impl Memory {
     /// ECS shows it.
     pub fn shown(&self, task: &Task, now: Instant) {
         let mut seen = self.seen();
+        if let Some(runner) = task.runner {
+            // That is what came of asking: a repeated token makes no other.
+            seen.asked.remove(&runner);
+        }
         let known = seen.know(&task.arn, task.runner, now);
         known.stopped |= task.stopped();
         known.ends_by = task.ends_by.or(known.ends_by);
@@ -256,6 +260,9 @@ mod tests {
         let before = memory.asks(other, now);
         memory.refused(other, before);
         assert_eq!(memory.settling(other, now), None, "it was refused");
+        memory.asks(other, now);
+        memory.shown(&task("b", Some(other), "STOPPED"), now);
+        assert_eq!(memory.settling(other, now), None, "that is what came of it");
     }
 
     #[test]
