@@ -229,6 +229,7 @@ install_prism() {
         PATH=$path npm install --prefix "$folder" --no-audit --no-fund --no-update-notifier --loglevel=error \
             "@stoplight/prism-cli@$prism_version" >/dev/null || exit
         # Node where it was found now, whatever PATH says later.
+        # shellcheck disable=SC2016
         printf '#!/bin/sh\nPATH=%s:$PATH exec %s "$@"\n' "$(dirname "$(PATH=$path command -v node)")" \
             "$folder/node_modules/.bin/prism" >"$folder/prism" && chmod 755 "$folder/prism"
     ) || return

@@ -7,6 +7,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use greenroom_embedded::{Docker, DockerClient, tools_folder};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio::time::{Instant, timeout};
@@ -153,6 +155,17 @@ async fn start_own(dir: &Path) -> Result<Docker, Error> {
     Ok(Docker::start(dir.join("docker")).await?)
 }
 
+/// A build that is not waited for any more is ended with everything that it has started.
+struct Building(Option<Pid>);
+
+impl Drop for Building {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            let _ = killpg(group, Signal::SIGTERM);
+        }
+    }
+}
+
 /// Builds the image from the programs beside this one, and shows what it is at.
 async fn build(screen: &Screen, client: &DockerClient) -> Result<(), Error> {
     let programs = std::env::current_exe().map_err(Error::Build)?.parent().map(PathBuf::from).unwrap_or_default();
@@ -163,14 +176,14 @@ async fn build(screen: &Screen, client: &DockerClient) -> Result<(), Error> {
         .env("DOCKER_HOST", client.host())
         .env_remove("DOCKER_CONTEXT")
         .env("DOCKER_BUILDKIT", "0")
-        // Ctrl-C is for the demo: it ends the build by dropping it.
+        // Ctrl-C is for the demo, which ends the build and what that has started.
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
-        .kill_on_drop(true)
         .spawn()
         .map_err(Error::Build)?;
+    let mut building = Building(child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw));
     let mut said = Vec::new();
     if let Some(stderr) = child.stderr.take() {
         let mut lines = BufReader::new(stderr).lines();
@@ -189,6 +202,7 @@ async fn build(screen: &Screen, client: &DockerClient) -> Result<(), Error> {
         }
     }
     let status = child.wait().await.map_err(Error::Build)?;
+    building.0 = None;
     if status.success() { Ok(()) } else { Err(Error::Image(said.join("\n"))) }
 }
 

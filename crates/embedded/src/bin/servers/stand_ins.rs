@@ -158,8 +158,11 @@ fn set(variable: &str) -> Option<OsString> {
     env::var_os(variable).filter(|value| !value.is_empty())
 }
 
-/// An error with its causes, in one line.
+/// An error with its causes, in one line. Of a server's log the last line has the reason, as a rule.
 fn said(error: &Error) -> String {
+    if let Error::Died { name, tail, .. } | Error::NotReady { name, tail, .. } = error {
+        return format!("{name} does not run here: {}", tail.lines().next_back().unwrap_or("it does not say why"));
+    }
     let mut words = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
