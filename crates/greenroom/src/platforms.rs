@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use greenroom_chassis::{Clock, Host, Process, Settings};
 use greenroom_deployer::{Deployer, Deployers, Finding, Probe, Wanted};
+use greenroom_deployer_aws::AwsDeployer;
 use greenroom_deployer_coolify::CoolifyDeployer;
 use greenroom_deployer_docker::DockerDeployer;
 use greenroom_deployer_local::LocalDeployer;
@@ -96,6 +97,9 @@ impl std::fmt::Debug for Platforms {
 impl Default for Platforms {
     fn default() -> Self {
         Self(BTreeMap::new())
+            .with("aws", greenroom_deployer_aws::Config::parse, async |config, platform, home| {
+                AwsDeployer::build(config, &home.installation, &platform, home.clock).await
+            })
             .with("local", greenroom_deployer_local::Config::parse, async |config, platform, home| {
                 Ok(LocalDeployer::build(config, &home.installation, &platform, home.clock))
             })
