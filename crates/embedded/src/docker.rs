@@ -43,6 +43,7 @@ pub struct Docker {
     // Before the lock: fields are dropped in order.
     process: Option<Process>,
     client: Client,
+    dir: PathBuf,
     _lock: Lock,
 }
 
@@ -61,6 +62,7 @@ impl Docker {
         let lock = Lock::take(&dir)?;
         end_leftovers(NAME, &dir).await?;
         end_leftovers(CONTAINERD, &dir).await?;
+        unmount_all(&dir);
         // What wrote them is gone, and a pid in them may be somebody else's by now.
         for stale in ["docker.pid", "exec/containerd/containerd.pid"].map(|file| dir.join(file)) {
             match fs::remove_file(&stale) {
@@ -75,7 +77,7 @@ impl Docker {
         fs::write(&settings, "{}\n").map_err(|source| Error::io("write", &settings, source))?;
         let client = Client::to(format!("unix://{}", dir.join("docker.sock").display()))?;
         let process = Process::spawn(launch(server, &dir, client.host()))?;
-        let mut engine = Self { process: Some(process), client, _lock: lock };
+        let mut engine = Self { process: Some(process), client, dir, _lock: lock };
         engine.ready().await?;
         engine.sweep().await?;
         Ok(engine)
@@ -112,9 +114,11 @@ impl Docker {
             tracing::warn!(%error, "containers are left to the end of their engine");
         }
         match self.process.take() {
-            Some(process) => process.stop().await,
-            None => Ok(()),
+            Some(process) => process.stop().await?,
+            None => return Ok(()),
         }
+        unmount_all(&self.dir);
+        Ok(())
     }
 
     /// Whether it answers; waits until it does.
@@ -167,6 +171,20 @@ impl Drop for Docker {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status();
+        drop(self.process.take());
+        unmount_all(&self.dir);
+    }
+}
+
+/// What an engine leaves mounted below its folder, such as the host's network that a build was given: nobody could remove the
+/// folder.
+fn unmount_all(dir: &Path) {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    // The one that was mounted last is the one that can go first.
+    for mount in
+        mounts.lines().rev().filter_map(|line| line.split(' ').nth(4)).filter(|mount| Path::new(mount).starts_with(dir))
+    {
+        let _ = std::process::Command::new("umount").args(["--lazy", mount]).stderr(Stdio::null()).status();
     }
 }
 

@@ -42,7 +42,7 @@ async fn shell(folder: &Path) {
 }
 
 async fn build(client: &DockerClient, folder: &Path) {
-    client.ask(["build", "--network", "none", "--tag", "ours", &folder.display().to_string()]).await.unwrap();
+    client.ask(["build", "--network", "host", "--tag", "ours", &folder.display().to_string()]).await.unwrap();
 }
 
 #[tokio::test]
