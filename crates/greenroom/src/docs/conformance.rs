@@ -7,7 +7,12 @@ use serde_json::Value;
 use crate::Error;
 
 /// What the suite came to with each driver; a test of its crate fails when it comes to anything else.
-const RECORDS: &[&str] = &[include_str!("../../../deployer-local/tests/conformance.json")];
+const RECORDS: &[&str] = &[
+    include_str!("../../../deployer-local/tests/conformance.json"),
+    include_str!("../../../deployer-docker/tests/conformance.json"),
+    include_str!("../../../deployer-aws/tests/conformance.json"),
+    include_str!("../../../deployer-coolify/tests/conformance.json"),
+];
 const BEGINS: &str =
     "<!-- The table is made by `./dev docs` of crates/deployer-*/tests/conformance.json; do not edit. -->";
 const ENDS: &str = "<!-- That was the table. -->";
