@@ -11,6 +11,7 @@ use greenroom_deployer_aws::AwsDeployer;
 use greenroom_deployer_coolify::CoolifyDeployer;
 use greenroom_deployer_docker::DockerDeployer;
 use greenroom_deployer_local::LocalDeployer;
+use greenroom_deployer_nomad::NomadDeployer;
 use greenroom_domain::{Installation, PlatformName};
 use tokio_util::sync::CancellationToken;
 
@@ -108,6 +109,9 @@ impl Default for Platforms {
             })
             .with("coolify", greenroom_deployer_coolify::Config::parse, async |config, platform, home| {
                 CoolifyDeployer::build(config, &home.installation, &platform, home.clock).await
+            })
+            .with("nomad", greenroom_deployer_nomad::Config::parse, async |config, platform, home| {
+                NomadDeployer::build(config, &home.installation, &platform, home.clock).await
             })
     }
 }
