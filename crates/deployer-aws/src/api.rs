@@ -8,7 +8,7 @@ use aws_sdk_ecs::config::retry::RetryConfig;
 use aws_sdk_ecs::config::timeout::TimeoutConfig;
 use aws_sdk_ecs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_ecs::operation::run_task::{RunTaskError, RunTaskInput};
-use aws_sdk_ecs::types::{self, DesiredStatus, TaskDefinitionField, TaskField};
+use aws_sdk_ecs::types::{self, DesiredStatus, TaskField};
 use aws_smithy_http_client::tls;
 use greenroom_deployer::{Class, Error, Throttle};
 use secrecy::ExposeSecret;
@@ -192,7 +192,7 @@ impl Api {
     /// A task definition, by family (its latest revision) or by ARN.
     pub async fn describe_task_definition(&self, name: &str) -> Result<types::TaskDefinition, Error> {
         self.definitions.turn().await;
-        let call = self.client.describe_task_definition().task_definition(name).include(TaskDefinitionField::Tags);
+        let call = self.client.describe_task_definition().task_definition(name);
         let answer = Box::pin(call.send()).await.map_err(|error| {
             let failed = Failed::of(&error);
             failed.tell(&self.definitions);

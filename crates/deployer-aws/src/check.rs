@@ -1,14 +1,19 @@
 //! What `greenroom platforms check` finds out about ECS. It looks, and changes nothing.
 
+use std::collections::BTreeMap;
+
 use aws_sdk_ecs::types;
 use greenroom_deployer::{Class, Error, Finding, Image, Need, Wanted};
 use greenroom_domain::{Provider, Resources};
 
 use crate::config::Config;
-use crate::definition::Definition;
+use crate::definition::{Container, Definition, Logs};
 use crate::driver::Inner;
 use crate::place::{FARGATE, FARGATE_SPOT, Places, Spot};
 use crate::size::Size;
+
+/// What the settings name where they name nothing.
+const DEFAULT_IMAGE: &str = "greenroom-bot:latest";
 
 /// Everything that can be seen with what the verbs need.
 pub async fn check(this: &Inner, wanted: &Wanted) -> Vec<Finding> {
@@ -19,20 +24,42 @@ pub async fn check(this: &Inner, wanted: &Wanted) -> Vec<Finding> {
     };
     findings.push(Finding::passed("credentials", format!("ECS answers in {}", this.config.region)));
     findings.extend(clusters(cluster.as_ref(), &this.config));
+    let mut groups = BTreeMap::new();
     for (provider, family, image) in families(&this.config) {
         let subject = match provider {
             Some(provider) => format!("task definition {provider}"),
             None => format!("task definition {family}"),
         };
         match this.catalogue.latest(&family).await {
-            Ok(definition) => findings.extend(definitions(&subject, &definition, &image, &this.config)),
+            Ok(definition) => {
+                findings.extend(definitions(&subject, &definition, &image, &this.config));
+                groups.extend(definition.container.logs.clone().map(|logs| (logs.group.clone(), logs)));
+            }
             Err(error) => {
                 findings.push(Finding::failed(subject, error.to_string(), definition_advice(&error, &family)))
             }
         }
     }
+    for logs in groups.into_values() {
+        findings.push(log_group(&logs, this.logs.has_group(&logs.group, &logs.region).await));
+    }
     findings.push(quota(&this.config.places, wanted));
     findings
+}
+
+fn log_group(logs: &Logs, found: Result<bool, Error>) -> Finding {
+    let subject = format!("logs {}", logs.group);
+    match found {
+        Ok(true) => Finding::passed(subject, "they can be read"),
+        Ok(false) => Finding::failed(
+            subject,
+            "there is no such log group, and tasks that cannot write their lines do not start",
+            format!("aws logs create-log-group --log-group-name {}", logs.group),
+        ),
+        Err(error) => {
+            Finding::warning(subject, error.to_string(), "allow logs:GetLogEvents, and check the way to CloudWatch")
+        }
+    }
 }
 
 fn unreachable(error: &Error) -> Finding {
@@ -143,6 +170,9 @@ fn definitions(subject: &str, definition: &Definition, image: &Image, config: &C
             "logConfiguration awslogs with awslogs-group, awslogs-region and awslogs-stream-prefix",
         ),
     );
+    for (strange, advice) in strange_images(container, image, config) {
+        add(false, Finding::warning(subject, strange, advice));
+    }
     let grace = container.stop_timeout.unwrap_or(30);
     add(
         grace >= 30,
@@ -157,6 +187,23 @@ fn definitions(subject: &str, definition: &Definition, image: &Image, config: &C
         findings.push(Finding::passed(subject, format!("{} runs {}", definition.arn, container.image)));
     }
     findings
+}
+
+/// Where the settings say one thing of images, and the task definition, which is what counts, another.
+fn strange_images(container: &Container, image: &Image, config: &Config) -> Vec<(String, &'static str)> {
+    let mut strange = Vec::new();
+    if image.reference != DEFAULT_IMAGE && !image.reference.eq_ignore_ascii_case(&container.image) {
+        let detail = format!("it runs {}, and the settings name {}", container.image, image.reference);
+        strange.push((detail, "ECS runs what the task definition names: register a revision with that image"));
+    }
+    if config.images.credentials(&container.image).is_some() && !container.has_credentials {
+        let detail = format!("it names no credentials for {}", container.image);
+        strange.push((
+            detail,
+            "ECS pulls with repositoryCredentials of the task definition, and not with REGISTRY_USERNAME",
+        ));
+    }
+    strange
 }
 
 /// What a task definition leaves open without its image being said to need it.
@@ -180,6 +227,11 @@ fn holes(definition: &Definition, image: &Image) -> Vec<String> {
 /// Quotas are another service's: all that can be said is what to compare.
 fn quota(places: &Places, wanted: &Wanted) -> Finding {
     let Resources { cpu_millis, .. } = wanted.size;
+    let fargate = [FARGATE, FARGATE_SPOT];
+    if !places.providers.is_empty() && !places.providers.iter().any(|name| fargate.contains(&name.as_str())) {
+        let why = "on machines of one's own it is their number that counts";
+        return Finding::skipped("quota", why, "look at what their auto scaling group may grow to");
+    }
     let Some(size) = Size::fargate(&wanted.size) else {
         return Finding::failed(
             "quota",

@@ -281,6 +281,19 @@ mod tests {
     }
 
     #[test]
+    fn every_region_is_a_platform_of_its_own() {
+        let more =
+            [("AWS_EU_REGION", "eu-central-1"), ("AWS_EU_ECS_CLUSTER", "bots-eu"), ("AWS_EU_ECS_SPOT", "always")];
+        let given = ENOUGH.iter().chain(&more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let mut settings = Settings::new(given, "");
+        let [europe, home] = ["AWS_EU_", "AWS_"].map(|own| settings.owned("AWS_", own, Config::parse));
+        assert_eq!((europe.region.as_str(), europe.cluster.as_str()), ("eu-central-1", "bots-eu"));
+        assert_eq!((home.region.as_str(), home.cluster.as_str()), ("us-east-2", "meeboter-bots"));
+        assert_eq!((europe.places.spot, home.places.spot), (Spot::Always, Spot::Never));
+        assert_eq!(europe.network, home.network, "what nobody said of Europe holds there as well");
+    }
+
+    #[test]
     fn everything_that_is_missing_is_said_at_once() {
         let problems = read(&[]).expect_err("five are missing");
         let names: Vec<&str> =

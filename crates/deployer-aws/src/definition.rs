@@ -42,6 +42,8 @@ pub struct Container {
     pub stop_timeout: Option<i32>,
     /// Where what it prints goes.
     pub logs: Option<Logs>,
+    /// It names credentials for its image's registry.
+    pub has_credentials: bool,
 }
 
 /// CloudWatch Logs, as the `awslogs` driver writes them.
@@ -112,6 +114,7 @@ fn read(container: &types::ContainerDefinition) -> Container {
         drops_all: capabilities.is_some_and(|of| of.drop().iter().any(|one| one == "ALL") && of.add().is_empty()),
         stop_timeout: container.stop_timeout(),
         logs: container.log_configuration().and_then(logs),
+        has_credentials: container.repository_credentials().is_some(),
     }
 }
 

@@ -143,10 +143,15 @@ impl Inner {
                     tracing::info!(runner.id = %runner, task.arn = arn, capacity = place.name(), "a task was started");
                     return Ok(());
                 }
-                Ran::Spent if again.is_none() => again = Some(place),
                 Ran::Spent => {
                     self.memory.refused(runner, before);
-                    return Err(Error::Transient("its token was used for another request".to_owned()));
+                    // Perhaps on nothing; then nothing is there under its name.
+                    if !self.find(runner, true).await?.is_empty() {
+                        return Ok(());
+                    }
+                    if again.replace(place).is_some() {
+                        return Err(Error::Transient("its token was used for another request".to_owned()));
+                    }
                 }
                 Ran::Refused(error) => {
                     self.memory.refused(runner, before);

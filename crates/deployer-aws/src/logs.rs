@@ -20,6 +20,8 @@ use crate::refusal::Answer;
 const TARGET: &str = "Logs_20140328.GetLogEvents";
 /// CloudWatch's own limit for an account in a region, in most of them.
 const READS: (f64, u32) = (10.0, 25);
+/// A stream that nobody has, to see what is said about its group.
+const NO_STREAM: &str = "greenroom/check";
 /// The most lines of one answer.
 const MOST_LINES: u32 = 10_000;
 /// Between two looks for new lines. CloudWatch has them some seconds after they were printed.
@@ -57,6 +59,8 @@ struct Page {
     text: String,
     /// Where the next one begins.
     next: Option<String>,
+    /// There is nothing, as there is no such log group.
+    no_group: bool,
 }
 
 impl LogReader {
@@ -112,6 +116,15 @@ impl LogReader {
         Ok(Box::pin(stream))
     }
 
+    /// Whether there is such a log group, and its lines may be read.
+    pub async fn has_group(&self, group: &str, region: &str) -> Result<bool, Error> {
+        let place = Place { group: group.to_owned(), region: region.to_owned(), stream: NO_STREAM.to_owned() };
+        match self.page(&place, None, Some(1)).await {
+            Ok(page) => Ok(!page.no_group),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn page(&self, place: &Place, next: Option<&str>, tail: Option<u32>) -> Result<Page, Error> {
         self.0.throttle.turn().await;
         let mut asked = json!({
@@ -135,7 +148,11 @@ impl LogReader {
         let message = said["message"].as_str().or(said["Message"].as_str()).unwrap_or_default();
         if code == Some("ResourceNotFoundException") {
             // The stream is made with the first line.
-            return Ok(Page { text: String::new(), next: next.map(str::to_owned) });
+            return Ok(Page {
+                text: String::new(),
+                next: next.map(str::to_owned),
+                no_group: message.contains("group"),
+            });
         }
         let answer = Answer { status: Some(status), code, message };
         if answer.is_too_fast() {
@@ -189,7 +206,7 @@ fn parse(body: &[u8]) -> Option<Page> {
         text.push_str(event["message"].as_str()?);
         text.push('\n');
     }
-    Some(Page { text, next: said["nextForwardToken"].as_str().map(str::to_owned) })
+    Some(Page { text, next: said["nextForwardToken"].as_str().map(str::to_owned), no_group: false })
 }
 
 #[cfg(test)]
@@ -199,7 +216,10 @@ mod tests {
     #[test]
     fn every_event_is_a_line() {
         let body = br#"{"events":[{"timestamp":1,"message":"one"},{"message":"two"}],"nextForwardToken":"f/1","nextBackwardToken":"b/0"}"#;
-        assert_eq!(parse(body), Some(Page { text: "one\ntwo\n".to_owned(), next: Some("f/1".to_owned()) }));
+        assert_eq!(
+            parse(body),
+            Some(Page { text: "one\ntwo\n".to_owned(), next: Some("f/1".to_owned()), no_group: false })
+        );
         assert_eq!(parse(br#"{"events":[]}"#), Some(Page::default()));
         for broken in [&b"{}"[..], b"", br#"{"events":[{}]}"#] {
             assert_eq!(parse(broken), None);

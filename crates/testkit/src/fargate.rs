@@ -38,12 +38,16 @@ pub struct Behaviour {
     pub pending: Duration,
     /// How long a new task is neither listed nor described.
     pub unseen: Duration,
+    /// How many tasks it starts at once, and a second; none: any number.
+    pub pace: Option<(u32, u32)>,
+    /// A token is spent on a request that found no room, too. AWS does not say whether it is.
+    pub spends_tokens: bool,
 }
 
 impl Default for Behaviour {
     fn default() -> Self {
         let pending = Duration::from_millis(20);
-        Self { room: None, spot_room: None, pending, unseen: Duration::ZERO }
+        Self { room: None, spot_room: None, pending, unseen: Duration::ZERO, pace: None, spends_tokens: false }
     }
 }
 
@@ -76,7 +80,7 @@ struct Shared {
     behaviour: Mutex<Behaviour>,
     actions: Mutex<BTreeSet<String>>,
     /// Held while a task is started: a token is looked up and used in one go.
-    starting: tokio::sync::Mutex<()>,
+    starting: tokio::sync::Mutex<calls::Starting>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -186,6 +190,11 @@ impl Fargate {
     #[must_use]
     pub fn actions(&self) -> BTreeSet<String> {
         lock(&self.shared.actions).clone()
+    }
+
+    /// How many starts were refused for coming too fast.
+    pub async fn refused(&self) -> usize {
+        self.shared.starting.lock().await.refused
     }
 
     /// How many tasks were ever started under that name.

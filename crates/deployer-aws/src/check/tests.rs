@@ -35,6 +35,7 @@ fn hardened() -> Definition {
             drops_all: true,
             stop_timeout: Some(120),
             logs: Some(logs),
+            has_credentials: false,
         },
     }
 }
@@ -91,6 +92,28 @@ fn a_task_definition_is_looked_at_from_all_sides() {
 }
 
 #[test]
+fn where_settings_and_task_definitions_disagree_it_is_said() {
+    let other = Image { reference: "ghcr.io/me/bot:2".to_owned(), ..image(&[]) };
+    let said = definitions("x", &hardened(), &other, &config(&[]));
+    assert!(said[0].detail.contains("it runs bot:1, and the settings name ghcr.io/me/bot:2"), "{said:?}");
+    let set = config(&[("REGISTRY_SERVER", "docker.io"), ("REGISTRY_USERNAME", "me"), ("REGISTRY_PASSWORD", "hush")]);
+    let said = definitions("x", &hardened(), &image(&[]), &set);
+    assert!(said[0].detail.contains("no credentials for bot:1"), "{said:?}");
+    assert!(!format!("{said:?}").contains("hush"));
+    let mut named = hardened();
+    named.container.has_credentials = true;
+    assert_eq!(worst(&definitions("x", &named, &image(&[]), &set)), Some(Verdict::Passed));
+}
+
+#[test]
+fn a_log_group_has_to_be_there() {
+    let logs = hardened().container.logs.expect("it has");
+    assert_eq!(log_group(&logs, Ok(true)).verdict, Verdict::Passed);
+    assert_eq!(log_group(&logs, Ok(false)).verdict, Verdict::Failed);
+    assert_eq!(log_group(&logs, Err(Error::Unauthorized("no".to_owned()))).verdict, Verdict::Warning);
+}
+
+#[test]
 fn quotas_are_said_in_vcpus() {
     let wanted = Wanted { limit: 50, size: Resources { cpu_millis: 500, ..Resources::default() } };
     let places = config(&[]).places;
@@ -99,4 +122,6 @@ fn quotas_are_said_in_vcpus() {
     assert!(finding.detail.contains("50 runners of 512 CPU units and 1024 MiB are 25 vCPUs"), "{finding:?}");
     let giant = Wanted { size: Resources { cpu_millis: 20_000, ..Resources::default() }, ..wanted };
     assert_eq!(quota(&places, &giant).verdict, Verdict::Failed);
+    let ours = config(&[("AWS_ECS_CAPACITY_PROVIDERS", "ours")]).places;
+    assert_eq!(quota(&ours, &giant).verdict, Verdict::Skipped, "who knows what machines there are");
 }

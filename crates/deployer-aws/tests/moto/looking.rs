@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use greenroom_deployer::{Deployer, Observed, Verdict, Wanted};
 use greenroom_domain::Resources;
+use greenroom_testkit::fargate::LOG_GROUP;
 use serde_json::json;
 
 use crate::stage::{Stage, ensure, launch, seen};
@@ -36,6 +37,8 @@ async fn a_check_says_what_is_there_and_what_is_wrong() {
     let failed =
         |subject: &str| found.iter().any(|finding| finding.subject == subject && finding.verdict == Verdict::Failed);
     assert!(failed("task definition soft") && failed("task definition zoom"), "{found:?}");
+    let logs = format!("logs {LOG_GROUP}");
+    assert!(found.iter().any(|finding| finding.subject == logs && finding.verdict == Verdict::Passed), "{found:?}");
     let elsewhere = stage.driver(&[("AWS_ECS_CLUSTER", "nobodys")]).await.check(&WANTED).await;
     assert!(elsewhere.iter().any(|finding| finding.subject == "cluster" && finding.verdict == Verdict::Failed));
     let nobody = stage.driver(&[("AWS_ENDPOINT_URL", "http://127.0.0.1:1")]).await.check(&WANTED).await;

@@ -100,6 +100,49 @@ async fn a_burst_is_started_within_the_limits_and_each_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_was_spent_on_nothing_is_no_end_and_starts_no_second() {
+    let stage = Stage::set().await;
+    let settings = [("AWS_ECS_SPOT", "always")];
+    let driver = stage.driver(&settings).await;
+    stage.fargate.behave(|behaviour| (behaviour.spot_room, behaviour.spends_tokens) = (Some(0), true));
+    let launch = launch(1, WAITS);
+    ensure(&driver, &launch).await;
+    assert_eq!(stage.fargate.capacity_of(&name_of(launch.spec.runner)), ["FARGATE"]);
+    // Spot has room again, and its token is spent all the same.
+    stage.fargate.behave(|behaviour| behaviour.spot_room = None);
+    for _ in 0..2 {
+        ensure(&*stage.driver(&settings).await, &launch).await;
+    }
+    assert_eq!(stage.started(launch.spec.runner), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_waits_here_and_not_in_their_errors() {
+    let stage = Stage::set().await;
+    stage.fargate.behave(|behaviour| behaviour.pace = Some((10, 20)));
+    let driver = stage.driver(&[("AWS_ECS_STARTS_PER_SECOND", "10"), ("AWS_ECS_START_BURST", "5")]).await;
+    let silent = Progress::silent();
+    let launches: Vec<_> = (0..20).map(|_| launch(1, WAITS)).collect();
+    let ensures = launches.iter().map(|launch| driver.ensure(launch, &silent));
+    for ensured in futures::future::join_all(ensures).await {
+        ensured.expect("there is room");
+    }
+    assert_eq!(stage.fargate.refused().await, 0, "who keeps to the limit is never refused");
+
+    // One that thinks too much of itself learns from what it is told, as the service asks again.
+    let hasty = stage.driver(&[("AWS_ECS_STARTS_PER_SECOND", "500"), ("AWS_ECS_START_BURST", "500")]).await;
+    let launches: Vec<_> = (0..30).map(|_| launch(1, WAITS)).collect();
+    let ensures = launches.iter().map(async |launch| {
+        while let Err(error) = hasty.ensure(launch, &silent).await {
+            assert!(matches!(&error, Error::Transient(why) if why.contains("Rate exceeded")), "{error}");
+        }
+    });
+    tokio::time::timeout(Duration::from_secs(60), futures::future::join_all(ensures)).await.expect("all are made");
+    assert!(stage.fargate.refused().await > 0);
+    assert!(launches.iter().all(|launch| stage.started(launch.spec.runner) == 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_too_large_or_has_no_task_definition_is_refused_before_aws_is_asked() {
     let stage = Stage::set().await;
     let driver = stage.driver(&[]).await;

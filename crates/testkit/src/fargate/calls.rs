@@ -1,6 +1,8 @@
 //! The calls that are more than passed on.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -13,8 +15,32 @@ use super::tasks::{Blueprint, Why};
 use super::{Shared, lock};
 
 const ECS: &str = "AmazonEC2ContainerServiceV20141113.";
+const GET_LOG_EVENTS: &str = "Logs_20140328.GetLogEvents";
 /// As many as AWS shows on a page.
 const PAGE: usize = 100;
+
+/// What is known while tasks are started.
+#[derive(Debug, Default)]
+pub struct Starting {
+    /// Tokens that were spent on nothing.
+    spent: HashSet<String>,
+    /// Starts that may be made at once, and since when.
+    tokens: Option<(f64, Instant)>,
+    /// Starts that came too fast.
+    pub refused: usize,
+}
+
+impl Starting {
+    fn takes(&mut self, (burst, per_second): (u32, u32)) -> bool {
+        let now = Instant::now();
+        let (left, at) = self.tokens.unwrap_or((f64::from(burst), now));
+        let filled = (left + (now - at).as_secs_f64() * f64::from(per_second)).min(f64::from(burst));
+        let takes = filled >= 1.0;
+        self.tokens = Some((if takes { filled - 1.0 } else { filled }, now));
+        self.refused += usize::from(!takes);
+        takes
+    }
+}
 
 pub fn routes(shared: Arc<Shared>) -> Router {
     Router::new().fallback(call).with_state(shared)
@@ -36,6 +62,7 @@ async fn call(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes
         Some("DescribeTasks") => describe_tasks(&shared, &target, asked).await,
         Some("ListTasks") => list_tasks(&shared, &target, asked).await,
         Some("StopTask") => stop_task(&shared, &asked),
+        None if target == GET_LOG_EVENTS => get_log_events(&shared, asked).await,
         _ => match shared.moto.pass(&service, &target, text).await {
             Ok((status, said)) => answer(status, said),
             Err(error) => answer(502, error.to_string()),
@@ -65,7 +92,11 @@ fn without_token(asked: &Value) -> Value {
 
 /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/ECS_Idempotency.html>
 async fn run_task(shared: &Arc<Shared>, target: &str, asked: Value) -> Response {
-    let _one_at_a_time = shared.starting.lock().await;
+    let mut starting = shared.starting.lock().await;
+    let behaviour = *lock(&shared.behaviour);
+    if behaviour.pace.is_some_and(|pace| !starting.takes(pace)) {
+        return refuse("ClientException", "Rate exceeded");
+    }
     let token = words(&asked["clientToken"]);
     if token.len() > 64 || words(&asked["startedBy"]).len() > 128 {
         return refuse("InvalidParameterException", "clientToken and startedBy must be shorter.");
@@ -80,10 +111,15 @@ async fn run_task(shared: &Arc<Shared>, target: &str, asked: Value) -> Response 
         let said = json!({ "__type": "ConflictException", "message": "used", "resourceIds": [arn] });
         return answer(400, said.to_string());
     }
+    if starting.spent.contains(&token) {
+        return refuse("ConflictException", "used");
+    }
     let spot = asked["capacityProviderStrategy"][0]["capacityProvider"] == "FARGATE_SPOT";
-    let behaviour = *lock(&shared.behaviour);
     let room = if spot { behaviour.spot_room } else { behaviour.room };
     if room.is_some_and(|room| shared.tasks.alive(Some(spot)) >= room) {
+        if behaviour.spends_tokens {
+            starting.spent.insert(token);
+        }
         let reason = "Capacity is unavailable at this time. Please try again later or in a different availability zone";
         return answer(200, json!({ "tasks": [], "failures": [{ "reason": reason }] }).to_string());
     }
@@ -154,6 +190,23 @@ async fn list_tasks(shared: &Shared, target: &str, mut asked: Value) -> Response
         said["nextToken"] = next.into();
     }
     answer(200, said.to_string())
+}
+
+/// moto says the same of a stream that is not there as of a group.
+async fn get_log_events(shared: &Shared, asked: Value) -> Response {
+    let said = match shared.moto.ask("logs", GET_LOG_EVENTS, &asked).await {
+        Ok((200, said)) => return answer(200, said.to_string()),
+        Ok((_, said)) => said,
+        Err(error) => return answer(502, error.to_string()),
+    };
+    let group = json!({ "logGroupNamePrefix": asked["logGroupName"] });
+    let groups = shared.moto.ask("logs", "Logs_20140328.DescribeLogGroups", &group).await;
+    let there = groups.is_ok_and(|(_, said)| said["logGroups"].as_array().is_some_and(|groups| !groups.is_empty()));
+    let missing = said["__type"].as_str().is_some_and(|code| code.ends_with("ResourceNotFoundException"));
+    if there && missing {
+        return refuse("ResourceNotFoundException", "The specified log stream does not exist.");
+    }
+    answer(400, said.to_string())
 }
 
 fn stop_task(shared: &Shared, asked: &Value) -> Response {
