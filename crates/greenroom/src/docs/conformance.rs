@@ -12,6 +12,7 @@ const RECORDS: &[&str] = &[
     include_str!("../../../deployer-docker/tests/conformance.json"),
     include_str!("../../../deployer-aws/tests/conformance.json"),
     include_str!("../../../deployer-coolify/tests/conformance.json"),
+    include_str!("../../../deployer-nomad/tests/conformance.json"),
 ];
 const BEGINS: &str =
     "<!-- The table is made by `./dev docs` of crates/deployer-*/tests/conformance.json; do not edit. -->";
