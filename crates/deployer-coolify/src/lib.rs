@@ -24,7 +24,9 @@
 //! - **Whatever ends, Docker begins anew**: Coolify's `restart: unless-stopped` cannot be changed. A runner that was begun anew
 //!   is nobody: its owner admits one instance of an attempt, and it exits at once, and again. `max_restart_count` 1 has Coolify
 //!   stop it when it sees a restart; we call a runner over as soon as a restart is seen, and `remove` makes sure that nothing
-//!   of it runs before the slot is anybody else's.
+//!   of it runs before the slot is anybody else's. (Where Coolify's Sentinel reports, restarts are not counted, and only the
+//!   moment between two of them is seen. Then it is its owner who ends it: he asserts the release of whoever is over and not
+//!   gone, and a stop is final.)
 //! - **Nobody can say how it ended**: Coolify tells no exit code, no signal and no want of memory, and shows what a container
 //!   printed only as long as it runs.
 //! - **Statuses of all applications are one request** (`GET /applications`), whoever wants to know; everything waits for its

@@ -116,7 +116,9 @@ pub(crate) fn change(there: &[Variable], wanted: &BTreeMap<String, String>) -> C
             "key": key,
             "value": value,
             "is_preview": false,
-            "is_literal": true,
+            // Between single quotes, with nothing put in for a `$`. One that has such a quote itself would end there: that one
+            // Coolify escapes as well as it can.
+            "is_literal": !value.contains('\''),
             "is_multiline": value.contains('\n'),
             "is_shown_once": true,
         })
@@ -211,6 +213,9 @@ mod tests {
         assert_eq!(set["data"][0]["value"], "a\nb");
         assert_eq!(set["data"][0]["is_multiline"], true);
         assert_eq!(set["data"][0]["is_shown_once"], true);
+        assert_eq!(set["data"][0]["is_literal"], true);
+        let quoted = BTreeMap::from([("NAME".to_owned(), "O'Brien".to_owned())]);
+        assert_eq!(self::change(&[], &quoted).set.expect("one")["data"][0]["is_literal"], false);
     }
 
     #[test]

@@ -6,8 +6,9 @@
 //! time; Docker begins anew whatever ends, and Coolify stops it when it has seen more restarts than it may have; logs are
 //! there as long as the container runs; GET does not start anything.
 //!
-//! What it does not do: pull images (one that is called `missing` cannot be had), limit anything, or keep teams apart. Token
-//! permissions are two: everything, and `cannot-see-secrets`.
+//! What it does not do: pull images (one that is called `missing` cannot be had), limit anything, quote variables (Coolify
+//! writes them to a file that Docker Compose reads), or keep teams apart. Token permissions are two: everything, and
+//! `cannot-see-secrets`.
 
 mod work;
 
@@ -84,6 +85,8 @@ struct Book {
     seen: Vec<Seen>,
     /// Deployments vanish as in a full queue.
     full: bool,
+    /// Its Sentinel reports: states, and no restarts.
+    sentinel: bool,
     /// So many requests a minute; none: as many as anybody wants.
     limit: Option<usize>,
 }
@@ -163,6 +166,11 @@ impl Coolify {
     /// Its queue is full from now on.
     pub fn fill_queue(&self, full: bool) {
         lock(&self.book).full = full;
+    }
+
+    /// Has its Sentinel report, which counts no restarts.
+    pub fn install_sentinel(&self) {
+        lock(&self.book).sentinel = true;
     }
 
     /// Only so many requests in all.

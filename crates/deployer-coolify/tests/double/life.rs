@@ -105,6 +105,30 @@ async fn whoever_is_begun_anew_is_over_and_nothing_of_him_stays() {
     assert_eq!(coolify.field(&name, "autogenerate_domain"), Some(false.into()));
 }
 
+/// Nobody may ever see that it was begun anew; its owner releases it when its bot is done, and that is final.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_is_final_where_nobody_counts_restarts() {
+    let coolify = Coolify::start().await;
+    coolify.install_sentinel();
+    let driver = driver(&coolify).await;
+    let standing = slot(&driver).await;
+    let first = launch(standing, "echo started; sleep 0.2; exit 0");
+    ensure(&driver, &first).await.expect("started");
+    until("begun anew", async || {
+        printed(&driver, &first, false, None).await.is_some_and(|all| all.matches("started").count() > 1)
+    })
+    .await;
+    driver.stop(first.spec.runner, Duration::ZERO).await.expect("asked");
+    until("over", async || {
+        seen(&driver, &first).await == Observed::Exited(Exit::default())
+            && driver.remove(first.spec.runner).await.is_ok()
+    })
+    .await;
+    let second = launch(standing, POLITE);
+    ensure(&driver, &second).await.expect("the slot is free");
+    until_printed(&driver, &second, "started").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_lost_ends_nobody() {
     let coolify = Coolify::start().await;

@@ -141,21 +141,30 @@ pub(super) async fn cancel(State(book): Shared, Path(uuid): Path<String>) -> Res
 /// Coolify's own look at its server, from time to time.
 pub(super) async fn gather(book: std::sync::Weak<Mutex<Book>>) {
     while let Some(shared) = book.upgrade() {
-        let mut over = Vec::new();
-        for (uuid, found) in &mut lock(&shared).applications {
-            let Some(container) = &found.container else { continue };
-            let restarts = container.restarts();
-            found.status = if container.runs() { "running:unknown" } else { "restarting:unknown" }.to_owned();
-            let most = found.fields.get("max_restart_count").and_then(Value::as_u64).unwrap_or(10);
-            if restarts > found.restart_count && u64::from(restarts) >= most && u64::from(found.restart_count) < most {
-                over.push(uuid.clone());
-            }
-            found.restart_count = restarts;
-        }
+        let over = look(&mut lock(&shared));
         for uuid in over {
             tokio::spawn(end(shared.clone(), uuid, false));
         }
         drop(shared);
         tokio::time::sleep(GATHERING).await;
     }
+}
+
+/// Those that have been begun anew more often than they may.
+fn look(book: &mut Book) -> Vec<String> {
+    let (mut over, sentinel) = (Vec::new(), book.sentinel);
+    for (uuid, found) in &mut book.applications {
+        let Some(container) = &found.container else { continue };
+        let restarts = container.restarts();
+        found.status = if container.runs() { "running:unknown" } else { "restarting:unknown" }.to_owned();
+        if sentinel {
+            continue;
+        }
+        let most = found.fields.get("max_restart_count").and_then(Value::as_u64).unwrap_or(10);
+        if restarts > found.restart_count && u64::from(restarts) >= most && u64::from(found.restart_count) < most {
+            over.push(uuid.clone());
+        }
+        found.restart_count = restarts;
+    }
+    over
 }
