@@ -29,3 +29,4 @@ pub mod provider;
 pub mod reports;
 pub mod screenshots;
 pub mod telemetry;
+pub mod wait;

@@ -3,7 +3,7 @@
 //! 0: it told how it went · 1: it could not tell in time · 2: its environment is wrong · 3: not admitted, or told to go.
 //!
 //! Without an argument it attends a meeting. `check` says as JSON whether it would work here (0: it would, 1: the browser does
-//! not), `--version` which version it is.
+//! not), `wait` is told on standard input what it is to attend (3: nobody came), `--version` which version it is.
 
 use std::collections::HashMap;
 use std::process::ExitCode;
@@ -14,6 +14,7 @@ use greenroom_bot::life::{Outcome, live};
 use greenroom_bot::link::Link;
 use greenroom_bot::orders::Orders;
 use greenroom_bot::telemetry;
+use greenroom_bot::wait::{begin, listen};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::Instrument as _;
 
@@ -26,12 +27,13 @@ async fn main() -> ExitCode {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [] => {}
         ["check"] => return checked(&environment).await,
+        ["wait"] => return told(),
         ["--version" | "-V"] => {
             println!("greenroom-bot {}", env!("CARGO_PKG_VERSION"));
             return ExitCode::SUCCESS;
         }
         _ => {
-            eprintln!("usage: greenroom-bot [check | --version]");
+            eprintln!("usage: greenroom-bot [check | wait | --version]");
             return ExitCode::from(2);
         }
     }
@@ -79,6 +81,17 @@ async fn main() -> ExitCode {
         Outcome::Untold => ExitCode::from(1),
         Outcome::NotOurs => ExitCode::from(3),
     }
+}
+
+/// Begins anew when it is told what to attend.
+fn told() -> ExitCode {
+    let error = match listen(std::io::stdin().lock()) {
+        Ok(Some(told)) => begin(told),
+        Ok(None) => return ExitCode::from(3),
+        Err(error) => error,
+    };
+    eprintln!("greenroom-bot: what to attend: {error}");
+    ExitCode::from(2)
 }
 
 /// The report on stdout, or the reason on stderr.

@@ -13,6 +13,7 @@ use secrecy::ExposeSecret;
 
 use crate::config::{Config, Gpus};
 use crate::look::LIFETIME;
+use crate::pull::Present;
 
 /// Whoever a runner is when its image does not insist on more: nobody's number on any machine.
 const USER: &str = "10001:10001";
@@ -21,7 +22,7 @@ const CPU_PERIOD: i64 = 100_000;
 /// Of a processor, in the units that shares are in.
 const CPU_SHARES: i64 = 1024;
 /// The label with what was run, by digest where the engine knows one.
-const IMAGE: &str = "greenroom.dev/image";
+pub(crate) const IMAGE: &str = "greenroom.dev/image";
 
 /// What a container is made of, beside the settings.
 #[derive(Debug)]
@@ -30,8 +31,8 @@ pub(crate) struct Plan<'a> {
     /// What stands in the seccomp file.
     pub seccomp: Option<&'a str>,
     pub image: &'a Image,
-    /// The image as it is on that host.
-    pub digest: &'a str,
+    /// As it is on that host.
+    pub present: &'a Present,
     pub network: &'a str,
     /// The host's own address in that network.
     pub gateway: Option<&'a str>,
@@ -70,7 +71,7 @@ pub(crate) fn environment(
 pub(crate) fn create(plan: Plan<'_>) -> ContainerCreateBody {
     let Plan { config, image, resources, .. } = plan;
     let mut labels: HashMap<String, String> = plan.labels.into_iter().collect();
-    labels.insert(IMAGE.to_owned(), plan.digest.to_owned());
+    labels.insert(IMAGE.to_owned(), plan.present.digest.clone());
     // docker inspect shows the environment to whoever has the socket; without a swarm there is no better place.
     let env = plan.environment.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
     ContainerCreateBody {
@@ -95,8 +96,8 @@ pub(crate) fn create(plan: Plan<'_>) -> ContainerCreateBody {
             cap_drop: Some(vec!["ALL".to_owned()]),
             privileged: Some(false),
             pids_limit: Some(i64::from(config.pids)),
-            // Its first process takes in orphans, hands signals on, and is no runner that cannot be killed.
-            init: Some(true),
+            // A first process that takes in orphans and hands signals on, where the image brings none.
+            init: Some(!plan.present.has_init),
             restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
             log_config: Some(HostConfigLogConfig {
                 typ: Some("json-file".to_owned()),
@@ -189,7 +190,7 @@ mod tests {
             config,
             seccomp,
             image,
-            digest: "runner@sha256:1",
+            present: &Present { digest: "runner@sha256:1".into(), labels: BTreeMap::new(), has_init: false },
             network: "greenroom-docker",
             gateway: Some("172.18.0.1"),
             resources: Resources {

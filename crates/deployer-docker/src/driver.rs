@@ -91,6 +91,12 @@ impl DockerDeployer {
         Ok(Self { inner })
     }
 
+    /// How many containers wait for a bot, as far as this process has looked.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.inner.warm.waiting()
+    }
+
     /// Every runner here, found by its labels.
     async fn runners(&self, engine: &Engine) -> Result<Vec<Listed>, Error> {
         let runners = self.inner.fleet.runners(engine).await?;
@@ -162,8 +168,14 @@ impl Inner {
         });
     }
 
-    pub(crate) fn weak(&self) -> std::sync::Weak<Self> {
-        self.this.clone()
+    /// Has containers wait, beside whatever else is done.
+    pub(crate) fn look_after_warm(&self) {
+        let this = self.this.clone();
+        tokio::spawn(async move {
+            if let Some(inner) = this.upgrade() {
+                inner.warm.look_after(&inner).await;
+            }
+        });
     }
 }
 
@@ -263,7 +275,7 @@ impl Deployer for DockerDeployer {
     }
 
     fn list(&self) -> BoxStream<'_, Result<Vec<Listed>, Error>> {
-        self.inner.warm.look_after(&self.inner);
+        self.inner.look_after_warm();
         // A page for each host, all at the same time; one that is away makes the list an unfinished one.
         let pages = stream::iter(&self.inner.fleet.engines).map(|engine| self.runners(engine));
         pages.buffer_unordered(self.inner.fleet.engines.len().max(1)).boxed()

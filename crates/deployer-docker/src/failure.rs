@@ -71,8 +71,11 @@ fn with_sources(error: &dyn std::error::Error) -> String {
     words
 }
 
+/// Makes an error of an engine's words.
+type Means = fn(String) -> Error;
+
 /// Words of an engine and what they mean, the first that fits; in lower case.
-const MEANINGS: &[(&str, fn(String) -> Error)] = &[
+const MEANINGS: &[(&str, Means)] = &[
     // A registry that is in trouble, or has seen enough of us today: it may pass.
     ("toomanyrequests", Error::Transient),
     ("tls handshake timeout", Error::Transient),
@@ -133,7 +136,7 @@ mod tests {
     #[test]
     fn an_engines_words_are_told_apart() {
         // As engines of 20.10 and 28 say them.
-        let said: &[(Option<u16>, &str, fn(String) -> Error)] = &[
+        let said: &[(Option<u16>, &str, Means)] = &[
             (None, "no such image: connection reset", Error::Transient),
             (Some(401), "authorization needed", Error::Unauthorized),
             (Some(403), "authorization denied by plugin opa", Error::Unauthorized),

@@ -11,8 +11,11 @@ use crate::failure::{Failure, meaning};
 
 /// The label with how long a runner may run, in milliseconds.
 pub(crate) const LIFETIME: &str = "greenroom.dev/lifetime-ms";
-/// The label that says which process of ours started it ahead; it is a runner only under a runner's name.
+/// The label of one that was started ahead, with what it is made of; it is a runner only under a runner's name.
 pub(crate) const WARM: &str = "greenroom.dev/warm";
+
+/// SIGALRM.
+const ALARM: i32 = 14;
 
 /// A container, as far as it matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,11 +41,19 @@ pub(crate) fn look(container: ContainerInspectResponse, names: &Names) -> Option
     let state = container.state.unwrap_or_default();
     let (started, finished) = (time(state.started_at.as_deref()), time(state.finished_at.as_deref()));
     let created = state.status == Some(Status::CREATED);
+    let warm = labels.contains_key(WARM);
+    let observed = match observe(&state, lifetime(&labels)) {
+        // It was told how long it may live when it was taken, and set itself an alarm.
+        Observed::Exited(exit) if warm && exit.signal == Some(ALARM) => {
+            Observed::Exited(exit.caused_by(ExitCause::Lifetime))
+        }
+        observed => observed,
+    };
     Some(Look {
         id: container.id.unwrap_or_default(),
-        observed: observe(&state, lifetime(&labels)),
+        observed,
         created,
-        warm: labels.contains_key(WARM),
+        warm,
         // One that was started again has ended before it began.
         ran: started.map(|started| (started, finished.filter(|finished| *finished >= started))),
     })
@@ -66,11 +77,11 @@ pub(crate) fn time(text: Option<&str>) -> Option<Timestamp> {
 fn observe(state: &ContainerState, lifetime: Option<Duration>) -> Observed {
     match state.status.unwrap_or(Status::EMPTY) {
         Status::CREATED => never_ran(state),
-        Status::RUNNING | Status::PAUSED | Status::RESTARTING | Status::STOPPING | Status::REMOVING => {
-            Observed::Running
-        }
+        Status::RUNNING | Status::PAUSED | Status::RESTARTING | Status::STOPPING => Observed::Running,
+        // Somebody is clearing away what never ran.
+        Status::REMOVING if time(state.started_at.as_deref()).is_none() => Observed::Gone,
         // Dead: it ended, and the engine could not clear it away.
-        Status::EXITED | Status::DEAD => Observed::Exited(exit(state, lifetime)),
+        Status::EXITED | Status::DEAD | Status::REMOVING => Observed::Exited(exit(state, lifetime)),
         Status::EMPTY if state.running == Some(true) => Observed::Running,
         Status::EMPTY => Observed::Exited(exit(state, lifetime)),
     }
@@ -171,11 +182,15 @@ mod tests {
 
     #[test]
     fn only_what_ended_has_ended() {
-        for status in [Status::RUNNING, Status::PAUSED, Status::RESTARTING, Status::STOPPING, Status::REMOVING] {
+        for status in [Status::RUNNING, Status::PAUSED, Status::RESTARTING, Status::STOPPING] {
             assert_eq!(observe(&state(status), None), Observed::Running, "{status:?}");
         }
         assert_eq!(observe(&state(Status::CREATED), None), Observed::Running, "about to be");
-        assert!(matches!(observe(&state(Status::DEAD), None), Observed::Exited(_)));
+        for status in [Status::EXITED, Status::DEAD, Status::REMOVING] {
+            assert!(matches!(observe(&state(status), None), Observed::Exited(_)), "{status:?}");
+        }
+        let never = ContainerState { started_at: Some(NEVER.into()), ..state(Status::REMOVING) };
+        assert_eq!(observe(&never, None), Observed::Gone);
     }
 
     #[test]
@@ -201,6 +216,27 @@ mod tests {
         assert!(!is_ours(&labels(&Names::new(name("one"), platform("docker-2"))), &names));
         assert!(!is_ours(&HashMap::new(), &names));
         assert_eq!(look(ContainerInspectResponse::default(), &names), None);
+    }
+
+    #[test]
+    fn an_alarm_is_the_end_of_a_lifetime_for_those_who_set_one() {
+        let names = Names::new(Installation::new("one").expect("valid"), PlatformName::new("docker").expect("valid"));
+        let cause = |more: &[(&str, &str)]| {
+            let mut labels: HashMap<String, String> =
+                names.ours().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+            labels.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+            let container = ContainerInspectResponse {
+                config: Some(bollard::models::ContainerConfig { labels: Some(labels), ..Default::default() }),
+                state: Some(ContainerState { exit_code: Some(142), ..state(Status::EXITED) }),
+                ..ContainerInspectResponse::default()
+            };
+            match look(container, &names).expect("ours").observed {
+                Observed::Exited(exit) => exit.cause,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(cause(&[(WARM, "x")]), Some(ExitCause::Lifetime));
+        assert_eq!(cause(&[]), None);
     }
 
     #[test]

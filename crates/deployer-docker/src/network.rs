@@ -100,6 +100,12 @@ fn request(names: &Names, name: &str) -> NetworkCreateRequest {
     }
 }
 
+/// Whether containers in it reach each other.
+pub(crate) fn sees_others(network: &Found) -> bool {
+    let options = network.options.as_ref();
+    options.and_then(|options| options.get("com.docker.network.bridge.enable_icc")).is_none_or(|icc| icc != "false")
+}
+
 /// The first address of an IPv4 network that the host itself has.
 fn gateway(network: &Found) -> Option<String> {
     let pools = network.ipam.as_ref()?.config.as_ref()?;

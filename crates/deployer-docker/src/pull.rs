@@ -22,7 +22,12 @@ pub(crate) struct Present {
     pub digest: String,
     /// What it says of itself.
     pub labels: BTreeMap<String, String>,
+    /// It begins with a small process that is made to be the first.
+    pub has_init: bool,
 }
+
+/// Programs that are made to be a container's first process.
+const INITS: [&str; 4] = ["tini", "tini-static", "dumb-init", "docker-init"];
 
 /// Has the image be there.
 pub(crate) async fn ensure(
@@ -34,9 +39,9 @@ pub(crate) async fn ensure(
 ) -> Result<Present, Error> {
     let reference = image.reference.as_str();
     if config.pull != Pull::Always
-        && let Some(found) = engine.image(reference).await?
+        && let Some(present) = there(engine, reference).await?
     {
-        return Ok(present(reference, found));
+        return Ok(present);
     }
     if config.pull == Pull::Never {
         let host = &engine.entry.name;
@@ -51,8 +56,12 @@ pub(crate) async fn ensure(
         pull(engine, config, reference, &progress).await
     });
     let _pulled = pulled.await?;
-    let found = engine.image(reference).await?;
-    found.map(|found| present(reference, found)).ok_or_else(|| Error::Transient(format!("{reference} is gone again")))
+    there(engine, reference).await?.ok_or_else(|| Error::Transient(format!("{reference} is gone again")))
+}
+
+/// The image, if that host has it.
+pub(crate) async fn there(engine: &Engine, reference: &str) -> Result<Option<Present>, Error> {
+    Ok(engine.image(reference).await?.map(|found| present(reference, found)))
 }
 
 async fn pull(engine: &Engine, config: &Config, reference: &str, progress: &Progress) -> Result<(), Error> {
@@ -97,8 +106,10 @@ fn present(reference: &str, found: ImageInspect) -> Present {
     let digests = found.repo_digests.unwrap_or_default();
     let own = digests.iter().find(|digest| digest.split('@').next() == Some(repository));
     let digest = own.or_else(|| digests.first()).cloned().or(found.id).unwrap_or_default();
-    let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
-    Present { digest, labels: labels.into_iter().collect() }
+    let config = found.config.unwrap_or_default();
+    let first = config.entrypoint.and_then(|entrypoint| entrypoint.into_iter().next()).unwrap_or_default();
+    let has_init = INITS.contains(&first.rsplit('/').next().unwrap_or_default());
+    Present { digest, labels: config.labels.unwrap_or_default().into_iter().collect(), has_init }
 }
 
 /// How far a pull is, told in tenths: every word of it moves a deadline, and is a message.
@@ -166,6 +177,7 @@ mod tests {
             repo_digests: Some(digests.iter().map(|digest| (*digest).to_owned()).collect()),
             config: Some(ImageConfig {
                 labels: Some([("a".to_owned(), "b".to_owned())].into()),
+                entrypoint: Some(vec!["/usr/bin/tini".to_owned(), "--".to_owned()]),
                 ..ImageConfig::default()
             }),
             ..ImageInspect::default()
@@ -175,13 +187,15 @@ mod tests {
         assert_eq!(digest("a@sha256:1", &["a@sha256:1"]), "a@sha256:1");
         assert_eq!(digest("built-here:1", &[]), "sha256:id");
         assert_eq!(present("a", found(&[])).labels["a"], "b");
+        assert!(present("a", found(&[])).has_init);
+        assert!(!present("a", ImageInspect::default()).has_init);
     }
 
     #[test]
     fn progress_is_told_in_tenths() {
         let mut layers = Layers::default();
         let mut hear = |layer: &str, status: &str, current: i64| {
-            let detail = ProgressDetail { current: Some(current), total: Some(100), ..ProgressDetail::default() };
+            let detail = ProgressDetail { current: Some(current), total: Some(100) };
             let info = CreateImageInfo {
                 id: Some(layer.into()),
                 status: Some(status.into()),

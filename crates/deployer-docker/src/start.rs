@@ -34,7 +34,7 @@ pub(crate) async fn ensure(inner: &Inner, launch: &Launch, progress: &Progress) 
         for look in inner.fleet.look(runner).await {
             match look {
                 Ok(Some(found)) if found.look.created => return adopt(inner, &found.engine, launch).await,
-                Ok(Some(found)) => return inner.warm.tell_again(inner, &found, launch).await,
+                Ok(Some(found)) => return inner.warm.tell_again(&found, launch).await,
                 Ok(None) => {}
                 Err(error) => away = Some(error),
             }
@@ -66,7 +66,7 @@ async fn on(inner: &Inner, engine: &Arc<Engine>, launch: &Launch, progress: &Pro
         config,
         seccomp: inner.seccomp.as_deref(),
         image: &image,
-        digest: &present.digest,
+        present: &present,
         network: &network.name,
         gateway: network.gateway.as_deref(),
         resources: launch.spec.resources,
@@ -145,7 +145,7 @@ async fn adopt(inner: &Inner, engine: &Arc<Engine>, launch: &Launch) -> Result<(
         match look.observed {
             Observed::Running if !look.created => {
                 let found = crate::fleet::Found { engine: engine.clone(), look };
-                return inner.warm.tell_again(inner, &found, launch).await;
+                return inner.warm.tell_again(&found, launch).await;
             }
             // Started again now, one that its maker starts and that ends at once would run twice.
             Observed::Running if Instant::now() < until => tokio::time::sleep(LOOK).await,

@@ -17,6 +17,9 @@ use crate::look;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// Between the word that a runner has ended and the first list that shows it so, an engine takes down its network and its files.
+const A_MOMENT: Duration = Duration::from_secs(30);
+
 /// Whoever may have ended, for ever. After every break it begins where it was, and looks at everything that is there: an engine
 /// that was started again has forgotten what it told.
 pub(crate) fn ends<'a>(fleet: &'a Fleet, engine: &'a Engine) -> impl Stream<Item = RunnerId> + Send + 'a {
@@ -32,12 +35,12 @@ pub(crate) fn ends<'a>(fleet: &'a Fleet, engine: &'a Engine) -> impl Stream<Item
             };
             match from {
                 Ok(from) => {
-                    let events = events(fleet, engine, &from).await;
-                    since = Some(from);
-                    for runner in ended(fleet, engine).await {
-                        yield runner;
-                    }
-                    if let Ok(mut events) = events {
+                    since = Some(from.clone());
+                    // Whoever cannot be asked what there is, is not listened to either: it would be missed.
+                    if let (Ok(mut events), Ok(ended)) = (events(fleet, engine, &from).await, ended(fleet, engine).await) {
+                        for runner in ended {
+                            yield runner;
+                        }
                         while let Some(Ok(event)) = events.next().await {
                             pause = FIRST_PAUSE;
                             since = moment(&event).or(since);
@@ -56,12 +59,12 @@ pub(crate) fn ends<'a>(fleet: &'a Fleet, engine: &'a Engine) -> impl Stream<Item
     }
 }
 
-/// The engine's own time, which need not be ours.
+/// A moment ago by the engine's own time, which need not be ours: it tells of an end before its lists show it.
 async fn now(engine: &Engine) -> Result<String, Error> {
     let info = engine.info().await?;
     let now = look::time(info.system_time.as_deref());
     let now = now.ok_or_else(|| Error::Transient("the engine does not say what time it is".to_owned()))?;
-    Ok(seconds(now.as_nanosecond()))
+    Ok(seconds((now - A_MOMENT).as_nanosecond()))
 }
 
 type Events = futures::stream::BoxStream<'static, Result<EventMessage, bollard::errors::Error>>;
@@ -78,10 +81,10 @@ async fn events(fleet: &Fleet, engine: &Engine, since: &str) -> Result<Events, E
     Ok(docker.events(Some(options)).boxed())
 }
 
-/// Who had ended before anybody listened. What cannot be asked now the list finds.
-async fn ended(fleet: &Fleet, engine: &Engine) -> Vec<RunnerId> {
-    let runners = fleet.runners(engine).await.unwrap_or_default();
-    runners.into_iter().filter(|(_, container)| !runs(container)).map(|(runner, _)| runner).collect()
+/// Who had ended before anybody listened.
+async fn ended(fleet: &Fleet, engine: &Engine) -> Result<Vec<RunnerId>, Error> {
+    let runners = fleet.runners(engine).await?;
+    Ok(runners.into_iter().filter(|(_, container)| !runs(container)).map(|(runner, _)| runner).collect())
 }
 
 /// Whether a list's line says that it runs. Whatever is about to, or about to be removed, is worth a look.

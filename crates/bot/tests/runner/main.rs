@@ -2,6 +2,7 @@
 
 mod gateway;
 mod process;
+mod wait;
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};

@@ -1,5 +1,6 @@
 //! Runners in real containers of a real engine: GREENROOM_TEST_DOCKER_HOST, with the image GREENROOM_TEST_DOCKER_IMAGE.
 
+mod checking;
 mod conformance;
 mod hosts;
 mod pulling;
@@ -7,3 +8,4 @@ mod registry;
 mod stage;
 mod telling;
 mod walls;
+mod warm;
