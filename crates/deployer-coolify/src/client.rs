@@ -41,10 +41,8 @@ impl Client {
     ) -> Result<Self, String> {
         let http = reqwest::Client::builder().timeout(timeout).build();
         let http = http.map_err(|error| format!("COOLIFY_API_URL: {error}"))?;
-        // A burst and what comes after it stay within a minute's number together.
-        let per_minute = f64::from(requests_per_minute.max(5));
-        let burst = (requests_per_minute / 5).max(1);
-        let throttle = Throttle::new((per_minute - f64::from(burst)).max(1.0) / 60.0, burst);
+        let (per_second, burst) = pace(requests_per_minute);
+        let throttle = Throttle::new(per_second, burst);
         Ok(Self { http, url: url.as_str().trim_end_matches('/').to_owned(), token, throttle, timeout })
     }
 
@@ -93,6 +91,13 @@ impl Client {
         }
         accept(&answer).map(Some)
     }
+}
+
+/// Calls a second, and at once after a pause: within any minute never more than Coolify admits.
+fn pace(per_minute: u32) -> (f64, u32) {
+    let per_minute = per_minute.max(2);
+    let burst = (per_minute / 5).max(1);
+    (f64::from(per_minute - burst) / 60.0, burst)
 }
 
 /// A body that says what was asked for; an empty one is none.
@@ -144,6 +149,18 @@ pub(crate) fn refusal(status: u16, body: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_burst_and_what_follows_it_stay_within_a_minutes_number() {
+        for per_minute in [0, 1, 2, 5, 60, 200, 1000] {
+            let (per_second, burst) = pace(per_minute);
+            let most = f64::from(burst) + per_second * 60.0;
+            assert!(
+                burst > 0 && per_second > 0.0 && most <= f64::from(per_minute.max(2)) + 1e-9,
+                "{per_minute}: {most}"
+            );
+        }
+    }
 
     #[test]
     fn refusals_are_told_apart() {

@@ -9,7 +9,7 @@
 //! pool-google-meet-001 greenroom-slot-0198…-1 @coolify bot-0199…-2 after cm37r6cqj000008jm0veg5tkm
 //! ```
 //!
-//! The last word is the last deployment that the application had before the runner got it (or `none`): the runner has been
+//! Whoever renames one by hand takes it away from us. The last word is the last deployment that the application had before the runner got it (or `none`): the runner has been
 //! started if, and only if, there is a later one.
 
 use greenroom_deployer::Names;
