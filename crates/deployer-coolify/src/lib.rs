@@ -27,6 +27,8 @@
 //!   of it runs before the slot is anybody else's. (Where Coolify's Sentinel reports, restarts are not counted, and only the
 //!   moment between two of them is seen. Then it is its owner who ends it: he asserts the release of whoever is over and not
 //!   gone, and a stop is final.)
+//!   A live look cannot tell one that is about to be begun anew from one that is gone; should that one come up in a slot that
+//!   was given back, the next start ends it first, and its deployment would as well.
 //! - **Nobody can say how it ended**: Coolify tells no exit code, no signal and no want of memory, and shows what a container
 //!   printed only as long as it runs.
 //! - **Statuses of all applications are one request** (`GET /applications`), whoever wants to know; everything waits for its

@@ -90,8 +90,12 @@ impl Inner {
             Some(inside) if started(inside, latest.as_ref()) => {
                 return Err(Error::NoCapacity("somebody else is in that slot".to_owned()));
             }
+            // The one before was begun anew at the moment when it was looked at, or somebody did something by hand: whoever it
+            // is has no right to be there.
             _ if container(&now) != Container::Over => {
-                return Err(Error::NoCapacity("something runs in that slot".to_owned()));
+                progress.say("clearing");
+                self.end(&Slot { application: now, title: slot.title.clone() }).await?;
+                return Ok(Begun::Moved);
             }
             _ => {}
         }

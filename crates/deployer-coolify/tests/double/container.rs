@@ -74,7 +74,14 @@ impl Container {
                 if let Some(output) = child.stderr.take() {
                     tokio::spawn(keep(output, Arc::downgrade(&inner)));
                 }
-                inner.with(|state| state.pid = Some(pid));
+                // Stopped at this very moment: as if it had been a moment later.
+                let stopped = inner.with(|state| {
+                    state.pid = Some(pid);
+                    state.stopped
+                });
+                if stopped {
+                    let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+                }
                 drop(inner);
                 let _ = child.wait().await;
                 // Nothing of a container outlives its first process.

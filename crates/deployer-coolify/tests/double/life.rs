@@ -105,6 +105,18 @@ async fn whoever_is_begun_anew_is_over_and_nothing_of_him_stays() {
     assert_eq!(coolify.field(&name, "autogenerate_domain"), Some(false.into()));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_up_in_a_free_slot_is_ended_by_the_next_start() {
+    let coolify = Coolify::start().await;
+    let driver = driver(&coolify).await;
+    let launch = launch(slot(&driver).await, POLITE);
+    coolify.haunt();
+    ensure(&driver, &launch).await.expect("it has the slot");
+    until_printed(&driver, &launch, "started").await;
+    assert!(!printed(&driver, &launch, false, None).await.expect("it runs").contains("ghost"));
+    assert_eq!(coolify.deployed(), 1);
+}
+
 /// Nobody may ever see that it was begun anew; its owner releases it when its bot is done, and that is final.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_is_final_where_nobody_counts_restarts() {
