@@ -15,6 +15,7 @@ mod burst;
 mod creates;
 mod deployer;
 mod depth;
+mod docker;
 mod error;
 mod figures;
 mod floor;
@@ -60,6 +61,8 @@ enum What {
     Beats,
     /// The next one, with a thousand and with a million waiting.
     Depth,
+    /// Starts on Docker, beside docker run: where there is an engine.
+    Docker,
     /// Job queues on Postgres that others keep.
     Peers,
 }
@@ -121,9 +124,18 @@ async fn run(cli: Cli) -> Result<(), Error> {
     if cfg!(debug_assertions) {
         eprintln!("this is a debug build: its figures mean nothing, use ./dev bench");
     }
+    let mut report = Report::default();
+    // An engine is measured by itself: nothing else of ours runs beside it.
+    let (engine, what): (Vec<What>, Vec<What>) = what.into_iter().partition(|what| *what == What::Docker);
+    if !engine.is_empty() {
+        docker::measure(effort, &mut report).await?;
+    }
+    if what.is_empty() {
+        report.print(began.elapsed());
+        return Ok(());
+    }
     figures::say("starting Postgres, nats-server and the services");
     let mut house = House::start().await?;
-    let mut report = Report::default();
     report.facts(machine::facts(&house).await?);
     let measured = tokio::select! {
         measured = measure(&what, effort, &house, &mut report) => measured,
@@ -147,6 +159,8 @@ async fn measure(what: &[What], effort: Effort, house: &House, report: &mut Repo
             }
             What::Beats => beats::measure(house, effort, report).await?,
             What::Depth => depth::measure(house, &deployer, effort, report).await?,
+            // Before there was a house.
+            What::Docker => {}
             What::Peers => peers::measure(house, effort, report).await?,
         }
     }

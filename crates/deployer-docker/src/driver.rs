@@ -21,8 +21,8 @@ use crate::{Config, check, failure, look, pull, start, usage, watch};
 
 /// How long a stop has to be turned down, before it counts as on its way: the engine answers when the runner has ended.
 const TURNED_DOWN: Duration = Duration::from_millis(250);
-/// Containers that are asked at a time what they take.
-const SAMPLED: usize = 8;
+/// Containers that are asked at a time what they take: some engines answer when their next second is over.
+const SAMPLED: usize = 64;
 /// Whose starts are remembered: those of the last while.
 const BEGUN: usize = 10_000;
 

@@ -126,15 +126,23 @@ impl Drop for Stage {
     fn drop(&mut self) {
         let installation = self.installation.to_string();
         let network = format!("{installation}-{}", self.platform);
+        let broad = self.config.warm > 0;
         let _ = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 let engine = engine();
-                for (id, _) in of_installation(&engine, &installation).await {
-                    let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-                    let _ = engine.remove_container(&id, Some(options)).await;
+                // Somebody may be in the middle of starting one more: until there is nothing twice.
+                let mut empty = 0;
+                while empty < 2 {
+                    let there = of_installation(&engine, &installation).await;
+                    empty = if there.is_empty() { empty + 1 } else { 0 };
+                    for (id, _) in there {
+                        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+                        let _ = engine.remove_container(&id, Some(options)).await;
+                    }
+                    tokio::time::sleep(Duration::from_millis(if broad { 500 } else { 0 })).await;
                 }
-                let _ = engine.remove_network(&network).await;
+                while engine.remove_network(&network).await.is_ok() {}
             });
         })
         .join();

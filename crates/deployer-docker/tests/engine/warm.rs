@@ -62,7 +62,7 @@ impl Drop for Warmable {
 // In this order: an image goes after its containers.
 struct House {
     stage: Stage,
-    image: Warmable,
+    _image: Warmable,
 }
 
 impl House {
@@ -73,7 +73,7 @@ impl House {
             config.images = Images::one(image.0.as_str());
             config.warm = warm;
         });
-        Self { stage, image }
+        Self { stage, _image: image }
     }
 
     async fn driver(&self) -> DockerDeployer {
@@ -218,5 +218,4 @@ async fn the_dead_the_old_and_the_unwanted_are_replaced_or_go() {
     house.until_waiting(&nobody, 0).await;
     let cold = start(&nobody, &house.launch()).await;
     until("it has begun", || async { printed(&nobody, cold).await.contains("cold: hush") }).await;
-    drop(house.image);
 }
