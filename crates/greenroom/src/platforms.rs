@@ -10,6 +10,7 @@ use greenroom_deployer::{Deployer, Deployers, Finding, Probe, Wanted};
 use greenroom_deployer_aws::AwsDeployer;
 use greenroom_deployer_coolify::CoolifyDeployer;
 use greenroom_deployer_docker::DockerDeployer;
+use greenroom_deployer_k8s::K8sDeployer;
 use greenroom_deployer_local::LocalDeployer;
 use greenroom_deployer_nomad::NomadDeployer;
 use greenroom_domain::{Installation, PlatformName};
@@ -109,6 +110,9 @@ impl Default for Platforms {
             })
             .with("coolify", greenroom_deployer_coolify::Config::parse, async |config, platform, home| {
                 CoolifyDeployer::build(config, &home.installation, &platform, home.clock).await
+            })
+            .with("k8s", greenroom_deployer_k8s::Config::parse, async |config, platform, home| {
+                K8sDeployer::build(config, &home.installation, &platform, home.clock).await
             })
             .with("nomad", greenroom_deployer_nomad::Config::parse, async |config, platform, home| {
                 NomadDeployer::build(config, &home.installation, &platform, home.clock).await

@@ -10,6 +10,7 @@ use crate::Error;
 const RECORDS: &[&str] = &[
     include_str!("../../../deployer-local/tests/conformance.json"),
     include_str!("../../../deployer-docker/tests/conformance.json"),
+    include_str!("../../../deployer-k8s/tests/conformance.json"),
     include_str!("../../../deployer-aws/tests/conformance.json"),
     include_str!("../../../deployer-coolify/tests/conformance.json"),
     include_str!("../../../deployer-nomad/tests/conformance.json"),

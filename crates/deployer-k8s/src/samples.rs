@@ -1,0 +1,147 @@
+//! What runners take, where the cluster has a metrics server.
+//!
+//! It tells a rate of processor over the last moments and the memory of one, and no network. Processor time is the sum of what
+//! was seen while we looked: a lower bound. What it comes to is kept in memory alone; after a restart of ours it begins anew,
+//! and the service keeps whichever is more.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use greenroom_deployer::Error;
+use greenroom_domain::{RunnerId, Timestamp, Usage};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{ListParams, Request};
+use serde::Deserialize;
+
+use crate::cluster::Cluster;
+use crate::quantity::Amount;
+use crate::spec::RUNNER;
+
+/// A page of `metrics.k8s.io`, as far as anybody reads it.
+#[derive(Debug, Deserialize)]
+struct Page {
+    items: Vec<PodMetrics>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct PodMetrics {
+    metadata: ObjectMeta,
+    timestamp: Timestamp,
+    containers: Vec<ContainerMetrics>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct ContainerMetrics {
+    usage: HashMap<String, Quantity>,
+}
+
+/// What was seen of one runner.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    usage: Usage,
+    first: Timestamp,
+    last: Timestamp,
+}
+
+/// What was seen of all.
+#[derive(Debug, Default)]
+pub struct Meters(Mutex<HashMap<RunnerId, Seen>>);
+
+impl Meters {
+    fn lock(&self) -> MutexGuard<'_, HashMap<RunnerId, Seen>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks once.
+    ///
+    /// # Errors
+    /// The API's. That there is no metrics server is none.
+    pub async fn read(&self, cluster: &Cluster, selector: &str) -> Result<Vec<(RunnerId, Usage)>, Error> {
+        let path = format!("/apis/metrics.k8s.io/v1beta1/namespaces/{}/pods", cluster.namespace);
+        let request = Request::new(path).list(&ListParams::default().labels(selector));
+        let request = request.map_err(|error| Error::Rejected(error.to_string()))?;
+        let Some(page) = cluster.find(cluster.client.request::<Page>(request)).await? else { return Ok(Vec::new()) };
+        let mut all = self.lock();
+        let with_runner = page.items.into_iter().filter_map(|pod| Some((runner_of(&pod.metadata)?, pod)));
+        Ok(with_runner
+            .map(|(runner, pod)| {
+                let seen = after(all.get(&runner).copied(), &pod);
+                all.insert(runner, seen);
+                (runner, seen.usage)
+            })
+            .collect())
+    }
+
+    /// What a runner took, as far as anybody looked; none: nobody did.
+    pub fn of(&self, runner: RunnerId, pods: &[Pod]) -> Option<Usage> {
+        let seen = self.lock().get(&runner).copied()?;
+        let lasted_ms = pods.iter().filter_map(lasted).max().unwrap_or(seen.usage.lasted_ms);
+        Some(Usage { lasted_ms: lasted_ms.max(seen.usage.lasted_ms), ..seen.usage })
+    }
+
+    /// Nobody asks any more.
+    pub fn forget(&self, runner: RunnerId) {
+        self.lock().remove(&runner);
+    }
+}
+
+fn runner_of(metadata: &ObjectMeta) -> Option<RunnerId> {
+    // Old metrics servers say no labels: the name is the Job's, and five letters.
+    metadata.labels.as_ref()?.get(greenroom_deployer::RUNNER)?.parse().ok()
+}
+
+fn millis_between(from: Timestamp, to: Timestamp) -> u64 {
+    u64::try_from(to.duration_since(from).as_millis()).unwrap_or(0)
+}
+
+/// From a container's start to its end, in milliseconds.
+fn lasted(pod: &Pod) -> Option<u64> {
+    let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let own = containers.iter().find(|container| container.name == RUNNER)?;
+    let ended = own.state.as_ref()?.terminated.as_ref()?;
+    Some(millis_between(ended.started_at.as_ref()?.0, ended.finished_at.as_ref()?.0))
+}
+
+/// What is known after one more look.
+fn after(before: Option<Seen>, pod: &PodMetrics) -> Seen {
+    let sum = |what: &str| -> u128 {
+        let amounts = pod.containers.iter().filter_map(|container| Amount::of(container.usage.get(what)?));
+        amounts.map(|amount| u128::from(amount.millis())).sum()
+    };
+    let (cpu_millis, memory) = (sum("cpu"), u64::try_from(sum("memory") / 1000).unwrap_or(u64::MAX));
+    let mut seen = before.unwrap_or(Seen { usage: Usage::default(), first: pod.timestamp, last: pod.timestamp });
+    // The same moment, seen twice, adds nothing.
+    let passed = u128::from(millis_between(seen.last, pod.timestamp));
+    seen.usage.cpu_ms = seen.usage.cpu_ms.saturating_add(u64::try_from(cpu_millis * passed / 1000).unwrap_or(0));
+    seen.usage.peak_memory_bytes = seen.usage.peak_memory_bytes.max(memory);
+    seen.last = seen.last.max(pod.timestamp);
+    seen.usage.lasted_ms = millis_between(seen.first, seen.last);
+    seen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look(at: &str, cpu: &str, memory: &str) -> PodMetrics {
+        let pod = serde_json::json!({
+            "metadata": {}, "timestamp": at, "window": "15s",
+            "containers": [{ "name": "runner", "usage": { "cpu": cpu, "memory": memory } }],
+        });
+        serde_json::from_value(pod).expect("as the API has it")
+    }
+
+    #[test]
+    fn rates_are_summed_up_over_the_time_between_looks() {
+        let first = after(None, &look("2026-01-01T00:00:00Z", "400m", "100Mi"));
+        assert_eq!((first.usage.cpu_ms, first.usage.peak_memory_bytes), (0, 100 << 20));
+        let second = after(Some(first), &look("2026-01-01T00:00:10Z", "500m", "300Mi"));
+        assert_eq!((second.usage.cpu_ms, second.usage.lasted_ms), (5_000, 10_000));
+        let again = after(Some(second), &look("2026-01-01T00:00:10Z", "500m", "200Mi"));
+        assert_eq!((again.usage.cpu_ms, again.usage.peak_memory_bytes), (5_000, 300 << 20));
+        let late = after(Some(again), &look("2026-01-01T00:00:05Z", "9", "1Mi"));
+        assert_eq!(late.usage, again.usage, "an answer that was overtaken");
+    }
+}

@@ -1,0 +1,362 @@
+//! What only this platform can get wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt};
+use greenroom_deployer::conformance::SCRIPT;
+use greenroom_deployer::{Deployer, Error, Launch, Observed, Progress, Verdict, Wanted};
+use greenroom_deployer_k8s::{K8sDeployer, RIGHTS};
+use greenroom_domain::{
+    Attempt, BotId, Exit, ExitCause, Provider, Resources, RunnerId, RunnerSpec, TenantId, Timestamp,
+};
+use serde_json::json;
+
+use crate::Double;
+use crate::store::{JOBS, PODS, QUOTAS, SECRETS};
+
+const POLITE: &str = "trap 'exit 0' TERM; echo started; while :; do sleep 0.05; done";
+
+fn launch(script: &str) -> Launch {
+    Launch {
+        spec: RunnerSpec {
+            runner: RunnerId::of_bot(BotId::generate(), Attempt::FIRST),
+            tenant: TenantId::generate(),
+            provider: Provider::new("web").expect("valid"),
+            image: None,
+            resources: Resources::default(),
+            max_lifetime: Duration::from_secs(600),
+        },
+        environment: BTreeMap::from([(SCRIPT.to_owned(), script.to_owned())]),
+        start_by: Timestamp::now() + jiff::SignedDuration::from_secs(60),
+        standing: None,
+    }
+}
+
+/// Waits for it.
+async fn until(driver: &K8sDeployer, runner: RunnerId, is: impl Fn(&Observed) -> bool) -> Observed {
+    for _ in 0..2000 {
+        let observed = driver.inspect(runner).await.expect("an answer");
+        if is(&observed) {
+            return observed;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it never was: {:?}", driver.inspect(runner).await);
+}
+
+async fn start(driver: &K8sDeployer, launch: &Launch) {
+    driver.ensure(launch, &Progress::silent()).await.expect("it is taken");
+}
+
+/// The name of its pod, once there is one that does this.
+async fn pod_of(double: &Double, phase: &str) -> String {
+    for _ in 0..2000 {
+        let pods = double.store.lock().of(PODS);
+        if let Some(pod) = pods.iter().find(|pod| pod["status"]["phase"] == phase) {
+            return pod["metadata"]["name"].as_str().expect("a name").to_owned();
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("no pod is {phase}");
+}
+
+async fn gone(driver: &K8sDeployer, double: &Double, runner: RunnerId) {
+    driver.remove(runner).await.expect("it is over");
+    assert_eq!(driver.inspect(runner).await, Ok(Observed::Gone));
+    let nothing = || [JOBS, PODS, SECRETS].iter().all(|kind| double.store.lock().of(kind).is_empty());
+    for _ in 0..500 {
+        if nothing() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("something is left of it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_node_is_no_fault_of_the_runners_and_its_exit_code_is_kept() {
+    let double = Double::start(&[]).await;
+    let (driver, launch) = (double.place.at(&double.place.kubeconfig).await, launch(POLITE));
+    let runner = launch.spec.runner;
+    start(&driver, &launch).await;
+    let mut changes = driver.watch().expect("there is a watch");
+    let pod = pod_of(&double, "Running").await;
+    double.store.change(|state| state.delete_pod(&pod, 30));
+    let told = tokio::time::timeout(Duration::from_secs(10), changes.next()).await;
+    assert_eq!(told.expect("within a moment"), Some(runner));
+    let over = until(&driver, runner, |observed| *observed != Observed::Running).await;
+    assert_eq!(over, Observed::Exited(Exit::with_code(0).caused_by(ExitCause::Evicted)));
+    gone(&driver, &double, runner).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_somebody_deletes_leaves_remains_that_are_listed() {
+    let double = Double::start(&[]).await;
+    let (driver, launch) = (double.place.at(&double.place.kubeconfig).await, launch(POLITE));
+    let runner = launch.spec.runner;
+    start(&driver, &launch).await;
+    pod_of(&double, "Running").await;
+    let name = double.place.names().runner(runner);
+    double.store.change(|state| state.remove(JOBS, &name));
+    let over = until(&driver, runner, |observed| *observed != Observed::Running).await;
+    assert!(matches!(over, Observed::Exited(exit) if exit.code == Some(0)), "{over:?}");
+    let listed = driver.list().try_concat().await.expect("a list");
+    assert_eq!(listed.iter().map(|one| (one.runner, one.running)).collect::<Vec<_>>(), [(runner, false)]);
+    gone(&driver, &double, runner).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_node_takes_is_refused_and_kept_from_running_later() {
+    let double = Double::start(&[("K8S_UNSCHEDULABLE_MS", "1500"), ("K8S_IMAGE_PULL_LOCK_ENABLED", "false")]).await;
+    double.store.lock().full = true;
+    let (driver, launch) = (double.place.at(&double.place.kubeconfig).await, launch(POLITE));
+    let runner = launch.spec.runner;
+    start(&driver, &launch).await;
+    let refused = until(&driver, runner, |observed| *observed != Observed::Running).await;
+    assert!(
+        matches!(&refused, Observed::Refused(Error::Unschedulable(why)) if why.contains("Insufficient")),
+        "{refused:?}"
+    );
+    let listed = driver.list().try_concat().await.expect("a list");
+    assert!(!listed[0].running, "it is worth a look");
+    gone(&driver, &double, runner).await;
+    // Room, a moment too late.
+    double.store.lock().full = false;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(double.store.lock().processes.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_found_room_before_it_was_kept_from_running_is_not_refused() {
+    let double = Double::start(&[("K8S_UNSCHEDULABLE_MS", "1000"), ("K8S_IMAGE_PULL_LOCK_ENABLED", "false")]).await;
+    double.store.lock().full = true;
+    let (driver, launch) = (double.place.at(&double.place.kubeconfig).await, launch(POLITE));
+    let runner = launch.spec.runner;
+    start(&driver, &launch).await;
+    until(&driver, runner, |observed| matches!(observed, Observed::Refused(_))).await;
+    double.store.lock().full = false;
+    pod_of(&double, "Running").await;
+    assert!(driver.remove(runner).await.is_err(), "what runs is left alone");
+    assert_eq!(driver.inspect(runner).await, Ok(Observed::Running));
+    driver.stop(runner, Duration::from_secs(5)).await.expect("asked");
+    until(&driver, runner, |observed| matches!(observed, Observed::Exited(_))).await;
+    gone(&driver, &double, runner).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_that_is_used_up_says_so() {
+    let double = Double::start(&[("K8S_IMAGE_PULL_LOCK_ENABLED", "false")]).await;
+    double.store.lock().quota = Some(0);
+    let (driver, launch) = (double.place.at(&double.place.kubeconfig).await, launch(POLITE));
+    let runner = launch.spec.runner;
+    start(&driver, &launch).await;
+    let refused = until(&driver, runner, |observed| *observed != Observed::Running).await;
+    assert!(
+        matches!(&refused, Observed::Refused(Error::Quota(why)) if why.contains("exceeded quota: q")),
+        "{refused:?}"
+    );
+    driver.remove(runner).await.expect("nothing runs");
+    assert_eq!(driver.inspect(runner).await, Ok(Observed::Gone));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_died_between_the_job_and_its_secret_is_made_whole() {
+    let double = Double::start(&[("K8S_IMAGE_PULL_LOCK_ENABLED", "false")]).await;
+    let (driver, launch) = (double.place.at(&double.place.kubeconfig).await, launch(POLITE));
+    let runner = launch.spec.runner;
+    start(&driver, &launch).await;
+    // As if we had died after the Job: nothing of the Secret, and a pod that waits for it.
+    pod_of(&double, "Running").await;
+    double.store.change(|state| {
+        let pods: Vec<String> = state.processes.keys().cloned().collect();
+        state.processes.clear();
+        for name in pods {
+            let mut pod = state.get(PODS, &name).cloned().expect("there");
+            pod["status"]["phase"] = "Pending".into();
+            state.put(PODS, &name, pod);
+        }
+        let secrets: Vec<String> =
+            state.of(SECRETS).iter().filter_map(|one| one["metadata"]["name"].as_str().map(str::to_owned)).collect();
+        secrets.iter().for_each(|name| state.remove(SECRETS, name));
+    });
+    assert_eq!(driver.inspect(runner).await, Ok(Observed::Running), "about to");
+    start(&driver, &launch).await;
+    pod_of(&double, "Running").await;
+    driver.stop(runner, Duration::ZERO).await.expect("asked");
+    until(&driver, runner, |observed| matches!(observed, Observed::Exited(_))).await;
+    gone(&driver, &double, runner).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_goes_on_where_the_cluster_has_forgotten_where_it_was() {
+    let double = Double::start(&[]).await;
+    let driver = double.place.at(&double.place.kubeconfig).await;
+    let mut changes = driver.watch().expect("there is a watch");
+    for round in 0..3 {
+        let launch = launch("sleep 0.1; exit 3");
+        let runner = launch.spec.runner;
+        start(&driver, &launch).await;
+        let told = async { while changes.next().await != Some(runner) {} };
+        tokio::time::timeout(Duration::from_secs(30), told).await.unwrap_or_else(|_| panic!("round {round}"));
+        let over = until(&driver, runner, |observed| *observed != Observed::Running).await;
+        assert_eq!(over, Observed::Exited(Exit::with_code(3)));
+        gone(&driver, &double, runner).await;
+        double.store.change(|state| {
+            state.version += 100;
+            state.compact();
+        });
+    }
+    let lists = |query: &str| {
+        double.store.lock().asked.iter().filter(|(_, path)| path.contains("/pods?") && path.contains(query)).count()
+    };
+    assert!(lists("watch=true") >= 2, "it was resumed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_of_an_image_goes_ahead_and_the_others_wait() {
+    let double = Double::start(&[]).await;
+    double.store.lock().pulling = true;
+    let driver = double.place.at(&double.place.kubeconfig).await;
+    let starts: Vec<_> = (0..5)
+        .map(|_| {
+            let driver = driver.clone();
+            tokio::spawn(async move { driver.ensure(&launch(POLITE), &Progress::silent()).await })
+        })
+        .collect();
+    while !double.store.lock().of(PODS).iter().any(|pod| pod["status"]["containerStatuses"].is_array()) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(double.store.lock().of(JOBS).len(), 1, "the others wait");
+    double.store.lock().pulling = false;
+    for start in starts {
+        start.await.expect("no panic").expect("it is taken");
+    }
+    assert_eq!(double.store.lock().of(JOBS).len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_runners_take_is_sampled_where_there_is_a_metrics_server() {
+    let double = Double::start(&[]).await;
+    let (driver, launch) = (double.place.at(&double.place.kubeconfig).await, launch("echo started; sleep 1; exit 0"));
+    let runner = launch.spec.runner;
+    start(&driver, &launch).await;
+    assert_eq!(driver.samples().await, Ok(Vec::new()), "there is none");
+    assert_eq!(driver.usage(runner).await, Ok(None));
+    double.store.lock().metrics = true;
+    pod_of(&double, "Running").await;
+    driver.samples().await.expect("an answer");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let samples = driver.samples().await.expect("an answer");
+    assert_eq!(
+        samples.iter().map(|(runner, usage)| (*runner, usage.peak_memory_bytes)).collect::<Vec<_>>(),
+        [(runner, 64 << 20)]
+    );
+    assert!(samples[0].1.cpu_ms > 0, "a quarter of the time between the looks");
+    until(&driver, runner, |observed| *observed != Observed::Running).await;
+    let usage = driver.usage(runner).await.expect("an answer").expect("it was seen");
+    assert!(usage.lasted_ms >= 1000 && usage.peak_memory_bytes == 64 << 20, "{usage:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_names_what_is_missing() {
+    let double = Double::start(&[("RUNNER_IMAGE_ZOOM", "old:1"), ("RUNNER_IMAGE_ZOOM_NEEDS", "root")]).await;
+    let driver = double.place.at(&double.place.kubeconfig).await;
+    let wanted = Wanted { limit: 80, size: Resources::default() };
+    let found = driver.check(&wanted).await;
+    assert!(found.iter().all(|finding| finding.verdict <= Verdict::Skipped), "{found:?}");
+    double.store.change(|state| {
+        state.denied = vec![("watch", "pods"), ("create", "secrets"), ("list", "resourcequotas")];
+        state.level = Some("restricted");
+        state.add(
+            QUOTAS,
+            json!({ "metadata": { "name": "guide" }, "spec": { "hard": { "pods": "100", "requests.cpu": "14" } } }),
+        );
+    });
+    let found = driver.check(&wanted).await;
+    let of =
+        |subject: &str| found.iter().find(|finding| finding.subject == subject).unwrap_or_else(|| panic!("{found:?}"));
+    assert_eq!(of("permissions").detail, "in bots we may not: watch pods, create secrets");
+    assert_eq!(of("image zoom").verdict, Verdict::Failed);
+    assert!(of("quota").detail.starts_with("requested cpu admits 28 runners"), "{found:?}");
+    assert!(of("quota").advice.as_deref().is_some_and(|advice| advice.contains("K8S_BOT_LIMIT=28")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_are_listed_in_pages() {
+    let double = Double::start(&[]).await;
+    let driver = double.place.at(&double.place.kubeconfig).await;
+    let names = double.place.names();
+    let runners: Vec<RunnerId> = (0..600).map(|_| RunnerId::of_bot(BotId::generate(), Attempt::FIRST)).collect();
+    double.store.lock().quota = Some(0);
+    double.store.change(|state| {
+        for runner in &runners {
+            let mut labels = BTreeMap::from([("greenroom.dev/runner", runner.to_string())]);
+            labels.extend(names.ours());
+            let job = json!({ "metadata": { "name": names.runner(*runner), "labels": labels }, "spec": { "parallelism": 1 } });
+            state.add(JOBS, job);
+        }
+    });
+    let listed: Vec<_> = driver.list().try_concat().await.expect("a list");
+    let (mut listed, mut expected): (Vec<_>, Vec<_>) = (listed.iter().map(|one| one.runner).collect(), runners);
+    listed.sort();
+    expected.sort();
+    assert_eq!(listed, expected);
+}
+
+/// What a request is, as a Role has it.
+fn right(method: &str, path: &str) -> Option<(String, String, String)> {
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let (group, rest) = match parts.as_slice() {
+        ["api", _, rest @ ..] => ("", rest),
+        ["apis", group, _, rest @ ..] => (*group, rest),
+        _ => return None,
+    };
+    let (resource, named) = match rest {
+        ["namespaces", _] => ("namespaces".to_owned(), true),
+        ["namespaces", _, resource] => ((*resource).to_owned(), false),
+        ["namespaces", _, resource, _] => ((*resource).to_owned(), true),
+        ["namespaces", _, resource, _, below] => (format!("{resource}/{below}"), true),
+        _ => return None,
+    };
+    let verb = match (method, named) {
+        ("GET", true) => "get",
+        ("GET", false) if query.contains("watch=true") => "watch",
+        ("GET", false) => "list",
+        ("POST", _) => "create",
+        ("PATCH", _) => "patch",
+        ("DELETE", _) => "delete",
+        other => panic!("{other:?}"),
+    };
+    Some((group.to_owned(), resource, verb.to_owned()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_asks_for_what_its_rights_are_and_nothing_else() {
+    let double = Double::start(&[]).await;
+    let driver = double.place.at(&double.place.kubeconfig).await;
+    let launch = launch(POLITE);
+    let runner = launch.spec.runner;
+    start(&driver, &launch).await;
+    let mut changes = driver.watch().expect("there is a watch");
+    pod_of(&double, "Running").await;
+    driver.samples().await.expect("an answer");
+    driver.list().try_concat().await.expect("a list");
+    driver.stop(runner, Duration::from_secs(5)).await.expect("asked");
+    changes.next().await.expect("its end");
+    until(&driver, runner, |observed| matches!(observed, Observed::Exited(_))).await;
+    gone(&driver, &double, runner).await;
+    double.store.lock().quota = Some(0);
+    let other = self::launch(POLITE);
+    double.store.change(|state| state.pulling = false);
+    start(&driver, &other).await;
+    until(&driver, other.spec.runner, |observed| matches!(observed, Observed::Refused(_))).await;
+    driver.check(&Wanted { limit: 1, size: Resources::default() }).await;
+    let asked: BTreeSet<_> =
+        double.store.lock().asked.iter().filter_map(|(method, path)| right(method, path)).collect();
+    let rights: BTreeSet<_> =
+        RIGHTS.iter().map(|right| (right.group.to_owned(), right.resource.to_owned(), right.verb.to_owned())).collect();
+    assert_eq!(asked, rights);
+}
