@@ -17,7 +17,7 @@ use greenroom_domain::{Installation, PlatformName, RunnerId, Usage};
 use crate::engine::{Engine, certificates_in};
 use crate::fleet::{Fleet, Found};
 use crate::warm::Warm;
-use crate::{Config, check, failure, look, pull, start, usage, watch};
+use crate::{Config, check, failure, look, network, pull, start, usage, watch};
 
 /// How long a stop has to be turned down, before it counts as on its way: the engine answers when the runner has ended.
 const TURNED_DOWN: Duration = Duration::from_millis(250);
@@ -89,6 +89,32 @@ impl DockerDeployer {
             this: this.clone(),
         });
         Ok(Self { inner })
+    }
+
+    /// Takes away what is ours and nobody's: containers that wait for a bot, and the network when nobody is in it. Runners and
+    /// their remains stay: those are removed when it is known how they ended. What is missing is made again when it is needed.
+    ///
+    /// # Errors
+    /// When an engine does not answer; the others are cleared all the same.
+    pub async fn prune(&self) -> Result<(), Error> {
+        let mut failed = None;
+        for engine in &self.inner.fleet.engines {
+            failed = failed.or(self.prune_one(engine).await.err());
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn prune_one(&self, engine: &Engine) -> Result<(), Error> {
+        let inner = &self.inner;
+        inner.warm.dismiss(inner, engine).await?;
+        let left = engine.list(&inner.fleet.names, true, None).await?;
+        if left.is_empty() && inner.config.network.is_none() {
+            network::forget(engine).await;
+            for network in network::find(engine, &inner.own_network).await? {
+                network::remove(engine, &network.id.unwrap_or_default()).await?;
+            }
+        }
+        Ok(())
     }
 
     /// How many containers wait for a bot, as far as this process has looked.

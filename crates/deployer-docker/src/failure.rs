@@ -119,7 +119,11 @@ pub(crate) fn meaning(failure: &Failure) -> Error {
     let (words, lower) = (failure.words.clone(), failure.words.to_lowercase());
     let known = || MEANINGS.iter().find(|(said, _)| lower.contains(said)).map(|(_, means)| *means);
     match failure.status {
-        // No answer has a meaning, whatever its words.
+        // One side does not know the other, and will not until somebody sees to the certificates.
+        None if lower.contains("invalid peer certificate") || lower.contains("received fatal alert") => {
+            Error::Unauthorized(words)
+        }
+        // No other silence has a meaning, whatever its words.
         None => Error::Transient(words),
         // A proxy in front of the engine, or a plugin of its own.
         Some(401 | 403) => Error::Unauthorized(words),
@@ -138,6 +142,8 @@ mod tests {
         // As engines of 20.10 and 28 say them.
         let said: &[(Option<u16>, &str, Means)] = &[
             (None, "no such image: connection reset", Error::Transient),
+            (None, "client error (Connect): invalid peer certificate: UnknownIssuer", Error::Unauthorized),
+            (None, "client error (SendRequest): received fatal alert: CertificateRequired", Error::Unauthorized),
             (Some(401), "authorization needed", Error::Unauthorized),
             (Some(403), "authorization denied by plugin opa", Error::Unauthorized),
             (Some(404), "No such image: x:latest", Error::Image),

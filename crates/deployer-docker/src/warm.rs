@@ -198,6 +198,18 @@ impl Warm {
         Ok(())
     }
 
+    /// Has nobody wait on that host.
+    pub async fn dismiss(&self, inner: &Inner, engine: &Engine) -> Result<(), Error> {
+        let _alone = self.looking.lock().await;
+        self.known().ready.retain(|(host, _), _| *host != engine.entry.name);
+        let now = inner.clock.now().as_second();
+        let containers = engine.list(&inner.fleet.names, true, Some(WARM)).await?;
+        for waiting in containers.iter().filter_map(|container| waiting(&inner.fleet.names, container, now)) {
+            engine.remove(&waiting.name, true).await?;
+        }
+        Ok(())
+    }
+
     /// The image as it is there; one that is not is pulled ahead, once.
     async fn image(&self, inner: &Inner, engine: &Engine, image: &Image) -> Result<Option<Present>, Error> {
         if let Some(present) = pull::there(engine, &image.reference).await? {

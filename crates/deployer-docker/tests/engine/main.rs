@@ -7,5 +7,6 @@ mod pulling;
 mod registry;
 mod stage;
 mod telling;
+mod tls;
 mod walls;
 mod warm;

@@ -219,3 +219,25 @@ async fn the_dead_the_old_and_the_unwanted_are_replaced_or_go() {
     let cold = start(&nobody, &house.launch()).await;
     until("it has begun", || async { printed(&nobody, cold).await.contains("cold: hush") }).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_pruned_is_ours_and_nobodys() {
+    let house = House::with(1).await;
+    let driver = house.driver().await;
+    house.until_waiting(&driver, 1).await;
+    let runner = start(&driver, &house.launch()).await;
+    house.until_waiting(&driver, 1).await;
+    driver.prune().await.expect("pruned");
+    assert_eq!((house.waiting().await, driver.waiting()), (Vec::new(), 0));
+    assert_eq!(driver.inspect(runner).await, Ok(Observed::Running), "and its network stays with it");
+    driver.stop(runner, Duration::ZERO).await.expect("stopped");
+    exit(&driver, runner).await;
+    driver.prune().await.expect("pruned");
+    assert!(matches!(driver.inspect(runner).await, Ok(Observed::Exited(_))), "nobody has heard yet how it ended");
+    driver.remove(runner).await.expect("removed");
+    driver.prune().await.expect("pruned");
+    let network = format!("{}-docker", house.stage.installation);
+    assert!(engine().inspect_network(&network, None).await.is_err(), "nothing is left");
+    // Until somebody needs it.
+    assert_eq!(driver.inspect(start(&driver, &house.launch()).await).await, Ok(Observed::Running));
+}
