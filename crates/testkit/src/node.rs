@@ -1,6 +1,7 @@
 //! One process of a sandbox.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -41,7 +42,7 @@ impl Node {
             // Nothing is said here: it closes when we end, however we end, and then so does the node.
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(self.last_words()?)
             .spawn()?;
         self.child = Some(child);
         Ok(())
@@ -105,6 +106,12 @@ impl Node {
     #[must_use]
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.variable("LOG_FILE")).unwrap_or_default()
+    }
+
+    /// Beside its log: what it says that has none yet, of settings that it cannot use, say.
+    fn last_words(&self) -> io::Result<Stdio> {
+        let log = Path::new(self.variable("LOG_FILE"));
+        Ok(File::options().create(true).append(true).open(log.with_extension("stderr.log"))?.into())
     }
 
     fn variable(&self, name: &str) -> &str {

@@ -90,7 +90,7 @@ impl Servers {
 #[must_use]
 pub fn fresh_installation() -> Installation {
     let unique = Uuid::new_v4().simple().to_string();
-    Installation::new(format!("t-{}", &unique[..12])).expect("a valid name")
+    Installation::new(format!("t-{}", &unique[..11])).expect("a valid name")
 }
 
 async fn start() -> Started {
