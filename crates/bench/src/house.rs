@@ -216,7 +216,8 @@ fn common(postgres: &Postgres, nats: &Nats) -> Vec<(String, String)> {
     let mut names = Vec::new();
     for (platform, slots) in platforms() {
         let prefix = platform.as_str().to_uppercase().replace('-', "_");
-        settings.push((format!("{prefix}_KIND"), "simulated".to_owned()));
+        // Of any kind: nobody in the house deploys, the bench does.
+        settings.push((format!("{prefix}_KIND"), "local".to_owned()));
         settings.push((format!("{prefix}_BOT_LIMIT"), slots.to_string()));
         // A permit is given back by the deployer's word, which comes at once here.
         settings.push((format!("{prefix}_PERMITS"), slots.to_string()));

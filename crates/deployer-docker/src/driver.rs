@@ -16,6 +16,7 @@ use greenroom_domain::{Installation, PlatformName, RunnerId, Usage};
 
 use crate::engine::{Engine, certificates_in};
 use crate::fleet::{Fleet, Found};
+use crate::meters::Meters;
 use crate::warm::Warm;
 use crate::{Config, check, failure, look, network, pull, start, usage, watch};
 
@@ -42,6 +43,7 @@ pub(crate) struct Inner {
     /// The name of the network that is made where none is said.
     pub own_network: String,
     pub warm: Warm,
+    pub meters: Meters,
     memory: Mutex<Memory>,
     this: std::sync::Weak<Self>,
 }
@@ -83,6 +85,7 @@ impl DockerDeployer {
             seccomp,
             own_network: format!("{installation}-{platform}"),
             warm: Warm::default(),
+            meters: Meters::new(platform),
             memory: Mutex::default(),
             config,
             clock,

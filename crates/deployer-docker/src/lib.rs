@@ -34,6 +34,7 @@ mod engine;
 mod failure;
 mod fleet;
 mod look;
+mod meters;
 mod network;
 mod placement;
 mod pull;

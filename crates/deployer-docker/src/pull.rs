@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use bollard::models::{CreateImageInfo, ImageInspect};
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use futures::StreamExt;
-use greenroom_deployer::{Error, Image, Progress, Pulls};
+use greenroom_deployer::{Error, Image, Progress};
 
 use crate::body;
 use crate::config::{Config, Pull};
+use crate::driver::Inner;
 use crate::engine::Engine;
 use crate::failure::Failure;
 
@@ -32,11 +33,11 @@ const INITS: [&str; 4] = ["tini", "tini-static", "dumb-init", "docker-init"];
 /// Has the image be there.
 pub(crate) async fn ensure(
     engine: &Engine,
-    config: &Config,
-    pulls: &Pulls<Key>,
+    inner: &Inner,
     image: &Image,
     progress: &Progress,
 ) -> Result<Present, Error> {
+    let config = &inner.config;
     let reference = image.reference.as_str();
     if config.pull != Pull::Always
         && let Some(present) = there(engine, reference).await?
@@ -48,12 +49,14 @@ pub(crate) async fn ensure(
         return Err(Error::Image(format!("{host} has no image {reference}, and DOCKER_PULL is never")));
     }
     let key = (engine.entry.name.clone(), reference.to_owned());
-    let pulled = pulls.pull(key, progress, |progress| async move {
+    let pulled = inner.pulls.pull(key, progress, |progress| async move {
         // Whoever comes right after a pull finds it there.
         if config.pull == Pull::Missing && engine.image(reference).await?.is_some() {
             return Ok(());
         }
-        pull(engine, config, reference, &progress).await
+        let pulled = pull(engine, config, reference, &progress).await;
+        inner.meters.pulled(&engine.entry.name, pulled.is_ok());
+        pulled
     });
     let _pulled = pulled.await?;
     there(engine, reference).await?.ok_or_else(|| Error::Transient(format!("{reference} is gone again")))

@@ -54,7 +54,7 @@ pub(crate) async fn ensure(inner: &Inner, launch: &Launch, progress: &Progress) 
 async fn on(inner: &Inner, engine: &Arc<Engine>, launch: &Launch, progress: &Progress) -> Result<(), Error> {
     let config = &inner.config;
     let image = config.images.of(&launch.spec);
-    let present = pull::ensure(engine, config, &inner.pulls, &image, progress).await?;
+    let present = pull::ensure(engine, inner, &image, progress).await?;
     if is_late(inner, launch) {
         return Err(late());
     }
@@ -107,6 +107,7 @@ async fn start(inner: &Inner, engine: &Engine, id: &str, launch: &Launch) -> Res
     }
     match started.map_err(Error::from) {
         Ok(()) => {
+            inner.meters.started(&engine.entry.name, "cold");
             inner.see_to_lifetime(launch.spec.runner, launch.spec.max_lifetime);
             Ok(())
         }

@@ -109,6 +109,7 @@ impl Warm {
                 engine.kill(&found.look.id).await?;
                 continue;
             }
+            inner.meters.started(&engine.entry.name, "warm");
             inner.see_to_lifetime(runner, launch.spec.max_lifetime);
             inner.look_after_warm();
             return Ok(true);
@@ -219,7 +220,7 @@ impl Warm {
         if !self.known().pulled.insert(key) {
             return Ok(None);
         }
-        Ok(pull::ensure(engine, &inner.config, &inner.pulls, image, &Progress::silent()).await.ok())
+        Ok(pull::ensure(engine, inner, image, &Progress::silent()).await.ok())
     }
 }
 
