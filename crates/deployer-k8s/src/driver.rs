@@ -150,6 +150,28 @@ impl K8sDeployer {
         }
     }
 
+    /// Whose end a change of a pod may be.
+    fn told(&self, change: Result<watcher::Event<Pod>, watcher::Error>) -> Option<RunnerId> {
+        let alone = |pod: Pod| self.observe(&Look { job: None, pods: vec![pod] });
+        match change {
+            Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => {
+                let runner = runner_of(pod.metadata.labels.as_ref())?;
+                matches!(alone(pod), Observed::Exited(_) | Observed::Refused(_)).then_some(runner)
+            }
+            // Remains that we removed are no news.
+            Ok(watcher::Event::Delete(pod)) => {
+                let runner = runner_of(pod.metadata.labels.as_ref())?;
+                (alone(pod) != Observed::Gone).then_some(runner)
+            }
+            Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
+            // It begins again by itself, from a new list where the old version is not known any more.
+            Err(error) => {
+                tracing::debug!(%error, "a watch of pods was interrupted");
+                None
+            }
+        }
+    }
+
     fn listed(&self, runner: RunnerId, job: Option<Job>, pods: Vec<Pod>) -> Option<Listed> {
         let look = Look { job, pods };
         let lacking = look.job.as_ref().is_some_and(|job| lacks_pods(job, &look.pods, self.clock.now()));
@@ -237,21 +259,7 @@ impl Deployer for K8sDeployer {
     fn watch(&self) -> Option<BoxStream<'_, RunnerId>> {
         let ours = watcher::Config::default().labels(&selector(&self.names, None)).page_size(PAGE);
         let changes = watcher(self.cluster.pods.clone(), ours).default_backoff();
-        let changed = changes.filter_map(async |change| match change {
-            Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => {
-                let runner = runner_of(pod.metadata.labels.as_ref())?;
-                let alone = Look { job: None, pods: vec![pod] };
-                (self.observe(&alone) != Observed::Running).then_some(runner)
-            }
-            Ok(watcher::Event::Delete(pod)) => runner_of(pod.metadata.labels.as_ref()),
-            Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
-            // It begins again by itself, from a new list where the old version is not known any more.
-            Err(error) => {
-                tracing::debug!(%error, "a watch of pods was interrupted");
-                None
-            }
-        });
-        Some(changed.boxed())
+        Some(changes.filter_map(|change| std::future::ready(self.told(change))).boxed())
     }
 
     async fn logs(&self, runner: RunnerId, follow: bool, tail_lines: Option<u32>) -> Result<Option<LogStream>, Error> {

@@ -9,6 +9,10 @@
 //! force; a deadline on the pod keeps what it printed, but its grace cannot be chosen, and kubelets before 1.22 forget how it
 //! ended; suspending the Job is the same as here, on newer clusters alone.
 //!
+//! The Job's controller deletes the pod as well when it hears that it is to make none, with the pod's own grace
+//! (`K8S_TERMINATION_GRACE_MS`): the shorter of the two counts, so no stop can give more than that. Kubelets before 1.22 keep to
+//! the one that they heard first.
+//!
 //! What is lost is what the runner printed: its node tidies up a deleted pod's container. So the last of it is read along
 //! before it is asked to end, and kept for a while by whoever asked.
 

@@ -61,8 +61,10 @@ impl Double {
         tokio::spawn(async move { axum::serve(listener, router).await });
         tokio::spawn(controllers::run(store.clone(), folder.path().to_owned()));
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let kubeconfig = plain_kubeconfig(&format!("http://{address}"));
         let place = Place {
-            kubeconfig: plain_kubeconfig(&format!("http://{address}")),
+            admin: kubeconfig.clone(),
+            kubeconfig,
             namespace: "bots".to_owned(),
             installation: Installation::new("test").expect("valid"),
             image: "debian:12".to_owned(),

@@ -16,7 +16,10 @@ use serde_json::json;
 
 /// A namespace of a cluster.
 pub struct Place {
+    /// Whose drivers are under test.
     pub kubeconfig: PathBuf,
+    /// Who may do what a test does beside them.
+    pub admin: PathBuf,
     pub namespace: String,
     pub installation: Installation,
     pub image: String,
@@ -73,7 +76,7 @@ impl Place {
     }
 
     pub async fn client(&self) -> Client {
-        let file = Kubeconfig::read_from(&self.kubeconfig).expect("a kubeconfig");
+        let file = Kubeconfig::read_from(&self.admin).expect("a kubeconfig");
         let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.expect("complete");
         Client::try_from(config).expect("a client")
     }
