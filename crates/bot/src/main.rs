@@ -69,6 +69,7 @@ async fn main() -> ExitCode {
     if std::env::var_os(greenroom_contracts::probe::ASKED).is_some() {
         let seen = greenroom_bot::probe::probe(&settings, &link).await;
         println!("{}", greenroom_contracts::probe::line(&seen));
+        greenroom_bot::probe::wait_to_be_read().await;
         return ExitCode::SUCCESS;
     }
     let telemetry = telemetry::start(&settings);

@@ -4,12 +4,15 @@
 use std::time::Duration;
 
 use greenroom_contracts::probe::Seen;
+use tokio::signal::unix::{SignalKind, signal};
 use tonic::transport::Uri;
 
 use crate::config::Settings;
 use crate::link::{Error, Link};
 
 const LOOK_UP: Duration = Duration::from_secs(5);
+/// Longer than any platform takes to show a line.
+const READ: Duration = Duration::from_secs(60);
 
 /// Looks, and says what it saw.
 pub async fn probe(settings: &Settings, link: &Link) -> Vec<Seen> {
@@ -43,6 +46,13 @@ pub async fn probe(settings: &Settings, link: &Link) -> Vec<Seen> {
         }
     };
     [names, gateway].into_iter().chain(storage).collect()
+}
+
+/// Where a runner that has ended is removed at once, or its log goes with it, nobody could read what was told: it stays until it is
+/// asked to end, and not for ever.
+pub async fn wait_to_be_read() {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+    let _ = tokio::time::timeout(READ, terminate.recv()).await;
 }
 
 async fn names(gateway: &str) -> Seen {
