@@ -173,6 +173,20 @@ fn every_library_is_used_where_it_is_at_home() {
     nothing("libraries away from home", &wrong);
 }
 
+/// Whoever has the engine's socket has the machine: of all that runs in production one crate opens it. The others bring an engine
+/// along for a demo, for tests, or to be measured.
+#[test]
+fn only_one_deployer_opens_the_docker_socket() {
+    let tools = ["crates/deployer-docker/", "crates/demo/", "crates/embedded/", "crates/bench/"];
+    let others = |path: &str| {
+        path.ends_with(".rs") && path.contains("/src/") && !tools.iter().any(|tool| path.starts_with(tool))
+    };
+    let opens = |path: &String| read(path).contains("docker.sock");
+    let found: Vec<String> = files("crates", &others).into_iter().filter(opens).collect();
+    nothing("names the socket of a Docker engine", &found);
+    assert!(read("crates/deployer-docker/src/config.rs").contains("docker.sock"), "it is looked for by its name");
+}
+
 #[test]
 fn every_service_has_the_same_shape() {
     let mut wrong = Vec::new();
