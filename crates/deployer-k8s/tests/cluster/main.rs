@@ -7,7 +7,10 @@
 mod stage;
 
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -49,7 +52,9 @@ fn as_account(kubeconfig: &str) -> PathBuf {
         user.auth_info.get_or_insert_default().impersonate = Some(ACCOUNT.to_owned());
     }
     let path = std::env::temp_dir().join(format!("greenroom-k8s-{}.yaml", uuid::Uuid::new_v4()));
-    std::fs::write(&path, serde_json::to_string(&config).expect("plain data")).expect("written");
+    // There is a token in it.
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).expect("a file");
+    file.write_all(serde_json::to_string(&config).expect("plain data").as_bytes()).expect("written");
     path
 }
 

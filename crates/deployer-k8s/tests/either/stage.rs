@@ -32,6 +32,13 @@ pub struct Place {
     pub settings: Vec<(String, String)>,
 }
 
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Made for this test, as the admin's is not where there is another one.
+        let _ = std::fs::remove_file(&self.kubeconfig);
+    }
+}
+
 /// A kubeconfig for an API without TLS and without users.
 pub fn plain_kubeconfig(url: &str) -> PathBuf {
     let path = std::env::temp_dir().join(format!("greenroom-k8s-{}.yaml", uuid::Uuid::new_v4()));
@@ -119,8 +126,11 @@ impl Fixture for Place {
         };
         let quota =
             "jobs.batch \"x\" is forbidden: exceeded quota: q, requested: count/jobs.batch=1, used: 1, limited: 1";
+        let kubeconfig = plain_kubeconfig(&proxy.url());
+        let driver = self.at(&kubeconfig).await;
+        let _ = std::fs::remove_file(kubeconfig);
         Some(Troubled {
-            driver: self.at(&plain_kubeconfig(&proxy.url())).await,
+            driver,
             proxy,
             starts,
             too_fast: busy,
