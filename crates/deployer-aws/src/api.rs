@@ -10,7 +10,7 @@ use aws_sdk_ecs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ecs::operation::run_task::{RunTaskError, RunTaskInput};
 use aws_sdk_ecs::types::{self, DesiredStatus, TaskField};
 use aws_smithy_http_client::tls;
-use greenroom_deployer::{Class, Error, Throttle};
+use greenroom_deployer::{Class, Error, Throttle, with_causes};
 use secrecy::ExposeSecret;
 
 use crate::config::{Config, Credentials};
@@ -234,7 +234,7 @@ impl Failed {
         let status = error.raw_response().map(|response| response.status().as_u16());
         let said = error.as_service_error();
         let message = said.and_then(ProvideErrorMetadata::message).map(str::to_owned);
-        let message = message.unwrap_or_else(|| said_by(error));
+        let message = message.unwrap_or_else(|| with_causes(error));
         let code = said.and_then(ProvideErrorMetadata::code);
         // Who has no credentials cannot ask anybody.
         let unable = matches!(error, SdkError::DispatchFailure(failure) if failure.is_other())
@@ -248,43 +248,5 @@ impl Failed {
         if self.too_fast {
             throttle.refused(None::<Duration>);
         }
-    }
-}
-
-/// What an error says, and what is said behind it, each once.
-fn said_by(error: &dyn std::error::Error) -> String {
-    let mut said = error.to_string();
-    let mut behind = error.source();
-    while let Some(error) = behind {
-        let words = error.to_string();
-        if !said.ends_with(&words) {
-            said = format!("{said}: {words}");
-        }
-        behind = error.source();
-    }
-    said
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_error_says_what_is_behind_it_and_says_it_once() {
-        #[derive(Debug)]
-        struct Behind(&'static str, Option<Box<Behind>>);
-        impl std::fmt::Display for Behind {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(self.0)
-            }
-        }
-        impl std::error::Error for Behind {
-            fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-                self.1.as_deref().map(|behind| behind as _)
-            }
-        }
-        let behind = Behind("no route", None);
-        let error = Behind("dispatch failure", Some(Box::new(Behind("io: no route", Some(Box::new(behind))))));
-        assert_eq!(said_by(&error), "dispatch failure: io: no route");
     }
 }

@@ -4,7 +4,7 @@
 //! *Transient*: an unknown failure proves nothing.
 
 use bollard::errors::Error as Bollard;
-use greenroom_deployer::Error;
+use greenroom_deployer::{Error, with_causes};
 
 /// What an engine said instead of doing it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl From<Bollard> for Failure {
             }
             // In the middle of an answer that began well.
             Bollard::DockerStreamError { error } => Self { status: Some(200), words: error },
-            other => Self::silence(with_sources(&other)),
+            other => Self::silence(with_causes(&other)),
         }
     }
 }
@@ -55,20 +55,6 @@ impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         meaning(&failure)
     }
-}
-
-/// hyper says "client error (Connect)" and keeps why to its sources.
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let more = cause.to_string();
-        if !words.contains(&more) {
-            words = format!("{words}: {more}");
-        }
-        source = cause.source();
-    }
-    words
 }
 
 /// Makes an error of an engine's words.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use greenroom_deployer::Error;
+use greenroom_deployer::{Error, with_causes};
 use kube::core::Status;
 
 /// More of an answer's words nobody reads.
@@ -16,9 +16,9 @@ pub fn error_of(error: &kube::Error) -> Error {
     match error {
         kube::Error::Api(status) => refusal(status.code, &status.message),
         // No token to be had: a kubeconfig's plug-in that fails, a file that is not there.
-        kube::Error::Auth(error) => Error::Unauthorized(cut(&error.to_string())),
+        kube::Error::Auth(error) => Error::Unauthorized(cut(&with_causes(error))),
         // What it says was not understood, was cut off, or never came.
-        other => Error::Transient(cut(&other.to_string())),
+        other => Error::Transient(cut(&with_causes(other))),
     }
 }
 

@@ -81,3 +81,42 @@ impl Error {
         }
     }
 }
+
+/// An error with its causes, each said once: clients say "could not connect", and why only when they are asked.
+#[must_use]
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let more = cause.to_string();
+        if !words.contains(&more) {
+            words = format!("{words}: {more}");
+        }
+        source = cause.source();
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_what_is_behind_it_and_says_it_once() {
+        #[derive(Debug)]
+        struct Behind(&'static str, Option<Box<Behind>>);
+        impl std::fmt::Display for Behind {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.0)
+            }
+        }
+        impl std::error::Error for Behind {
+            fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+                self.1.as_deref().map(|behind| behind as _)
+            }
+        }
+        let behind = Behind("no route", None);
+        let error = Behind("dispatch failure", Some(Box::new(Behind("io: no route", Some(Box::new(behind))))));
+        assert_eq!(with_causes(&error), "dispatch failure: io: no route");
+    }
+}

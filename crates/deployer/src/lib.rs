@@ -44,7 +44,7 @@ mod watch;
 
 pub use config::Config;
 pub use driver::{Capabilities, Deployer, Launch, Listed, LogStream, Observed, Preparation, Progress};
-pub use error::{Class, Error};
+pub use error::{Class, Error, with_causes};
 pub use finding::{Finding, Quota, Verdict, Wanted};
 pub use images::{Image, Images, Need, Registry, server_of};
 pub use names::{INSTALLATION, Names, PLATFORM, RUNNER, SLOT};

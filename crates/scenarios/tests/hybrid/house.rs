@@ -210,6 +210,19 @@ impl House {
             .into()
     }
 
+    /// Whether a bot that comes now is not sent there, by what the pool says.
+    pub async fn is_passed_over(&self, platform: &str) -> bool {
+        let pool = self.user.get("/v1/pool").await.unwrap_or_default();
+        let platforms = pool["platforms"].as_array().cloned().unwrap_or_default();
+        let known = platforms.into_iter().find(|known| known["name"] == platform).unwrap_or_default();
+        let providers = known["providers"].as_array().cloned().unwrap_or_default();
+        let open =
+            |provider: &serde_json::Value| provider["breaker"]["state"].as_str().is_some_and(|state| state != "closed");
+        let taken: u64 =
+            ["deploying", "busy", "releasing"].iter().filter_map(|state| known["slots"][state].as_u64()).sum();
+        providers.iter().any(open) || taken >= LIMIT as u64
+    }
+
     /// Every container of ours, ended ones too; then nothing of this is left on the engine.
     pub fn sweep(&self) -> usize {
         let filter = format!("label=greenroom.dev/installation={}", self.sandbox.installation());

@@ -115,6 +115,9 @@ async fn each_platform_goes_away_in_turn_and_is_used_again() {
         let during = bots.ask(&format!("{away}-away"), LIMIT).await;
         let elsewhere = bots.done(&during).await;
         assert!(!used(&elsewhere).contains(away), "{away} was away: {elsewhere:?}");
+        // Who asks for a slot there gets none any more: its breaker is open, or what was tried there holds its last slots until
+        // somebody can say that nothing runs.
+        assert!(house.is_passed_over(away).await, "{away} is away, and would be tried again");
         let stayed = bots.done(&stay).await;
         assert!(
             stayed.iter().all(|(platform, attempts)| platform == away && *attempts == 1),
