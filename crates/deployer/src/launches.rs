@@ -8,8 +8,7 @@ use greenroom_contracts::proto::v1::owner_service_client::OwnerServiceClient;
 use greenroom_domain::RunnerId;
 use tonic::Code;
 
-/// The owner's answer.
-#[derive(Debug)]
+/// The owner's answer: nothing to show, there are secrets in it.
 pub(crate) enum Answer {
     /// Start it with this.
     Go(BTreeMap<String, String>),

@@ -1,6 +1,7 @@
 //! Looks at a platform from inside: starts a runner that attends nothing, hears what it saw, and leaves nothing of it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use futures::TryStreamExt;
@@ -13,11 +14,13 @@ use crate::{Deployer, Error, Finding, Launch, Observed, Preparation, Progress};
 
 /// Between two looks at the runner.
 const LOOK: Duration = Duration::from_millis(250);
+/// Before something that may pass is asked for again.
+const AGAIN: Duration = Duration::from_secs(1);
 /// A log may be a little behind its runner.
 const LOG: Duration = Duration::from_secs(10);
 
 /// A runner that looks around.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Probe {
     /// Who it is: of nobody's bot.
     pub spec: RunnerSpec,
@@ -27,35 +30,43 @@ pub struct Probe {
     pub within: Duration,
 }
 
+/// Its environment holds a token.
+impl fmt::Debug for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Probe").field("spec", &self.spec).field("within", &self.within).finish_non_exhaustive()
+    }
+}
+
 impl Probe {
-    /// Starts it on that platform and says what it saw.
+    /// Starts it on that platform and says what it saw. Whatever came of it, everything that it may have made is taken away.
     pub async fn run<D: Deployer>(self, driver: &D) -> Vec<Finding> {
-        let slot = match self.prepare(driver).await {
-            Ok(slot) => slot,
-            Err(error) => return vec![refused(&error)],
+        // Known before anything is asked for: an answer that is lost leaves nothing that has no name.
+        let pooled = driver.capabilities().pooled;
+        let standing = pooled.then(|| Standing { slot: SlotId::generate(), generation: 1 });
+        let look = async {
+            match self.prepare(driver, standing).await {
+                Ok(()) => self.look(driver, standing).await,
+                Err(error) => vec![refused(&error)],
+            }
         };
-        let standing = slot.as_ref().map(|slot| slot.standing);
-        let found = tokio::time::timeout(self.within, self.look(driver, standing)).await.unwrap_or_else(|_| {
-            let detail = format!("the runner did not come to its end within {} s", self.within.as_secs());
+        let found = tokio::time::timeout(self.within, look).await.unwrap_or_else(|_| {
+            let detail = format!("the runner had told nothing after {} s", self.within.as_secs());
             vec![Finding::failed("inside", detail, "look at what the platform says about it, and at the image's size")]
         });
         found.into_iter().chain(self.clear(driver, standing).await).collect()
     }
 
-    async fn prepare<D: Deployer>(&self, driver: &D) -> Result<Option<Preparation>, Error> {
-        if !driver.capabilities().pooled {
-            return Ok(None);
-        }
+    async fn prepare<D: Deployer>(&self, driver: &D, standing: Option<Standing>) -> Result<(), Error> {
+        let Some(standing) = standing else { return Ok(()) };
         let preparation = Preparation {
-            standing: Standing { slot: SlotId::generate(), generation: 1 },
+            standing,
             name: "probe".to_owned(),
             provider: self.spec.provider.clone(),
             image: self.spec.image.clone(),
             resources: self.spec.resources,
             prepare_by: self.end(),
         };
-        driver.prepare(&preparation, &Progress::silent()).await?;
-        Ok(Some(preparation))
+        again(async || driver.prepare(&preparation, &Progress::silent()).await).await
     }
 
     fn end(&self) -> Timestamp {
@@ -66,7 +77,7 @@ impl Probe {
         let runner = self.spec.runner;
         let launch =
             Launch { spec: self.spec.clone(), environment: self.environment.clone(), start_by: self.end(), standing };
-        if let Err(error) = driver.ensure(&launch, &Progress::silent()).await {
+        if let Err(error) = again(async || driver.ensure(&launch, &Progress::silent()).await).await {
             return vec![refused(&error)];
         }
         let began = Instant::now();
@@ -84,7 +95,7 @@ impl Probe {
                 let advice = "the image has to be Greenroom's own, of this version, for a look from inside";
                 return vec![Finding::failed("inside", detail, advice)];
             }
-            match driver.inspect(runner).await {
+            match again(async || driver.inspect(runner).await).await {
                 Ok(Observed::Running) => {}
                 Ok(Observed::Exited(exit)) if logs => ended = ended.or(Some((exit, Instant::now()))),
                 Ok(Observed::Exited(_)) => {
@@ -110,13 +121,13 @@ impl Probe {
     async fn clear<D: Deployer>(&self, driver: &D, standing: Option<Standing>) -> Option<Finding> {
         let runner = self.spec.runner;
         let clear = async {
-            driver.stop(runner, Duration::ZERO).await?;
-            while driver.inspect(runner).await? == Observed::Running {
+            again(async || driver.stop(runner, Duration::ZERO).await).await?;
+            while again(async || driver.inspect(runner).await).await? == Observed::Running {
                 tokio::time::sleep(LOOK).await;
             }
-            driver.remove(runner).await?;
+            again(async || driver.remove(runner).await).await?;
             match standing {
-                Some(standing) => driver.retire(standing).await,
+                Some(standing) => again(async || driver.retire(standing).await).await,
                 None => Ok(()),
             }
         };
@@ -127,6 +138,16 @@ impl Probe {
         };
         let advice = format!("remove what is called {runner} on the platform");
         Some(Finding::failed("inside: what is left", left, advice))
+    }
+}
+
+/// Until there is an answer that is one: whoever calls this says how long it may take.
+async fn again<T>(mut ask: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
+    loop {
+        match ask().await {
+            Err(Error::Transient(_)) => tokio::time::sleep(AGAIN).await,
+            answered => return answered,
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the inner door serves.
 
 mod get;
-mod probe;
+pub(crate) mod probe;
 mod put_part;
 mod put_screenshot;
 mod read;
@@ -43,6 +43,7 @@ pub(crate) struct Rpc {
     pub limits: Limits,
     pub signal: Arc<Notify>,
     pub parts: Counter<u64>,
+    pub probed: Arc<probe::Probed>,
 }
 
 type Chunks = Pin<Box<dyn Stream<Item = Result<RecordingChunk, Status>> + Send>>;

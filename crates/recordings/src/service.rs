@@ -77,6 +77,7 @@ impl Service {
             limits: timing.limits.clone(),
             signal: signal.clone(),
             parts,
+            probed: Arc::default(),
         };
         let ffmpeg = Ffmpeg { program: config.ffmpeg.clone(), timeout: timing.ffmpeg };
         let room = Arc::new(Semaphore::new(config.joins));

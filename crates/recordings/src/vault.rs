@@ -120,3 +120,22 @@ impl Vault {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn trying_it_out_leaves_nothing_and_tells_what_is_wrong() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let vault = Vault::new(folder.path().join("recordings"));
+        vault.try_out("probes/one", Bytes::from_static(b"probe")).await.expect("it can be written to");
+        assert!(vault.read("probes/one").await.expect("looked").is_none(), "it is removed again");
+
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").expect("written");
+        let said =
+            Vault::new(file.join("below")).try_out("probes/one", Bytes::new()).await.expect_err("it is no folder");
+        assert!(said.to_string().contains("recordings"), "{said}");
+    }
+}
