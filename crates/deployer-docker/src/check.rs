@@ -126,6 +126,10 @@ async fn network_of(inner: &Inner, engine: &Engine, subject: String) -> Finding 
             let advice = format!("docker network create -o com.docker.network.bridge.enable_icc=false {name}");
             Finding::failed(subject, format!("there is no network {name}"), advice)
         }
+        (Some(_), None) if !there.iter().all(|network| network::is_ours(network, &inner.fleet.names)) => {
+            let advice = format!("docker network rm {name}, or name one that is there for runners: DOCKER_NETWORK");
+            Finding::failed(subject, format!("the name {name} is taken by a network that is not ours"), advice)
+        }
         (Some(found), _) if network::sees_others(found) => {
             let advice = "make it with -o com.docker.network.bridge.enable_icc=false, or leave DOCKER_NETWORK out";
             Finding::warning(subject, format!("runners in {name} reach each other"), advice)

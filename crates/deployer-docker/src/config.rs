@@ -1,7 +1,7 @@
 //! Settings of Docker platforms.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -125,10 +125,51 @@ impl FromStr for Volume {
         if source.is_empty() || !target.starts_with('/') || target.contains(':') {
             return Err("expected <volume or folder>:</path in the runner>".to_owned());
         }
-        if source.ends_with("docker.sock") || source == "/" {
-            return Err("runners do not get that".to_owned());
+        // As it is given to the engine, so that nothing else is looked at than what runners get.
+        let source = if source.starts_with('/') { plain(source) } else { source.to_owned() };
+        if source.ends_with("docker.sock") || is_of_the_machine(&source) {
+            return Err(NOT_THAT.to_owned());
         }
-        Ok(Self { source: source.to_owned(), target: target.to_owned() })
+        Ok(Self { source, target: target.to_owned() })
+    }
+}
+
+const NOT_THAT: &str = "runners do not get that";
+/// Of these they get nothing that is in them, either.
+const NEVER_IN: [&str; 4] = ["/run", "/proc", "/sys", "/dev"];
+
+/// An absolute path without `.`, `..` and doubled slashes. Links of the host are not seen from here.
+fn plain(path: &str) -> String {
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// `/var/run` is another name of `/run`, nearly everywhere.
+fn real(plain: &str) -> &str {
+    let rest = plain.strip_prefix("/var").unwrap_or_default();
+    if rest == "/run" || rest.starts_with("/run/") { rest } else { plain }
+}
+
+fn is_of_the_machine(source: &str) -> bool {
+    let path = Path::new(real(source));
+    path == Path::new("/") || path == Path::new("/etc") || NEVER_IN.iter().any(|never| path.starts_with(never))
+}
+
+impl Volume {
+    /// Whether an engine's socket is that, or somewhere in it: whoever opens it is root of its host.
+    fn holds(&self, address: &Address) -> bool {
+        let Address::Unix(socket) = address else { return false };
+        let socket = plain(&socket.to_string_lossy());
+        self.source.starts_with('/')
+            && (Path::new(&socket).starts_with(&self.source)
+                || Path::new(real(&socket)).starts_with(real(&self.source)))
     }
 }
 
@@ -257,6 +298,11 @@ impl Config {
         if config.pids == 0 {
             settings.problem("DOCKER_PIDS", "must be at least 1");
         }
+        if let Some(volume) = &config.recordings
+            && config.hosts.iter().any(|host| volume.holds(&host.address))
+        {
+            settings.problem("DOCKER_RECORDINGS_VOLUME", format!("{NOT_THAT}: an engine listens in {}", volume.source));
+        }
         config
     }
 
@@ -343,6 +389,69 @@ mod tests {
         assert_eq!("/srv/x:/app/storage/recordings".parse(), Ok(volume("/srv/x", "/app/storage/recordings")));
         for wrong in ["", ":/x", "a:b", "a:/b:ro", "/:/host"] {
             assert!(wrong.parse::<Volume>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn runners_get_nothing_of_the_machine() {
+        for wrong in [
+            "/",
+            "//",
+            "/.",
+            "/srv/..",
+            "/../..",
+            "/run",
+            "/run/",
+            "/var/run",
+            "/var//run/.",
+            "/var/run/docker",
+            "/run/user/1000",
+            "/proc",
+            "/proc/1/root",
+            "/sys",
+            "/sys/fs/cgroup",
+            "/dev",
+            "/dev/shm",
+            "/etc",
+            "/etc/",
+            "/srv/../etc",
+            "/srv/docker.sock",
+            "/srv/x/../../var/lib/../run",
+        ] {
+            assert_eq!(format!("{wrong}:/x").parse::<Volume>(), Err(NOT_THAT.to_owned()), "{wrong:?}");
+        }
+        for (right, source) in [
+            ("/srv/parts/", "/srv/parts"),
+            ("/srv/./a//../parts", "/srv/parts"),
+            ("/runners", "/runners"),
+            ("/var/runners", "/var/runners"),
+            ("/etcetera", "/etcetera"),
+            ("/srv/run", "/srv/run"),
+            ("run", "run"),
+        ] {
+            let read = format!("{right}:/x").parse::<Volume>().map(|volume| volume.source);
+            assert_eq!(read.as_deref(), Ok(source), "{right:?}");
+        }
+    }
+
+    #[test]
+    fn runners_get_no_engines_socket() {
+        for (host, volume, fit) in [
+            ("unix:///srv/engine/socket", "/srv/engine/socket", false),
+            ("unix:///srv/engine/socket", "/srv/x/../engine/", false),
+            ("unix:///srv/engine/socket", "/srv", false),
+            ("unix:///srv/x/..//engine/socket", "/srv/engine", false),
+            ("unix:///srv/engine/socket", "/srv/engine-2", true),
+            ("unix:///srv/engine/socket", "/srv/engine/parts", true),
+            ("unix:///srv/engine/socket", "srv", true),
+            ("unix:///var/run/docker.sock", "/var", false),
+            ("unix:///run/docker.sock", "/var/lib/parts", true),
+            ("tcp://10.0.0.1:2375", "/var", true),
+        ] {
+            let hosts = format!("a=tcp://10.0.0.9:2375,b={host}");
+            let said = parse(&[("DOCKER_HOSTS", &hosts), ("DOCKER_RECORDINGS_VOLUME", &format!("{volume}:/x"))]);
+            assert_eq!(said.is_ok(), fit, "{host} {volume}: {said:?}");
+            assert!(said.err().is_none_or(|said| said.contains("DOCKER_RECORDINGS_VOLUME: runners do not get that")));
         }
     }
 }

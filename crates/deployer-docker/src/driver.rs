@@ -1,6 +1,5 @@
 //! The verbs.
 
-use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,6 +16,7 @@ use greenroom_domain::{Installation, PlatformName, RunnerId, Usage};
 use crate::engine::{Engine, certificates_in};
 use crate::fleet::{Fleet, Found};
 use crate::meters::Meters;
+use crate::recent::Recent;
 use crate::warm::Warm;
 use crate::{Config, check, failure, look, network, pull, start, usage, watch};
 
@@ -24,8 +24,6 @@ use crate::{Config, check, failure, look, network, pull, start, usage, watch};
 const TURNED_DOWN: Duration = Duration::from_millis(250);
 /// Containers that are asked at a time what they take: some engines answer when their next second is over.
 const SAMPLED: usize = 64;
-/// Whose starts are remembered: those of the last while.
-const BEGUN: usize = 10_000;
 
 /// Runs runners as containers. It remembers nothing that it could not lose: any number of them may work on the same engines.
 #[derive(Debug, Clone)]
@@ -50,11 +48,10 @@ pub(crate) struct Inner {
 
 #[derive(Debug, Default)]
 struct Memory {
-    /// Who was begun by this process, in turn.
-    begun: HashSet<RunnerId>,
-    turns: VecDeque<RunnerId>,
-    /// What they took when somebody looked last.
-    took: HashMap<RunnerId, Usage>,
+    /// Who was begun by this process.
+    begun: Recent<()>,
+    /// What they took when somebody looked last. Whoever stops a runner need not be who removes it.
+    took: Recent<Usage>,
 }
 
 impl DockerDeployer {
@@ -113,7 +110,9 @@ impl DockerDeployer {
         let left = engine.list(&inner.fleet.names, true, None).await?;
         if left.is_empty() && inner.config.network.is_none() {
             network::forget(engine).await;
-            for network in network::find(engine, &inner.own_network).await? {
+            let mut there = network::find(engine, &inner.own_network).await?;
+            there.retain(|network| network::is_ours(network, &inner.fleet.names));
+            for network in there {
                 network::remove(engine, &network.id.unwrap_or_default()).await?;
             }
         }
@@ -163,20 +162,11 @@ impl Inner {
 
     /// From here on an engine may have it.
     pub(crate) fn begin(&self, runner: RunnerId) {
-        let mut memory = self.memory();
-        if memory.begun.insert(runner) {
-            memory.turns.push_back(runner);
-        }
-        if memory.turns.len() > BEGUN
-            && let Some(oldest) = memory.turns.pop_front()
-        {
-            memory.begun.remove(&oldest);
-            memory.took.remove(&oldest);
-        }
+        self.memory().begun.insert(runner, ());
     }
 
     pub(crate) fn was_begun(&self, runner: RunnerId) -> bool {
-        self.memory().begun.contains(&runner)
+        self.memory().begun.get(runner).is_some()
     }
 
     /// Has it end when its time is over, unless we are over before: then the list sees to it.
@@ -282,7 +272,7 @@ impl Deployer for DockerDeployer {
     }
 
     async fn usage(&self, runner: RunnerId) -> Result<Option<Usage>, Error> {
-        let Some(last) = self.inner.memory().took.get(&runner).copied() else { return Ok(None) };
+        let Some(last) = self.inner.memory().took.get(runner).copied() else { return Ok(None) };
         let found = self.inner.fleet.find(runner).await?;
         Ok(found.map(|found| usage::in_the_end(last, found.look.ran)))
     }
@@ -297,7 +287,7 @@ impl Deployer for DockerDeployer {
             Err(failure) if failure.is_conflict() => Err(Error::Rejected(failure.words)),
             removed => {
                 removed?;
-                self.inner.memory().took.remove(&runner);
+                self.inner.memory().took.remove(runner);
                 Ok(())
             }
         }

@@ -95,6 +95,11 @@ const MEANINGS: &[(&str, Means)] = &[
     // What is asked for.
     ("executable file not found", Error::Rejected),
     ("exec format error", Error::Rejected),
+    // An engine that was too slow or broke off: it has not come to what is asked for.
+    ("context deadline exceeded", Error::Transient),
+    ("timed out", Error::Transient),
+    (": eof", Error::Transient),
+    ("unexpected eof", Error::Transient),
     ("oci runtime create failed", Error::Rejected),
     ("no command specified", Error::Rejected),
     ("minimum memory limit", Error::Rejected),
@@ -157,6 +162,19 @@ mod tests {
             (
                 Some(400),
                 "failed to create shim: OCI runtime create failed: exec: \"nope\": executable file not found in $PATH: unknown",
+                Error::Rejected,
+            ),
+            (
+                Some(500),
+                "failed to create shim task: context deadline exceeded: OCI runtime create failed: unknown",
+                Error::Transient,
+            ),
+            (Some(500), "OCI runtime create failed: runc create failed: unexpected EOF: unknown", Error::Transient),
+            (Some(500), "OCI runtime create failed: read init-p: EOF", Error::Transient),
+            (Some(500), "OCI runtime create failed: timed out waiting for the cgroup: unknown", Error::Transient),
+            (
+                Some(400),
+                "OCI runtime create failed: exec: \"/bin/typeof\": permission denied: unknown",
                 Error::Rejected,
             ),
             (Some(404), "network greenroom-docker not found", Error::Transient),

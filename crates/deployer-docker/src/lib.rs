@@ -38,6 +38,7 @@ mod meters;
 mod network;
 mod placement;
 mod pull;
+mod recent;
 mod start;
 mod usage;
 mod warm;

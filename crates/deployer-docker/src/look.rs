@@ -82,8 +82,9 @@ fn observe(state: &ContainerState, lifetime: Option<Duration>) -> Observed {
         Status::REMOVING if time(state.started_at.as_deref()).is_none() => Observed::Gone,
         // Dead: it ended, and the engine could not clear it away.
         Status::EXITED | Status::DEAD | Status::REMOVING => Observed::Exited(exit(state, lifetime)),
-        Status::EMPTY if state.running == Some(true) => Observed::Running,
-        Status::EMPTY => Observed::Exited(exit(state, lifetime)),
+        Status::EMPTY if state.running == Some(false) => Observed::Exited(exit(state, lifetime)),
+        // An answer that does not say how it is proves no end, and the end of a runner is the last that is heard of it.
+        Status::EMPTY => Observed::Running,
     }
 }
 
@@ -191,6 +192,28 @@ mod tests {
         }
         let never = ContainerState { started_at: Some(NEVER.into()), ..state(Status::REMOVING) };
         assert_eq!(observe(&never, None), Observed::Gone);
+    }
+
+    #[test]
+    fn an_answer_without_a_state_is_no_end() {
+        let names = Names::new(Installation::new("one").expect("valid"), PlatformName::new("docker").expect("valid"));
+        let labels: HashMap<String, String> =
+            names.ours().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let running = |running: Option<bool>| Some(ContainerState { running, ..ContainerState::default() });
+        let ended = Observed::Exited(Exit::with_code(-1));
+        for (state, expected) in [
+            (None, Observed::Running),
+            (running(None), Observed::Running),
+            (running(Some(true)), Observed::Running),
+            (running(Some(false)), ended),
+        ] {
+            let container = ContainerInspectResponse {
+                config: Some(bollard::models::ContainerConfig { labels: Some(labels.clone()), ..Default::default() }),
+                state: state.clone(),
+                ..ContainerInspectResponse::default()
+            };
+            assert_eq!(look(container, &names).expect("ours").observed, expected, "{state:?}");
+        }
     }
 
     #[test]

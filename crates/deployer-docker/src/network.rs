@@ -8,6 +8,7 @@ use greenroom_deployer::{Error, Names};
 
 use crate::engine::Engine;
 use crate::failure::Failure;
+use crate::look;
 
 /// A network of one engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,13 +27,13 @@ pub(crate) async fn ensure(engine: &Engine, names: &Names, own: &str, said: Opti
     }
     let there = find(engine, said.unwrap_or(own)).await?;
     let found = match (said, &there[..]) {
-        (_, [one]) => one.clone(),
+        (Some(_), [one]) => one.clone(),
         (Some(name), _) => {
             let (host, count) = (&engine.entry.name, there.len());
             return Err(Error::Rejected(format!("DOCKER_NETWORK: {host} has {count} networks {name:?}")));
         }
         (None, []) => make(engine, names, own).await?,
-        (None, _) => settle(engine, own).await?,
+        (None, _) => settle(engine, names, own, there).await?,
     };
     let network = Network { name: said.unwrap_or(own).to_owned(), gateway: gateway(&found) };
     *known = Some(network.clone());
@@ -63,12 +64,12 @@ async fn make(engine: &Engine, names: &Names, name: &str) -> Result<Found, Error
         Err(failure) if failure.is_conflict() => {}
         Err(failure) => return Err(failure.into()),
     }
-    settle(engine, name).await
+    settle(engine, names, name, find(engine, name).await?).await
 }
 
 /// Of two that were made at the same time the younger goes, whoever made it. Nobody can be in it: its name is no name yet.
-async fn settle(engine: &Engine, name: &str) -> Result<Found, Error> {
-    let mut there = find(engine, name).await?.into_iter();
+async fn settle(engine: &Engine, names: &Names, name: &str, there: Vec<Found>) -> Result<Found, Error> {
+    let mut there = all_ours(there, names, name)?.into_iter();
     let first = there.next().ok_or_else(|| Error::Transient(format!("the network {name} is gone again")))?;
     for id in there.filter_map(|younger| younger.id) {
         if let Err(failure) = remove(engine, &id).await {
@@ -76,6 +77,20 @@ async fn settle(engine: &Engine, name: &str) -> Result<Found, Error> {
         }
     }
     Ok(first)
+}
+
+/// A stranger's network may let runners see each other, and whom they see; and an engine does not know which of two is meant.
+fn all_ours(there: Vec<Found>, names: &Names, name: &str) -> Result<Vec<Found>, Error> {
+    if there.iter().all(|network| is_ours(network, names)) {
+        return Ok(there);
+    }
+    Err(Error::Rejected(format!(
+        "the name {name} is taken by a network that is not ours; DOCKER_NETWORK names another"
+    )))
+}
+
+pub(crate) fn is_ours(network: &Found, names: &Names) -> bool {
+    network.labels.as_ref().is_some_and(|labels| look::is_ours(labels, names))
 }
 
 /// Removes a network that nobody is in; one that is not there is success.
@@ -128,6 +143,28 @@ mod tests {
         let request = request(&names, "one-docker");
         assert_eq!(request.options.expect("there")["com.docker.network.bridge.enable_icc"], "false");
         assert_eq!(request.labels.expect("there")["greenroom.dev/installation"], "one");
+    }
+
+    #[test]
+    fn a_network_is_ours_by_its_labels_alone() {
+        let names = |installation: &str| {
+            Names::new(Installation::new(installation).expect("valid"), PlatformName::new("docker").expect("valid"))
+        };
+        let (one, two) = (names("one"), names("two"));
+        let of = |names: &Names| Found { labels: request(names, "one-docker").labels, ..Found::default() };
+        let bare = || Found { name: Some("one-docker".to_owned()), ..Found::default() };
+        for (there, fit) in [
+            (vec![], true),
+            (vec![of(&one)], true),
+            (vec![of(&one), of(&one)], true),
+            (vec![bare()], false),
+            (vec![of(&two)], false),
+            (vec![of(&one), bare()], false),
+        ] {
+            let answer = all_ours(there.clone(), &one, "one-docker");
+            assert_eq!(matches!(answer, Ok(ref same) if *same == there), fit, "{there:?}");
+            assert_eq!(matches!(answer, Err(Error::Rejected(_))), !fit, "{there:?}");
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ use std::time::Duration;
 use bollard::models::{ContainerSummary, ContainerSummaryStateEnum, ContainerUpdateBody};
 use bollard::query_parameters::AttachContainerOptionsBuilder;
 use greenroom_deployer::{Error, Image, Launch, Names, Observed, Progress};
-use greenroom_domain::{Resources, RunnerId};
+use greenroom_domain::Resources;
 use tokio::io::AsyncWriteExt;
 use uuid::Uuid;
 
@@ -55,7 +55,8 @@ pub(crate) struct Warm {
 struct Known {
     /// By host and digest.
     ready: HashMap<(String, String), Vec<String>>,
-    told: HashSet<RunnerId>,
+    /// By the engine's own names for them: who lost one has a runner that another container is, which has heard nothing.
+    told: HashSet<String>,
     /// Images that were fetched ahead, or could not be.
     pulled: HashSet<pull::Key>,
 }
@@ -138,7 +139,7 @@ impl Warm {
         let runner = launch.spec.runner;
         // Two lines at the same time would be none.
         let _alone = self.telling.lock().await;
-        if self.known().told.contains(&runner) {
+        if self.known().told.contains(&found.look.id) {
             return Ok(());
         }
         let said = tokio::time::timeout(TELL, say(&found.engine, &found.look.id, &line(launch))).await;
@@ -149,7 +150,7 @@ impl Warm {
             // Whoever is told again does not hear it.
             known.told.clear();
         }
-        known.told.insert(runner);
+        known.told.insert(found.look.id.clone());
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use greenroom_domain::Resources;
 use crate::registry::{Content, Registry};
 use crate::stage::{Stage, image, upstream};
 
-const WANTED: Wanted = Wanted {
+pub const WANTED: Wanted = Wanted {
     limit: 1,
     size: Resources { cpu_millis: 100, memory_bytes: 64 << 20, cpu_limit_millis: None, memory_limit_bytes: None },
 };
@@ -19,7 +19,7 @@ async fn check(stage: &Stage, wanted: &Wanted) -> Vec<Finding> {
     stage.driver().await.check(wanted).await
 }
 
-fn find<'a>(found: &'a [Finding], subject: &str) -> &'a Finding {
+pub fn find<'a>(found: &'a [Finding], subject: &str) -> &'a Finding {
     let finding = found.iter().find(|finding| finding.subject.starts_with(subject));
     finding.unwrap_or_else(|| panic!("{subject} is not in {found:#?}"))
 }

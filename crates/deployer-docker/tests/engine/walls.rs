@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use greenroom_deployer::{Image, Images, Need};
+use bollard::models::NetworkCreateRequest;
+use greenroom_deployer::{Class, Deployer, Image, Images, Need, Progress, Verdict};
 use greenroom_domain::Resources;
 use tokio::net::TcpStream;
 
+use crate::checking::{WANTED, find};
 use crate::stage::{Stage, image, launch, said, start, until};
 
 const LOOK_AROUND: &str = r"
@@ -107,6 +109,23 @@ async fn the_network_of_runners_is_one_in_which_none_sees_another() {
     let network = crate::stage::engine().inspect_network(&network, None).await.expect("it is there");
     assert_eq!(network.options.expect("it has")["com.docker.network.bridge.enable_icc"], "false");
     assert_eq!(network.labels.expect("it has")["greenroom.dev/installation"], stage.installation.to_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strangers_network_of_that_name_is_neither_used_nor_pruned() {
+    let stage = Stage::new();
+    let (engine, name) = (crate::stage::engine(), format!("{}-docker", stage.installation));
+    let theirs = NetworkCreateRequest { name: name.clone(), ..NetworkCreateRequest::default() };
+    let id = engine.create_network(theirs).await.expect("made").id;
+    let driver = stage.driver().await;
+    let refused = driver.ensure(&launch("true"), &Progress::silent()).await.expect_err("not ours");
+    assert_eq!(refused.class(), Class::Rejected, "{refused}");
+    assert!(refused.to_string().contains(&name), "{refused}");
+    assert!(stage.containers().await.is_empty(), "nobody is in it");
+    let found = driver.check(&WANTED).await;
+    assert_eq!(find(&found, "network").verdict, Verdict::Failed, "{found:?}");
+    driver.prune().await.expect("pruned");
+    assert_eq!(engine.inspect_network(&name, None).await.expect("it is there").id, Some(id));
 }
 
 /// That none sees another is kept by the host's packet filter.

@@ -1,5 +1,6 @@
 //! Containers that were started ahead: taken, told, told again, and replaced.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bollard::models::ContainerConfig;
@@ -8,11 +9,12 @@ use bollard::query_parameters::{
     RenameContainerOptionsBuilder,
 };
 use futures::TryStreamExt;
+use greenroom_deployer::conformance::{Fault, Proxy};
 use greenroom_deployer::{Deployer, Images, Launch, Observed, Progress};
-use greenroom_deployer_docker::DockerDeployer;
+use greenroom_deployer_docker::{Address, DockerDeployer};
 use greenroom_domain::Resources;
 
-use crate::stage::{Stage, engine, exit, image, launch, printed, start, until};
+use crate::stage::{Stage, engine, exit, image, launch, new_runner, printed, start, until, upstream};
 
 /// What `greenroom-bot` does, as far as it matters here.
 const BOT: &str = r#"
@@ -192,6 +194,45 @@ async fn several_bots_and_replicas_take_one_each() {
         .await;
         assert_eq!(printed(&one, runner).await.lines().count(), 1, "one bot each");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_lost_the_one_it_told_tells_the_next_one() {
+    let mut house = House::with(2).await;
+    let proxy = Proxy::start(upstream()).await.expect("a port");
+    house.stage.config.hosts[0].address = Address::Tcp(proxy.address().to_string());
+    let driver = house.driver().await;
+    house.until_waiting(&driver, 2).await;
+    let launch = house.launch();
+    let (name, another) = (house.stage.names().runner(launch.spec.runner), house.stage.names().runner(new_runner()));
+    // The first look is before it is told, the second one after; between them another replica takes it.
+    let (path, looks) = (format!("/containers/{name}/json"), AtomicUsize::new(0));
+    proxy.fault(1, Fault::Lose, move |request| {
+        if request.path.ends_with(&path) && looks.fetch_add(1, Ordering::Relaxed) == 1 {
+            rename(&name, &another);
+        }
+        false
+    });
+    let runner = start(&driver, &launch).await;
+    assert!(told(&driver, runner).await.contains("hush"));
+    assert!(
+        house
+            .stage
+            .container(runner)
+            .await
+            .config
+            .is_some_and(|config| { config.labels.is_some_and(|labels| labels.contains_key("greenroom.dev/warm")) })
+    );
+}
+
+/// At once, wherever one is.
+fn rename(from: &str, to: &str) {
+    let (from, options) = (from.to_owned(), RenameContainerOptionsBuilder::new().name(to).build());
+    let renamed = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async { engine().rename_container(&from, options).await }).expect("renamed");
+    });
+    renamed.join().expect("renamed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
