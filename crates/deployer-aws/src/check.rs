@@ -131,7 +131,9 @@ fn definitions(subject: &str, definition: &Definition, image: &Image, config: &C
     let mut findings = Vec::new();
     let mut add = |ok: bool, bad: Finding| findings.extend((!ok).then_some(bad));
     if let Some(why) = definition.refusal() {
-        add(false, Finding::failed(subject, why, "take network mode awsvpc and privileged out"));
+        let advice =
+            "network mode awsvpc, no pidMode or ipcMode host, no volume with host.sourcePath, nothing privileged";
+        add(false, Finding::failed(subject, why, advice));
     }
     let fargate = config.places.providers.is_empty()
         || config.places.providers.iter().any(|name| [FARGATE, FARGATE_SPOT].contains(&name.as_str()));

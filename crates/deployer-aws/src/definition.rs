@@ -7,12 +7,20 @@ use greenroom_domain::RunnerSpec;
 use crate::config::{Config, Definitions};
 
 /// A revision of a task definition. It never changes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Definition {
     /// Its name at AWS.
     pub arn: String,
     /// `awsvpc`: an address of its own. `host` is the machine's network, and never ours.
     pub network: String,
+    /// Whose processes it sees. `host`: its machine's, other runners' among them.
+    pub pid: String,
+    /// Whose shared memory it sees. `host`: its machine's.
+    pub ipc: String,
+    /// Its machine's folders that it mounts.
+    pub host_paths: Vec<String>,
+    /// Containers that are as good as their machine: any of them will do for whoever is in the task.
+    pub privileged: Vec<String>,
     /// `FARGATE`, `EC2`: what it may run on.
     pub compatible: Vec<String>,
     /// The role of whoever pulls the image and writes logs.
@@ -34,8 +42,6 @@ pub struct Container {
     pub user: Option<String>,
     /// It cannot write but to what is mounted.
     pub read_only: bool,
-    /// It is as good as its machine.
-    pub privileged: bool,
     /// All capabilities are dropped, and none added.
     pub drops_all: bool,
     /// How long it may take to end after SIGTERM, in seconds, before it is killed; none: 30.
@@ -83,9 +89,16 @@ impl Definition {
             let wanted = wanted.unwrap_or("that is essential");
             return Err(Error::Rejected(format!("task definition {arn} has no container {wanted}")));
         };
+        let privileged = containers.iter().filter(|container| container.privileged() == Some(true));
+        // A volume without a path is one that Docker makes for the task, and takes away with it.
+        let host_paths = definition.volumes().iter().filter_map(|volume| volume.host()?.source_path());
         Ok(Self {
             arn,
             network: definition.network_mode().map(|mode| mode.as_str().to_owned()).unwrap_or_default(),
+            pid: definition.pid_mode().map(|mode| mode.as_str().to_owned()).unwrap_or_default(),
+            ipc: definition.ipc_mode().map(|mode| mode.as_str().to_owned()).unwrap_or_default(),
+            host_paths: host_paths.filter(|path| !path.is_empty()).map(str::to_owned).collect(),
+            privileged: privileged.map(|container| container.name().unwrap_or_default().to_owned()).collect(),
             compatible: definition.requires_compatibilities().iter().map(|kind| kind.as_str().to_owned()).collect(),
             has_execution_role: definition.execution_role_arn().is_some_and(|role| !role.is_empty()),
             containers: containers.len(),
@@ -93,13 +106,18 @@ impl Definition {
         })
     }
 
-    /// Why no runner may be made of it, whatever its image needs; none: it may.
+    /// Why no runner may be made of it, whatever its image needs; none: it may. Each of these is a way out to the machine and to
+    /// whatever else runs there, and [`Need`](greenroom_deployer::Need) has no word for any of them.
     #[must_use]
     pub fn refusal(&self) -> Option<String> {
-        if self.network == "host" {
-            return Some(format!("task definition {} is in its machine's own network: runners never are", self.arn));
-        }
-        self.container.privileged.then(|| format!("task definition {} is privileged: runners never are", self.arn))
+        let shared = [("network", &self.network), ("processes", &self.pid), ("shared memory", &self.ipc)];
+        let shared = shared.into_iter().filter(|(_, mode)| *mode == "host");
+        let ways: Vec<String> = shared
+            .map(|(what, _)| format!("its machine's own {what}"))
+            .chain(self.host_paths.iter().map(|path| format!("its machine's folder {path}")))
+            .chain(self.privileged.iter().map(|name| format!("privileged container {name}")))
+            .collect();
+        (!ways.is_empty()).then(|| format!("task definition {} has {}: runners never do", self.arn, ways.join(", ")))
     }
 }
 
@@ -110,7 +128,6 @@ fn read(container: &types::ContainerDefinition) -> Container {
         image: container.image().unwrap_or_default().to_owned(),
         user: container.user().filter(|user| !user.is_empty()).map(str::to_owned),
         read_only: container.readonly_root_filesystem() == Some(true),
-        privileged: container.privileged() == Some(true),
         drops_all: capabilities.is_some_and(|of| of.drop().iter().any(|one| one == "ALL") && of.add().is_empty()),
         stop_timeout: container.stop_timeout(),
         logs: container.log_configuration().and_then(logs),
@@ -192,14 +209,53 @@ mod tests {
     }
 
     #[test]
-    fn nothing_runs_in_its_machines_network_or_privileged() {
-        let made = |network: types::NetworkMode, privileged| {
-            let container = ContainerDefinition::builder().name("bot").privileged(privileged).build();
-            let built = types::TaskDefinition::builder().network_mode(network).container_definitions(container).build();
-            Definition::read(&built, None).expect("it has a container").refusal().is_some()
+    fn nothing_runs_that_has_a_way_out_to_its_machine() {
+        type Made = types::builders::TaskDefinitionBuilder;
+        type Change = fn(Made) -> Made;
+        fn container(name: &str, privileged: bool) -> ContainerDefinition {
+            ContainerDefinition::builder().name(name).essential(name == "bot").privileged(privileged).build()
+        }
+        fn volume(path: Option<&str>) -> types::Volume {
+            let host = types::HostVolumeProperties::builder().set_source_path(path.map(str::to_owned)).build();
+            types::Volume::builder().name("recordings").host(host).build()
+        }
+        let refusal = |container: ContainerDefinition, change: Change| {
+            let made = types::TaskDefinition::builder().task_definition_arn("arn:x:1").container_definitions(container);
+            Definition::read(&change(made).build(), None).expect("it has a container").refusal()
         };
-        assert!(!made(types::NetworkMode::Awsvpc, false) && !made(types::NetworkMode::Bridge, false));
-        assert!(made(types::NetworkMode::Host, false) && made(types::NetworkMode::Awsvpc, true));
+        let mut wrong = Vec::new();
+        let changes: [(Change, Option<&str>); 14] = [
+            (|made| made, None),
+            (|made| made.network_mode(types::NetworkMode::Awsvpc), None),
+            (|made| made.network_mode(types::NetworkMode::Bridge), None),
+            (|made| made.network_mode(types::NetworkMode::Host), Some("its machine's own network")),
+            (|made| made.pid_mode(types::PidMode::Task), None),
+            (|made| made.pid_mode(types::PidMode::Host), Some("its machine's own processes")),
+            (|made| made.ipc_mode(types::IpcMode::Task), None),
+            (|made| made.ipc_mode(types::IpcMode::None), None),
+            (|made| made.ipc_mode(types::IpcMode::Host), Some("its machine's own shared memory")),
+            (|made| made.volumes(types::Volume::builder().name("scratch").build()), None),
+            (|made| made.volumes(volume(None)).volumes(volume(Some(""))), None),
+            (
+                |made| made.volumes(volume(None)).volumes(volume(Some("/var/run"))),
+                Some("its machine's folder /var/run"),
+            ),
+            (|made| made.container_definitions(container("sidecar", false)), None),
+            (|made| made.container_definitions(container("sidecar", true)), Some("privileged container sidecar")),
+        ];
+        for (number, (change, expected)) in changes.into_iter().enumerate() {
+            let expected = expected.map(|way| format!("task definition arn:x:1 has {way}: runners never do"));
+            let said = refusal(container("bot", false), change);
+            if said != expected {
+                wrong.push(format!("{number}: expected {expected:?}, got {said:?}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        let all = refusal(container("bot", true), |made| {
+            made.network_mode(types::NetworkMode::Host).pid_mode(types::PidMode::Host)
+        });
+        let all = all.expect("it is refused");
+        assert!(["own network, ", "own processes, ", "container bot:"].iter().all(|way| all.contains(way)), "{all}");
     }
 
     #[test]
@@ -221,12 +277,12 @@ mod tests {
             .log_configuration(logs)
             .build();
         let read = super::read(&hard);
-        assert!(read.read_only && read.drops_all && !read.privileged);
+        assert!(read.read_only && read.drops_all);
         assert_eq!(read.user.as_deref(), Some("10001:10001"));
         let stream = read.logs.expect("logs").stream("bot", "arn:aws:ecs:eu-west-1:1:task/bots/0123");
         assert_eq!(stream, "bot/bot/0123");
-        let soft = super::read(&ContainerDefinition::builder().name("bot").privileged(true).build());
-        assert!(!soft.read_only && !soft.drops_all && soft.privileged && soft.logs.is_none());
+        let soft = super::read(&ContainerDefinition::builder().name("bot").build());
+        assert!(!soft.read_only && !soft.drops_all && soft.logs.is_none());
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::api::{self, Api, Ran};
 use crate::catalogue::Catalogue;
 use crate::config::Config;
 use crate::describer::Describer;
+use crate::listing::Looks;
 use crate::logs::LogReader;
 use crate::memory::{Memory, Settling};
 use crate::place::Place;
@@ -39,6 +40,7 @@ pub struct Inner {
     pub describer: Describer,
     pub catalogue: Catalogue,
     pub memory: Memory,
+    pub looks: Looks,
     pub logs: LogReader,
 }
 
@@ -62,6 +64,7 @@ impl AwsDeployer {
             describer: Describer::start(api.clone(), names),
             catalogue: Catalogue::new(api.clone(), config.definitions.container.clone()),
             memory: Memory::new(config.pace.settle),
+            looks: Looks::default(),
             logs: LogReader::new(&shared, &config).map_err(|error| format!("AWS_ENDPOINT_URL: {error}"))?,
             api,
             config,
@@ -93,7 +96,8 @@ impl Inner {
         }
         if tasks.is_empty() && known.is_empty() {
             // It may have ended before we came: those that stopped can only be looked through.
-            listing::look_through_stopped(self).await?;
+            let since = self.memory.sought(runner, Instant::now());
+            listing::look_through_stopped(self, since).await?;
             tasks = self.describe(&self.memory.all_tasks_of(runner)).await?;
         }
         if !all {

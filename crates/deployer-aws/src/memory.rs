@@ -34,6 +34,10 @@ struct Seen {
     tasks: HashMap<String, Known>,
     runners: HashMap<RunnerId, BTreeSet<String>>,
     asked: HashMap<RunnerId, Instant>,
+    /// Since when those that ECS does not show have been looked for.
+    sought: HashMap<RunnerId, Instant>,
+    /// When the last look through all stopped tasks began that came to its end.
+    looked: Option<Instant>,
 }
 
 /// Whose a task is never changes, and neither does one that has stopped.
@@ -67,6 +71,8 @@ impl Memory {
     pub fn asks(&self, runner: RunnerId, now: Instant) -> Option<Instant> {
         let mut seen = self.seen();
         seen.asked.retain(|_, at| now.saturating_duration_since(*at) < self.settle);
+        // What was not there before may be there from now on.
+        seen.sought.remove(&runner);
         seen.asked.insert(runner, now)
     }
 
@@ -106,6 +112,27 @@ impl Memory {
                 known.shown_at = now;
             }
         }
+    }
+
+    /// It is not among those that are to run. Since when a look through the stopped ones is as good as one now: what was not to
+    /// run then, and was not among the stopped since, is not there. While it may have been started, only one now will do.
+    pub fn sought(&self, runner: RunnerId, now: Instant) -> Instant {
+        let mut seen = self.seen();
+        if self.settling_of(&seen, runner, now).is_some() {
+            return now;
+        }
+        *seen.sought.entry(runner).or_insert(now)
+    }
+
+    /// All stopped tasks are known, as ECS listed them from then on.
+    pub fn looked_through(&self, began: Instant) {
+        let mut seen = self.seen();
+        seen.looked = seen.looked.max(Some(began));
+    }
+
+    /// Whether all stopped tasks are known, as ECS listed them then or later.
+    pub fn has_looked_through(&self, since: Instant) -> bool {
+        self.seen().looked.is_some_and(|began| began >= since)
     }
 
     /// Its remains need not be shown any more.
@@ -165,7 +192,10 @@ impl Memory {
 
     /// Whether it may be there though ECS does not show it.
     pub fn settling(&self, runner: RunnerId, now: Instant) -> Option<Settling> {
-        let seen = self.seen();
+        self.settling_of(&self.seen(), runner, now)
+    }
+
+    fn settling_of(&self, seen: &Seen, runner: RunnerId, now: Instant) -> Option<Settling> {
         let mut known = seen.runners.get(&runner).into_iter().flatten().filter_map(|arn| seen.tasks.get(arn));
         if known.any(|known| !known.stopped && !known.removed && self.is_fresh(known.started_at, now)) {
             return Some(Settling::Started);
@@ -180,7 +210,9 @@ impl Memory {
 
     /// Forgets what ECS has not shown for long.
     pub fn tidy(&self, now: Instant) {
-        self.seen().forget(|_, known| now.saturating_duration_since(known.shown_at) > KEPT);
+        let mut seen = self.seen();
+        seen.forget(|_, known| now.saturating_duration_since(known.shown_at) > KEPT);
+        seen.sought.retain(|_, since| now.saturating_duration_since(*since) <= KEPT);
     }
 }
 
@@ -188,6 +220,7 @@ impl Seen {
     fn know(&mut self, arn: &str, runner: Option<RunnerId>, now: Instant) -> &mut Known {
         if let Some(runner) = runner {
             self.runners.entry(runner).or_default().insert(arn.to_owned());
+            self.sought.remove(&runner);
         }
         let known = self.tasks.entry(arn.to_owned()).or_insert_with(|| Known::new(runner, now));
         known.shown_at = now;
@@ -280,6 +313,36 @@ mod tests {
         memory.removed("a");
         assert_eq!((memory.runner_of("a"), memory.tasks_of(one)), (None, Vec::new()));
         assert_eq!(memory.all_tasks_of(one), ["a"]);
+    }
+
+    #[test]
+    fn one_look_through_the_stopped_does_for_whoever_was_not_there_before_it() {
+        let (memory, now, one) = (Memory::new(10 * SECOND), Instant::now(), runner());
+        let needs_a_look = |runner, at| !memory.has_looked_through(memory.sought(runner, at));
+        assert!(needs_a_look(one, now), "nobody ever looked");
+        memory.looked_through(now - SECOND);
+        assert!(needs_a_look(one, now), "it may have stopped since");
+        memory.looked_through(now + SECOND);
+        assert!(!needs_a_look(one, now + 2 * SECOND), "it was not to run before, and is not among the stopped since");
+        memory.looked_through(now);
+        assert!(!needs_a_look(one, now + 2 * SECOND), "an older look that ends later takes nothing back");
+        assert!(needs_a_look(runner(), now + 2 * SECOND), "another one may have been running then");
+
+        memory.asks(one, now + 3 * SECOND);
+        memory.looked_through(now + 4 * SECOND);
+        assert!(needs_a_look(one, now + 5 * SECOND), "it may be started at any moment");
+        memory.looked_through(now + 12 * SECOND);
+        assert!(needs_a_look(one, now + 14 * SECOND), "and may have ended until now");
+        memory.looked_through(now + 14 * SECOND);
+        assert!(!needs_a_look(one, now + 15 * SECOND));
+        let before = memory.asks(one, now + 16 * SECOND);
+        memory.refused(one, before);
+        assert!(needs_a_look(one, now + 17 * SECOND), "it is another matter after it was asked for again");
+        memory.looked_through(now + 17 * SECOND);
+        memory.tidy(now + 17 * SECOND + KEPT);
+        assert!(!needs_a_look(one, now + 18 * SECOND + KEPT));
+        memory.tidy(now + 18 * SECOND + KEPT);
+        assert!(needs_a_look(one, now + 18 * SECOND + KEPT), "nothing is remembered for ever");
     }
 
     #[test]

@@ -40,6 +40,9 @@ const FORBIDDEN: &[&str] = &[
     "UnrecognizedClientException",
 ];
 
+/// AWS waited too long for the rest of a request: with 400 as well as with 408.
+const TOO_SLOW: &[&str] = &["RequestTimeout", "RequestTimeoutException"];
+
 /// AWS is asked too fast.
 const TOO_FAST: &[&str] = &[
     "RequestLimitExceeded",
@@ -81,7 +84,9 @@ impl Answer<'_> {
             Some(code) => format!("{code}: {}", self.message),
             None => self.message.to_owned(),
         };
-        if self.is_too_fast() {
+        // Who was too slow has said nothing wrong, and may be faster next time.
+        let too_slow = self.status == Some(408) || self.code.is_some_and(|code| TOO_SLOW.contains(&code));
+        if too_slow || self.is_too_fast() {
             return Error::Transient(said);
         }
         if matches!(self.status, Some(401 | 403)) || self.code.is_some_and(|code| FORBIDDEN.contains(&code)) {
@@ -132,6 +137,10 @@ mod tests {
             (400, "ClientException", "Rate exceeded", "Transient"),
             (400, "ClientException", "Too many concurrent attempts to create a new task", "Transient"),
             (429, "", "", "Transient"),
+            (408, "", "", "Transient"),
+            (408, "ClientException", "no", "Transient"),
+            (400, "RequestTimeout", "Your socket connection to the server was not read from in time.", "Transient"),
+            (400, "RequestTimeoutException", "", "Transient"),
             (400, "AccessDeniedException", "User: arn:… is not authorized to perform: ecs:RunTask", "Unauthorized"),
             (
                 400,

@@ -17,6 +17,7 @@ mod tasks;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -79,6 +80,8 @@ struct Shared {
     tasks: Tasks,
     behaviour: Mutex<Behaviour>,
     actions: Mutex<BTreeSet<String>>,
+    /// Looks through stopped tasks that were begun.
+    looks: AtomicUsize,
     /// Held while a task is started: a token is looked up and used in one go.
     starting: tokio::sync::Mutex<calls::Starting>,
 }
@@ -106,6 +109,7 @@ impl Fargate {
             tasks: Tasks::default(),
             behaviour: Mutex::default(),
             actions: Mutex::default(),
+            looks: AtomicUsize::default(),
             starting: tokio::sync::Mutex::default(),
         });
         let stop = CancellationToken::new();
@@ -190,6 +194,12 @@ impl Fargate {
     #[must_use]
     pub fn actions(&self) -> BTreeSet<String> {
         lock(&self.shared.actions).clone()
+    }
+
+    /// How often somebody began to look through all tasks that stopped.
+    #[must_use]
+    pub fn looks_through_stopped(&self) -> usize {
+        self.shared.looks.load(Ordering::Relaxed)
     }
 
     /// How many starts were refused for coming too fast.

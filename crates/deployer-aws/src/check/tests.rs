@@ -31,12 +31,12 @@ fn hardened() -> Definition {
             image: "bot:1".to_owned(),
             user: Some("10001:10001".to_owned()),
             read_only: true,
-            privileged: false,
             drops_all: true,
             stop_timeout: Some(120),
             logs: Some(logs),
             has_credentials: false,
         },
+        ..Definition::default()
     }
 }
 
@@ -72,7 +72,10 @@ fn a_task_definition_is_looked_at_from_all_sides() {
     };
     for (definition, verdict, word) in [
         (soft(|of| of.network = "host".to_owned()), Verdict::Failed, "own network"),
-        (soft(|of| of.container.privileged = true), Verdict::Failed, "privileged"),
+        (soft(|of| of.pid = "host".to_owned()), Verdict::Failed, "own processes"),
+        (soft(|of| of.ipc = "host".to_owned()), Verdict::Failed, "own shared memory"),
+        (soft(|of| of.host_paths.push("/".to_owned())), Verdict::Failed, "machine's folder /"),
+        (soft(|of| of.privileged.push("sidecar".to_owned())), Verdict::Failed, "privileged container sidecar"),
         (soft(|of| of.compatible.clear()), Verdict::Failed, "Fargate"),
         (soft(|of| of.has_execution_role = false), Verdict::Warning, "execution role"),
         (soft(|of| of.container.user = None), Verdict::Warning, "no user"),

@@ -42,10 +42,10 @@ fn definition(network: &str, containers: usize) -> Definition {
     Definition {
         arn: "arn:bot:3".to_owned(),
         network: network.to_owned(),
-        compatible: Vec::new(),
         has_execution_role: true,
         containers,
         container: Container { name: "zoom-bot".to_owned(), ..Container::default() },
+        ..Definition::default()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use futures::{StreamExt, TryStreamExt};
 use greenroom_deployer::{Deployer, Observed};
 use greenroom_domain::ExitCause;
@@ -73,4 +74,46 @@ async fn every_end_of_many_is_told_by_watching() {
     };
     let both = futures::future::join(starting, watching);
     tokio::time::timeout(crate::stage::WITHIN * 2, both).await.expect("every end is told");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_that_nobody_knows_are_looked_for_together_and_once() {
+    let stage = Stage::set().await;
+    let ended = launch(1, "exit 3");
+    let first = stage.driver(&[]).await;
+    ensure(&first, &ended).await;
+    seen(&first, ended.spec.runner, "it ended", |observed| matches!(observed, Observed::Exited(_))).await;
+    let before = stage.fargate.looks_through_stopped();
+    let looks = || stage.fargate.looks_through_stopped() - before;
+
+    // Another process than the one that started it.
+    let driver = stage.driver(&[]).await;
+    let unknown: Vec<_> = (0..20).map(|_| launch(1, "").spec.runner).collect();
+    let inspected = join_all(unknown.iter().map(|runner| driver.inspect(*runner))).await;
+    assert!(inspected.iter().all(|found| *found == Ok(Observed::Gone)), "{inspected:?}");
+    assert!((1..20).contains(&looks()), "{} looks for 20 that came together", looks());
+    let found = driver.inspect(ended.spec.runner).await;
+    assert!(matches!(&found, Ok(Observed::Exited(exit)) if exit.code == Some(3)), "{found:?}");
+
+    let _: Vec<_> = driver.list().try_concat().await.expect("ECS answers");
+    let until_now = looks();
+    for runner in &unknown {
+        driver.stop(*runner, Duration::ZERO).await.expect("it is gone");
+        assert_eq!(driver.inspect(*runner).await, Ok(Observed::Gone));
+    }
+    assert_eq!(looks(), until_now, "all that stopped was listed since they were asked for");
+    let another = launch(1, "").spec.runner;
+    assert_eq!(driver.inspect(another).await, Ok(Observed::Gone));
+    assert_eq!(looks(), until_now + 1, "it may have stopped since");
+
+    // Who was not there and is started after all, by somebody else, is known from the next list on.
+    let late = greenroom_deployer::Launch {
+        spec: greenroom_domain::RunnerSpec { runner: another, ..launch(1, "").spec },
+        ..launch(1, "exit 4")
+    };
+    ensure(&first, &late).await;
+    seen(&first, another, "it ended", |observed| matches!(observed, Observed::Exited(_))).await;
+    let _: Vec<_> = driver.list().try_concat().await.expect("ECS answers");
+    let found = driver.inspect(another).await;
+    assert!(matches!(&found, Ok(Observed::Exited(exit)) if exit.code == Some(4)), "{found:?}");
 }

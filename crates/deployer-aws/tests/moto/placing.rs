@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use greenroom_deployer::{Deployer, Error, Observed, Progress};
 use greenroom_domain::{Attempt, ExitCause, Provider};
+use serde_json::{Value, json};
 
 use crate::stage::{Stage, ensure, launch, name_of, seen};
 
@@ -156,5 +157,38 @@ async fn what_is_too_large_or_has_no_task_definition_is_refused_before_aws_is_as
     assert!(matches!(&own, Error::Image(why) if why.contains("own:1=FAMILY")), "{own:?}");
     let zoom = refused(|launch| launch.spec.provider = Provider::new("zoom").expect("valid")).await;
     assert!(matches!(&zoom, Error::Rejected(why) if why.contains("zoom")), "{zoom:?}");
+    assert!(!stage.fargate.actions().contains("ecs:RunTask"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_definition_with_a_way_out_to_its_machine_is_refused_before_aws_is_asked() {
+    let stage = Stage::set().await;
+    let container = |name: &str, privileged: bool| json!({ "name": name, "image": "bot:1", "memory": 512, "essential": true, "privileged": privileged });
+    let host: [(&str, Value, &str); 5] = [
+        ("network", json!({ "networkMode": "host" }), "own network"),
+        ("pid", json!({ "pidMode": "host" }), "own processes"),
+        ("ipc", json!({ "ipcMode": "host" }), "own shared memory"),
+        (
+            "volume",
+            json!({ "volumes": [{ "name": "docker", "host": { "sourcePath": "/var/run" } }] }),
+            "folder /var/run",
+        ),
+        (
+            "sidecar",
+            json!({ "containerDefinitions": [container("bot", false), container("sidecar", true)] }),
+            "privileged container sidecar",
+        ),
+    ];
+    for (family, what, word) in host {
+        let mut definition = json!({ "family": family, "containerDefinitions": [container("bot", false)] });
+        let whole = definition.as_object_mut().expect("an object");
+        whole.extend(what.as_object().cloned().expect("an object"));
+        stage.fargate.ask("ecs", "AmazonEC2ContainerServiceV20141113.RegisterTaskDefinition", &definition).await;
+        // What its image is said to need makes no difference.
+        let needs = ("RUNNER_IMAGE_WEB_NEEDS", "root,writable-root,new-privileges");
+        let driver = stage.driver(&[("AWS_ECS_TASK_DEF_WEB", family), needs]).await;
+        let said = driver.ensure(&launch(1, WAITS), &Progress::silent()).await;
+        assert!(matches!(&said, Err(Error::Rejected(why)) if why.contains(word)), "{family}: {said:?}");
+    }
     assert!(!stage.fargate.actions().contains("ecs:RunTask"));
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use axum::Router;
@@ -172,6 +173,9 @@ async fn list_tasks(shared: &Shared, target: &str, mut asked: Value) -> Response
     }
     let desired = asked["desiredStatus"].as_str().unwrap_or("RUNNING").to_owned();
     let from: usize = asked["nextToken"].as_str().and_then(|token| token.parse().ok()).unwrap_or(0);
+    if desired == "STOPPED" && from == 0 {
+        shared.looks.fetch_add(1, Ordering::Relaxed);
+    }
     let size = asked["maxResults"].as_u64().and_then(|size| usize::try_from(size).ok()).unwrap_or(PAGE).min(PAGE);
     // moto does not know which are to stop.
     asked.as_object_mut().map(|asked| asked.remove("desiredStatus"));
