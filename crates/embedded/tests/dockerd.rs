@@ -72,6 +72,11 @@ async fn images_are_kept_and_containers_are_not() {
     assert_eq!(engine.client().ask(["run", "--rm", "ours", "echo here"]).await.unwrap(), "here");
     engine.client().ask(sleeper).await.unwrap();
     drop(engine);
+    // Its watchdog sees the end of it with its next look.
+    let until = Instant::now() + Duration::from_secs(5);
+    while !commands_with(&mark).is_empty() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(50));
+    }
     assert_eq!(commands_with(&mark), Vec::<String>::new(), "a drop ends all of it, too");
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(&mark), "nothing stays mounted");

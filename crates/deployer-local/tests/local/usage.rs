@@ -45,8 +45,9 @@ async fn processor_time_of_processes_that_have_ended_counts() {
         start(&driver, "(ulimit -t 1; while :; do :; done); (ulimit -t 1; while :; do :; done) & exit 3").await;
     assert_eq!(exit(&driver, runner).await.code, Some(3));
     let taken = usage(&driver, runner).await;
-    // The second one was left behind and killed, whatever it had had by then.
-    assert!((950..2_500).contains(&taken.cpu_ms), "{taken:?}");
+    // The second one was left behind and killed, whatever it had had by then. (The kernel's limit and its statistics count in
+    // different ways: on a busy machine a second is a little less.)
+    assert!((800..2_500).contains(&taken.cpu_ms), "{taken:?}");
     assert!(taken.cpu_millis().is_some_and(|millis| millis > 0), "{taken:?}");
 }
 

@@ -74,10 +74,10 @@ mod tests {
 
     #[test]
     fn the_table_takes_the_place_of_the_one_before() {
-        let page = format!("# P\n\nabove\n{BEGINS}\nold\n{ENDS}\nbelow\n");
+        let page = format!("# P\n\nabove\n{BEGINS}\nyesterday\n{ENDS}\nbelow\n");
         let new = within(&page).expect("a page");
         assert!(
-            new.starts_with("# P\n\nabove\n<!--") && new.ends_with("-->\nbelow\n") && !new.contains("old"),
+            new.starts_with("# P\n\nabove\n<!--") && new.ends_with("-->\nbelow\n") && !new.contains("yesterday"),
             "{new}"
         );
         assert!(new.contains("| a runner runs and is listed | ✓ |"), "{new}");
