@@ -17,7 +17,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::logs::LastWords;
-use crate::observe::{Patience, lacks_pods, observe, refusal};
+use crate::observe::{Patience, lacks_pods, observe, outlived, refusal};
 use crate::samples::Meters;
 use crate::spec::selector;
 use crate::start::Seen;
@@ -49,6 +49,13 @@ pub struct K8sDeployer {
 pub(crate) struct Look {
     pub job: Option<Job>,
     pub pods: Vec<Pod>,
+}
+
+impl Look {
+    /// Whether all that is left of it is what was beside the runner.
+    fn is_outlived(&self) -> bool {
+        !self.pods.is_empty() && self.pods.iter().all(outlived)
+    }
 }
 
 impl K8sDeployer {
@@ -152,11 +159,14 @@ impl K8sDeployer {
 
     /// Whose end a change of a pod may be.
     fn told(&self, change: Result<watcher::Event<Pod>, watcher::Error>) -> Option<RunnerId> {
-        let alone = |pod: Pod| self.observe(&Look { job: None, pods: vec![pod] });
+        let look = |pod: Pod| Look { job: None, pods: vec![pod] };
+        let alone = |pod: Pod| self.observe(&look(pod));
         match change {
             Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => {
                 let runner = runner_of(pod.metadata.labels.as_ref())?;
-                matches!(alone(pod), Observed::Exited(_) | Observed::Refused(_)).then_some(runner)
+                let look = look(pod);
+                let news = matches!(self.observe(&look), Observed::Exited(_) | Observed::Refused(_));
+                (news || look.is_outlived()).then_some(runner)
             }
             // Remains that we removed are no news.
             Ok(watcher::Event::Delete(pod)) => {
@@ -176,7 +186,7 @@ impl K8sDeployer {
         let look = Look { job, pods };
         let lacking = look.job.as_ref().is_some_and(|job| lacks_pods(job, &look.pods, self.clock.now()));
         match self.observe(&look) {
-            Observed::Running => Some(Listed { runner, running: !lacking }),
+            Observed::Running => Some(Listed { runner, running: !lacking && !look.is_outlived() }),
             Observed::Exited(_) | Observed::Refused(_) => Some(Listed { runner, running: false }),
             Observed::Gone => None,
         }
@@ -209,6 +219,11 @@ impl Deployer for K8sDeployer {
     async fn inspect(&self, runner: RunnerId) -> Result<Observed, Error> {
         let look = Box::pin(self.look(runner)).await?;
         match self.observe(&look) {
+            Observed::Running if look.is_outlived() => {
+                // Nobody else will end what is left; it is over when its node says so.
+                Box::pin(self.end(runner, self.config.grace)).await?;
+                Ok(Observed::Running)
+            }
             Observed::Running => Ok(Box::pin(self.refusal(&look)).await?.map_or(Observed::Running, Observed::Refused)),
             over => Ok(over),
         }

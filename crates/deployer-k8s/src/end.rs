@@ -42,7 +42,8 @@ impl K8sDeployer {
         self.fence(runner, grace, None).await
     }
 
-    async fn fence(&self, runner: RunnerId, grace: Duration, refused: Option<&Error>) -> Result<(), Error> {
+    /// Has its Job make no more pods, and those that are there end; why that one is refused is written down on it.
+    pub(crate) async fn fence(&self, runner: RunnerId, grace: Duration, refused: Option<&Error>) -> Result<(), Error> {
         let look = self.look(runner).await?;
         if matches!(self.observe(&look), Observed::Gone | Observed::Exited(_)) {
             return Ok(());

@@ -7,7 +7,8 @@
 //! - *start*: the Job, then its Secrets, without which no container begins; a Job that is there already is success. First pulls
 //!   of an image are single-flight as far as one process sees;
 //! - *look*: the Job and its pods, and its events where it has none ([`Error`](greenroom_deployer::Error)s told apart: quota,
-//!   no node, image, refused by admission); a pod is over when its node says so, never by a time;
+//!   no node, image, refused by admission); a pod is over when its node says so, never by a time, and what outlives the runner
+//!   in it is asked to end by whoever looks;
 //! - *stop*: the Job makes no more pods, and its pod is deleted with the grace; a finalizer of ours keeps the exit code until
 //!   the remains are removed, also where somebody else drains, evicts or deletes;
 //! - *watch*: the pods by their labels, resumed, and listed anew where the cluster has forgotten where we were.
@@ -26,6 +27,7 @@ mod end;
 mod errors;
 mod logs;
 mod observe;
+mod pauses;
 mod placing;
 mod quantity;
 mod rights;

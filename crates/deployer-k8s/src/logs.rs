@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::driver::K8sDeployer;
 use crate::observe::{PodState, pod_state};
+use crate::pauses::Pauses;
 use crate::spec::RUNNER;
 
 /// Of a stopped runner's words, so many bytes are kept,
@@ -27,8 +28,6 @@ const LINES: i64 = 200;
 const FOR: Duration = Duration::from_secs(600);
 /// of so many runners.
 const RUNNERS: usize = 512;
-/// Between two looks whether one that is followed has begun.
-const LOOK: Duration = Duration::from_millis(250);
 
 /// How long the last of it may be on its way after the end.
 const LATE: Duration = Duration::from_secs(2);
@@ -159,6 +158,7 @@ pub(crate) async fn read(
     follow: bool,
     tail_lines: Option<u32>,
 ) -> Result<Option<LogStream>, Error> {
+    let mut pauses = Pauses::default();
     loop {
         let look = deployer.look(runner).await?;
         let newest = look.pods.iter().max_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
@@ -181,7 +181,7 @@ pub(crate) async fn read(
         }
         if !has_begun(pod) {
             if follow && !over {
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(pauses.longer()).await;
                 continue;
             }
             return Ok(Some(stream::empty().boxed()));

@@ -23,7 +23,7 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::errors;
-pub use pods::{PodState, pod_state};
+pub use pods::{PodState, outlived, pod_state};
 
 /// Written on a Job that was told to stop: since when.
 pub const STOPPED: &str = "greenroom.dev/stopped-at";
@@ -58,12 +58,13 @@ pub fn stopped_at(job: &Job) -> Option<Timestamp> {
 type Kind = (&'static str, fn(String) -> Error);
 
 /// The kinds of refusals there are a note of.
-const KINDS: [Kind; 5] = [
+const KINDS: [Kind; 6] = [
     ("no_capacity", Error::NoCapacity),
     ("quota", Error::Quota),
     ("unschedulable", Error::Unschedulable),
     ("image_unavailable", Error::Image),
     ("rejected", Error::Rejected),
+    ("unauthorized", Error::Unauthorized),
 ];
 
 /// A refusal as it is written down on its Job.
@@ -84,10 +85,12 @@ pub fn is_stopped(job: &Job) -> bool {
     job.spec.as_ref().is_some_and(|spec| spec.parallelism == Some(0))
 }
 
-/// Why a Job is over; none: it is not.
+/// Why a Job is over, or will be as soon as its pods are: since Kubernetes 1.31 `Failed` waits for them, and `FailureTarget` is
+/// what says why they end. None: it is not.
 fn failure(job: &Job) -> Option<&str> {
     let conditions = job.status.as_ref()?.conditions.as_ref()?;
-    let failed = conditions.iter().find(|condition| condition.type_ == "Failed" && condition.status == "True")?;
+    let says = |kind: &str| matches!(kind, "FailureTarget" | "Failed");
+    let failed = conditions.iter().find(|condition| says(&condition.type_) && condition.status == "True")?;
     Some(failed.reason.as_deref().unwrap_or(""))
 }
 

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use greenroom_deployer::Error;
 use greenroom_domain::{RunnerId, Timestamp, Usage};
@@ -14,10 +15,14 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ListParams, Request};
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use crate::cluster::Cluster;
 use crate::quantity::Amount;
 use crate::spec::RUNNER;
+
+/// Who was not seen for so long is over, and whoever removed it asks no more: that may be another replica, which does not tell.
+const KEPT: Duration = Duration::from_secs(3600);
 
 /// A page of `metrics.k8s.io`, as far as anybody reads it.
 #[derive(Debug, Deserialize)]
@@ -47,10 +52,10 @@ struct Seen {
 
 /// What was seen of all.
 #[derive(Debug, Default)]
-pub struct Meters(Mutex<HashMap<RunnerId, Seen>>);
+pub struct Meters(Mutex<HashMap<RunnerId, (Instant, Seen)>>);
 
 impl Meters {
-    fn lock(&self) -> MutexGuard<'_, HashMap<RunnerId, Seen>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<RunnerId, (Instant, Seen)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -63,20 +68,25 @@ impl Meters {
         let request = Request::new(path).list(&ListParams::default().labels(selector));
         let request = request.map_err(|error| Error::Rejected(error.to_string()))?;
         let Some(page) = cluster.find(cluster.client.request::<Page>(request)).await? else { return Ok(Vec::new()) };
+        Ok(self.add(page, Instant::now()))
+    }
+
+    fn add(&self, page: Page, now: Instant) -> Vec<(RunnerId, Usage)> {
         let mut all = self.lock();
+        all.retain(|_, (looked, _)| now.saturating_duration_since(*looked) < KEPT);
         let with_runner = page.items.into_iter().filter_map(|pod| Some((runner_of(&pod.metadata)?, pod)));
-        Ok(with_runner
+        with_runner
             .map(|(runner, pod)| {
-                let seen = after(all.get(&runner).copied(), &pod);
-                all.insert(runner, seen);
+                let seen = after(all.get(&runner).map(|(_, seen)| *seen), &pod);
+                all.insert(runner, (now, seen));
                 (runner, seen.usage)
             })
-            .collect())
+            .collect()
     }
 
     /// What a runner took, as far as anybody looked; none: nobody did.
     pub fn of(&self, runner: RunnerId, pods: &[Pod]) -> Option<Usage> {
-        let seen = self.lock().get(&runner).copied()?;
+        let (_, seen) = self.lock().get(&runner).copied()?;
         let lasted_ms = pods.iter().filter_map(lasted).max().unwrap_or(seen.usage.lasted_ms);
         Some(Usage { lasted_ms: lasted_ms.max(seen.usage.lasted_ms), ..seen.usage })
     }
@@ -123,6 +133,8 @@ fn after(before: Option<Seen>, pod: &PodMetrics) -> Seen {
 
 #[cfg(test)]
 mod tests {
+    use greenroom_domain::{Attempt, BotId};
+
     use super::*;
 
     fn look(at: &str, cpu: &str, memory: &str) -> PodMetrics {
@@ -131,6 +143,25 @@ mod tests {
             "containers": [{ "name": "runner", "usage": { "cpu": cpu, "memory": memory } }],
         });
         serde_json::from_value(pod).expect("as the API has it")
+    }
+
+    #[test]
+    fn who_was_removed_by_another_replica_is_forgotten_in_time() {
+        let (meters, began) = (Meters::default(), Instant::now());
+        let [gone, there] = std::array::from_fn(|_| RunnerId::of_bot(BotId::generate(), Attempt::FIRST));
+        let look = |runners: &[RunnerId], after: Duration| {
+            let items = runners.iter().map(|runner| {
+                let mut pod = look("2026-01-01T00:00:00Z", "400m", "100Mi");
+                pod.metadata.labels = Some([(greenroom_deployer::RUNNER.to_owned(), runner.to_string())].into());
+                pod
+            });
+            meters.add(Page { items: items.collect() }, began + after).len()
+        };
+        assert_eq!(look(&[gone, there], Duration::ZERO), 2);
+        assert_eq!(look(&[there], KEPT / 2), 1);
+        assert!(meters.of(gone, &[]).is_some(), "its end may not be told yet");
+        assert_eq!(look(&[], KEPT), 0);
+        assert!(meters.of(gone, &[]).is_none() && meters.of(there, &[]).is_some());
     }
 
     #[test]

@@ -6,17 +6,16 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use greenroom_deployer::{Class, Error, Launch, Progress};
+use greenroom_domain::RunnerId;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::api::PostParams;
 use tokio::time::Instant;
 
 use crate::driver::K8sDeployer;
 use crate::observe::{Patience, PodState, is_stopped, pod_state};
+use crate::pauses::Pauses;
 use crate::placing::PullPolicy;
 
-/// Between two looks at the one that went ahead.
-const LOOK: Duration = Duration::from_millis(250);
-const LOOK_SLOWEST: Duration = Duration::from_secs(2);
 /// One that has no node by then pulls nothing, and nobody waits for it.
 const NO_NODE: Duration = Duration::from_secs(5);
 /// A node that had the image may have thrown it away after that.
@@ -131,7 +130,7 @@ impl K8sDeployer {
                 Err(failure) => {
                     let error = Error::from(failure);
                     if ours && error.class() != Class::Transient {
-                        self.unmake(&self.names.runner(runner), uid).await;
+                        self.unmake(runner, &error).await;
                     }
                     return Err(error);
                 }
@@ -140,18 +139,17 @@ impl K8sDeployer {
         Ok(())
     }
 
-    /// A Job that cannot have its Secret. What is left of it when this fails is refused by its node.
-    async fn unmake(&self, name: &str, uid: String) {
-        let it = Preconditions { uid: Some(uid), resource_version: None };
-        let deletion = DeleteParams::background().preconditions(it);
-        if let Err(failure) = self.cluster.call(self.cluster.jobs.delete(name, &deletion)).await {
-            tracing::debug!(job.name = name, error = %Error::from(failure), "a Job without a Secret was not removed");
+    /// A Job that cannot have its Secret is kept from running, with a note of why: deleted, it would leave a pod that ends
+    /// for no reason. What is left of it when this fails is refused by its node.
+    async fn unmake(&self, runner: RunnerId, why: &Error) {
+        if let Err(error) = self.fence(runner, Duration::ZERO, Some(why)).await {
+            tracing::debug!(runner.id = %runner, %error, "a Job without a Secret was not kept from running");
         }
     }
 
     /// Comes back when nobody needs to wait for the pull any more. The runner itself is on its way already.
     async fn go_ahead(&self, launch: &Launch, image: &str, progress: &Progress) -> Result<(), Error> {
-        let (began, mut pause) = (Instant::now(), LOOK);
+        let (began, mut pauses) = (Instant::now(), Pauses::default());
         while self.clock.now() < launch.start_by {
             let pods = self.pods(launch.spec.runner).await?;
             match ahead(&pods, self.patience(), self.clock.now()) {
@@ -164,8 +162,7 @@ impl K8sDeployer {
                 Ahead::NoNode => {}
                 Ahead::Pulling => progress.say("pulling"),
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LOOK_SLOWEST);
+            tokio::time::sleep(pauses.longer()).await;
         }
         Ok(())
     }

@@ -35,6 +35,17 @@ pub fn pod_state(pod: &Pod, patience: Patience, now: Timestamp) -> PodState {
     }
 }
 
+/// Whether its runner has ended, and what somebody put beside it (a mesh, a collector of logs) has not and was not asked to: the
+/// pod would never be over by itself.
+#[must_use]
+pub fn outlived(pod: &Pod) -> bool {
+    let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    let mut states = containers.filter_map(|one| Some((one.name == RUNNER, one.state.as_ref()?)));
+    pod.metadata.deletion_timestamp.is_none()
+        && states.clone().any(|(own, state)| own && state.terminated.is_some())
+        && states.any(|(own, state)| !own && state.running.is_some())
+}
+
 fn state(pod: &Pod, patience: Patience, now: Timestamp) -> PodState {
     let none = PodStatus::default();
     let status = pod.status.as_ref().unwrap_or(&none);

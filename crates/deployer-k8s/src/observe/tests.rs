@@ -170,6 +170,26 @@ fn nothing_but_proof_ends_a_pod() {
 }
 
 #[test]
+fn what_is_beside_a_runner_may_outlive_it_and_is_asked_to_end_once() {
+    let of = |own: Value, beside: Value, metadata: Value| {
+        let mut status = container(own);
+        let mut second = status["containerStatuses"][0].clone();
+        (second["name"], second["state"]) = ("mesh".into(), beside);
+        status["containerStatuses"].as_array_mut().expect("a list").insert(0, second);
+        let pod = pod(metadata, status);
+        (outlived(&pod), pod_state(&pod, PATIENCE, now()))
+    };
+    let runs = || json!({ "running": {} });
+    let over = || json!({ "terminated": { "exitCode": 3, "finishedAt": at(-10) } });
+    let asked = || json!({ "deletionTimestamp": at(-1), "deletionGracePeriodSeconds": 30 });
+    assert_eq!(of(over(), runs(), json!({})), (true, PodState::Live), "only its pod's end is an end");
+    assert_eq!(of(over(), runs(), asked()), (false, PodState::Live), "its node sees to it");
+    assert_eq!(of(over(), over(), json!({})), (false, PodState::Over(Exit::with_code(3))));
+    assert_eq!(of(runs(), runs(), json!({})), (false, PodState::Live));
+    assert_eq!(of(runs(), over(), json!({})), (false, PodState::Live));
+}
+
+#[test]
 fn a_runner_is_what_its_job_and_pods_come_to() {
     let seen = |job: Option<&Job>, pods: &[Pod]| observe(job, pods, PATIENCE, now());
     let over = || pod(json!({}), ended(json!({ "exitCode": 4 })));
@@ -185,6 +205,16 @@ fn a_runner_is_what_its_job_and_pods_come_to() {
     let lifetime = Exit::default().caused_by(ExitCause::Lifetime);
     assert_eq!(seen(Some(&deadline), &[over()]), exited(Exit { code: Some(4), ..lifetime }));
     assert_eq!(seen(Some(&deadline), &[never()]), exited(lifetime));
+    let mut ending = job(json!(1), Some("DeadlineExceeded"), json!({}));
+    let conditions = ending.status.as_mut().and_then(|status| status.conditions.as_mut()).expect("there");
+    conditions[0].type_ = "FailureTarget".to_owned();
+    let ended_by_it = pod(
+        json!({ "deletionTimestamp": at(-20), "deletionGracePeriodSeconds": 0 }),
+        ended(json!({ "exitCode": 4, "finishedAt": at(-20) })),
+    );
+    assert_eq!(seen(Some(&ending), &[runs()]), Observed::Running, "its pods are ending");
+    assert_eq!(seen(Some(&ending), &[ended_by_it]), exited(Exit { code: Some(4), ..lifetime }), "not evicted");
+    assert_eq!(seen(Some(&ending), &[never()]), exited(lifetime));
     let taken = job(json!(1), Some("BackoffLimitExceeded"), json!({}));
     assert_eq!(seen(Some(&taken), &[]), exited(Exit::default().caused_by(ExitCause::Evicted)));
     assert_eq!(seen(Some(&stopped(-1)), &[]), Observed::Running, "a pod may be on its way");

@@ -92,6 +92,10 @@ async fn create_job(Shared(api): Shared<Api>, Json(mut job): Json<Value>) -> Res
 }
 
 async fn create_secret(Shared(api): Shared<Api>, Json(secret): Json<Value>) -> Response {
+    let refusal = api.store.lock().no_secrets;
+    if let Some(words) = refusal {
+        return refused(403, "Forbidden", words);
+    }
     create(&api, SECRETS, secret)
 }
 

@@ -40,6 +40,11 @@ fn over(pod: &Value) -> bool {
     matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
 }
 
+/// A pod without a node that is deleted never comes to an end of its own.
+fn ends(pod: &Value) -> bool {
+    !over(pod) && pod["metadata"]["deletionGracePeriodSeconds"] != json!(0)
+}
+
 fn grace(pod: &Value) -> i64 {
     pod["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or(30)
 }
@@ -54,14 +59,17 @@ fn turn(state: &mut State, job: Value) {
             state.delete_pod(pod["metadata"]["name"].as_str().expect("a name"), grace(pod));
         }
     };
-    if job["status"]["conditions"].is_array() {
-        return;
+    match job["status"]["conditions"][0]["type"].as_str() {
+        // As since 1.31: what it fails for at once, that it has failed when its pods are over.
+        Some("FailureTarget") if !state.at_target && !pods.iter().any(ends) => return fail(state, &name, job),
+        Some(_) => return,
+        None => {}
     }
     let started: Timestamp =
         job["status"]["startTime"].as_str().and_then(|at| at.parse().ok()).unwrap_or_else(Timestamp::now);
     let deadline = job["spec"]["activeDeadlineSeconds"].as_i64().unwrap_or(i64::from(i32::MAX));
     if Timestamp::now().duration_since(started).as_secs() >= deadline {
-        finish(state, &name, job.clone(), "Failed", "DeadlineExceeded");
+        finish(state, &name, job.clone(), "FailureTarget", "DeadlineExceeded");
         return take_away(state);
     }
     if job["spec"]["parallelism"] == json!(0) {
@@ -73,12 +81,22 @@ fn turn(state: &mut State, job: Value) {
     if pod["status"]["phase"] == "Succeeded" {
         finish(state, &name, job, "Complete", "");
     } else if over(pod) || pod["metadata"]["deletionTimestamp"].is_string() {
-        finish(state, &name, job, "Failed", "BackoffLimitExceeded");
+        finish(state, &name, job, "FailureTarget", "BackoffLimitExceeded");
     }
 }
 
 fn finish(state: &mut State, name: &str, mut job: Value, condition: &str, reason: &str) {
     job["status"]["conditions"] = json!([{ "type": condition, "status": "True", "reason": reason }]);
+    state.put(JOBS, name, job);
+}
+
+/// It has come to what it was to come to.
+fn fail(state: &mut State, name: &str, mut job: Value) {
+    let conditions = job["status"]["conditions"].as_array_mut().expect("a list");
+    // Conditions are a map by their type, in no order that anybody may count on.
+    let mut failed = conditions[0].clone();
+    failed["type"] = "Failed".into();
+    conditions.insert(0, failed);
     state.put(JOBS, name, job);
 }
 

@@ -8,7 +8,7 @@ use greenroom_deployer::conformance::SCRIPT;
 use greenroom_deployer::{Deployer, Error, Launch, Observed, Progress, Verdict, Wanted};
 use greenroom_deployer_k8s::{K8sDeployer, RIGHTS};
 use greenroom_domain::{
-    Attempt, BotId, Exit, ExitCause, Provider, Resources, RunnerId, RunnerSpec, TenantId, Timestamp,
+    Attempt, BotId, Exit, ExitCause, Provider, Reason, Resources, RunnerId, RunnerSpec, TenantId, Timestamp,
 };
 use serde_json::json;
 
@@ -120,11 +120,27 @@ async fn what_no_node_takes_is_refused_and_kept_from_running_later() {
     );
     let listed = driver.list().try_concat().await.expect("a list");
     assert!(!listed[0].running, "it is worth a look");
-    gone(&driver, &double, runner).await;
-    // Room, a moment too late.
+    driver.remove(runner).await.expect("it never ran");
+    // Room, a moment too late. That another one got it shows that what is left of this one was offered it as well.
     double.store.lock().full = false;
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert!(double.store.lock().processes.is_empty());
+    let other = self::launch(POLITE);
+    start(&driver, &other).await;
+    let ran = |runner: RunnerId| {
+        let name = double.place.names().runner(runner);
+        let state = double.store.lock();
+        state.changes.iter().any(|change| {
+            let pod = &change.object;
+            let is_its = pod["metadata"]["name"].as_str().is_some_and(|pod| pod.starts_with(&name));
+            change.kind == PODS && is_its && pod["spec"]["nodeName"].is_string()
+        })
+    };
+    pod_of(&double, "Running").await;
+    until(&driver, other.spec.runner, |_| ran(other.spec.runner)).await;
+    assert!(!ran(runner), "it was refused");
+    driver.stop(other.spec.runner, Duration::ZERO).await.expect("asked");
+    until(&driver, other.spec.runner, |observed| matches!(observed, Observed::Exited(_))).await;
+    gone(&driver, &double, other.spec.runner).await;
+    assert_eq!(driver.inspect(runner).await, Ok(Observed::Gone));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -158,6 +174,74 @@ async fn a_quota_that_is_used_up_says_so() {
     );
     driver.remove(runner).await.expect("nothing runs");
     assert_eq!(driver.inspect(runner).await, Ok(Observed::Gone));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_may_not_have_its_secret_ends_for_that() {
+    let table = [
+        (Reason::QUOTA, r#"secrets "x" is forbidden: exceeded quota: q, requested: secrets=1, used: 9, limited: 9"#),
+        (Reason::UNAUTHORIZED, r#"secrets is forbidden: User "bob" cannot create resource "secrets" in API group """#),
+        (Reason::REJECTED, r#"secrets "x" is forbidden: namespace bots is being terminated"#),
+    ];
+    for (reason, words) in table {
+        let double = Double::start(&[("K8S_IMAGE_PULL_LOCK_ENABLED", "false")]).await;
+        double.store.lock().no_secrets = Some(words);
+        let (driver, launch) = (double.place.at(&double.place.kubeconfig).await, launch(POLITE));
+        let runner = launch.spec.runner;
+        let refused = driver.ensure(&launch, &Progress::silent()).await.expect_err("there is no Secret");
+        assert_eq!(refused.reason(), reason);
+        let over = until(&driver, runner, |observed| *observed != Observed::Running).await;
+        assert_eq!(over, Observed::Refused(refused), "whoever looks later hears the same");
+        gone(&driver, &double, runner).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_runner_that_its_job_ends_for_its_age_is_not_evicted_while_the_job_is_not_over() {
+    let double = Double::start(&[]).await;
+    double.store.lock().at_target = true;
+    let (driver, mut launch) = (double.place.at(&double.place.kubeconfig).await, launch(POLITE));
+    launch.spec.max_lifetime = Duration::from_secs(1);
+    let runner = launch.spec.runner;
+    start(&driver, &launch).await;
+    let over = until(&driver, runner, |observed| *observed != Observed::Running).await;
+    let lifetime = Observed::Exited(Exit::with_code(0).caused_by(ExitCause::Lifetime));
+    assert_eq!(over, lifetime);
+    let conditions = || double.store.lock().of(JOBS)[0]["status"]["conditions"].as_array().map_or(0, Vec::len);
+    assert_eq!(conditions(), 1, "its Job says for what, and not yet that it is");
+    double.store.lock().at_target = false;
+    until(&driver, runner, |_| conditions() == 2).await;
+    assert_eq!(driver.inspect(runner).await, Ok(lifetime));
+    gone(&driver, &double, runner).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_outlives_a_runner_in_its_pod_is_ended_and_the_exit_code_is_the_runners() {
+    let double = Double::start(&[]).await;
+    let (driver, launch) = (double.place.at(&double.place.kubeconfig).await, launch(POLITE));
+    let runner = launch.spec.runner;
+    start(&driver, &launch).await;
+    let mut changes = driver.watch().expect("there is a watch");
+    let name = pod_of(&double, "Running").await;
+    // As its node has it when the runner has ended and a mesh's container has not.
+    double.store.change(|state| {
+        state.processes.remove(&name);
+        let mut pod = state.get(PODS, &name).cloned().expect("there");
+        let mut beside = pod["status"]["containerStatuses"][0].clone();
+        beside["name"] = "mesh".into();
+        pod["status"]["containerStatuses"][0]["state"] =
+            json!({ "terminated": { "exitCode": 3, "finishedAt": "2026-01-01T00:00:00Z" } });
+        pod["status"]["containerStatuses"].as_array_mut().expect("a list").push(beside);
+        state.put(PODS, &name, pod);
+    });
+    let told = tokio::time::timeout(Duration::from_secs(10), changes.next()).await;
+    assert_eq!(told.expect("within a moment"), Some(runner));
+    let listed = driver.list().try_concat().await.expect("a list");
+    assert!(!listed[0].running, "it is worth a look");
+    assert_eq!(driver.inspect(runner).await, Ok(Observed::Running), "its pod is not over");
+    let over = until(&driver, runner, |observed| *observed != Observed::Running).await;
+    assert_eq!(over, Observed::Exited(Exit::with_code(3)));
+    gone(&driver, &double, runner).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -218,21 +302,23 @@ async fn the_first_of_an_image_goes_ahead_and_the_others_wait() {
     let double = Double::start(&[]).await;
     double.store.lock().pulling = true;
     let driver = double.place.at(&double.place.kubeconfig).await;
-    let starts: Vec<_> = (0..5)
-        .map(|_| {
-            let driver = driver.clone();
-            tokio::spawn(async move { driver.ensure(&launch(POLITE), &Progress::silent()).await })
-        })
-        .collect();
-    while !double.store.lock().of(PODS).iter().any(|pod| pod["status"]["containerStatuses"].is_array()) {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(double.store.lock().of(JOBS).len(), 1, "the others wait");
-    double.store.lock().pulling = false;
-    for start in starts {
-        start.await.expect("no panic").expect("it is taken");
-    }
+    let (launches, silent) = ([(); 5].map(|()| launch(POLITE)), Progress::silent());
+    let starts = futures::future::join_all(launches.iter().map(|launch| driver.ensure(launch, &silent)));
+    let looks = || double.store.lock().asked.iter().filter(|(_, path)| path.contains("/pods?")).count();
+    let meanwhile = async {
+        // All have been asked to start by then, and one has been looked at again and again: who does not wait has its Job.
+        for _ in 0..2000 {
+            if looks() >= 3 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(looks() >= 3, "nobody looks whether it is there");
+        assert_eq!(double.store.lock().of(JOBS).len(), 1, "the others wait");
+        double.store.lock().pulling = false;
+    };
+    let (started, ()) = tokio::join!(starts, meanwhile);
+    assert!(started.iter().all(Result::is_ok), "{started:?}");
     assert_eq!(double.store.lock().of(JOBS).len(), 5);
 }
 

@@ -38,6 +38,10 @@ pub struct State {
     pub quota: Option<usize>,
     /// What an image does that is started without a command.
     pub program: Option<std::path::PathBuf>,
+    /// Jobs that fail do not come past the condition that says for what.
+    pub at_target: bool,
+    /// Secrets are refused with these words.
+    pub no_secrets: Option<&'static str>,
     /// No node takes anything.
     pub full: bool,
     /// Nodes are busy pulling images.
