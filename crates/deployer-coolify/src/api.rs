@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use crate::client::{Answer, Client, accept};
+use crate::client::{Client, accept, is_missing};
 
 /// An application, as far as it matters here.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -165,10 +165,10 @@ impl Api {
     /// Ends a deployment that is under way; one that is not any more is fine.
     pub async fn cancel(&self, deployment: &str) -> Result<(), Error> {
         let answer = self.client.ask(Method::POST, &format!("/deployments/{deployment}/cancel"), None).await?;
-        match answer.status {
-            StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND => Ok(()),
-            _ => accept(&answer).map(drop),
+        if answer.status == StatusCode::BAD_REQUEST || is_missing(&answer) {
+            return Ok(());
         }
+        accept(&answer).map(drop)
     }
 
     /// Its variables.
@@ -195,11 +195,11 @@ impl Api {
         }
         let path = format!("/applications/{uuid}/logs?lines={lines}&show_timestamps=true");
         let answer = self.client.ask(Method::GET, &path, None).await?;
-        match (answer.status, &answer) {
-            (StatusCode::NOT_FOUND, _) => Ok(None),
-            (StatusCode::BAD_REQUEST, Answer { body, .. }) if body.contains("not running") => Ok(None),
-            _ => parse::<Logs>(accept(&answer)?).map(|logs| Some(logs.logs.unwrap_or_default())),
+        let not_running = answer.status == StatusCode::BAD_REQUEST && answer.body.contains("not running");
+        if not_running || is_missing(&answer) {
+            return Ok(None);
         }
+        parse::<Logs>(accept(&answer)?).map(|logs| Some(logs.logs.unwrap_or_default()))
     }
 
     /// `4.3.11`.

@@ -1,4 +1,4 @@
-//! HTTP to Coolify: our turn, one time-out around all of it, and what an answer means.
+//! HTTP to Coolify: our turn, then a time-out around one call, and what an answer means.
 
 use std::time::Duration;
 
@@ -46,47 +46,63 @@ impl Client {
         Ok(Self { http, url: url.as_str().trim_end_matches('/').to_owned(), token, throttle, timeout })
     }
 
-    /// An answer of whatever status. No answer in time is `Transient`.
-    pub async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Error> {
-        let asked = tokio::time::timeout(self.timeout, self.ask_in_turn(&method, path, body)).await;
-        asked.unwrap_or_else(|_| Err(Error::Transient(format!("Coolify did not answer within {:?}", self.timeout))))
+    /// Waits for our turn, however long: it is the call that is timed. With the wait in it, a burst would end in calls that were
+    /// never made, and be there again.
+    async fn in_turn<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        self.throttle.turn().await;
+        let called = tokio::time::timeout(self.timeout, call).await;
+        called.unwrap_or_else(|_| Err(Error::Transient(format!("Coolify did not answer within {:?}", self.timeout))))
     }
 
-    async fn ask_in_turn(&self, method: &Method, path: &str, body: Option<&Value>) -> Result<Answer, Error> {
+    /// An answer of whatever status. No answer in time is `Transient`.
+    pub async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Error> {
         let mut tries = 1;
         loop {
-            self.throttle.turn().await;
-            let mut request = self.http.request(method.clone(), format!("{}{path}", self.url));
-            request = request.bearer_auth(self.token.expose_secret()).header("accept", "application/json");
-            if let Some(body) = body {
-                request = request.json(body);
+            let (answer, quiet) = self.in_turn(self.call(&method, path, body)).await?;
+            if answer.status != StatusCode::TOO_MANY_REQUESTS {
+                return Ok(answer);
             }
-            let unanswered = |error: reqwest::Error| {
-                let error = error.without_url();
-                let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
-                Error::Transient(format!("Coolify did not answer: {error}{source}"))
-            };
-            let answer = request.send().await.map_err(unanswered)?;
-            let status = answer.status();
-            if status == StatusCode::TOO_MANY_REQUESTS {
-                let after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok());
-                let quiet = after.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
-                self.throttle.refused(Some(quiet.unwrap_or(QUIET)));
-                // Nothing was done. Whoever would have to be quiet for longer than he may take comes again later.
-                if tries == TRIES || quiet.is_some_and(|quiet| quiet >= self.timeout) {
-                    return Err(Error::Transient("Coolify says that we ask too often".to_owned()));
-                }
-                tries += 1;
-                continue;
+            // Nothing was done. Whoever would have to be quiet for longer than a call may take comes again later.
+            if tries == TRIES || quiet.is_some_and(|quiet| quiet >= self.timeout) {
+                return Err(Error::Transient("Coolify says that we ask too often".to_owned()));
             }
-            return Ok(Answer { status, body: answer.text().await.map_err(unanswered)? });
+            tries += 1;
         }
+    }
+
+    /// One call: what was answered, and for how long to be quiet, where that is said.
+    async fn call(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(Answer, Option<Duration>), Error> {
+        let mut request = self.http.request(method.clone(), format!("{}{path}", self.url));
+        request = request.bearer_auth(self.token.expose_secret()).header("accept", "application/json");
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let unanswered = |error: reqwest::Error| {
+            let error = error.without_url();
+            let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+            Error::Transient(format!("Coolify did not answer: {error}{source}"))
+        };
+        let answer = request.send().await.map_err(unanswered)?;
+        let after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok());
+        let quiet = after.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
+        let status = answer.status();
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            // At once, and not when its body has come.
+            self.throttle.refused(Some(quiet.unwrap_or(QUIET)));
+            return Ok((Answer { status, body: String::new() }, quiet));
+        }
+        Ok((Answer { status, body: answer.text().await.map_err(unanswered)? }, quiet))
     }
 
     /// What was asked for; none: Coolify has no such thing.
     pub async fn read(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Option<Value>, Error> {
         let answer = self.ask(method, path, body).await?;
-        if answer.status == StatusCode::NOT_FOUND {
+        if is_missing(&answer) {
             return Ok(None);
         }
         accept(&answer).map(Some)
@@ -98,6 +114,16 @@ fn pace(per_minute: u32) -> (f64, u32) {
     let per_minute = per_minute.max(2);
     let burst = (per_minute / 5).max(1);
     (f64::from(per_minute - burst) / 60.0, burst)
+}
+
+/// Whether Coolify itself says that there is no such thing. A proxy before it answers 404 too, while Coolify is begun anew or
+/// an update of it is under way; that says nothing about what is there.
+pub(crate) fn is_missing(answer: &Answer) -> bool {
+    answer.status == StatusCode::NOT_FOUND && is_in_its_words(&answer.body)
+}
+
+fn is_in_its_words(body: &str) -> bool {
+    serde_json::from_str::<Value>(body).is_ok_and(|said| said.get("message").is_some_and(Value::is_string))
 }
 
 /// A body that says what was asked for; an empty one is none.
@@ -140,6 +166,9 @@ pub(crate) fn refusal(status: u16, body: &str) -> Error {
     match status {
         401 | 403 => Error::Unauthorized(text),
         405 => Error::Rejected(format!("{text} (Coolify before 4.2 starts and stops otherwise)")),
+        404 if !is_in_its_words(body) => Error::Transient(format!(
+            "{text}, and not in Coolify's words: it is on its way up behind its proxy, or COOLIFY_API_URL is no API of Coolify's"
+        )),
         408 | 423 | 425 | 429 => Error::Transient(text),
         400..=499 => Error::Rejected(text),
         _ => Error::Transient(format!("Coolify fails: {text}")),
@@ -159,6 +188,45 @@ mod tests {
                 burst > 0 && per_second > 0.0 && most <= f64::from(per_minute.max(2)) + 1e-9,
                 "{per_minute}: {most}"
             );
+        }
+    }
+
+    /// As many as come at once when a pool is prepared, at a time-out that no wait at all fits into.
+    #[tokio::test]
+    async fn nobody_times_out_while_he_waits_for_his_turn() {
+        // The client wants one, though nothing is asked here; whoever was first has set it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let url = reqwest::Url::parse("http://coolify.invalid/api/v1").expect("valid");
+        let mut client = Client::new(&url, "token".into(), Duration::ZERO, 200).expect("it is built");
+        client.throttle = Throttle::new(500.0, 1);
+        let calls = (0..60).map(|number| client.in_turn(async move { Ok(number) }));
+        let answers = futures::future::join_all(calls).await;
+        assert_eq!(answers, (0..60).map(Ok).collect::<Vec<_>>());
+        let late = client.in_turn(std::future::pending::<Result<(), Error>>()).await;
+        assert!(matches!(&late, Err(Error::Transient(why)) if why.contains("did not answer within")), "{late:?}");
+    }
+
+    #[test]
+    fn a_404_is_coolifys_own_or_says_nothing() {
+        for (status, body, missing) in [
+            (404, r#"{"message":"Application not found."}"#, true),
+            (404, r#"{"message":"Not found.","docs":"https://coolify.io/docs"}"#, true),
+            (404, r#"{"message":"Not found.","errors":[]}"#, true),
+            (404, "404 page not found\n", false),
+            (404, "", false),
+            (404, "{}", false),
+            (404, r#""message""#, false),
+            (404, r#"{"message":null}"#, false),
+            (404, "<html><head><title>404 Not Found</title></head></html>", false),
+            (502, r#"{"message":"Application not found."}"#, false),
+            (200, r#"{"message":"Application not found."}"#, false),
+        ] {
+            let answer = Answer { status: StatusCode::from_u16(status).expect("valid"), body: body.to_owned() };
+            assert_eq!(is_missing(&answer), missing, "{status} {body}");
+            if status == 404 {
+                let transient = matches!(refusal(status, body), Error::Transient(_));
+                assert_eq!(transient, !missing, "{status} {body}");
+            }
         }
     }
 

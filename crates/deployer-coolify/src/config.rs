@@ -23,7 +23,7 @@ pub struct Config {
     pub destination: Option<String>,
     /// What runs in them.
     pub images: Images,
-    /// How long one answer may take, with the wait for our turn.
+    /// How long one answer may take, once it is our turn to ask.
     pub timeout: Duration,
     /// How often all applications are looked at, in one request.
     pub poll: Duration,

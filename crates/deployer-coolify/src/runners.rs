@@ -6,6 +6,7 @@ use greenroom_deployer::{Class, Error, Launch, Observed, Progress};
 use greenroom_domain::{Exit, RunnerId, Standing};
 use serde_json::json;
 
+use crate::api::Deployment;
 use crate::driver::{Inner, Slot, chosen};
 use crate::look::{Container, Look, container, look, started, under_way};
 use crate::request::{blank, change, claim, environment};
@@ -151,14 +152,22 @@ impl Inner {
 
     pub async fn stop(&self, runner: RunnerId, grace: Duration) -> Result<(), Error> {
         let Some((slot, inside)) = self.slot_of(runner).await? else { return Ok(()) };
+        let latest = self.api.latest(&slot.application.uuid).await?.filter(|latest| started(&inside, Some(latest)));
+        if latest.is_none() && container(&slot.application) == Container::Over {
+            // Never started. Whoever starts it at this moment has looked at the name already: he is let through, and what he has
+            // begun is ended.
+            let _turn = self.turn(slot.title.standing.slot).await;
+            let Some((slot, begun)) = self.give_back(runner).await? else { return Ok(()) };
+            return self.halt(&slot, Some(&begun), grace).await;
+        }
+        self.halt(&slot, latest.as_ref(), grace).await
+    }
+
+    /// Ends what has been begun: its deployment, as long as that is under way, and its container.
+    async fn halt(&self, slot: &Slot, begun: Option<&Deployment>, grace: Duration) -> Result<(), Error> {
         let uuid = slot.application.uuid.as_str();
-        let latest = self.api.latest(uuid).await?;
-        let over = container(&slot.application) == Container::Over;
-        match latest.filter(|latest| started(&inside, Some(latest))) {
-            // Never started. Whoever is at it at this moment, in this process or another, looks at the name before he starts it.
-            None if over => return self.give_back(runner).await,
-            Some(latest) if under_way(&latest) => self.api.cancel(&latest.deployment_uuid).await?,
-            None | Some(_) => {}
+        if let Some(begun) = begun.filter(|begun| under_way(begun)) {
+            self.api.cancel(&begun.deployment_uuid).await?;
         }
         // Coolify's grace is a setting of the application, in seconds, and not less than one.
         let seconds = grace.as_millis().div_ceil(1000).clamp(1, 3600);
@@ -215,13 +224,28 @@ impl Inner {
         self.api.update(uuid, &json!({ "name": self.titles.write(&title) })).await
     }
 
-    /// The claim of a runner that has not been started.
-    async fn give_back(&self, runner: RunnerId) -> Result<(), Error> {
-        let Some((slot, inside)) = self.slot_of(runner).await? else { return Ok(()) };
-        let latest = self.api.latest(&slot.application.uuid).await?;
-        if started(&inside, latest.as_ref()) {
-            return Ok(());
+    /// The claim of a runner that has not been started; where it has been after all, that deployment, and nothing is done. Whoever
+    /// calls this has the slot's turn.
+    async fn give_back(&self, runner: RunnerId) -> Result<Option<(Slot, Deployment)>, Error> {
+        let Some((slot, inside)) = self.slot_of(runner).await? else { return Ok(None) };
+        let uuid = slot.application.uuid.as_str();
+        let begun = async || Ok(self.api.latest(uuid).await?.filter(|latest| started(&inside, Some(latest))));
+        if let Some(begun) = begun().await? {
+            return Ok(Some((slot, begun)));
         }
-        self.empty(&slot).await
+        self.empty(&slot).await?;
+        // Another replica, which our turn does not keep away, may have looked at the name just before: then something begins in a
+        // slot that counts as free.
+        let Some(begun) = begun().await? else { return Ok(None) };
+        let free = Title { inside: None, ..slot.title.clone() };
+        let name = self.api.application(uuid).await?.and_then(|now| now.name);
+        if name.as_deref() != Some(self.titles.write(&free).as_str()) {
+            // Somebody else has claimed it since: he ends what he finds there, or it is his.
+            return Ok(None);
+        }
+        self.api.update(uuid, &json!({ "name": self.titles.write(&slot.title) })).await?;
+        // Its environment is gone, so there is nothing that it could do with a grace.
+        self.halt(&slot, Some(&begun), Duration::ZERO).await?;
+        Ok(None)
     }
 }

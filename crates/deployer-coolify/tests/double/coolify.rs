@@ -26,6 +26,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
 use crate::container::Container;
 
@@ -79,6 +80,11 @@ impl Application {
     }
 }
 
+/// Of a method, a path and a body.
+type Matches = Box<dyn FnMut(&str, &str, &str) -> bool + Send>;
+/// Sends the held request on, or, dropped, lets it go as well.
+pub type Go = oneshot::Sender<()>;
+
 #[derive(Default)]
 struct Book {
     applications: BTreeMap<String, Application>,
@@ -89,6 +95,8 @@ struct Book {
     sentinel: bool,
     /// So many requests a minute; none: as many as anybody wants.
     limit: Option<usize>,
+    /// Requests that wait until they are let go, and who hears of it when they have come.
+    held: Vec<(Matches, oneshot::Sender<Go>)>,
 }
 
 /// The double. Dropping it ends its containers.
@@ -178,6 +186,13 @@ impl Coolify {
         lock(&self.book).limit = limit;
     }
 
+    /// The next request that matches has come, and is not done before it is let go.
+    pub fn hold(&self, matches: impl FnMut(&str, &str, &str) -> bool + Send + 'static) -> oneshot::Receiver<Go> {
+        let (came, comes) = oneshot::channel();
+        lock(&self.book).held.push((Box::new(matches), came));
+        comes
+    }
+
     /// As when the server cannot be reached: everything is `exited`, whatever runs.
     pub fn lose_server(&self) {
         lock(&self.book).applications.values_mut().for_each(|application| application.status = "exited".to_owned());
@@ -261,6 +276,16 @@ async fn door(State(book): Shared, request: Request<Body>, next: Next) -> Respon
     };
     if limited {
         return (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "1")], "Too Many Attempts.").into_response();
+    }
+    let held = {
+        let mut book = lock(&book);
+        let index = book.held.iter_mut().position(|(matches, _)| matches(&method, &path, &text));
+        index.map(|index| book.held.remove(index).1)
+    };
+    if let Some(came) = held {
+        let (go, gone) = oneshot::channel();
+        let _ = came.send(go);
+        let _ = gone.await;
     }
     let mut request = Request::from_parts(parts, Body::from(body));
     request.extensions_mut().insert(token == TOKEN);

@@ -16,13 +16,13 @@ use jiff::SignedDuration;
 use crate::coolify::{BLIND, Coolify, TOKEN};
 use crate::stage::{config, driver, driver_of, until};
 
-const POLITE: &str = "trap 'exit 0' TERM; echo started; while :; do sleep 0.05; done";
+pub const POLITE: &str = "trap 'exit 0' TERM; echo started; while :; do sleep 0.05; done";
 
-fn soon() -> Timestamp {
+pub fn soon() -> Timestamp {
     Timestamp::now() + SignedDuration::from_secs(60)
 }
 
-async fn slot(driver: &CoolifyDeployer) -> Standing {
+pub async fn slot(driver: &CoolifyDeployer) -> Standing {
     let standing = Standing { slot: SlotId::generate(), generation: 1 };
     let preparation = Preparation {
         standing,
@@ -36,7 +36,7 @@ async fn slot(driver: &CoolifyDeployer) -> Standing {
     standing
 }
 
-fn launch(standing: Standing, script: &str) -> Launch {
+pub fn launch(standing: Standing, script: &str) -> Launch {
     Launch {
         spec: RunnerSpec {
             runner: RunnerId::of_bot(BotId::generate(), Attempt::FIRST),
@@ -55,11 +55,11 @@ fn launch(standing: Standing, script: &str) -> Launch {
     }
 }
 
-async fn ensure(driver: &CoolifyDeployer, launch: &Launch) -> Result<(), Error> {
+pub async fn ensure(driver: &CoolifyDeployer, launch: &Launch) -> Result<(), Error> {
     driver.ensure(launch, &Progress::silent()).await
 }
 
-async fn seen(driver: &CoolifyDeployer, launch: &Launch) -> Observed {
+pub async fn seen(driver: &CoolifyDeployer, launch: &Launch) -> Observed {
     driver.inspect(launch.spec.runner).await.expect("it answers")
 }
 

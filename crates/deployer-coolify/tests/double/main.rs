@@ -4,4 +4,5 @@ mod conformance;
 mod container;
 mod coolify;
 mod life;
+mod races;
 mod stage;
