@@ -66,7 +66,8 @@ impl Probe {
             resources: self.spec.resources,
             prepare_by: self.end(),
         };
-        again(async || driver.prepare(&preparation, &Progress::silent()).await).await
+        let silent = Progress::silent();
+        again(|| driver.prepare(&preparation, &silent)).await
     }
 
     fn end(&self) -> Timestamp {
@@ -77,7 +78,8 @@ impl Probe {
         let runner = self.spec.runner;
         let launch =
             Launch { spec: self.spec.clone(), environment: self.environment.clone(), start_by: self.end(), standing };
-        if let Err(error) = again(async || driver.ensure(&launch, &Progress::silent()).await).await {
+        let silent = Progress::silent();
+        if let Err(error) = again(|| driver.ensure(&launch, &silent)).await {
             return vec![refused(&error)];
         }
         let began = Instant::now();
@@ -95,7 +97,7 @@ impl Probe {
                 let advice = "the image has to be Greenroom's own, of this version, for a look from inside";
                 return vec![Finding::failed("inside", detail, advice)];
             }
-            match again(async || driver.inspect(runner).await).await {
+            match again(|| driver.inspect(runner)).await {
                 Ok(Observed::Running) => {}
                 Ok(Observed::Exited(exit)) if logs => ended = ended.or(Some((exit, Instant::now()))),
                 Ok(Observed::Exited(_)) => {
@@ -121,13 +123,13 @@ impl Probe {
     async fn clear<D: Deployer>(&self, driver: &D, standing: Option<Standing>) -> Option<Finding> {
         let runner = self.spec.runner;
         let clear = async {
-            again(async || driver.stop(runner, Duration::ZERO).await).await?;
-            while again(async || driver.inspect(runner).await).await? == Observed::Running {
+            again(|| driver.stop(runner, Duration::ZERO)).await?;
+            while again(|| driver.inspect(runner)).await? == Observed::Running {
                 tokio::time::sleep(LOOK).await;
             }
-            again(async || driver.remove(runner).await).await?;
+            again(|| driver.remove(runner)).await?;
             match standing {
-                Some(standing) => again(async || driver.retire(standing).await).await,
+                Some(standing) => again(|| driver.retire(standing)).await,
                 None => Ok(()),
             }
         };
@@ -142,7 +144,7 @@ impl Probe {
 }
 
 /// Until there is an answer that is one: whoever calls this says how long it may take.
-async fn again<T>(mut ask: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
+async fn again<T, Asking: Future<Output = Result<T, Error>>>(mut ask: impl FnMut() -> Asking) -> Result<T, Error> {
     loop {
         match ask().await {
             Err(Error::Transient(_)) => tokio::time::sleep(AGAIN).await,
