@@ -53,7 +53,7 @@ impl Config {
             timeout: settings.millis(
                 "COOLIFY_TIMEOUT_MS",
                 Duration::from_secs(10),
-                "How long Coolify may take for one answer, with the wait for our turn to ask.",
+                "How long Coolify may take for one answer. The wait for our turn to ask is not in it.",
             ),
             poll: settings.millis(
                 "COOLIFY_POLL_MS",

@@ -337,7 +337,8 @@ async fn a_bots_life_takes_few_requests() {
     }
     // As many at its first time as at every other: variables that come again are not deleted and made, but changed.
     let (started, stopped, removed) = counts[0];
-    assert!(started <= 10 && stopped <= 4 && removed <= 7, "{counts:?}");
+    // Three of a removal's are for when the last status that was gathered still says that it is coming up again.
+    assert!(started <= 10 && stopped <= 4 && removed <= 10, "{counts:?}");
     assert!(counts[1].0 <= started + 4, "{counts:?}: copies for previews are deleted at most once");
     println!("requests for start, stop, removal: {counts:?}");
 }

@@ -430,8 +430,25 @@ async fn it_asks_for_what_its_rights_are_and_nothing_else() {
     pod_of(&double, "Running").await;
     driver.samples().await.expect("an answer");
     driver.list().try_concat().await.expect("a list");
-    driver.stop(runner, Duration::from_secs(5)).await.expect("asked");
-    changes.next().await.expect("its end");
+    // Once it watches: an end that the list before it shows needs no watch.
+    let stop = async {
+        let watches = || {
+            double
+                .store
+                .lock()
+                .asked
+                .iter()
+                .any(|(method, path)| right(method, path).is_some_and(|right| right.2 == "watch"))
+        };
+        while !watches() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        driver.stop(runner, Duration::from_secs(5)).await.expect("asked");
+    };
+    tokio::select! {
+        () = stop => {}
+        () = async { while changes.next().await.is_some() {} } => panic!("the watch has an end"),
+    }
     until(&driver, runner, |observed| matches!(observed, Observed::Exited(_))).await;
     gone(&driver, &double, runner).await;
     double.store.lock().quota = Some(0);
