@@ -58,8 +58,9 @@ impl Client {
     pub async fn ask(&self, method: Method, path: &str, body: Option<&Value>, wait: Duration) -> Result<Answer, Error> {
         let unanswered =
             |error: reqwest::Error| Error::Transient(format!("Nomad did not answer: {}", error.without_url()));
+        // Whoever waits for a turn waits for us, and not for Nomad.
+        self.throttle.turn().await;
         let asked = async {
-            self.throttle.turn().await;
             let joint = if path.contains('?') { '&' } else { '?' };
             let address = format!("{}/v1{path}{joint}namespace={}", self.url, self.namespace);
             let mut request = self.http.request(method, address);

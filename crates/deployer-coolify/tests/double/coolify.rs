@@ -239,6 +239,11 @@ impl Coolify {
         lock(&self.book).applications.values().map(|application| application.field("name")).collect()
     }
 
+    /// Applications' statuses, as they were gathered last.
+    pub fn statuses(&self) -> Vec<String> {
+        lock(&self.book).applications.values().map(|application| application.status.to_string()).collect()
+    }
+
     /// How many deployments there were, in all applications that are there.
     pub fn deployed(&self) -> usize {
         lock(&self.book).applications.values().map(|application| application.deployments.len()).sum()

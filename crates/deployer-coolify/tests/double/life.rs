@@ -331,14 +331,15 @@ async fn a_bots_life_takes_few_requests() {
         driver.stop(launch.spec.runner, Duration::from_secs(5)).await.expect("asked");
         let stopped = coolify.seen().len() - before;
         until("over", async || seen(&driver, &launch).await != Observed::Running).await;
+        // A status that lags and says "restarting" costs a removal three requests more: another look at what is there.
+        until("gathered", async || coolify.statuses().iter().all(|status| status.starts_with("exited"))).await;
         let before = coolify.seen().len();
         driver.remove(launch.spec.runner).await.expect("removed");
         counts.push((started, stopped, coolify.seen().len() - before));
     }
     // As many at its first time as at every other: variables that come again are not deleted and made, but changed.
     let (started, stopped, removed) = counts[0];
-    // Three of a removal's are for when the last status that was gathered still says that it is coming up again.
-    assert!(started <= 10 && stopped <= 4 && removed <= 10, "{counts:?}");
+    assert!(started <= 10 && stopped <= 4 && removed <= 7, "{counts:?}");
     assert!(counts[1].0 <= started + 4, "{counts:?}: copies for previews are deleted at most once");
     println!("requests for start, stop, removal: {counts:?}");
 }

@@ -445,9 +445,15 @@ async fn it_asks_for_what_its_rights_are_and_nothing_else() {
         }
         driver.stop(runner, Duration::from_secs(5)).await.expect("asked");
     };
-    tokio::select! {
-        () = stop => {}
-        () = async { while changes.next().await.is_some() {} } => panic!("the watch has an end"),
+    let (mut stop, mut told) = (std::pin::pin!(stop), BTreeSet::new());
+    loop {
+        tokio::select! {
+            () = &mut stop => break,
+            change = changes.next() => drop(told.insert(change.expect("the watch has no end"))),
+        }
+    }
+    while !told.contains(&runner) {
+        told.insert(changes.next().await.expect("its end"));
     }
     until(&driver, runner, |observed| matches!(observed, Observed::Exited(_))).await;
     gone(&driver, &double, runner).await;
