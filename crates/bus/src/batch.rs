@@ -6,6 +6,8 @@ use std::time::Duration;
 use greenroom_contracts::Header;
 use uuid::Uuid;
 
+use crate::catch_panic;
+
 /// What became of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -67,7 +69,9 @@ pub(crate) async fn settle<H: BatchHandler>(handler: &H, batch: &[H::Input]) -> 
         if part.is_empty() {
             continue;
         }
-        match handler.handle(&batch[part.clone()]).await {
+        // What makes the handler panic is found as any other culprit is. Ending the process would bring it back to the next one.
+        let handled = catch_panic(async { handler.handle(&batch[part.clone()]).await }).await;
+        match handled.unwrap_or_else(|panicked| Err(Failure::Data(panicked.to_string()))) {
             Ok(outcomes) => {
                 debug_assert_eq!(outcomes.len(), part.len(), "one outcome each");
                 for (settled, outcome) in settled[part].iter_mut().zip(outcomes) {
@@ -135,6 +139,34 @@ mod tests {
     async fn nothing_is_blamed_when_the_store_is_away() {
         let (settled, away) = settle(&Numbers(AtomicUsize::new(0)), &[2, 100]).await;
         assert_eq!((settled, away), (vec![Settled::Away, Settled::Away], Some("gone".into())));
+    }
+
+    /// Panics on 13.
+    struct Superstitious;
+
+    impl BatchHandler for Superstitious {
+        type Input = u32;
+
+        fn parse(&self, _: &Header, _: &[u8]) -> Result<Option<u32>, serde_json::Error> {
+            Ok(None)
+        }
+
+        fn key(&self, _: &u32) -> Uuid {
+            Uuid::nil()
+        }
+
+        async fn handle(&self, batch: &[u32]) -> Result<Vec<Outcome>, Failure> {
+            assert!(!batch.contains(&13), "13 is bad luck");
+            Ok(vec![Outcome::Done; batch.len()])
+        }
+    }
+
+    #[tokio::test]
+    async fn a_message_that_makes_the_handler_panic_is_found_alone() {
+        let (settled, away) = settle(&Superstitious, &[1, 2, 13, 4]).await;
+        assert_eq!(away, None);
+        let done = || Settled::Outcome(Outcome::Done);
+        assert_eq!(settled, [done(), done(), Settled::Culprit("panicked: 13 is bad luck".to_owned()), done()]);
     }
 
     #[tokio::test]

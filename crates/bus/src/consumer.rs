@@ -18,9 +18,9 @@ use crate::batch::{Settled, settle};
 use crate::{BatchHandler, Bus, Error, Outcome, Parked, trace};
 
 /// After so many failures of its own a message is parked.
-const TRIES: u32 = 5;
+pub(crate) const TRIES: u32 = 5;
 /// Between its tries.
-const AFTER_FAILURE: Duration = Duration::from_secs(1);
+pub(crate) const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// Longest pause while something is away.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 

@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use crate::consumer::{chain, hand_back, header, park};
-use crate::{Bus, Outcome, Subscription, trace};
+use crate::consumer::{AFTER_FAILURE, TRIES, chain, hand_back, header, park};
+use crate::{Bus, Outcome, Subscription, catch_panic, trace};
 
 /// Takes messages one by one. May take long: the server is told that work goes on.
 pub trait EachHandler: Send + Sync + 'static {
@@ -121,10 +121,13 @@ async fn one<H: EachHandler>(
     trace::continue_from(&span, header.traceparent.as_deref());
     let mut progress = tokio::time::interval(subscription.ack_wait / 3);
     progress.tick().await;
-    let mut handling = std::pin::pin!(handler.handle(input).instrument(span));
+    let mut handling = std::pin::pin!(catch_panic(handler.handle(input).instrument(span)));
     let outcome = loop {
         tokio::select! {
-            outcome = &mut handling => break outcome,
+            handled = &mut handling => break handled.unwrap_or_else(|panicked| {
+                let deliveries = message.info().map_or(1, |info| info.delivered);
+                after_panic(deliveries, &panicked.to_string())
+            }),
             () = give_up.cancelled() => break Outcome::Retry(Duration::ZERO),
             _ = progress.tick() => {
                 let _ = message.ack_with(AckKind::Progress).await;
@@ -136,4 +139,25 @@ async fn one<H: EachHandler>(
         Outcome::Retry(after) => message.ack_with(AckKind::Nak(Some(after))).await,
         Outcome::Park(why) => return park(&bus, &subscription, &message, &why).await,
     };
+}
+
+/// What becomes of a message whose handler panicked, after so many deliveries.
+fn after_panic(deliveries: i64, why: &str) -> Outcome {
+    if deliveries >= i64::from(TRIES) {
+        Outcome::Park(format!("delivered {deliveries} times: {why}"))
+    } else {
+        Outcome::Retry(AFTER_FAILURE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_whose_handler_panics_is_tried_again_and_then_parked() {
+        assert_eq!(after_panic(1, "panicked: boo"), Outcome::Retry(AFTER_FAILURE));
+        assert_eq!(after_panic(4, "panicked: boo"), Outcome::Retry(AFTER_FAILURE));
+        assert_eq!(after_panic(5, "panicked: boo"), Outcome::Park("delivered 5 times: panicked: boo".to_owned()));
+    }
 }

@@ -14,6 +14,7 @@ mod consumer;
 mod each;
 mod error;
 mod outgoing;
+mod panics;
 mod parked;
 pub mod trace;
 
@@ -23,4 +24,5 @@ pub use consumer::Subscription;
 pub use each::EachHandler;
 pub use error::Error;
 pub use outgoing::Outgoing;
+pub use panics::{Panicked, catch_panic, panic_message};
 pub use parked::Parked;

@@ -3,6 +3,7 @@
 //! A service's `config.rs` reads its [`Settings`]; its `service.rs` is built on a [`Host`] (bus, clock, peers, secret) and
 //! handed to a [`Process`], which serves its gRPC routes, answers for its health, and ends it in good order.
 
+mod beside;
 mod calls;
 mod clock;
 mod doors;
@@ -14,6 +15,7 @@ mod secret;
 pub mod settings;
 pub mod telemetry;
 
+pub use beside::Beside;
 pub use calls::InnerChannel;
 pub use clock::Clock;
 pub use doors::{Inner, Peers, parse_address};

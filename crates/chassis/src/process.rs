@@ -11,7 +11,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use axum::{Json, Router};
-use greenroom_bus::trace;
+use greenroom_bus::{panic_message, trace};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -160,7 +160,10 @@ impl Process {
                 }
                 Err(panic) => Failed {
                     task: self.names.remove(&panic.id()).unwrap_or_default(),
-                    why: panic.to_string(),
+                    why: match panic.try_into_panic() {
+                        Ok(payload) => panic_message(payload.as_ref()),
+                        Err(error) => error.to_string(),
+                    },
                 },
             }),
         };

@@ -1,6 +1,7 @@
 //! Logs, traces and metrics.
 
 mod our_spans;
+mod panics;
 
 use std::sync::{Arc, Mutex};
 
@@ -87,7 +88,7 @@ fn filter(level: &str) -> Result<EnvFilter, String> {
 }
 
 impl Telemetry {
-    /// Sets up logs to stderr, traces and metrics for the whole process. Once per process.
+    /// Sets up logs to stderr (panics among them), traces and metrics for the whole process. Once per process.
     ///
     /// # Errors
     /// When the level or the collector's address cannot be understood, or it was called before.
@@ -134,6 +135,7 @@ impl Telemetry {
             .with(spans)
             .try_init()
             .map_err(|error| error.to_string())?;
+        panics::log_them();
 
         let registry = Registry::new();
         let exporter = opentelemetry_prometheus::exporter()

@@ -10,6 +10,18 @@ pub enum Error {
     /// It is shutting down.
     #[error("the pool manager is shutting down")]
     Stopping,
+    /// A request made its handler panic, alone. It would again.
+    #[error("the request could not be handled")]
+    Panicked,
+}
+
+impl From<store::Unanswered> for Error {
+    fn from(unanswered: store::Unanswered) -> Self {
+        match unanswered {
+            store::Unanswered::Stopping => Self::Stopping,
+            store::Unanswered::Panicked => Self::Panicked,
+        }
+    }
 }
 
 impl From<sqlx::Error> for Error {
@@ -27,6 +39,7 @@ impl From<&Error> for Status {
                 Self::internal("the pool manager's database refused")
             }
             Error::Stopping => Self::unavailable("the pool manager is shutting down"),
+            Error::Panicked => Self::internal("the pool manager could not handle this request"),
         }
     }
 }

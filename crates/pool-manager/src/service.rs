@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use greenroom_chassis::{Host, Process, sweep};
+use greenroom_chassis::{Beside, Host, Process, sweep};
 use greenroom_contracts::Origin;
 use greenroom_contracts::messages::CapacityRaised;
 use greenroom_contracts::proto::v1::pool_operator_service_server::PoolOperatorServiceServer;
@@ -72,6 +72,11 @@ impl Service {
             let store = store.clone();
             async move { store.is_ready().await }
         });
+        let lanes = self.door.asks.lanes();
+        process.health().require("pool-manager.lanes", move || {
+            let alive = lanes.are_alive();
+            async move { alive }
+        });
         let synced = self.synced.clone();
         process.health().require("pool-manager.slots", move || {
             let synced = synced.load(Ordering::Relaxed);
@@ -96,57 +101,58 @@ impl Service {
         let (bus, installation) = (self.host.bus.clone(), self.host.installation.clone());
         let wait = self.host.ack_wait;
         let period = self.host.scaled(self.config.sweep);
-        let relay_stop = CancellationToken::new();
-        let relay = tokio::spawn(self.relay.run(relay_stop.clone()));
+        let mut relay = Beside::spawn("relay", |stop| self.relay.run(stop));
         let never = Notify::new();
         let lists =
             Arc::new(consumers::runners_listed::Handler { ledger: self.ledger.clone(), host: self.host.clone() });
         let slot_lists =
             Arc::new(consumers::slots_listed::Handler { ledger: self.ledger.clone(), host: self.host.clone() });
         let forecast = Forecast::new(self.host.clone(), self.ledger.pools.ahead);
-        tokio::join!(
-            bus.consume(
-                consumers::release::subscription(&installation).ack_wait(wait),
-                consumers::release::Handler(self.ledger.clone()),
-                stop.clone()
-            ),
-            bus.consume(
-                consumers::runners::subscription(&installation).ack_wait(wait),
-                consumers::runners::Handler(self.ledger.clone()),
-                stop.clone()
-            ),
-            bus.consume_each(
-                consumers::runners_listed::subscription(&installation).ack_wait(wait),
-                lists,
-                stop.clone(),
-                self.host.drain
-            ),
-            sweep("assignments", period / 2, &never, &stop, || sweeps::wake(&self.ledger, &self.host)),
-            bus.consume(
-                consumers::slots::subscription(&installation).ack_wait(wait),
-                consumers::slots::Handler(self.ledger.clone()),
-                stop.clone()
-            ),
-            bus.consume_each(
-                consumers::slots_listed::subscription(&installation).ack_wait(wait),
-                slot_lists,
-                stop.clone(),
-                self.host.drain
-            ),
-            sweep("standing slots", period / 2, &self.ledger.tend, &stop, || sweeps::tend(&self.ledger)),
-            sweep("pools", period, &self.ledger.scale, &stop, || sweeps::scale(&self.ledger, &forecast)),
-            sweep("breakers", period / 2, &never, &stop, || sweeps::breakers(&self.ledger)),
-            sweep("limits", period, &never, &stop, || sweeps::align(&self.ledger)),
-            sweep("history", self.host.scaled(Duration::from_secs(60)), &never, &stop, || sweeps::remember(
-                &self.ledger
-            )),
-            sweep("old assignments", Duration::from_secs(3600), &never, &stop, || sweeps::forget(&self.ledger)),
-        );
+        let work = async {
+            tokio::join!(
+                bus.consume(
+                    consumers::release::subscription(&installation).ack_wait(wait),
+                    consumers::release::Handler(self.ledger.clone()),
+                    stop.clone()
+                ),
+                bus.consume(
+                    consumers::runners::subscription(&installation).ack_wait(wait),
+                    consumers::runners::Handler(self.ledger.clone()),
+                    stop.clone()
+                ),
+                bus.consume_each(
+                    consumers::runners_listed::subscription(&installation).ack_wait(wait),
+                    lists,
+                    stop.clone(),
+                    self.host.drain
+                ),
+                sweep("assignments", period / 2, &never, &stop, || sweeps::wake(&self.ledger, &self.host)),
+                bus.consume(
+                    consumers::slots::subscription(&installation).ack_wait(wait),
+                    consumers::slots::Handler(self.ledger.clone()),
+                    stop.clone()
+                ),
+                bus.consume_each(
+                    consumers::slots_listed::subscription(&installation).ack_wait(wait),
+                    slot_lists,
+                    stop.clone(),
+                    self.host.drain
+                ),
+                sweep("standing slots", period / 2, &self.ledger.tend, &stop, || sweeps::tend(&self.ledger)),
+                sweep("pools", period, &self.ledger.scale, &stop, || sweeps::scale(&self.ledger, &forecast)),
+                sweep("breakers", period / 2, &never, &stop, || sweeps::breakers(&self.ledger)),
+                sweep("limits", period, &never, &stop, || sweeps::align(&self.ledger)),
+                sweep("history", self.host.scaled(Duration::from_secs(60)), &never, &stop, || sweeps::remember(
+                    &self.ledger
+                )),
+                sweep("old assignments", Duration::from_secs(3600), &never, &stop, || sweeps::forget(&self.ledger)),
+            );
+        };
+        relay.watch(work).await;
         drop(self.door);
         self.tasks.close();
         let _ = tokio::time::timeout(self.host.drain, self.tasks.wait()).await;
-        relay_stop.cancel();
-        let _ = relay.await;
+        relay.finish().await;
     }
 
     /// The settings' platforms, limits and permits; whoever waits hears that there may be room.

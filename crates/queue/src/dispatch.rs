@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use greenroom_bus::catch_panic;
 use greenroom_chassis::Clock;
 use greenroom_contracts::Message;
 use greenroom_contracts::messages::{Held, TimedOut, Withdrawn};
@@ -82,7 +83,8 @@ impl Queue {
             let pause = match self.bells.next(platform, Instant::now()) {
                 Next::End => return,
                 Next::Rest(rest) => Some(rest),
-                Next::Ask { but, again } => match self.dispatch_to(platform, but).await {
+                // One entry that spoils it must not end the platform's dispatcher: nobody would ask for a slot there any more.
+                Next::Ask { but, again } => match self.dispatch(platform, but).await {
                     Ok(()) => {
                         if let Some(again) = again {
                             self.ring_after(platform, again);
@@ -107,6 +109,13 @@ impl Queue {
             if self.stop.is_cancelled() {
                 return;
             }
+        }
+    }
+
+    async fn dispatch(&self, platform: &str, but: Vec<String>) -> Result<(), String> {
+        match catch_panic(self.dispatch_to(platform, but)).await {
+            Ok(done) => done.map_err(|error| error.to_string()),
+            Err(panicked) => Err(panicked.to_string()),
         }
     }
 

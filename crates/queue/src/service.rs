@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use greenroom_chassis::{Host, Process, sweep};
+use greenroom_chassis::{Beside, Host, Process, sweep};
 use greenroom_contracts::Origin;
 use greenroom_contracts::proto::v1::queue_service_server::QueueServiceServer;
 use greenroom_store::{Relay, RelayTiming, Schema, Store};
@@ -71,37 +71,38 @@ impl Service {
         let (bus, installation) = (self.host.bus.clone(), self.host.installation.clone());
         let wait = self.host.ack_wait;
         let period = self.queue.config.sweep;
-        let relay_stop = CancellationToken::new();
-        let relay = tokio::spawn(self.relay.run(relay_stop.clone()));
+        let mut relay = Beside::spawn("relay", |stop| self.relay.run(stop));
         let queue = &self.queue;
         let stopping = async {
             stop.cancelled().await;
             queue.stop.cancel();
         };
-        tokio::join!(
-            stopping,
-            bus.consume(
-                consumers::commands::subscription(&installation).ack_wait(wait),
-                consumers::commands::Handler(queue.clone()),
-                stop.clone()
-            ),
-            bus.consume(
-                consumers::slot_assigned::subscription(&installation).ack_wait(wait),
-                consumers::slot_assigned::Handler(queue.clone()),
-                stop.clone()
-            ),
-            bus.consume(
-                consumers::capacity_raised::subscription(&installation).ack_wait(wait),
-                consumers::capacity_raised::Handler(queue.clone()),
-                stop.clone()
-            ),
-            sweep("due", period, &queue.sooner, &stop, || sweeps::due(queue)),
-            sweep("dispatch", period, &queue.room, &stop, || sweeps::dispatch(queue)),
-            sweep("count", period, &queue.counts, &stop, || sweeps::count(queue)),
-        );
+        let work = async {
+            tokio::join!(
+                stopping,
+                bus.consume(
+                    consumers::commands::subscription(&installation).ack_wait(wait),
+                    consumers::commands::Handler(queue.clone()),
+                    stop.clone()
+                ),
+                bus.consume(
+                    consumers::slot_assigned::subscription(&installation).ack_wait(wait),
+                    consumers::slot_assigned::Handler(queue.clone()),
+                    stop.clone()
+                ),
+                bus.consume(
+                    consumers::capacity_raised::subscription(&installation).ack_wait(wait),
+                    consumers::capacity_raised::Handler(queue.clone()),
+                    stop.clone()
+                ),
+                sweep("due", period, &queue.sooner, &stop, || sweeps::due(queue)),
+                sweep("dispatch", period, &queue.room, &stop, || sweeps::dispatch(queue)),
+                sweep("count", period, &queue.counts, &stop, || sweeps::count(queue)),
+            );
+        };
+        relay.watch(work).await;
         queue.tasks.close();
         queue.tasks.wait().await;
-        relay_stop.cancel();
-        let _ = relay.await;
+        relay.finish().await;
     }
 }

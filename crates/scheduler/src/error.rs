@@ -10,6 +10,9 @@ pub enum Error {
     /// It is shutting down.
     #[error("the scheduler is shutting down")]
     Stopping,
+    /// A request made its handler panic, alone. It would again.
+    #[error("the request could not be handled")]
+    Panicked,
     /// The same idempotency key came with another request.
     #[error("idempotency_key: was used for another request")]
     KeyReused,
@@ -18,6 +21,15 @@ pub enum Error {
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         Self::Store(error.into())
+    }
+}
+
+impl From<store::Unanswered> for Error {
+    fn from(unanswered: store::Unanswered) -> Self {
+        match unanswered {
+            store::Unanswered::Stopping => Self::Stopping,
+            store::Unanswered::Panicked => Self::Panicked,
+        }
     }
 }
 
@@ -30,6 +42,7 @@ impl From<Error> for Status {
                 Self::internal("the scheduler's database refused")
             }
             Error::Stopping => Self::unavailable("the scheduler is shutting down"),
+            Error::Panicked => Self::internal("the scheduler could not handle this request"),
             Error::KeyReused => Self::already_exists(error.to_string()),
         }
     }

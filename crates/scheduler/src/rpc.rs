@@ -35,7 +35,7 @@ use greenroom_contracts::proto::v1::{
     SchedulerUpdateRequest, SetPlatformOrderRequest,
 };
 use greenroom_domain::{BotId, RunnerId, TenantId};
-use greenroom_store::Coalescer;
+use greenroom_store::{Coalescer, Lanes};
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, async_trait};
 
@@ -96,6 +96,11 @@ impl Door {
         Self { config, host, writer, sizes, inputs, creates, guarded_creates, queue }
     }
 
+    /// Every lane of every coalescer, for the service's health.
+    pub(crate) fn lanes(&self) -> [Lanes; 3] {
+        [self.inputs.lanes(), self.creates.lanes(), self.guarded_creates.lanes()]
+    }
+
     pub(crate) async fn apply(&self, input: Input) -> Result<Applied, Status> {
         let applied = self.apply_all(vec![input]).await?;
         applied.into_iter().next().ok_or_else(|| Error::Stopping.into())
@@ -104,9 +109,9 @@ impl Door {
     /// All of it in one transaction, in order.
     pub(crate) async fn apply_all(&self, inputs: Vec<Input>) -> Result<Vec<Applied>, Status> {
         match self.inputs.ask(inputs).await {
-            Some(Ok(applied)) => Ok(applied),
-            Some(Err(error)) => Err(status(&error)),
-            None => Err(Error::Stopping.into()),
+            Ok(Ok(applied)) => Ok(applied),
+            Ok(Err(error)) => Err(status(&error)),
+            Err(unanswered) => Err(Error::from(unanswered).into()),
         }
     }
 }
@@ -116,6 +121,7 @@ pub(crate) fn status(error: &Error) -> Status {
     match error {
         Error::Store(store) if store.is_away() => Status::unavailable("the scheduler's database is away"),
         Error::Stopping => Status::unavailable("the scheduler is shutting down"),
+        Error::Panicked => Status::internal("the scheduler could not handle this request"),
         Error::KeyReused => Status::already_exists(error.to_string()),
         Error::Store(store) => {
             tracing::error!(error = %store, source = ?std::error::Error::source(store), "the store refused");

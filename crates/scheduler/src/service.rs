@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use greenroom_chassis::{Host, Process, sweep};
+use greenroom_chassis::{Beside, Host, Process, sweep};
 use greenroom_contracts::Origin;
 use greenroom_contracts::proto::v1::forecast_service_server::ForecastServiceServer;
 use greenroom_contracts::proto::v1::order_service_server::OrderServiceServer;
 use greenroom_contracts::proto::v1::owner_service_server::OwnerServiceServer;
 use greenroom_contracts::proto::v1::scheduler_service_server::SchedulerServiceServer;
 use greenroom_contracts::proto::v1::sizes_service_server::SizesServiceServer;
-use greenroom_store::{Relay, RelayTiming, Schema, Store};
+use greenroom_store::{Lanes, Relay, RelayTiming, Schema, Store};
 use sqlx::migrate::Migrator;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -79,6 +79,11 @@ impl Service {
             let store = store.clone();
             async move { store.is_ready().await }
         });
+        let lanes = self.door.lanes();
+        process.health().require("scheduler.lanes", move || {
+            let alive = lanes.iter().all(Lanes::are_alive);
+            async move { alive }
+        });
     }
 
     /// Runs until `stop`, then finishes what is in hand.
@@ -90,31 +95,34 @@ impl Service {
         let (bus, installation) = (self.host.bus.clone(), self.host.installation.clone());
         let period = self.host.scaled(self.config.sweep);
         // The relay goes on until the handlers have committed their last.
-        let relay_stop = CancellationToken::new();
-        let relay = tokio::spawn(self.relay.run(relay_stop.clone()));
+        let mut relay = Beside::spawn("relay", |stop| self.relay.run(stop));
         let never = Notify::new();
         let events = consumers::runners_and_queue::subscription(&installation).ack_wait(self.host.ack_wait);
         let silence = consumers::runner_silent::subscription(&installation).ack_wait(self.host.ack_wait);
         let silent =
             Arc::new(consumers::runner_silent::Handler { writer: self.writer.clone(), host: self.host.clone() });
-        tokio::join!(
-            bus.consume(events, consumers::runners_and_queue::Handler(self.writer.clone()), stop.clone()),
-            bus.consume_each(silence, silent, stop.clone(), self.host.drain),
-            sweep("bots", period, &self.writer.sooner, &stop, || sweeps::wake(&self.writer)),
-            sweep("releases", period / 2, &never, &stop, || sweeps::release(&self.writer, &self.config)),
-            sweep("bot numbers", period, &self.writer.numbers.low, &stop, || sweeps::numbers(&self.writer)),
-            sweep("sizes", self.host.scaled(sizes::LOOK), &never, &stop, || {
-                self.sizes.refresh(self.writer.store().pool(), self.writer.now())
-            }),
-            sweep("platform order", self.host.scaled(order::LOOK), &never, &stop, || {
-                self.writer.order.refresh(self.writer.store().pool())
-            }),
-            sweep("idempotency keys", Duration::from_secs(3600), &never, &stop, || sweeps::forget_keys(&self.writer)),
-        );
+        let work = async {
+            tokio::join!(
+                bus.consume(events, consumers::runners_and_queue::Handler(self.writer.clone()), stop.clone()),
+                bus.consume_each(silence, silent, stop.clone(), self.host.drain),
+                sweep("bots", period, &self.writer.sooner, &stop, || sweeps::wake(&self.writer)),
+                sweep("releases", period / 2, &never, &stop, || sweeps::release(&self.writer, &self.config)),
+                sweep("bot numbers", period, &self.writer.numbers.low, &stop, || sweeps::numbers(&self.writer)),
+                sweep("sizes", self.host.scaled(sizes::LOOK), &never, &stop, || {
+                    self.sizes.refresh(self.writer.store().pool(), self.writer.now())
+                }),
+                sweep("platform order", self.host.scaled(order::LOOK), &never, &stop, || {
+                    self.writer.order.refresh(self.writer.store().pool())
+                }),
+                sweep("idempotency keys", Duration::from_secs(3600), &never, &stop, || sweeps::forget_keys(
+                    &self.writer
+                )),
+            );
+        };
+        relay.watch(work).await;
         drop(self.door);
         self.tasks.close();
         let _ = tokio::time::timeout(self.host.drain, self.tasks.wait()).await;
-        relay_stop.cancel();
-        let _ = relay.await;
+        relay.finish().await;
     }
 }

@@ -15,7 +15,7 @@ mod relay;
 mod store;
 mod transaction;
 
-pub use coalesce::Coalescer;
+pub use coalesce::{Coalescer, Lanes, Unanswered};
 pub use error::Error;
 pub use outbox::Outbox;
 pub use relay::{Relay, RelayTiming};

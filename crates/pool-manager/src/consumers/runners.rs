@@ -56,5 +56,6 @@ pub fn failure(error: Error) -> Failure {
     match error {
         Error::Store(error) => error.into(),
         Error::Stopping => Failure::Away(error.to_string()),
+        Error::Panicked => Failure::Data(error.to_string()),
     }
 }

@@ -25,9 +25,9 @@ pub async fn assign(door: &Door, request: AssignRequest) -> Result<AssignRespons
     }))
     .await;
     let answers = answers.into_iter().map(|answer| match answer {
-        Some(Ok(answer)) => Ok(wire(answer)),
-        Some(Err(error)) => Err(Status::from(error.as_ref())),
-        None => Err(Error::Stopping.into()),
+        Ok(Ok(answer)) => Ok(wire(answer)),
+        Ok(Err(error)) => Err(Status::from(error.as_ref())),
+        Err(unanswered) => Err(Error::from(unanswered).into()),
     });
     Ok(AssignResponse { answers: answers.collect::<Result<_, _>>()? })
 }

@@ -23,6 +23,7 @@ use crate::{Error, limits, store};
 use newborn::Newborn;
 
 /// A bot to be made.
+#[derive(Clone)]
 pub(crate) struct Create {
     stored: Stored,
     key: String,
@@ -74,7 +75,7 @@ pub async fn create(door: &Door, request: SchedulerCreateRequest) -> Result<Bot,
     let limits = Limits { daily: caller.daily_limit, concurrent: caller.concurrency_limit };
     let asked = Create { stored, key, request, limits, time_zone: caller.time_zone };
     let lane = if asked.is_guarded() { &door.guarded_creates } else { &door.creates };
-    match lane.ask(asked).await.ok_or(Error::Stopping)? {
+    match lane.ask(asked).await.map_err(Error::from)? {
         Ok(Created::Made(stored)) => Ok(answer::bot(&stored)),
         Ok(Created::Before(bot)) => read(door, tenant, bot).await,
         Ok(Created::KeyReused) => Err(Error::KeyReused.into()),
