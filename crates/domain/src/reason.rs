@@ -44,7 +44,11 @@ reasons! {
     WRONG_PASSWORD = "wrong_password", "The meeting wants another password.";
     SIGN_IN_REQUIRED = "sign_in_required", "The meeting admits only signed-in guests: let guests in, or give the bot an account.";
     CAPTCHA = "captcha", "The provider asked for proof of being human: try later or from another network.";
-    PAGE_UNREACHABLE = "page_unreachable", "The meeting's page could not be loaded: check the runner's network.";
+    PAGE_UNREACHABLE = "page_unreachable", "The meeting's page could not be loaded, or did not let the bot ask to join: check the address and the runner's network.";
+    PAGE_UNRESPONSIVE = "page_unresponsive", "The meeting's page stopped responding: look at the last screenshot, and whether the runner has enough processor time.";
+    RECORDING_FAILED = "recording_failed", "The bot was in the meeting and could not record it: see the runner's logs.";
+    RUNNER_FAILED = "runner_failed", "The runner could not work where it runs, for want of disk space for example: see the timeline and the runner's logs.";
+    ORPHANED = "orphaned", "The runner could not reach Greenroom for too long and left: check the way from the runners to RUNNER_GATEWAY_URL.";
     PROVIDER_UNSUPPORTED = "provider_unsupported", "This image cannot join meetings of that provider: set the provider's image.";
     MISSED_START = "missed_start", "The meeting was over, or likely to be (MISSED_START_MS), before the bot could start.";
     MAX_DURATION = "max_duration", "The bot reached the longest time it may stay.";
@@ -61,6 +65,30 @@ reasons! {
 }
 
 impl Reason {
+    /// Reasons for which a bot leaves its meeting that are not failures.
+    const ENDS: [Self; 8] = [
+        Self::MAX_DURATION,
+        Self::END_TIME,
+        Self::MEETING_ENDED,
+        Self::EVERYONE_LEFT,
+        Self::NO_ONE_JOINED,
+        Self::INACTIVITY,
+        Self::LEAVE_REQUESTED,
+        Self::TERMINATED,
+    ];
+
+    /// Whether a bot that leaves its meeting for this reason leaves it in good order.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        Self::ENDS.contains(self)
+    }
+
+    /// Whether it is a reason of Greenroom's own that says that something failed. An unknown word may mean anything.
+    #[must_use]
+    pub fn is_failure(&self) -> bool {
+        !self.is_end() && Self::KNOWN.iter().any(|(word, _)| *word == self.0)
+    }
+
     /// Any word; what a runner of another make says is kept as it is, cut to 64 characters of `[a-z0-9_]`.
     #[must_use]
     pub fn open(word: &str) -> Self {
@@ -108,6 +136,16 @@ mod tests {
         assert_eq!(words.len(), Reason::KNOWN.len());
         assert_eq!(Reason::open("captcha"), Reason::CAPTCHA);
         assert!(Reason::CAPTCHA.advice().is_some());
+    }
+
+    #[test]
+    fn an_unknown_word_is_neither_an_end_nor_a_failure() {
+        let unknown = Reason::open("host_pulled_the_plug");
+        for (reason, end, failure) in
+            [(Reason::MEETING_ENDED, true, false), (Reason::JOIN_DENIED, false, true), (unknown, false, false)]
+        {
+            assert_eq!((reason.is_end(), reason.is_failure()), (end, failure), "{reason}");
+        }
     }
 
     #[test]

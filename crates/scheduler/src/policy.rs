@@ -66,6 +66,7 @@ pub fn what(event: &Event, before: &Bot, after: &Bot) -> Option<&'static str> {
         Event::Refused { .. } => "refused",
         Event::AdmissionAsked { .. } => "admitted",
         Event::Reported { report, .. } => match report {
+            Report::Joining => "joining",
             Report::InWaitingRoom => "in_waiting_room",
             Report::InCall => "in_call",
             Report::RecordingStarted => "recording_started",

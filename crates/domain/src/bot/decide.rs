@@ -184,7 +184,7 @@ impl Step<'_> {
     /// The attempt is over: the next one, while policy allows, or the end.
     fn lose(&mut self, reason: Reason, may_pass: bool, counts: bool) {
         let Some(attempt) = self.next.attempt.clone() else { return };
-        if self.next.state == BotState::Leaving {
+        if self.next.state == BotState::Leaving && !self.leaves_failing() {
             let reason = self.next.reason.clone();
             return self.move_to(BotState::Done, reason);
         }
@@ -210,6 +210,13 @@ impl Step<'_> {
         self.next.asserts = 0;
         self.effects.push(Effect::Enqueue);
         self.move_to(BotState::Queued, Some(reason));
+    }
+
+    /// Whether it leaves because its runner failed, and neither because its work is done nor because somebody asked.
+    fn leaves_failing(&self) -> bool {
+        let cause = self.next.attempt.as_ref().and_then(|attempt| attempt.cause.as_ref());
+        let failing = |reason: &Reason| reason.is_failure() || cause == Some(reason);
+        self.next.state == BotState::Leaving && self.next.reason.as_ref().is_some_and(failing)
     }
 
     /// Whether the meeting is over for this bot: its end has come, or it has had its longest stay.

@@ -121,6 +121,8 @@ pub enum Observed {
 /// What a runner says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
+    /// It is out of the meeting, and on its way in again.
+    Joining,
     /// It waits for a host.
     InWaitingRoom,
     /// It is in the meeting.
@@ -129,7 +131,7 @@ pub enum Report {
     RecordingStarted,
     /// It no longer records.
     RecordingStopped,
-    /// It is on its way out.
+    /// It is on its way out. A runner that fails says [`Report::Failed`] alone.
     Leaving(Reason),
     /// It did its work; its last report.
     Finished(Reason),

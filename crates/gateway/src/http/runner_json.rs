@@ -42,6 +42,7 @@ struct ReportJson {
     finished: Option<ReasonJson>,
     failed: Option<FailedJson>,
     note: Option<NoteJson>,
+    joining: Option<NothingJson>,
 }
 
 #[derive(Deserialize)]
@@ -124,6 +125,7 @@ impl From<ReportJson> for v1::RunnerReport {
             json.failed
                 .map(|FailedJson { reason, detail, may_pass }| Report::Failed(v1::Failed { reason, detail, may_pass })),
             json.note.map(|NoteJson { text }| Report::Note(v1::Note { text })),
+            json.joining.map(|NothingJson {}| Report::Joining(v1::Joining {})),
         ];
         Self { sequence: json.sequence, at: json.at, report: report.into_iter().flatten().next() }
     }
@@ -244,10 +246,10 @@ mod tests {
             {"sequence":1,"at":"t","inWaitingRoom":{}}, {"sequence":"2","inCall":{}}, {"sequence":3,"recordingStarted":{}},
             {"sequence":4,"recordingStopped":{}}, {"sequence":5,"leaving":{"reason":"r"}},
             {"sequence":6,"finished":{"reason":"r"}}, {"sequence":7,"failed":{"reason":"r","detail":"d","mayPass":true}},
-            {"sequence":8,"note":{"text":"n"}}, {"sequence":9,"somethingNewer":{}}]}"#;
+            {"sequence":8,"note":{"text":"n"}}, {"sequence":9,"joining":{}}, {"sequence":10,"somethingNewer":{}}]}"#;
         let json: ReportsJson = serde_json::from_str(body).expect("reports");
         let reports = v1::ReportRequest::from(json).reports;
-        assert!(reports.iter().map(|report| report.sequence).eq(1..=9));
+        assert!(reports.iter().map(|report| report.sequence).eq(1..=10));
         let expected = [
             Some(Report::InWaitingRoom(v1::InWaitingRoom {})),
             Some(Report::InCall(v1::InCall {})),
@@ -257,6 +259,7 @@ mod tests {
             Some(Report::Finished(v1::Finished { reason: "r".into() })),
             Some(Report::Failed(v1::Failed { reason: "r".into(), detail: "d".into(), may_pass: true })),
             Some(Report::Note(v1::Note { text: "n".into() })),
+            Some(Report::Joining(v1::Joining {})),
             None,
         ];
         assert!(reports.into_iter().map(|report| report.report).eq(expected));

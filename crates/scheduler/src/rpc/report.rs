@@ -37,6 +37,7 @@ pub async fn report(door: &Door, request: ReportRequest) -> Result<ReportRespons
 /// A report of a newer kind than ours is a note.
 fn understand(said: RunnerReport) -> (Report, Option<String>) {
     match said.report {
+        Some(Said::Joining(_)) => (Report::Joining, None),
         Some(Said::InWaitingRoom(_)) => (Report::InWaitingRoom, None),
         Some(Said::InCall(_)) => (Report::InCall, None),
         Some(Said::RecordingStarted(_)) => (Report::RecordingStarted, None),

@@ -8,6 +8,11 @@ impl Step<'_> {
     pub(super) fn leave_asked(&mut self) -> Taken {
         match self.next.state {
             BotState::Done | BotState::Fatal | BotState::Cancelled => ignore(Ignored::Terminal),
+            // Otherwise the next attempt would go back.
+            BotState::Leaving if self.leaves_failing() => {
+                self.move_to(BotState::Leaving, Some(Reason::LEAVE_REQUESTED));
+                Ok(())
+            }
             BotState::Leaving => ignore(Ignored::Repeated),
             BotState::Scheduled | BotState::Queued | BotState::Deploying => self.abandon(Reason::LEAVE_REQUESTED),
             BotState::JoiningCall | BotState::InWaitingRoom | BotState::InCall | BotState::Recording => {

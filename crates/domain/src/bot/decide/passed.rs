@@ -34,6 +34,9 @@ impl Step<'_> {
             BotState::InCall | BotState::Recording => {
                 self.move_to(BotState::Leaving, Some(self.end()));
             }
+            BotState::Leaving if self.leaves_failing() => {
+                self.end_is_due_or(self.next.reason.clone().unwrap_or(Reason::RUNNER_CRASHED));
+            }
             BotState::Leaving => {
                 let stopped = self.next.attempt.as_ref().is_none_or(|attempt| attempt.stopped);
                 if stopped {
@@ -90,7 +93,8 @@ impl Step<'_> {
         let bot = &self.next;
         let since = bot.state_since;
         let progress = bot.attempt.as_ref().map_or(since, |attempt| attempt.progress_at);
-        let or_its_end = |at: Timestamp| bot.end_at.map_or(at, |end_at| end_at.min(at));
+        let longest = bot.joined_at.map(|joined_at| joined_at + bot.policy.max_duration);
+        let or_its_end = |at: Timestamp| [bot.end_at, longest].into_iter().flatten().fold(at, Timestamp::min);
         let held = bot.attempt.as_ref().is_some_and(|attempt| attempt.held);
         let awaited_end = bot.attempt.as_ref().and_then(|attempt| match (&attempt.cause, attempt.stopped) {
             (None, _) => None,

@@ -94,6 +94,7 @@ impl Step<'_> {
     pub(super) fn gone(&mut self, attempt: Attempt, exit: Option<Exit>) -> Taken {
         let now = self.now;
         let terminal = self.next.state.is_terminal();
+        let leaves_for = self.next.reason.clone().filter(|_| self.leaves_failing());
         let current = self.current(attempt)?;
         if current.gone_at.is_some() {
             return ignore(Ignored::Repeated);
@@ -104,8 +105,10 @@ impl Step<'_> {
         if terminal {
             return Ok(());
         }
-        let reason = match (&current.cause, exit) {
-            (Some(cause), _) => cause.clone(),
+        let reason = match (current.cause.clone().or(leaves_for), exit) {
+            // The platform knows why it ended the runner, and the runner only that it was told to.
+            (Some(said), Some(Exit { cause: Some(cause), .. })) if said == Reason::TERMINATED => cause.reason(),
+            (Some(cause), _) => cause,
             (None, Some(exit)) if exit.out_of_memory => Reason::OUT_OF_MEMORY,
             (None, Some(Exit { cause: Some(cause), .. })) => cause.reason(),
             (None, _) if current.started || current.admission.is_some() => Reason::RUNNER_CRASHED,

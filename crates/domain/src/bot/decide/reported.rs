@@ -10,13 +10,19 @@ fn obeys(report: &Report) -> bool {
         Report::Leaving(reason) | Report::Finished(reason) => {
             [Reason::TERMINATED, Reason::LEAVE_REQUESTED].contains(reason)
         }
-        Report::InWaitingRoom
+        Report::Joining
+        | Report::InWaitingRoom
         | Report::InCall
         | Report::RecordingStarted
         | Report::RecordingStopped
         | Report::Failed { .. }
         | Report::Note => false,
     }
+}
+
+/// Whether a runner says that it was told to end by a signal.
+fn is_terminated(report: &Report) -> bool {
+    matches!(report, Report::Leaving(reason) | Report::Finished(reason) if *reason == Reason::TERMINATED)
 }
 
 impl Step<'_> {
@@ -45,6 +51,7 @@ impl Step<'_> {
     pub(super) fn reported(&mut self, attempt: Attempt, instance: InstanceId, sequence: u64, report: &Report) -> Taken {
         self.live()?;
         let (now, state) = (self.now, self.next.state);
+        let leaves_in_good_order = state == BotState::Leaving && self.next.reason.as_ref().is_some_and(Reason::is_end);
         let current = self.current(attempt)?;
         if current.admission.map(|admission| admission.instance) != Some(instance) {
             return Err(Stop::Reject(Rejected::AnotherInstance));
@@ -58,8 +65,20 @@ impl Step<'_> {
             // We had it stopped, for a cause that another attempt may mend: that is this runner's end, and not the bot's.
             return Ok(());
         }
+        if !current.stopped && state != BotState::Leaving && is_terminated(report) {
+            // Nobody here asked for it: the platform took its runner away, which is not the end of the bot.
+            current.cause.get_or_insert(Reason::TERMINATED);
+            current.progress_at = now;
+            return Ok(());
+        }
+        let in_call = matches!(state, BotState::InCall | BotState::Recording);
         match report {
-            Report::InWaitingRoom if state == BotState::JoiningCall => self.move_to(BotState::InWaitingRoom, None),
+            Report::Joining if in_call || state == BotState::InWaitingRoom => {
+                self.move_to(BotState::JoiningCall, None);
+            }
+            Report::InWaitingRoom if in_call || state == BotState::JoiningCall => {
+                self.move_to(BotState::InWaitingRoom, None);
+            }
             Report::InCall if matches!(state, BotState::JoiningCall | BotState::InWaitingRoom) => {
                 self.join();
                 self.move_to(BotState::InCall, None);
@@ -78,7 +97,8 @@ impl Step<'_> {
                 let reason = self.next.reason.clone().filter(|_| state == BotState::Leaving).unwrap_or(reason.clone());
                 self.move_to(BotState::Done, Some(reason));
             }
-            Report::Failed { .. } if state == BotState::Leaving => {
+            // Its work was done, or somebody asked it to leave: what fails after that takes nothing away.
+            Report::Failed { .. } if leaves_in_good_order => {
                 let reason = self.next.reason.clone();
                 self.move_to(BotState::Done, reason);
             }
@@ -89,8 +109,12 @@ impl Step<'_> {
                 // It ends by itself; its end is the evidence that the next attempt waits for.
                 current.cause = Some(reason.clone());
                 current.progress_at = now;
+                if state == BotState::Leaving {
+                    self.next.reason = Some(reason.clone());
+                }
             }
-            Report::InWaitingRoom
+            Report::Joining
+            | Report::InWaitingRoom
             | Report::InCall
             | Report::RecordingStarted
             | Report::RecordingStopped

@@ -465,4 +465,5 @@ fn it_gives_up_after_the_last_retry() {
 }
 
 mod asked;
+mod failing;
 mod properties;

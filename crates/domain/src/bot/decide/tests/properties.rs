@@ -9,12 +9,16 @@ fn any_event() -> impl Strategy<Value = Event> {
     let attempt = (1u32..4).prop_map(Attempt);
     let instance = (1u128..3).prop_map(instance);
     let reports = prop_oneof![
+        Just(Report::Joining),
         Just(Report::InWaitingRoom),
         Just(Report::InCall),
         Just(Report::RecordingStarted),
         Just(Report::RecordingStopped),
         Just(Report::Leaving(Reason::EVERYONE_LEFT)),
+        Just(Report::Leaving(Reason::BROWSER_FAILED)),
+        Just(Report::Leaving(Reason::TERMINATED)),
         Just(Report::Finished(Reason::MEETING_ENDED)),
+        Just(Report::Finished(Reason::TERMINATED)),
         any::<bool>().prop_map(|may_pass| Report::Failed { reason: Reason::BROWSER_FAILED, may_pass }),
         Just(Report::Note),
     ];
@@ -70,6 +74,8 @@ proptest! {
                 prop_assert!(after.report_sequence >= before.report_sequence);
             }
             prop_assert_eq!(next.state.is_terminal(), next.wake_at.is_none(), "{:?} in {:?}", event, next.state);
+            let failed = next.reason.as_ref().is_some_and(Reason::is_failure);
+            prop_assert!(next.state != BotState::Done || !failed, "{:?} is no success: {:?}", next.reason, event);
             prop_assert!(next.failures <= next.policy.max_retries + 1);
             if bot.state != BotState::Scheduled {
                 prop_assert_eq!((next.start_at, &next.chain), (bot.start_at, &bot.chain), "what was used is not edited");
