@@ -24,6 +24,18 @@ impl From<store::Unanswered> for Error {
     }
 }
 
+impl Error {
+    /// Whether the database refuses what was asked: a part of it may do better.
+    pub(crate) fn is_refused(&self) -> bool {
+        matches!(self, Self::Store(error) if !error.is_away())
+    }
+
+    /// Whether it is one request's fault, so that the others of a call can be answered.
+    pub(crate) fn is_its_own(&self) -> bool {
+        self.is_refused() || matches!(self, Self::Panicked)
+    }
+}
+
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         Self::Store(error.into())
@@ -35,7 +47,7 @@ impl From<&Error> for Status {
         match error {
             Error::Store(error) if error.is_away() => Self::unavailable("the pool manager's database is away"),
             Error::Store(error) => {
-                tracing::error!(error = %error, source = ?std::error::Error::source(error), "the store refused");
+                tracing::error!(error = error.in_full(), "the store refused");
                 Self::internal("the pool manager's database refused")
             }
             Error::Stopping => Self::unavailable("the pool manager is shutting down"),

@@ -9,12 +9,13 @@ mod operators;
 
 use std::sync::Arc;
 
+use futures::FutureExt;
 use greenroom_contracts::proto::v1::pool_service_server::PoolService;
 use greenroom_contracts::proto::v1::{
     AssignRequest, AssignResponse, CloseManyRequest, CloseManyResponse, CloseRequest, CloseResponse,
     ListExpectedRequest, ListExpectedResponse, ListPlatformsRequest, ListPlatformsResponse,
 };
-use greenroom_store::Coalescer;
+use greenroom_store::{Coalescer, halve};
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, async_trait};
 
@@ -39,13 +40,8 @@ impl Door {
             let assigning = assigning.clone();
             async move {
                 let (assigner, ledger) = assigning.as_ref();
-                match assigner.assign(ledger, &asks).await {
-                    Ok(answers) => answers.into_iter().map(Ok).collect(),
-                    Err(error) => {
-                        let error = Arc::new(error);
-                        asks.iter().map(|_| Err(error.clone())).collect()
-                    }
-                }
+                // Asking twice is answered the same: a part that was settled before the refusal stays so.
+                halve(&asks, Error::is_refused, |asks| assigner.assign(ledger, asks).boxed()).await
             }
         });
         Self { ledger, asks }

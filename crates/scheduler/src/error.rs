@@ -18,6 +18,21 @@ pub enum Error {
     KeyReused,
 }
 
+impl Error {
+    /// Whether the database refuses what was asked: nothing of it was written, and a part of it may do better.
+    pub(crate) fn is_refused(&self) -> bool {
+        matches!(self, Self::Store(error) if !error.is_away())
+    }
+
+    /// The error with its causes, for a log.
+    pub(crate) fn in_full(&self) -> String {
+        match self {
+            Self::Store(error) => error.in_full(),
+            Self::Stopping | Self::Panicked | Self::KeyReused => self.to_string(),
+        }
+    }
+}
+
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         Self::Store(error.into())
@@ -33,17 +48,23 @@ impl From<store::Unanswered> for Error {
     }
 }
 
-impl From<Error> for Status {
-    fn from(error: Error) -> Self {
+impl From<&Error> for Status {
+    fn from(error: &Error) -> Self {
         match error {
             Error::Store(error) if error.is_away() => Self::unavailable("the scheduler's database is away"),
             Error::Store(error) => {
-                tracing::error!(error = %error, source = ?std::error::Error::source(&error), "the store refused");
+                tracing::error!(error = error.in_full(), "the store refused");
                 Self::internal("the scheduler's database refused")
             }
             Error::Stopping => Self::unavailable("the scheduler is shutting down"),
             Error::Panicked => Self::internal("the scheduler could not handle this request"),
             Error::KeyReused => Self::already_exists(error.to_string()),
         }
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        (&error).into()
     }
 }

@@ -20,6 +20,7 @@ mod update;
 
 use std::sync::Arc;
 
+use futures::FutureExt;
 use greenroom_chassis::Host;
 use greenroom_contracts::proto::v1::forecast_service_server::ForecastService;
 use greenroom_contracts::proto::v1::order_service_server::OrderService;
@@ -35,7 +36,7 @@ use greenroom_contracts::proto::v1::{
     SchedulerUpdateRequest, SetPlatformOrderRequest,
 };
 use greenroom_domain::{BotId, RunnerId, TenantId};
-use greenroom_store::{Coalescer, Lanes};
+use greenroom_store::{Coalescer, Lanes, halve};
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, async_trait};
 
@@ -71,17 +72,8 @@ impl Door {
         let inputs = Coalescer::spawn(tasks, 256, 2, move |calls: Vec<Vec<Input>>| {
             let writer = applying.clone();
             async move {
-                let sizes: Vec<usize> = calls.iter().map(Vec::len).collect();
-                match writer.apply(&calls.concat()).await {
-                    Ok(applied) => {
-                        let mut applied = applied.into_iter();
-                        sizes.into_iter().map(|size| Ok(applied.by_ref().take(size).collect())).collect()
-                    }
-                    Err(error) => {
-                        let error = Arc::new(error);
-                        sizes.into_iter().map(|_| Err(error.clone())).collect()
-                    }
-                }
+                let apply = |calls| apply(&writer, calls).boxed();
+                halve(&calls, Error::is_refused, apply).await
             }
         });
         let lanes = || {
@@ -110,24 +102,16 @@ impl Door {
     pub(crate) async fn apply_all(&self, inputs: Vec<Input>) -> Result<Vec<Applied>, Status> {
         match self.inputs.ask(inputs).await {
             Ok(Ok(applied)) => Ok(applied),
-            Ok(Err(error)) => Err(status(&error)),
+            Ok(Err(error)) => Err(error.as_ref().into()),
             Err(unanswered) => Err(Error::from(unanswered).into()),
         }
     }
 }
 
-/// An error that several callers share.
-pub(crate) fn status(error: &Error) -> Status {
-    match error {
-        Error::Store(store) if store.is_away() => Status::unavailable("the scheduler's database is away"),
-        Error::Stopping => Status::unavailable("the scheduler is shutting down"),
-        Error::Panicked => Status::internal("the scheduler could not handle this request"),
-        Error::KeyReused => Status::already_exists(error.to_string()),
-        Error::Store(store) => {
-            tracing::error!(error = %store, source = ?std::error::Error::source(store), "the store refused");
-            Status::internal("the scheduler's database refused")
-        }
-    }
+/// Applies what several calls say in one transaction, and answers each.
+async fn apply(writer: &Writer, calls: &[Vec<Input>]) -> Result<Vec<Vec<Applied>>, Error> {
+    let mut applied = writer.apply(&calls.concat()).await?.into_iter();
+    Ok(calls.iter().map(|call| applied.by_ref().take(call.len()).collect()).collect())
 }
 
 pub(crate) fn tenant(text: &str) -> Result<TenantId, Status> {

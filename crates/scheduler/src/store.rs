@@ -240,6 +240,18 @@ pub async fn awake(connection: &mut PgConnection, now: Timestamp, limit: i64) ->
     stored(sqlx::query_as(AssertSqlSafe(sql)).bind(ids).fetch_all(connection).await?)
 }
 
+/// The bots at which somebody has to look now, without a lock.
+pub async fn due(pool: &PgPool, now: Timestamp, limit: i64) -> Result<Vec<BotId>, Error> {
+    // bots_wake
+    let ids: Vec<Uuid> =
+        sqlx::query_scalar("SELECT id FROM scheduler.bots WHERE wake_at <= $1 ORDER BY wake_at LIMIT $2")
+            .bind(sql_time(now))
+            .bind(limit)
+            .fetch_all(pool)
+            .await?;
+    Ok(ids.into_iter().map(BotId::from_uuid).collect())
+}
+
 /// When the next one has to be looked at.
 pub async fn next_wake(pool: &PgPool) -> Result<Option<Timestamp>, Error> {
     let at: Option<SqlTimestamp> =

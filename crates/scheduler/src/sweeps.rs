@@ -3,10 +3,13 @@
 
 use std::time::Duration;
 
+use futures::FutureExt;
 use greenroom_contracts::messages::{Release, Withdraw};
-use greenroom_domain::RunnerId;
+use greenroom_domain::bot::Event;
+use greenroom_domain::{BotId, RunnerId};
+use greenroom_store::halve;
 
-use crate::writer::Writer;
+use crate::writer::{Input, Writer};
 use crate::{Config, Error, store};
 
 /// Rows in one transaction.
@@ -14,13 +17,43 @@ const PAGE: i64 = 500;
 
 /// Due bots, passed deadlines, repeated assertions. Says when to come back.
 pub async fn wake(writer: &Writer) -> Result<Option<Duration>, Error> {
-    while writer.tick(PAGE).await? == PAGE as usize {}
+    loop {
+        match writer.tick(PAGE).await {
+            Ok(ticked) if ticked == PAGE as usize => {}
+            Ok(_) => break,
+            Err(error) if error.is_refused() => {
+                apart(writer).await?;
+                // What was refused stays due: by the period, and not at once.
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        }
+    }
     let next = store::next_wake(writer.store().pool()).await?;
     Ok(next.map(|at| {
         let wait = at.duration_since(writer.now());
         // Never at once: what another replica holds is due as well.
         Duration::try_from(wait).unwrap_or_default().max(Duration::from_millis(5))
     }))
+}
+
+/// Looks at a page of due bots in smaller parts: one that cannot be written must not keep the others from their start.
+async fn apart(writer: &Writer) -> Result<(), Error> {
+    let due = store::due(writer.store().pool(), writer.now(), PAGE).await?;
+    let look = |part: &[BotId]| {
+        let ticks: Vec<Input> = part.iter().map(|bot| Input::new(*bot, Event::Tick, None)).collect();
+        async move { writer.apply(&ticks).await }.boxed()
+    };
+    let looked_at = halve(&due, Error::is_refused, look).await;
+    for (bot, answer) in due.iter().zip(looked_at) {
+        match answer {
+            Err(error) if error.is_refused() => {
+                tracing::error!(bot.id = %bot, error = error.in_full(), "a due bot cannot be written");
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Attempts that are over and not gone: their release is asserted again, each time after twice as long.

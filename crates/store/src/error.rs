@@ -40,6 +40,19 @@ impl Error {
         matches!(self, Self::Away(_))
     }
 
+    /// The error with its causes, for a log. Never its `Debug` form: that has the refused row in it, and with the row a meeting's
+    /// address.
+    #[must_use]
+    pub fn in_full(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            text = format!("{text}: {cause}");
+            source = cause.source();
+        }
+        text
+    }
+
     /// Whether Postgres says this with a code (SQLSTATE).
     #[must_use]
     pub fn has_code(&self, code: &str) -> bool {
@@ -74,12 +87,7 @@ impl From<sqlx::Error> for Error {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let mut text = error.to_string();
-        let mut source = std::error::Error::source(&error);
-        while let Some(cause) = source {
-            text = format!("{text}: {cause}");
-            source = cause.source();
-        }
+        let text = error.in_full();
         if error.is_away() { Self::Away(text) } else { Self::Data(text) }
     }
 }

@@ -6,10 +6,11 @@
 //! memory; it polls only for rows that were left behind, and when JetStream has lost its store it says the day's events
 //! again.
 //!
-//! [`Coalescer`] makes concurrent callers share one transaction.
+//! [`Coalescer`] makes concurrent callers share one transaction, and [`halve`] keeps one of them from failing the others.
 
 mod coalesce;
 mod error;
+mod halve;
 mod outbox;
 mod relay;
 mod store;
@@ -17,6 +18,7 @@ mod transaction;
 
 pub use coalesce::{Coalescer, Lanes, Unanswered};
 pub use error::Error;
+pub use halve::halve;
 pub use outbox::Outbox;
 pub use relay::{Relay, RelayTiming};
 pub use store::{Options, Schema, Store};

@@ -1,5 +1,7 @@
 //! Slots for many runners at once.
 
+use std::sync::Arc;
+
 use futures::future::join_all;
 use greenroom_bus::trace;
 use greenroom_contracts::BadField;
@@ -10,7 +12,6 @@ use tonic::Status;
 use tracing::Instrument;
 
 use super::Door;
-use crate::Error;
 use crate::assign::{Answer, Ask};
 use crate::room::Warm;
 
@@ -24,10 +25,15 @@ pub async fn assign(door: &Door, request: AssignRequest) -> Result<AssignRespons
         door.asks.ask(ask).instrument(span)
     }))
     .await;
-    let answers = answers.into_iter().map(|answer| match answer {
-        Ok(Ok(answer)) => Ok(wire(answer)),
-        Ok(Err(error)) => Err(Status::from(error.as_ref())),
-        Err(unanswered) => Err(Error::from(unanswered).into()),
+    let single = answers.len() == 1;
+    let answers = answers.into_iter().map(|answer| answer.unwrap_or_else(|why| Err(Arc::new(why.into()))));
+    let answers = answers.map(|answer| match answer {
+        Ok(answer) => Ok(wire(answer)),
+        // The others are answered. Its provider rests meanwhile, and it is asked for again.
+        Err(error) if error.is_its_own() && !single => {
+            Ok(wire(Answer::ProviderFull(Status::from(error.as_ref()).message().to_owned())))
+        }
+        Err(error) => Err(Status::from(error.as_ref())),
     });
     Ok(AssignResponse { answers: answers.collect::<Result<_, _>>()? })
 }

@@ -245,3 +245,35 @@ async fn platforms_are_tried_in_order() {
     let bad = AssignRequest { asks: vec![ask_for(runner(), "web", &["No Name"])] };
     assert_eq!(house.pool.clone().assign(bad).await.expect_err("no name").code(), Code::InvalidArgument);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ask_that_the_database_refuses_fails_alone() {
+    let house = House::scaled(&[], 1.0).await;
+    // Whatever it is that the database will not have: nobody could have known it at the door.
+    sqlx::query("ALTER TABLE pool.assignments ADD CONSTRAINT spoilt CHECK (provider <> 'spoilt')")
+        .execute(&house.sql)
+        .await
+        .expect("a constraint");
+    let provider = |at| if at == 4 { "spoilt" } else { "web" };
+    // Callers of their own, and one that asks for all of them.
+    let alone = join_all((0..9).map(|at| {
+        let request = AssignRequest { asks: vec![ask_for(runner(), provider(at), &[PLATFORM])] };
+        let mut pool = house.pool.clone();
+        async move { pool.assign(request).await }
+    }));
+    for (at, answer) in alone.await.into_iter().enumerate() {
+        match answer {
+            Ok(answer) => {
+                assert_eq!((answer.into_inner().answers[0].outcome(), provider(at)), (Outcome::Assigned, "web"))
+            }
+            Err(status) => assert_eq!((status.code(), provider(at)), (Code::Internal, "spoilt")),
+        }
+    }
+    let asks = (0..9).map(|at| ask_for(runner(), provider(at), &[PLATFORM])).collect();
+    let answers = house.pool.clone().assign(AssignRequest { asks }).await.expect("answered").into_inner().answers;
+    for (at, answer) in answers.iter().enumerate() {
+        let expected = if at == 4 { Outcome::ProviderFull } else { Outcome::Assigned };
+        assert_eq!(answer.outcome(), expected, "{at}: {}", answer.why);
+    }
+    house.slots_are_sound().await;
+}

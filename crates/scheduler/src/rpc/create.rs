@@ -8,13 +8,15 @@ mod refusal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use futures::FutureExt;
 use greenroom_contracts::proto::v1::{Bot, SchedulerCreateRequest};
 use greenroom_domain::{BotId, TenantId};
+use greenroom_store::halve;
 use prost::Message;
 use sha2::{Digest, Sha256};
 use tonic::Status;
 
-use super::{Door, answer, status};
+use super::{Door, answer};
 use crate::quota::{Limits, Over};
 use crate::rows::Stored;
 use crate::writer::Writer;
@@ -82,7 +84,7 @@ pub async fn create(door: &Door, request: SchedulerCreateRequest) -> Result<Bot,
         Ok(Created::KeyForgotten) => Err(Status::aborted("the bot was not made")),
         Ok(Created::Duplicate(bot)) => Err(refusal::duplicate(bot)),
         Ok(Created::Over(over)) => Err(refusal::over(&over, now)),
-        Err(error) => Err(status(&error)),
+        Err(error) => Err(error.as_ref().into()),
     }
 }
 
@@ -107,31 +109,19 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Makes a batch of bots, one answer each. When Postgres refuses it, it is halved until the culprit is alone (as the bus does
-/// with messages): one request that cannot be must not fail the others.
+/// Makes a batch of bots, one answer each.
 pub(crate) async fn create_all(writer: &Writer, batch: &[Create]) -> Vec<Answer> {
-    let mut answers = Vec::with_capacity(batch.len());
-    // The parts that are to be done, the first of them last.
-    let mut parts = vec![batch];
-    while let Some(part) = parts.pop() {
-        let guarded = part.iter().any(Create::is_guarded);
-        let answered = if guarded { guarded::create(writer, part).await } else { try_create_all(writer, part).await };
-        match answered {
-            Ok(part) => answers.extend(part),
-            // Refused, so nothing of it was written.
-            Err(Error::Store(error)) if !error.is_away() => match part.split_at(part.len() / 2) {
-                ([], _) => answers.push(Err(Arc::new(error.into()))),
-                (first, second) => parts.extend([second, first]),
-            },
-            // The other parts would fail as well, each after as long a wait.
-            Err(error) => {
-                let error = Arc::new(error);
-                answers.extend((answers.len()..batch.len()).map(|_| Err(error.clone())));
-                return answers;
-            }
-        }
+    let create = |part| create_part(writer, part).boxed();
+    let answers = halve(batch, Error::is_refused, create).await;
+    answers.into_iter().map(|answer| answer.and_then(|answer| answer)).collect()
+}
+
+async fn create_part(writer: &Writer, part: &[Create]) -> Result<Vec<Answer>, Error> {
+    if part.iter().any(Create::is_guarded) {
+        guarded::create(writer, part).await
+    } else {
+        try_create_all(writer, part).await
     }
-    answers
 }
 
 async fn try_create_all(writer: &Writer, batch: &[Create]) -> Result<Vec<Answer>, Error> {

@@ -4,13 +4,13 @@ use greenroom_contracts::proto::v1::{GetSizesResponse, ProviderSize};
 use greenroom_domain::Provider;
 use tonic::Status;
 
-use super::{Door, answer, status};
+use super::{Door, answer};
 use crate::config::prefix;
 use crate::sizing::{self, Asked, Base, Own, Recommendation, SAMPLE, Sizing};
 
 pub async fn get_sizes(door: &Door) -> Result<GetSizesResponse, Status> {
     let (sizes, now) = (&door.sizes, door.writer.now());
-    let recommended = sizes.recommend(door.writer.store().pool(), now).await.map_err(|error| status(&error))?;
+    let recommended = sizes.recommend(door.writer.store().pool(), now).await?;
     let sizing = sizes.sizing();
     Ok(GetSizesResponse {
         sizes: recommended.iter().map(|(provider, one)| shown(sizing, provider, one)).collect::<Result<_, _>>()?,

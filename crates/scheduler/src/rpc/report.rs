@@ -1,5 +1,6 @@
 //! What a runner says happened. Answered after the commit; until then the runner keeps it.
 
+use greenroom_contracts::BadField;
 use greenroom_contracts::proto::v1::runner_report::Report as Said;
 use greenroom_contracts::proto::v1::{ReportRequest, ReportResponse, RunnerReport};
 use greenroom_domain::bot::{Event, Report};
@@ -14,6 +15,12 @@ pub async fn report(door: &Door, request: ReportRequest) -> Result<ReportRespons
     let instance: InstanceId =
         request.instance.parse().map_err(|_| Status::invalid_argument("instance: must be a UUID"))?;
     let mut reports = request.reports;
+    for (index, report) in reports.iter().enumerate() {
+        if i64::try_from(report.sequence).is_err() {
+            let field = format!("reports[{index}].sequence");
+            return Err(BadField::new(field, format!("must not be more than {}", i64::MAX)).into());
+        }
+    }
     reports.sort_by_key(|report| report.sequence);
     let sequences: Vec<u64> = reports.iter().map(|report| report.sequence).collect();
     let inputs = reports.into_iter().map(|said| {

@@ -1,6 +1,7 @@
 //! The scheduler with a real Postgres and nats-server. Queue, pool manager, deployers and runners are the tests themselves:
 //! they listen on the bus and answer at the inner door.
 
+mod batches;
 mod creating;
 mod editing;
 mod ending;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use greenroom_contracts::messages::{Enqueue, RunnerGone};
 use greenroom_contracts::proto::v1::{
     Bot, BotResources, BotUsage, Caller, GetSizesRequest, NewBot, NewMeeting, NewResources, SchedulerUpdateRequest,
@@ -161,6 +162,26 @@ async fn a_scheduled_bot_is_resized() {
     .await
     .expect("a row");
     assert_eq!(kept, (700, 1400, 1536, 2304));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn concurrent_edits_of_processor_and_memory_are_both_kept() {
+    let house = House::new().await;
+    for round in 0..20 {
+        let bot = house.create_later(HOUR).await;
+        let cpu = NewResources { cpu_millis: Some(600 + round), ..NewResources::default() };
+        let memory = NewResources { memory_mb: Some(1100 + round), ..NewResources::default() };
+        let edits = [("resources.cpu_millis", cpu), ("resources.memory_mb", memory)].map(|(path, resources)| {
+            let (house, bot) = (&house, &bot);
+            async move {
+                let new = NewBot { resources: Some(resources), ..NewBot::default() };
+                house.resize(bot, &[path], new).await.expect("edited");
+            }
+        });
+        join_all(edits).await;
+        let [cpu, _, memory, _] = of(&house.get(&bot).await);
+        assert_eq!([cpu, memory], [600 + round, 1100 + round], "round {round}: both were answered with 200");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

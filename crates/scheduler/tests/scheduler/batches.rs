@@ -1,0 +1,101 @@
+//! Callers share transactions: one whose request cannot be stored fails alone.
+
+use std::time::Duration;
+
+use futures::future::{join, join_all};
+use greenroom_contracts::proto::v1::runner_report::Report;
+use greenroom_contracts::proto::v1::{Bot, NewBot, Note, SchedulerUpdateRequest, UpdateBotRequest};
+use greenroom_domain::bot::BotState;
+use tonic::{Code, Response, Status};
+
+use crate::house::{House, new_bot, runner_of};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+impl House {
+    async fn rename(&self, bot: &Bot, name: &str) -> Result<Bot, Status> {
+        let update = UpdateBotRequest {
+            id: bot.id.clone(),
+            bot: Some(NewBot { display_name: name.to_owned(), ..NewBot::default() }),
+            update_mask: Some(prost_types::FieldMask { paths: vec!["display_name".to_owned()] }),
+        };
+        let caller = self.creation(self.tenant, new_bot(), "").caller;
+        let request = SchedulerUpdateRequest { caller, update: Some(update) };
+        self.scheduler.clone().update(request).await.map(Response::into_inner)
+    }
+
+    async fn scheduled(&self, count: usize) -> Vec<Bot> {
+        join_all((0..count).map(|_| self.create_later(HOUR))).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sequence_beyond_what_is_stored_is_refused_and_fails_nobody_else() {
+    let house = House::new().await;
+    let (bot, instance) = house.at(BotState::JoiningCall).await;
+    let (bots, runner) = (house.scheduled(24).await, runner_of(&bot, 1));
+    let note = || Report::Note(Note { text: "a line".to_owned() });
+    for round in 0..4 {
+        let reports = join_all((0..8).map(|_| house.report(runner, instance, [(u64::MAX, note())])));
+        let name = format!("round {round}");
+        let renames = join_all(bots.iter().map(|bot| house.rename(bot, &name)));
+        let (reported, renamed) = join(reports, renames).await;
+        for status in reported.into_iter().map(|answer| answer.expect_err("no column holds it")) {
+            assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+            assert!(status.message().starts_with("reports[0].sequence: "), "{status:?}");
+        }
+        for bot in renamed {
+            assert_eq!(bot.expect("has nothing to do with it").display_name, name);
+        }
+    }
+    house.report(runner, instance, [(1, note())]).await.expect("it may go on");
+    let last = i64::MAX as u64;
+    let kept = house.report(runner, instance, [(last, note())]).await.expect("the last there is");
+    assert_eq!(kept.acknowledged, last);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_database_refuses_fails_alone() {
+    let house = House::new().await;
+    let bots = house.scheduled(40).await;
+    // Whatever it is that the database will not have: nobody could have known it at the door.
+    sqlx::query("ALTER TABLE scheduler.bots ADD CONSTRAINT spoilt CHECK (display_name <> 'spoilt')")
+        .execute(&house.sql)
+        .await
+        .expect("a constraint");
+    let culprits = [0, 17, 39];
+    let renames = bots.iter().enumerate().map(|(at, bot)| {
+        let name = if culprits.contains(&at) { "spoilt" } else { "Ada" };
+        house.rename(bot, name)
+    });
+    for (at, answer) in join_all(renames).await.into_iter().enumerate() {
+        if culprits.contains(&at) {
+            assert_eq!(answer.expect_err("a culprit").code(), Code::Internal, "{at}");
+        } else {
+            assert_eq!(answer.unwrap_or_else(|status| panic!("{at}: {status:?}")).display_name, "Ada");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_due_bot_that_cannot_be_stored_keeps_no_other_from_its_start() {
+    let house = House::fast().await;
+    let bots = house.scheduled(20).await;
+    house.rename(&bots[7], "spoilt").await.expect("a name as any other, so far");
+    sqlx::query(
+        "ALTER TABLE scheduler.bots ADD CONSTRAINT spoilt CHECK (display_name <> 'spoilt' OR state = 'SCHEDULED')",
+    )
+    .execute(&house.sql)
+    .await
+    .expect("a constraint");
+    // All in one page of the sweep.
+    sqlx::query("UPDATE scheduler.bots SET start_at = created_at, wake_at = created_at")
+        .execute(&house.sql)
+        .await
+        .expect("due");
+    for (at, bot) in bots.iter().enumerate().filter(|(at, _)| *at != 7) {
+        let seen = house.until_state(bot, BotState::Queued).await;
+        assert_eq!(seen.state, "QUEUED", "{at}");
+    }
+    assert_eq!(house.get(&bots[7]).await.state, "SCHEDULED");
+}
