@@ -110,6 +110,7 @@ pub fn word(report: &Report) -> String {
         Report::Finished(finished) => format!("finished:{}", finished.reason),
         Report::Failed(failed) => format!("failed:{}:{}", failed.reason, failed.may_pass),
         Report::Note(_) => "note".to_owned(),
+        Report::Joining(_) => "joining".to_owned(),
     }
 }
 
