@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::BrowserSettings;
 pub use scratch::Scratch;
-pub use tab::{Called, Tab};
+pub use tab::{Called, Tab, World};
 
 /// Why the browser did not do what it was told. Never holds an address, a page's text or an expression: what the
 /// browser itself says may contain all of them.

@@ -4,6 +4,7 @@
 //! - [`Envelope`]: the CloudEvent around it;
 //! - [`subjects`] and [`streams`]: where it is said, all of it, nowhere else;
 //! - [`probe`]: what a runner tells that looks at its platform from inside;
+//! - [`webm`]: how a part of a recording begins;
 //! - [`beat`]: the one thing on the bus that is no message;
 //! - [`proto`]: the gRPC contracts of `proto/greenroom/v1`, and what turns domain words into them and back.
 //!
@@ -18,6 +19,7 @@ pub mod proto;
 pub mod refusal;
 pub mod streams;
 pub mod subjects;
+pub mod webm;
 
 pub use convert::{BadField, proto_timestamp, runner_of, timestamp};
 pub use envelope::{Envelope, Header, Origin};

@@ -1,10 +1,12 @@
 //! One tab: the few things the runner asks of it, each within a bound, no error with a page's words in it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chromiumoxide::Page;
 use chromiumoxide::cdp::browser_protocol::page::{
-    AddScriptToEvaluateOnNewDocumentParams, CaptureScreenshotFormat, CaptureScreenshotParams, NavigateParams,
+    AddScriptToEvaluateOnNewDocumentParams, CaptureScreenshotFormat, CaptureScreenshotParams,
+    CreateIsolatedWorldParams, FrameId, NavigateParams,
 };
 use chromiumoxide::cdp::js_protocol::runtime::{AddBindingParams, EvaluateParams, EventBindingCalled};
 use chromiumoxide::error::CdpError;
@@ -12,18 +14,32 @@ use futures::{Stream, StreamExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::{Error, kind};
 
-/// A page's call of a bound function.
+/// Where a script runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum World {
+    /// Among the page's own objects, where the page can change everything.
+    Page,
+    /// In the runner's own, which the page does not reach.
+    Runner,
+}
+
+/// A call of a bound function.
 #[derive(Debug)]
 pub struct Called(pub String);
 
-/// A tab.
+/// A tab. What the runner asks of a page is evaluated in a JavaScript world of its own: it sees the page's elements and none
+/// of its objects, so that a page which replaces `JSON.stringify` or a prototype neither hears the question nor changes the
+/// answer.
 #[derive(Clone)]
 pub struct Tab {
     page: Page,
     gone: CancellationToken,
+    /// The name of that world.
+    world: Arc<str>,
 }
 
 /// How long the browser may take for one answer.
@@ -31,7 +47,7 @@ const ANSWER: Duration = Duration::from_secs(20);
 
 impl Tab {
     pub(super) fn new(page: Page, gone: CancellationToken) -> Self {
-        Self { page, gone }
+        Self { page, gone, world: format!("greenroom-{}", Uuid::new_v4().simple()).into() }
     }
 
     /// Goes to an address. `Ok(Some(code))` is the network error (`net::ERR_…`) that came instead of a page.
@@ -53,13 +69,21 @@ impl Tab {
         }))
     }
 
-    /// Evaluates an expression in the page, waits for it where it is a promise, and reads its value.
+    /// Evaluates an expression in the runner's world of the page, waits for it where it is a promise, and reads its value.
     ///
     /// # Errors
     /// When the page throws, does not answer, or answers something else.
     pub async fn ask<T: DeserializeOwned>(&self, doing: &'static str, expression: &str) -> Result<T, Error> {
+        // Asked for each time: the world ends with its document, and its number may then belong to the page's own.
+        let world = CreateIsolatedWorldParams::builder()
+            .frame_id(FrameId::new(self.page.target_id().as_ref()))
+            .world_name(&*self.world)
+            .build()
+            .map_err(|_| Error::Command { doing, why: "no frame" })?;
+        let world = bounded(&self.gone, doing, self.page.execute(world)).await?.result.execution_context_id;
         let params = EvaluateParams::builder()
             .expression(expression)
+            .context_id(world)
             .return_by_value(true)
             .await_promise(true)
             .user_gesture(true)
@@ -73,25 +97,28 @@ impl Tab {
             .map_err(|_| Error::Command { doing, why: "the answer could not be read" })
     }
 
-    /// Runs a script before any script of any page that this tab opens from now on.
+    /// Runs a script in a world before any script of any page that this tab opens from now on, in each of its frames.
     ///
     /// # Errors
     /// When the browser does not answer.
-    pub async fn before_pages(&self, script: String) -> Result<(), Error> {
-        let params = AddScriptToEvaluateOnNewDocumentParams::builder()
-            .source(script)
-            .build()
-            .map_err(|_| Error::Command { doing: "take a script", why: "it is empty" })?;
+    pub async fn before_pages(&self, world: World, script: String) -> Result<(), Error> {
+        let mut params = AddScriptToEvaluateOnNewDocumentParams::builder().source(script);
+        if world == World::Runner {
+            params = params.world_name(&*self.world);
+        }
+        let params = params.build().map_err(|_| Error::Command { doing: "take a script", why: "it is empty" })?;
         bounded(&self.gone, "take a script", self.page.execute(params)).await.map(drop)
     }
 
-    /// Gives pages a function `name(text)`; what they call it with comes out of the stream.
+    /// Gives the runner's world a function `name(text)`; what it is called with comes out of the stream.
     ///
     /// # Errors
     /// When the browser does not answer.
     pub async fn bind(&self, name: &str) -> Result<impl Stream<Item = Called> + Send + Unpin + 'static, Error> {
         let calls = bounded(&self.gone, "listen", self.page.event_listener::<EventBindingCalled>()).await?;
-        bounded(&self.gone, "bind a function", self.page.execute(AddBindingParams::new(name))).await?;
+        let mut binding = AddBindingParams::new(name);
+        binding.execution_context_name = Some(self.world.to_string());
+        bounded(&self.gone, "bind a function", self.page.execute(binding)).await?;
         let name = name.to_owned();
         Ok(calls
             .filter_map(move |call| std::future::ready((call.name == name).then(|| Called(call.payload.clone()))))

@@ -1,5 +1,7 @@
-// Runs before any script of the page, in every frame. Mixes the sound of all incoming WebRTC tracks into one stream,
-// and records that stream on request. BINDING is replaced by a name that is new for each attempt.
+// Runs before any script of the page, in every frame, in a JavaScript world of its own: it shares the page's elements and
+// none of its objects, so that a page can neither find nor change it. Mixes the sound of all announced tracks (hook.js) into
+// one stream, and records that stream on request. BINDING and ANNOUNCED are replaced by names that are new for each attempt.
+// What a page may do is announce tracks of its own: then they are recorded, as if they had been sent.
 //
 // To the runner, through the binding, one JSON text each:
 //   {"kind":"started"}
@@ -7,10 +9,11 @@
 //   {"kind":"stopped"}                               after the last part
 //   {"kind":"error","name":"NotSupportedError"}
 (() => {
-  const name = "BINDING";
-  const tell = globalThis[name];
-  if (typeof tell !== "function" || typeof RTCPeerConnection !== "function") return;
+  const tell = globalThis["BINDING"];
+  if (typeof tell !== "function") return;
   const send = (message) => tell(JSON.stringify(message));
+  // A large meeting sends a few dozen.
+  const MOST_TRACKS = 256;
 
   let context, mix, meter, samples;
   const sources = new Map();
@@ -44,7 +47,7 @@
   };
 
   const add = (track) => {
-    if (track.kind !== "audio" || sources.has(track.id)) return;
+    if (track.kind !== "audio" || sources.has(track) || sources.size >= MOST_TRACKS) return;
     prepare();
     const stream = new MediaStream([track]);
     // Chromium decodes an incoming track for Web Audio only while a media element plays it too.
@@ -54,14 +57,14 @@
     element.play().catch(() => {});
     const node = context.createMediaStreamSource(stream);
     node.connect(meter);
-    sources.set(track.id, { node, element });
-    track.addEventListener("ended", () => remove(track.id));
+    sources.set(track, { node, element });
+    track.addEventListener("ended", () => remove(track));
   };
 
-  const remove = (id) => {
-    const source = sources.get(id);
+  const remove = (track) => {
+    const source = sources.get(track);
     if (!source) return;
-    sources.delete(id);
+    sources.delete(track);
     source.node.disconnect();
     source.element.srcObject = null;
   };
@@ -74,17 +77,26 @@
       reader.readAsDataURL(blob);
     });
 
-  // A page in a frame of the same origin hands its tracks to the page at the top.
-  const top = () => {
-    try {
-      return globalThis.top?.[name + "_control"] ?? null;
-    } catch {
-      return null;
+  addEventListener("ANNOUNCED", (event) => {
+    event.stopImmediatePropagation();
+    const carrier = event.relatedTarget;
+    if (!(carrier instanceof EventTarget)) return;
+    // A page in a frame of the same origin hands its tracks to the page at the top.
+    if (globalThis.top !== globalThis) {
+      try {
+        globalThis.top.dispatchEvent(new FocusEvent("ANNOUNCED", { relatedTarget: carrier }));
+        return;
+      } catch {
+        // Of another origin: nobody listens there.
+      }
     }
-  };
+    const stream = carrier.srcObject;
+    if (!(stream instanceof MediaStream)) return;
+    carrier.srcObject = null;
+    for (const track of stream.getAudioTracks()) add(track);
+  });
 
-  const control = {
-    add,
+  globalThis.greenroomRecorder = {
     start(partMs) {
       if (recorder) return;
       prepare();
@@ -114,17 +126,4 @@
     },
     quietMs: () => Math.round(performance.now() - heardAt),
   };
-
-  // The page must see neither: it could speak in our name.
-  delete globalThis[name];
-  Object.defineProperty(globalThis, name + "_control", { value: control });
-
-  globalThis.RTCPeerConnection = new Proxy(RTCPeerConnection, {
-    construct(target, parameters, newTarget) {
-      const connection = Reflect.construct(target, parameters, newTarget);
-      connection.addEventListener("track", ({ track }) => (top() ?? control).add(track));
-      return connection;
-    },
-  });
-  if ("webkitRTCPeerConnection" in globalThis) globalThis.webkitRTCPeerConnection = globalThis.RTCPeerConnection;
 })();

@@ -1,6 +1,7 @@
 //! The runner as a process, with a real Chromium in the demo's meeting room, against a gateway in this process.
 
 mod gateway;
+mod liar;
 mod process;
 mod wait;
 
@@ -12,6 +13,7 @@ use gateway::Gateway;
 use greenroom_bot::config::BrowserSettings;
 use greenroom_contracts::proto::v1::runner_report::Report;
 use greenroom_contracts::proto::v1::{AutomaticLeave, Desired, Meeting, RunnerConfig};
+use greenroom_contracts::webm::{Beginning, beginning};
 use greenroom_demo::host::Host;
 use greenroom_demo::melody;
 use greenroom_demo::room::Room;
@@ -328,4 +330,27 @@ async fn a_meeting_without_a_sound_is_left() {
     assert_eq!(runner.ended().await.code(), Some(0), "{}", runner.log());
     assert_eq!(gateway.words().last().map(String::as_str), Some("finished:inactivity"));
     host.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_lies_to_the_recorder_neither_finds_nor_changes_it() {
+    let liar = liar::Liar::start().await;
+    let gateway = Gateway::start(config(&liar.url())).await;
+    let mut runner = Runner::start(&gateway);
+    gateway.until("six parts", |kept| kept.parts.len() >= 6).await;
+    gateway.kept().desired = Desired::Leave;
+    assert_eq!(runner.ended().await.code(), Some(0), "{}", runner.log());
+
+    let parts = std::mem::take(&mut gateway.kept().parts);
+    for part in &parts {
+        let shown = String::from_utf8_lossy(&part.content[..part.content.len().min(40)]).into_owned();
+        assert!(beginning(&part.content).is_some(), "part {} begins with {shown:?}", part.index);
+    }
+    assert_eq!(beginning(&parts[0].content), Some(Beginning::Header));
+    assert_eq!(liar.found(), Vec::<String>::new(), "the page found something of the recorder");
+    let webm: Vec<u8> = parts.into_iter().flat_map(|part| part.content).collect();
+    let (volume, sound) = decode(&webm);
+    assert!(volume > -40.0, "{volume} dB");
+    assert!(sound.len() > 4 * melody::RATE as usize, "only {} samples", sound.len());
+    runner.assert_nothing_left();
 }
