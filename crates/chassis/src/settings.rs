@@ -11,6 +11,9 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+/// Longest duration that a setting may say: with more, times would reach beyond what can be written down.
+const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+
 /// Where a value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum From {
@@ -229,10 +232,15 @@ impl Settings {
         value
     }
 
-    /// A duration, given in whole milliseconds: its name ends in `_MS`.
+    /// A duration, given in whole milliseconds: its name ends in `_MS`. At most ten years.
     pub fn millis(&mut self, name: &str, default: Duration, about: &'static str) -> Duration {
         debug_assert!(name.ends_with("_MS"), "{name}: units are in the name");
-        Duration::from_millis(self.get(name, &default.as_millis().to_string(), about))
+        let duration = Duration::from_millis(self.get(name, &default.as_millis().to_string(), about));
+        if duration <= LONGEST {
+            return duration;
+        }
+        self.problem(name, format!("must not be more than {} (ten years)", LONGEST.as_millis()));
+        default
     }
 
     /// Words with commas between them.
@@ -343,16 +351,20 @@ mod tests {
 
     #[test]
     fn everything_wrong_is_said_at_once_and_by_name() {
-        let mut settings =
-            settings(&[("WAIT_MS", "soon"), ("GREENROOM_SECRTE", "x"), ("PATH", "/bin")], "COLOUR=red\nnonsense");
+        let mut settings = settings(
+            &[("WAIT_MS", "soon"), ("PAUSE_MS", "18446744073709551615"), ("GREENROOM_SECRTE", "x"), ("PATH", "/bin")],
+            "COLOUR=red\nnonsense",
+        );
         settings.millis("WAIT_MS", Duration::from_secs(1), "");
+        assert_eq!(settings.millis("PAUSE_MS", Duration::from_secs(1), ""), Duration::from_secs(1));
         let _ = settings.secret("GREENROOM_SECRET", "");
-        let problems = settings.finish().expect_err("three problems").0;
+        let problems = settings.finish().expect_err("problems").0;
         assert_eq!(
             problems,
             [
                 "settings file, line 2: expected NAME=value",
                 r#"WAIT_MS: "soon": invalid digit found in string"#,
+                "PAUSE_MS: must not be more than 316224000000 (ten years)",
                 "GREENROOM_SECRTE (environment): there is no such setting; is GREENROOM_SECRET meant?",
                 "COLOUR (file): there is no such setting",
             ]

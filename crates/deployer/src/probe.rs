@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use greenroom_contracts::probe::{self, Seen};
+use greenroom_domain::time::after;
 use greenroom_domain::{Exit, RunnerSpec, SlotId, Standing, Timestamp};
-use jiff::SignedDuration;
 use tokio::time::Instant;
 
 use crate::{Deployer, Error, Finding, Launch, Observed, Preparation, Progress};
@@ -71,7 +71,7 @@ impl Probe {
     }
 
     fn end(&self) -> Timestamp {
-        Timestamp::now() + SignedDuration::try_from(self.within).unwrap_or(SignedDuration::MAX)
+        after(Timestamp::now(), self.within)
     }
 
     async fn look<D: Deployer>(&self, driver: &D, standing: Option<Standing>) -> Vec<Finding> {

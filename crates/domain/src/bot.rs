@@ -7,7 +7,7 @@ mod state;
 mod timing;
 
 pub use decide::{Decision, Effect, Ignored, Rejected, decide};
-pub use edit::{Beyond, Edit, START_LATE};
+pub use edit::{Beyond, END_AFTER, Edit, START_AHEAD, START_LATE};
 pub use event::{Event, Observed, Refusal, Report};
 pub use state::{Admission, AttemptState, Bot, BotState, Policy, UnknownState};
 pub use timing::Timing;

@@ -5,6 +5,8 @@
 //!
 //! The words are those of `docs/glossary.md`; each has one meaning in SQL, Rust, protobuf, JSON and metrics.
 
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
+
 pub mod backoff;
 pub mod bot;
 mod ids;
@@ -12,6 +14,7 @@ mod names;
 mod reason;
 mod runner;
 mod shard;
+pub mod time;
 
 pub use ids::{ApiKeyId, AssignmentId, BotId, InstanceId, MessageId, SlotId, TenantId};
 pub use names::{Installation, InvalidName, PlatformName, Provider};

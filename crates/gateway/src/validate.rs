@@ -6,7 +6,8 @@ use greenroom_contracts::proto::v1::{
     CreateBotRequest, NewAutomaticLeave, NewBot, NewMeeting, NewResources, UpdateBotRequest,
 };
 use greenroom_contracts::{BadField, timestamp};
-use greenroom_domain::bot::START_LATE;
+use greenroom_domain::bot::{END_AFTER, START_AHEAD, START_LATE};
+use greenroom_domain::time::{after, before};
 use greenroom_domain::{PlatformName, Timestamp};
 use serde_json::Value;
 use url::Url;
@@ -178,10 +179,21 @@ fn times(bad: &mut Problems, bot: &NewBot, now: Option<Timestamp>) {
     };
     let start = time("start_time", bot.start_time.as_ref());
     let end = time("end_time", bot.end_time.as_ref());
-    if start.zip(now).is_some_and(|(start, now)| start < now - START_LATE) {
+    if start.zip(now).is_some_and(|(start, now)| start < before(now, START_LATE)) {
         bad.add("start_time", "is in the past; leave it out to start now");
     }
+    if let Some((start, latest)) = start.zip(now.map(|now| after(now, START_AHEAD)))
+        && start > latest
+    {
+        bad.add("start_time", format!("must not be more than five years ahead; the latest is {latest:.0}"));
+    }
     match (start, end) {
+        (Some(start), Some(end)) if end > after(start, END_AFTER) => {
+            bad.add("end_time", "must not be more than a year after the start time");
+        }
+        (None, Some(end)) if now.is_some_and(|now| end > after(now, END_AFTER)) => {
+            bad.add("end_time", "must not be more than a year ahead without a start time");
+        }
         (_, Some(end)) if now.is_some_and(|now| end <= now) => bad.add("end_time", "is in the past"),
         (Some(start), Some(end)) if end <= start => bad.add("end_time", "must be after the start time"),
         _ => {}

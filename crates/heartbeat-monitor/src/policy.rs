@@ -77,7 +77,7 @@ impl Hearing {
             started: if gap >= limits.silence { sent } else { self.started },
             sure_since: if gap >= limits.deaf { sent } else { self.sure_since },
             until: sent,
-            late: gap > limits.tick + limits.late,
+            late: gap > limits.tick.saturating_add(limits.late),
         }
     }
 }
@@ -150,14 +150,14 @@ pub fn judge<'a>(
         let last = heard.last();
         // Up to where we have surely heard, not up to now: what is still on its way is not silence.
         let silence = hearing.until.since(last.max(hearing.sure_since));
-        let overdue = hearing.until.since(last.max(hearing.started)) >= limits.silence + limits.hold;
+        let overdue = hearing.until.since(last.max(hearing.started)) >= limits.silence.saturating_add(limits.hold);
         if overdue {
             judgement.suspects.push((*runner, now.since(last)));
         } else if silence >= limits.silence {
             fresh.push((*runner, now.since(last)));
         }
     }
-    let late = hearing.late || now.since(hearing.until) > limits.tick + limits.late;
+    let late = hearing.late || now.since(hearing.until) > limits.tick.saturating_add(limits.late);
     let together = fresh.len() >= TOGETHER_LEAST && fresh.len() * TOGETHER_SHARE > all;
     judgement.why = match (fresh.is_empty(), late, together) {
         (true, ..) | (_, false, false) => None,

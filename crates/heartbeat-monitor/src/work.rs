@@ -13,6 +13,7 @@ use greenroom_contracts::messages::RunnerSilent;
 use greenroom_contracts::proto::v1::ListExpectedRequest;
 use greenroom_contracts::proto::v1::pool_service_client::PoolServiceClient;
 use greenroom_contracts::{BadField, Envelope, Origin, runner_of, subjects};
+use greenroom_domain::time::before;
 use greenroom_domain::{PlatformName, RunnerId, Shard, Timestamp};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 use uuid::Uuid;
@@ -269,7 +270,7 @@ impl Monitor {
         // Replicas, and a repeat after an ack that was lost, say it in the same words within a period.
         let period = i64::try_from(self.timing.repeat.as_millis()).unwrap_or(i64::MAX).max(1);
         let words = format!("{runner} {}", wall.as_millisecond().div_euclid(period));
-        let silent = RunnerSilent { runner: *runner, platform: platform.clone(), last_beat_at: wall - *silence };
+        let silent = RunnerSilent { runner: *runner, platform: platform.clone(), last_beat_at: before(wall, *silence) };
         let envelope = Envelope::new(&self.origin, wall, silent).with_deterministic_id(&words);
         Outgoing::new(self.bus.installation(), envelope)
     }

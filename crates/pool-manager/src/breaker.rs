@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use greenroom_domain::time::after;
 use greenroom_domain::{RunnerId, Timestamp, backoff};
 
 use crate::policy;
@@ -93,7 +94,7 @@ pub enum Effect {
 /// Decides. None: nothing changes.
 pub fn decide(state: State, event: Event, now: Timestamp, policy: &Policy) -> Option<(State, Option<Effect>)> {
     let open = |trips: u32| {
-        let until = now + backoff::exponential(policy.cool_down, policy.longest, trips);
+        let until = after(now, backoff::exponential(policy.cool_down, policy.longest, trips));
         (State::Open { until, trips }, Some(Effect::Opened))
     };
     match (state, event) {

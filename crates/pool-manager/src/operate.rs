@@ -7,6 +7,7 @@ use greenroom_chassis::Host;
 use greenroom_contracts::proto::v1::InspectRequest;
 use greenroom_contracts::proto::v1::deployer_service_client::DeployerServiceClient;
 use greenroom_contracts::proto::v1::inspect_response::State as Inspected;
+use greenroom_domain::time::after;
 use greenroom_domain::{PlatformName, Provider, RunnerId, Standing};
 use tonic::Request;
 
@@ -163,7 +164,7 @@ pub async fn rescue_slot(
             let mut connection = ledger.store().pool().acquire().await?;
             let stored = store::read(&mut connection, &[runner]).await?;
             if let Some(stored) = stored.first().filter(|stored| stored.assignment.state != State::Over) {
-                let until = stored.assignment.start_by + ledger.timing.ensure;
+                let until = after(stored.assignment.start_by, ledger.timing.ensure);
                 return Ok(Err(format!("{name}: its start may still be on its way, until {until}: try again then")));
             }
             tracing::warn!(slot = name, key.id = by, owner.id = %runner.id, attempt = runner.attempt.0, "a slot was reset: its runner is gone");

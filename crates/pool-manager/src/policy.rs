@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use greenroom_domain::time::after;
 use greenroom_domain::{Timestamp, backoff};
 
 /// Where an assignment is.
@@ -156,7 +157,9 @@ pub fn decide(before: &Assignment, event: Event, now: Timestamp, timing: &Timing
     let mut next = *before;
     let held_permit = before.state == State::Assigned;
     let mut effects = Vec::new();
-    let again = |asserts: u32| now + backoff::exponential(timing.assert_first, timing.assert_longest, asserts + 1);
+    let again = |asserts: u32| {
+        after(now, backoff::exponential(timing.assert_first, timing.assert_longest, asserts.saturating_add(1)))
+    };
     match (before.state, event) {
         // Its owner has not heard that it is gone: the deployer says so once more.
         (State::Over, Event::Release { .. }) => effects.push(Effect::Stop),
@@ -175,11 +178,11 @@ pub fn decide(before: &Assignment, event: Event, now: Timestamp, timing: &Timing
         (State::Accepted | State::Stopping, Event::Refused { .. }) => return None,
         (State::Assigned | State::Accepted | State::Stopping, Event::Gone { observed }) => {
             let seen = observed || before.observed;
-            if seen || now >= before.start_by + timing.ensure {
+            if seen || now >= after(before.start_by, timing.ensure) {
                 next.state = State::Over;
             } else if before.state == State::Stopping {
                 // Never seen, and its start may still be on the way: ask again when that is over.
-                next.wake_at = Some(before.start_by + timing.ensure);
+                next.wake_at = Some(after(before.start_by, timing.ensure));
             } else {
                 return None;
             }
@@ -207,7 +210,7 @@ pub fn decide(before: &Assignment, event: Event, now: Timestamp, timing: &Timing
                 next.wake_at = Some(again(next.asserts).min(before.start_by));
                 effects.push(Effect::Start);
             } else {
-                next.wake_at = Some(now + timing.assert_first);
+                next.wake_at = Some(after(now, timing.assert_first));
                 effects.push(Effect::AskToClose);
             }
         }

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use greenroom_contracts::messages::PrepareError;
+use greenroom_domain::time::after;
 use greenroom_domain::{Timestamp, backoff};
 
 /// Where a standing slot is.
@@ -172,7 +173,7 @@ impl Timing {
     }
 
     fn again(&self, asserts: u32) -> Duration {
-        backoff::exponential(self.assert_first, self.assert_longest, asserts + 1)
+        backoff::exponential(self.assert_first, self.assert_longest, asserts.saturating_add(1))
     }
 }
 
@@ -232,9 +233,9 @@ pub fn decide(
 
         (State::Preparing, Event::Turn) if before.waits() => {
             next.commanded_at = Some(now);
-            next.prepare_by = Some(now + timing.prepare);
+            next.prepare_by = Some(after(now, timing.prepare));
             next.asserts = 0;
-            next.wake_at = Some(now + timing.again(0));
+            next.wake_at = Some(after(now, timing.again(0)));
             return Some((next, vec![if before.reset { Effect::Reset } else { Effect::Prepare }]));
         }
         (_, Event::Turn) => return None,
@@ -266,7 +267,7 @@ pub fn decide(
                 return Some((failed(before, problem, now, timing), vec![]));
             }
             next.asserts = before.asserts.saturating_add(1);
-            next.wake_at = Some((now + timing.again(next.asserts)).min(by));
+            next.wake_at = Some(after(now, timing.again(next.asserts)).min(by));
             return Some((next, vec![if before.reset { Effect::Reset } else { Effect::Prepare }]));
         }
         (State::Failed, Event::Tick) if before.attempts < timing.attempts => {
@@ -275,7 +276,7 @@ pub fn decide(
         (State::Failed, Event::Tick) => return Some(retiring(before, true, now, timing)),
         (State::Retiring, Event::Tick) => {
             next.asserts = before.asserts.saturating_add(1);
-            next.wake_at = Some(now + timing.again(next.asserts));
+            next.wake_at = Some(after(now, timing.again(next.asserts)));
             return Some((next, vec![Effect::Retire]));
         }
         (State::Idle | State::Cordoned, Event::Tick) => next.wake_at = None,
@@ -288,7 +289,7 @@ fn failed(before: &Slot, problem: String, now: Timestamp, timing: &Timing) -> Sl
         state: State::Failed,
         commanded_at: None,
         prepare_by: None,
-        wake_at: Some(now + timing.recovery),
+        wake_at: Some(after(now, timing.recovery)),
         asserts: 0,
         attempts: before.attempts.saturating_add(1),
         last_error: Some(problem),
@@ -307,7 +308,7 @@ fn retiring(before: &Slot, renew: bool, now: Timestamp, timing: &Timing) -> (Slo
         commanded_at: None,
         prepare_by: None,
         idle_since: None,
-        wake_at: Some(now + timing.again(0)),
+        wake_at: Some(after(now, timing.again(0))),
         asserts: 0,
         ..before.clone()
     };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use greenroom_domain::time::after;
 use greenroom_domain::{PlatformName, Timestamp};
 
 /// How many platforms of a chain are open from the start: the first, and each next one as long as those before it grant no
@@ -19,7 +20,7 @@ pub fn open_at(
     now: Timestamp,
 ) -> Option<Timestamp> {
     let last = chain.get(opened.checked_sub(1)?)?;
-    (opened < chain.len()).then(|| now + timeouts.get(last).copied().unwrap_or_default())
+    (opened < chain.len()).then(|| after(now, timeouts.get(last).copied().unwrap_or_default()))
 }
 
 /// How many are open after one more was opened.

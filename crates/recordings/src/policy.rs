@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use greenroom_domain::Timestamp;
 use greenroom_domain::backoff::exponential;
+use greenroom_domain::time::after;
 
 #[cfg(test)]
 mod tests;
@@ -157,8 +158,8 @@ impl Progress {
             return None;
         }
         let gone = self.gone_attempt >= last_attempt;
-        let complete = if gone { over_at } else { over_at + limits.grace };
-        let reopened = self.settled.and(self.last_part_at).map(|at| at + limits.settle);
+        let complete = if gone { over_at } else { after(over_at, limits.grace) };
+        let reopened = self.settled.and(self.last_part_at).map(|at| after(at, limits.settle));
         [Some(complete), reopened, self.retry_at].into_iter().flatten().max()
     }
 
@@ -186,14 +187,14 @@ impl Progress {
     /// Joining so many parts failed. Returns whether that is the end.
     pub fn fail(&mut self, failure: Failure, parts: u32, now: Timestamp, limits: &Limits) -> bool {
         match failure {
-            Failure::Away => self.retry_at = Some(now + limits.longest_retry),
+            Failure::Away => self.retry_at = Some(after(now, limits.longest_retry)),
             Failure::Ours => {
-                self.tries += 1;
+                self.tries = self.tries.saturating_add(1);
                 if self.tries >= limits.tries {
                     self.settle(Verdict::Failed, parts);
                     return true;
                 }
-                self.retry_at = Some(now + exponential(limits.first_retry, limits.longest_retry, self.tries));
+                self.retry_at = Some(after(now, exponential(limits.first_retry, limits.longest_retry, self.tries)));
             }
         }
         false

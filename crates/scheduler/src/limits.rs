@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use greenroom_contracts::proto::v1::{Caller, CreateBotRequest, NewBot};
 use greenroom_contracts::{BadField, timestamp};
-use greenroom_domain::bot::{Bot, BotState, Policy, START_LATE};
+use greenroom_domain::bot::{Bot, BotState, END_AFTER, Policy, START_AHEAD, START_LATE};
+use greenroom_domain::time::{after, before};
 use greenroom_domain::{BotId, PlatformName, Provider, TenantId, Timestamp};
 
 use crate::Config;
@@ -123,8 +124,15 @@ pub fn new_bot(
     let defaults = &config.defaults;
     let tenant: TenantId = caller.tenant_id.parse().map_err(|error| BadField::new("caller.tenant_id", error))?;
     let start_at = bot.start_time.as_ref().map(|at| timestamp("startTime", at)).transpose()?.unwrap_or(now);
-    if start_at < now - START_LATE {
+    if start_at < before(now, START_LATE) {
         return Err(BadField::new("startTime", "is in the past; leave it out to start now"));
+    }
+    let latest = after(now, START_AHEAD);
+    if start_at > latest {
+        return Err(BadField::new(
+            "startTime",
+            format!("must not be more than five years ahead; the latest is {latest:.0}"),
+        ));
     }
     let start_at = start_at.max(now);
     let end_at = bot.end_time.as_ref().map(|at| timestamp("endTime", at)).transpose()?;
@@ -132,12 +140,15 @@ pub fn new_bot(
     if end_at.is_some_and(|end_at| end_at <= start_at) {
         return Err(BadField::new("endTime", "must be after startTime and in the future"));
     }
+    if end_at.is_some_and(|end_at| end_at > after(start_at, END_AFTER)) {
+        return Err(BadField::new("endTime", "must not be more than a year after startTime"));
+    }
     let chain = chain(&bot.platforms, config)?;
     let provider = Provider::new(meeting.provider.clone()).map_err(|error| BadField::new("meeting.provider", error))?;
     let asked = bot.resources.as_ref().map(Asked::from).unwrap_or_default();
     let size = sizes.choose(&provider, asked, Own::from(caller))?;
     let max_retries = max_retries(bot.max_retries, defaults)?;
-    let wake_at = Some(start_at - config.timing.lead);
+    let wake_at = Some(before(start_at, config.timing.lead));
     Ok(Stored {
         bot: Bot {
             id: BotId::generate(),

@@ -2,6 +2,7 @@
 
 use greenroom_contracts::proto::v1::Desired;
 use greenroom_domain::bot::{Bot, BotState, Event, Report};
+use greenroom_domain::time::after;
 use greenroom_domain::{Attempt, Reason, Timestamp};
 
 use crate::sizing::{Size, Sizing, after_out_of_memory};
@@ -97,7 +98,7 @@ pub fn release_at(
     match (over, gone, asserted) {
         (false, _, _) | (_, true, _) => None,
         // It said its last word and ends by itself: leave it that time.
-        (true, false, false) => Some(now + exit),
-        (true, false, true) => Some(now + first),
+        (true, false, false) => Some(after(now, exit)),
+        (true, false, true) => Some(after(now, first)),
     }
 }

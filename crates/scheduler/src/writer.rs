@@ -8,6 +8,7 @@ use std::sync::Arc;
 use greenroom_chassis::Clock;
 use greenroom_contracts::messages::{BotStateChanged, Enqueue, Release, Withdraw};
 use greenroom_domain::bot::{Bot, Effect, Event, Ignored, Rejected, Timing};
+use greenroom_domain::time::after;
 use greenroom_domain::{BotId, Reason, RunnerId, Timestamp, Usage};
 use greenroom_store::{Outbox, Store};
 use opentelemetry::global;
@@ -148,7 +149,7 @@ impl Writer {
     pub(crate) fn look_again(&self, soonest: Option<Timestamp>, now: Timestamp) {
         // What was asserted now is looked at again after `assert_first`, and the sweep comes by before that: to wake it for
         // every bot would be a sweep a bot.
-        if soonest.is_some_and(|at| at < now + self.timing.assert_first) {
+        if soonest.is_some_and(|at| at < after(now, self.timing.assert_first)) {
             self.sooner.notify_one();
         }
     }

@@ -14,6 +14,7 @@ mod reported;
 use std::time::Duration;
 
 use super::{AttemptState, Bot, BotState, Event, Timing};
+use crate::time::after;
 use crate::{Attempt, Reason, Timestamp, backoff};
 
 /// What is to be done beyond writing the bot down. Every effect is idempotent.
@@ -64,6 +65,12 @@ pub enum Rejected {
     /// The start that is asked for lies in the past.
     #[error("is in the past; POST …/deploy sends the bot now")]
     StartInPast,
+    /// The start that is asked for lies too far ahead.
+    #[error("must not be more than five years ahead")]
+    StartTooFar,
+    /// The end that is asked for lies too long after the start.
+    #[error("must not be more than a year after startTime")]
+    EndTooFar,
     /// The meeting would have no address.
     #[error("is missing")]
     NoAddress,
@@ -191,7 +198,7 @@ impl Step<'_> {
         // An operator's wish is nobody's failure.
         let restarts = reason == Reason::RESTART_REQUESTED;
         let counts = counts && !restarts;
-        self.next.failures += u32::from(counts);
+        self.next.failures = self.next.failures.saturating_add(u32::from(counts));
         let rejoins = !attempt.joined || self.next.policy.rejoin || restarts;
         let over = self.is_over();
         if !may_pass || over || !rejoins || self.next.failures > self.next.policy.max_retries {
@@ -206,7 +213,7 @@ impl Step<'_> {
         } else {
             Duration::ZERO
         };
-        self.next.attempt = Some(AttemptState::new(attempt.number.next(), self.now, self.now + wait));
+        self.next.attempt = Some(AttemptState::new(attempt.number.next(), self.now, after(self.now, wait)));
         self.next.asserts = 0;
         self.effects.push(Effect::Enqueue);
         self.move_to(BotState::Queued, Some(reason));
@@ -221,13 +228,13 @@ impl Step<'_> {
 
     /// Whether the meeting is over for this bot: its end has come, or it has had its longest stay.
     fn is_over(&self) -> bool {
-        let longest = self.next.joined_at.map(|joined_at| joined_at + self.next.policy.max_duration);
+        let longest = self.next.joined_at.map(|joined_at| after(joined_at, self.next.policy.max_duration));
         [self.next.end_at, longest].into_iter().flatten().any(|at| at <= self.now)
     }
 
     /// Until when a slot is wanted: nobody wants one when the bot would have to be out already.
     fn deadline_from(&self, from: Timestamp) -> Timestamp {
-        let deadline = from + self.next.policy.queue_timeout;
+        let deadline = after(from, self.next.policy.queue_timeout);
         self.next.end_at.map_or(deadline, |end_at| deadline.min(end_at))
     }
 

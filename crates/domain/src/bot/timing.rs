@@ -35,23 +35,24 @@ pub struct Timing {
 
 impl Default for Timing {
     fn default() -> Self {
-        let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        let seconds = Duration::from_secs;
+        let minutes = |minutes: u32| seconds(60).saturating_mul(minutes);
         Self {
             // A minute covers a container's start and the join, with some room for the queue.
-            lead: minute,
+            lead: minutes(1),
             // Most meetings are on for so long; later than that, nobody would know what the bot is there for.
-            missed_start: 60 * minute,
-            assert_first: 10 * second,
-            assert_longest: 5 * minute,
-            queue_grace: minute,
-            deploy: 5 * minute,
-            join: 5 * minute,
-            leave: minute,
-            exit: 30 * second,
-            retry_first: second,
-            retry_longest: 30 * second,
-            silence_limit: 10 * minute,
-            orphan: 15 * minute,
+            missed_start: minutes(60),
+            assert_first: seconds(10),
+            assert_longest: minutes(5),
+            queue_grace: minutes(1),
+            deploy: minutes(5),
+            join: minutes(5),
+            leave: minutes(1),
+            exit: seconds(30),
+            retry_first: seconds(1),
+            retry_longest: seconds(30),
+            silence_limit: minutes(10),
+            orphan: minutes(15),
         }
     }
 }
@@ -60,7 +61,8 @@ impl Timing {
     /// The same with every duration multiplied: for tests and simulations, never in production.
     #[must_use]
     pub fn scaled(&self, factor: f64) -> Self {
-        let scale = |duration: Duration| duration.mul_f64(factor);
+        let scale =
+            |duration: Duration| Duration::try_from_secs_f64(duration.as_secs_f64() * factor).unwrap_or(Duration::MAX);
         Self {
             lead: scale(self.lead),
             missed_start: scale(self.missed_start),

@@ -90,7 +90,7 @@ fn providers() {
 }
 
 #[test]
-fn times_in_the_past_or_reversed() {
+fn times_in_the_past_too_far_ahead_or_reversed() {
     for (start, end, expected) in [
         (None, None, vec![]),
         (at("2026-11-21T09:59:00Z"), None, vec![]),
@@ -99,6 +99,13 @@ fn times_in_the_past_or_reversed() {
         (None, at("2026-11-21T10:00:01Z"), vec![]),
         (None, at("2026-11-21T10:00:00Z"), vec!["end_time"]),
         (at("2020-01-01T00:00:00Z"), at("2020-01-01T01:00:00Z"), vec!["start_time", "end_time"]),
+        (at("2031-11-20T10:00:00Z"), at("2031-11-20T11:00:00Z"), vec![]),
+        (at("2031-11-26T10:00:00Z"), None, vec!["start_time"]),
+        (at("9999-12-30T22:00:00Z"), None, vec!["start_time"]),
+        (at("9999-12-30T20:00:00Z"), at("9999-12-30T22:00:00Z"), vec!["start_time"]),
+        (at("2026-11-21T12:00:00Z"), at("2027-11-21T12:00:00Z"), vec![]),
+        (at("2026-11-21T12:00:00Z"), at("2028-11-21T12:00:00Z"), vec!["end_time"]),
+        (None, at("9999-12-30T22:00:00Z"), vec!["end_time"]),
         (at("2026-11-21T12:00:00Z"), at("2026-11-21T12:00:00Z"), vec!["end_time"]),
         (at("2026-11-21T12:00:00Z"), at("2026-11-21T11:00:00Z"), vec!["end_time"]),
         (Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 }), None, vec!["start_time"]),

@@ -8,6 +8,7 @@ use greenroom_chassis::Host;
 use greenroom_contracts::messages::{Message, RunnersListed};
 use greenroom_contracts::{Envelope, Header, streams, subjects};
 use greenroom_domain::Installation;
+use greenroom_domain::time::after;
 
 use crate::Error;
 use crate::ledger::Ledger;
@@ -42,7 +43,7 @@ impl EachHandler for Handler {
 
     async fn handle(&self, said: RunnersListed) -> Outcome {
         // A list that was long on its way says nothing about now.
-        if said.ended_at + self.host.scaled(Duration::from_secs(120)) < self.ledger.now() {
+        if after(said.ended_at, self.host.scaled(Duration::from_secs(120))) < self.ledger.now() {
             return Outcome::Done;
         }
         match self.try_handle(&said).await {

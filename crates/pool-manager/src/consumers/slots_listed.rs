@@ -8,6 +8,7 @@ use greenroom_chassis::Host;
 use greenroom_contracts::messages::{Message, SlotsListed};
 use greenroom_contracts::{Envelope, Header, streams, subjects};
 use greenroom_domain::Installation;
+use greenroom_domain::time::after;
 
 use crate::ledger::Ledger;
 use crate::reconcile;
@@ -34,7 +35,7 @@ impl EachHandler for Handler {
 
     async fn handle(&self, said: SlotsListed) -> Outcome {
         // A list that was long on its way says nothing about now.
-        if said.ended_at + self.host.scaled(Duration::from_secs(120)) < self.ledger.now() {
+        if after(said.ended_at, self.host.scaled(Duration::from_secs(120))) < self.ledger.now() {
             return Outcome::Done;
         }
         match reconcile::slots_listed(&self.ledger, &said).await {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use greenroom_domain::time::after;
 use greenroom_domain::{PlatformName, Provider, Standing, Timestamp};
 
 use super::settle;
@@ -46,7 +47,7 @@ impl Pool {
         preparing.sort_by_key(|stood| std::cmp::Reverse((stood.slot.waits(), stood.slot.commanded_at, stood.number)));
         let leaving = count(State::Retiring)
             - own.iter().filter(|stood| stood.slot.state == State::Retiring && stood.slot.renew).count();
-        let waits = row.waiting_at.is_some_and(|at| at + ledger.pools.waits > now);
+        let waits = row.waiting_at.is_some_and(|at| after(at, ledger.pools.waits) > now);
         let enabled = row.limit > 0;
         let view = View {
             ready: number(count(State::Idle)),

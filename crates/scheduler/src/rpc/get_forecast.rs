@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use greenroom_contracts::proto::v1::{ForecastStep, GetForecastRequest, GetForecastResponse};
 use greenroom_contracts::proto_timestamp;
+use greenroom_domain::time::after;
 use tonic::Status;
 
 use super::Door;
@@ -29,7 +30,7 @@ pub async fn get_forecast(door: &Door, request: GetForecastRequest) -> Result<Ge
     let steps = found.into_iter().map(|one| {
         let number = u32::try_from(one.step).unwrap_or(0);
         ForecastStep {
-            at: Some(proto_timestamp(now + step * number)),
+            at: Some(proto_timestamp(after(now, step.saturating_mul(number)))),
             provider: one.provider,
             platform: one.platform,
             starts: u32::try_from(one.starts).unwrap_or(u32::MAX),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use greenroom_domain::time::after;
 use greenroom_domain::{PlatformName, Timestamp};
 use greenroom_store::{Error, sql_time};
 use sqlx::PgPool;
@@ -42,6 +43,7 @@ pub async fn forecast(
                  GROUP BY 1, 2, 3
                  ORDER BY 1, 2, 3";
     let millis = i64::try_from(step.as_millis()).unwrap_or(i64::MAX);
-    let query = sqlx::query_as(sql).bind(sql_time(now)).bind(sql_time(now + horizon)).bind(millis).bind(first.as_str());
+    let query =
+        sqlx::query_as(sql).bind(sql_time(now)).bind(sql_time(after(now, horizon))).bind(millis).bind(first.as_str());
     Ok(query.fetch_all(pool).await?)
 }

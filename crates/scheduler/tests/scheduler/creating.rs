@@ -156,7 +156,10 @@ async fn a_hundred_at_once() {
 async fn what_cannot_be_is_refused_by_name() {
     let house = House::new().await;
     let ago = |seconds| Some(proto_timestamp(house.now() - Duration::from_secs(seconds)));
+    let far = |text: &str| Some(proto_timestamp(text.parse().expect("a time")));
     let bad = [
+        ("startTime:", NewBot { start_time: far("9999-12-30T22:00:00Z"), ..new_bot() }),
+        ("endTime:", NewBot { end_time: far("9999-12-30T22:00:00Z"), ..new_bot() }),
         ("meeting:", NewBot { meeting: None, ..new_bot() }),
         ("meeting.provider:", NewBot { meeting: Some(NewMeeting::default()), ..new_bot() }),
         ("endTime:", NewBot { end_time: ago(5), ..new_bot() }),

@@ -188,6 +188,25 @@ async fn deployed_early_it_keeps_its_start() {
     assert_eq!(status.code(), Code::FailedPrecondition);
 }
 
+/// A row from before starts were bounded. To send such a bot once ended a lane for good, and with it leaving, cancelling and
+/// admission for everybody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_at_the_end_of_time_stops_nobody() {
+    let house = House::new().await;
+    let mut scheduler = house.scheduler.clone();
+    for _ in 0..3 {
+        let bot = house.create_later(HOUR).await;
+        let sql = "UPDATE scheduler.bots SET start_at = '9999-12-30T22:00:00Z' WHERE id = $1";
+        sqlx::query(sql).bind(id_of(&bot).uuid()).execute(&house.sql).await.expect("written");
+        let deployed = scheduler.deploy(house.request(&bot)).await.expect("on its way").into_inner();
+        assert_eq!(deployed.state, "QUEUED");
+        house.heard.until::<Enqueue>(id_of(&bot).uuid(), 1).await;
+        house.cancel(&bot).await;
+    }
+    let other = house.create_later(HOUR).await;
+    house.cancel(&other).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn operators_replace_a_runner_and_end_a_bot() {
     let house = House::new().await;

@@ -2,7 +2,8 @@
 
 use super::{Ignored, Rejected, Step, Stop, Taken, ignore};
 use crate::Reason;
-use crate::bot::{Beyond, BotState, Edit, START_LATE};
+use crate::bot::{Beyond, BotState, END_AFTER, Edit, START_AHEAD, START_LATE};
+use crate::time::{after, before};
 
 impl Step<'_> {
     pub(super) fn leave_asked(&mut self) -> Taken {
@@ -39,34 +40,40 @@ impl Step<'_> {
 
     /// What changes nothing is granted in every state, so that an edit may be repeated.
     pub(super) fn edit_asked(&mut self, edit: &Edit) -> Taken {
-        let (before, edited) = (&self.next, edit.applied_to(&self.next));
-        if edited == *before && edit.beyond == Beyond::Nothing {
+        let (current, edited) = (&self.next, edit.applied_to(&self.next));
+        if edited == *current && edit.beyond == Beyond::Nothing {
             return ignore(Ignored::Repeated);
         }
         let reject = |why| Err(Stop::Reject(why));
-        if before.state.is_terminal() {
-            return reject(Rejected::Over(before.state));
+        if current.state.is_terminal() {
+            return reject(Rejected::Over(current.state));
         }
-        if before.state != BotState::Scheduled {
+        if current.state != BotState::Scheduled {
             // The end is looked at when it comes, and the metadata never: everything else may have been used already.
             let mut but_its_end = edited.clone();
-            but_its_end.end_at = before.end_at;
-            if but_its_end != *before || !matches!(edit.beyond, Beyond::Nothing | Beyond::Metadata) {
-                return reject(Rejected::Underway(before.state));
+            but_its_end.end_at = current.end_at;
+            if but_its_end != *current || !matches!(edit.beyond, Beyond::Nothing | Beyond::Metadata) {
+                return reject(Rejected::Underway(current.state));
             }
         }
         if edit.beyond == Beyond::NoAddress {
             return reject(Rejected::NoAddress);
         }
-        if edited.start_at != before.start_at && edited.start_at < self.now - START_LATE {
+        if edited.start_at != current.start_at && edited.start_at < before(self.now, START_LATE) {
             return reject(Rejected::StartInPast);
         }
-        let times_change = (edited.start_at, edited.end_at) != (before.start_at, before.end_at);
+        if edited.start_at != current.start_at && edited.start_at > after(self.now, START_AHEAD) {
+            return reject(Rejected::StartTooFar);
+        }
+        let times_change = (edited.start_at, edited.end_at) != (current.start_at, current.end_at);
         if times_change && edited.end_at.is_some_and(|end_at| end_at <= edited.start_at || end_at <= self.now) {
             return reject(Rejected::BadEnd);
         }
+        if times_change && edited.end_at.is_some_and(|end_at| end_at > after(edited.start_at, END_AFTER)) {
+            return reject(Rejected::EndTooFar);
+        }
         self.next = edited;
-        if self.next.state == BotState::Scheduled && self.next.start_at - self.timing.lead <= self.now {
+        if self.next.state == BotState::Scheduled && before(self.next.start_at, self.timing.lead) <= self.now {
             self.due();
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use super::{Effect, Ignored, Step, Taken, ignore};
 use crate::bot::{AttemptState, BotState};
+use crate::time::{after, before};
 use crate::{Attempt, Reason, Timestamp, backoff};
 
 impl Step<'_> {
@@ -58,7 +59,7 @@ impl Step<'_> {
 
     pub(super) fn due(&mut self) {
         // One whose end is not known is missed when its meeting is likely to be over.
-        let over = self.next.end_at.unwrap_or(self.next.start_at + self.timing.missed_start);
+        let over = self.next.end_at.unwrap_or(after(self.next.start_at, self.timing.missed_start));
         if over <= self.now {
             self.move_to(BotState::Fatal, Some(Reason::MISSED_START));
         } else {
@@ -93,21 +94,23 @@ impl Step<'_> {
         let bot = &self.next;
         let since = bot.state_since;
         let progress = bot.attempt.as_ref().map_or(since, |attempt| attempt.progress_at);
-        let longest = bot.joined_at.map(|joined_at| joined_at + bot.policy.max_duration);
+        let longest = bot.joined_at.map(|joined_at| after(joined_at, bot.policy.max_duration));
         let or_its_end = |at: Timestamp| [bot.end_at, longest].into_iter().flatten().fold(at, Timestamp::min);
         let held = bot.attempt.as_ref().is_some_and(|attempt| attempt.held);
         let awaited_end = bot.attempt.as_ref().and_then(|attempt| match (&attempt.cause, attempt.stopped) {
             (None, _) => None,
-            (Some(_), false) => Some(progress + timing.exit),
-            (Some(_), true) => Some(progress + timing.orphan),
+            (Some(_), false) => Some(after(progress, timing.exit)),
+            (Some(_), true) => Some(after(progress, timing.orphan)),
         });
         self.next.wake_at = match bot.state {
             BotState::Done | BotState::Fatal | BotState::Cancelled => None,
-            BotState::Scheduled => Some(bot.start_at - timing.lead),
+            BotState::Scheduled => Some(before(bot.start_at, timing.lead)),
             BotState::Queued => {
-                let again = backoff::exponential(timing.assert_first, timing.assert_longest, bot.asserts + 1);
-                let mute = bot.queue_deadline.map(|deadline| deadline + timing.queue_grace).filter(|at| *at > self.now);
-                let again = self.now + again;
+                let again =
+                    backoff::exponential(timing.assert_first, timing.assert_longest, bot.asserts.saturating_add(1));
+                let mute =
+                    bot.queue_deadline.map(|deadline| after(deadline, timing.queue_grace)).filter(|at| *at > self.now);
+                let again = after(self.now, again);
                 Some(match mute {
                     // It keeps the entry until its deadline, and says what became of it.
                     Some(mute) if held => mute,
@@ -115,18 +118,20 @@ impl Step<'_> {
                     None => again,
                 })
             }
-            BotState::Deploying => Some(awaited_end.unwrap_or(progress + timing.deploy)),
-            BotState::JoiningCall => Some(awaited_end.unwrap_or_else(|| or_its_end(since + timing.join))),
+            BotState::Deploying => Some(awaited_end.unwrap_or(after(progress, timing.deploy))),
+            BotState::JoiningCall => Some(awaited_end.unwrap_or_else(|| or_its_end(after(since, timing.join)))),
             // The runner itself gives up first; this is for one that does not.
-            BotState::InWaitingRoom => {
-                Some(awaited_end.unwrap_or_else(|| or_its_end(since + bot.policy.waiting_room_timeout + timing.leave)))
-            }
+            BotState::InWaitingRoom => Some(
+                awaited_end
+                    .unwrap_or_else(|| or_its_end(after(after(since, bot.policy.waiting_room_timeout), timing.leave))),
+            ),
             BotState::InCall | BotState::Recording => Some(
-                awaited_end.unwrap_or_else(|| or_its_end(bot.joined_at.unwrap_or(since) + bot.policy.max_duration)),
+                awaited_end
+                    .unwrap_or_else(|| or_its_end(after(bot.joined_at.unwrap_or(since), bot.policy.max_duration))),
             ),
             BotState::Leaving => {
                 let stopped = bot.attempt.as_ref().is_some_and(|attempt| attempt.stopped);
-                Some(if stopped { progress + timing.orphan } else { since + timing.leave })
+                Some(if stopped { after(progress, timing.orphan) } else { after(since, timing.leave) })
             }
         };
     }

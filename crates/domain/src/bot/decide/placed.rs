@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Effect, Ignored, Rejected, Step, Stop, Taken, ignore};
 use crate::bot::{BotState, Observed, Refusal};
+use crate::time::after;
 use crate::{Attempt, Exit, PlatformName, Reason, Timestamp};
 
 impl Step<'_> {
@@ -81,7 +82,7 @@ impl Step<'_> {
             .rest_of_chain()
             .iter()
             .position(|platform| Some(platform) == refused_by.as_ref())
-            .map_or(self.next.chain_from, |found| self.next.chain_from + found + 1);
+            .map_or(self.next.chain_from, |found| self.next.chain_from.saturating_add(found).saturating_add(1));
         let moved_on = rest < self.next.chain.len();
         self.next.chain_from = if moved_on { rest } else { 0 };
         // Moving on to the next platform of the chain for want of room is the chain's purpose and no failure.
@@ -124,7 +125,7 @@ impl Step<'_> {
         self.live()?;
         let (now, timing) = (self.now, self.timing);
         let current = self.current(attempt)?;
-        let silent_for = |limit: Duration| now >= last_beat_at + limit;
+        let silent_for = |limit: Duration| now >= after(last_beat_at, limit);
         match observed {
             Observed::Running if silent_for(timing.silence_limit) && !current.stopped => {
                 self.fail(Reason::HEARTBEAT_LOST, true);

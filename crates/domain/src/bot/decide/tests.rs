@@ -465,5 +465,6 @@ fn it_gives_up_after_the_last_retry() {
 }
 
 mod asked;
+mod extremes;
 mod failing;
 mod properties;

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::bot::{Beyond, Edit};
 
-fn any_event() -> impl Strategy<Value = Event> {
+pub(super) fn any_event() -> impl Strategy<Value = Event> {
     let attempt = (1u32..4).prop_map(Attempt);
     let instance = (1u128..3).prop_map(instance);
     let reports = prop_oneof![
