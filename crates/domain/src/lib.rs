@@ -12,6 +12,7 @@ pub mod bot;
 mod ids;
 mod names;
 mod reason;
+mod rfc3339;
 mod runner;
 mod shard;
 pub mod time;
@@ -19,6 +20,7 @@ pub mod time;
 pub use ids::{ApiKeyId, AssignmentId, BotId, InstanceId, MessageId, SlotId, TenantId};
 pub use names::{Installation, InvalidName, PlatformName, Provider};
 pub use reason::Reason;
+pub use rfc3339::{NotRfc3339, parse_rfc3339};
 pub use runner::{
     Attempt, Exit, ExitCause, InvalidRunnerId, InvalidStanding, OwnerKind, Resources, RunnerId, RunnerSpec, Standing,
     Usage,

@@ -68,7 +68,7 @@ pub(crate) fn update(request: &UpdateBotRequest) -> Result<(), Vec<BadField>> {
                 bad.add("start_time", "cannot be taken away; POST …/deploy sends the bot now");
             }
             ("start_time" | "end_time", "") => times(&mut bad, bot, None),
-            ("metadata_json", "") => metadata(&mut bad, &bot.metadata_json),
+            ("metadata_json", "") => metadata(&mut bad, "metadata_json", &bot.metadata_json),
             ("priority", "") => priority(&mut bad, bot.priority),
             ("platforms", "") => platforms(&mut bad, &bot.platforms),
             ("queue_timeout_ms", "") => bad.millis("queue_timeout_ms", bot.queue_timeout_ms),
@@ -78,6 +78,7 @@ pub(crate) fn update(request: &UpdateBotRequest) -> Result<(), Vec<BadField>> {
             _ => bad.add("update_mask", "names a field that is not there"),
         }
     }
+    metadata(&mut bad, "metadata_patch_json", &request.metadata_patch_json);
     if bad.0.is_empty() { Ok(()) } else { Err(bad.0) }
 }
 
@@ -96,7 +97,7 @@ fn new_bot(bad: &mut Problems, bot: &NewBot, now: Option<Timestamp>) {
     if let Some(given) = &bot.resources {
         resources(bad, given);
     }
-    metadata(bad, &bot.metadata_json);
+    metadata(bad, "metadata_json", &bot.metadata_json);
     priority(bad, bot.priority);
     platforms(bad, &bot.platforms);
     bad.millis("queue_timeout_ms", bot.queue_timeout_ms);
@@ -238,21 +239,21 @@ fn resources(bad: &mut Problems, given: &NewResources) {
     }
 }
 
-fn metadata(bad: &mut Problems, json: &str) {
+fn metadata(bad: &mut Problems, field: &str, json: &str) {
     if json.is_empty() {
         return;
     }
     if json.len() > LARGEST_METADATA {
-        return bad.add("metadata_json", format!("must not be larger than {} KiB", LARGEST_METADATA >> 10));
+        return bad.add(field, format!("must not be larger than {} KiB", LARGEST_METADATA >> 10));
     }
     match serde_json::from_str(json) {
         Ok(Value::Object(object)) => {
             // Postgres holds every character but this one.
             if object.iter().any(|(name, value)| name.contains('\0') || has_nul(value)) {
-                bad.add("metadata_json", "must not contain the character U+0000");
+                bad.add(field, "must not contain the character U+0000");
             }
         }
-        _ => bad.add("metadata_json", "must be a JSON object"),
+        _ => bad.add(field, "must be a JSON object"),
     }
 }
 

@@ -28,7 +28,17 @@ pub enum Change {
     EveryoneLeft(Duration),
     Inactivity(Duration),
     Metadata(String),
-    Size(Size),
+    /// A merge patch (RFC 7386).
+    MetadataPatch(String),
+    Size(Resize),
+}
+
+/// What an edit says of a bot's size. Which size follows depends on the bot as it is when the edit is applied.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Resize {
+    asked: Asked,
+    own: Own,
+    named: Named,
 }
 
 /// An edit that was understood.
@@ -38,26 +48,21 @@ pub struct Understood {
     pub changes: Vec<Change>,
     /// What it names, in the API's words, for the timeline. Never the values: an address may be among them.
     pub names: Vec<&'static str>,
-    resources: Resized,
+    named: Named,
 }
 
 /// What of a bot's resources an edit names.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Resized {
+struct Named {
     cpu: bool,
     cpu_limit: bool,
     memory: bool,
     memory_limit: bool,
 }
 
-/// Understands what an update's mask names, of a bot that is like this.
-pub fn understand(
-    caller: &Caller,
-    update: &UpdateBotRequest,
-    config: &Config,
-    sizes: &Sizes,
-    before: &Details,
-) -> Result<Understood, BadField> {
+/// Understands what an update's mask names. The bot is not read for it: what it is by the time of the edit is known only under
+/// its lock, where [`applied`] sees it.
+pub fn understand(caller: &Caller, update: &UpdateBotRequest, config: &Config) -> Result<Understood, BadField> {
     let nothing = NewBot::default();
     let bot = update.bot.as_ref().unwrap_or(&nothing);
     limits::storable(bot)?;
@@ -65,9 +70,20 @@ pub fn understand(
     for path in update.update_mask.iter().flat_map(|mask| &mask.paths) {
         understood.take(path, caller, bot, config)?;
     }
+    if !update.metadata_patch_json.is_empty() {
+        if update.metadata_patch_json.contains('\0') {
+            return Err(BadField::new("metadata", "must not contain a NUL"));
+        }
+        if understood.names.contains(&"metadata") {
+            return Err(BadField::new("metadata_patch_json", "cannot be given where the mask names metadata_json"));
+        }
+        understood.changes.push(Change::MetadataPatch(update.metadata_patch_json.clone()));
+        understood.names.push("metadata");
+    }
     understood.names.dedup();
     let asked = bot.resources.as_ref().map(Asked::from).unwrap_or_default();
-    understood.resize(asked, Own::from(caller), sizes, before)?;
+    let resize = Resize { asked, own: Own::from(caller), named: understood.named };
+    understood.changes.push(Change::Size(resize));
     Ok(understood)
 }
 
@@ -158,7 +174,7 @@ impl Understood {
     }
 
     fn resources(&mut self, field: &str) -> Result<&'static str, BadField> {
-        let Resized { cpu, cpu_limit, memory, memory_limit } = &mut self.resources;
+        let Named { cpu, cpu_limit, memory, memory_limit } = &mut self.named;
         for named in match field {
             "" => vec![cpu, cpu_limit, memory, memory_limit],
             "cpu_millis" => vec![cpu],
@@ -170,41 +186,6 @@ impl Understood {
             *named = true;
         }
         Ok("resources")
-    }
-
-    /// The size that follows. What is asked for anew brings its limit with it; a limit alone leaves the rest. A bot that moves
-    /// to another provider gets that one's size, unless somebody has chosen its own.
-    fn resize(&mut self, asked: Asked, own: Own, sizes: &Sizes, before: &Details) -> Result<(), BadField> {
-        let moved = self.changes.iter().rev().find_map(|change| match change {
-            Change::Provider(provider) => Some(provider),
-            _ => None,
-        });
-        let provider = moved.unwrap_or(&before.provider);
-        let Resized { cpu, cpu_limit, memory, memory_limit } = self.resources;
-        let named = |is: bool, value: Option<u32>| value.filter(|_| is);
-        let kept = |request: bool, limit: bool, size: u32| (limit && !request).then_some(size);
-        let chosen = sizes.choose(
-            provider,
-            Asked {
-                cpu_millis: named(cpu, asked.cpu_millis).or(kept(cpu, cpu_limit, before.size.cpu_millis)),
-                memory_mb: named(memory, asked.memory_mb).or(kept(memory, memory_limit, before.size.memory_mb)),
-                cpu_limit_millis: named(cpu_limit, asked.cpu_limit_millis),
-                memory_limit_mb: named(memory_limit, asked.memory_limit_mb),
-            },
-            own,
-        )?;
-        let follows = moved.is_some() && sizes.choose(&before.provider, Asked::default(), own)? == before.size;
-        let mut size = before.size;
-        if cpu || cpu_limit || follows {
-            (size.cpu_millis, size.cpu_limit_millis) = (chosen.cpu_millis, chosen.cpu_limit_millis);
-        }
-        if memory || memory_limit || follows {
-            (size.memory_mb, size.memory_limit_mb) = (chosen.memory_mb, chosen.memory_limit_mb);
-        }
-        if size != before.size {
-            self.changes.push(Change::Size(size));
-        }
-        Ok(())
     }
 
     fn leave(&mut self, field: &str, leave: NewAutomaticLeave, config: &Config) -> Result<&'static str, BadField> {
@@ -247,9 +228,10 @@ fn unknown(path: &str) -> BadField {
     BadField::new("update_mask", format!("there is no field {path} that can be changed"))
 }
 
-/// The details as they would be.
-pub fn applied(changes: &[Change], before: &Details) -> Details {
+/// The details as they would be, of a bot that is locked.
+pub fn applied(changes: &[Change], before: &Details, sizes: &Sizes) -> Result<Details, BadField> {
     let mut after = before.clone();
+    let mut resize = Resize::default();
     for change in changes.iter().cloned() {
         match change {
             Change::Provider(provider) => after.provider = provider,
@@ -264,10 +246,39 @@ pub fn applied(changes: &[Change], before: &Details) -> Details {
             Change::EveryoneLeft(wait) => after.everyone_left = wait,
             Change::Inactivity(wait) => after.inactivity = wait,
             Change::Metadata(json) => after.metadata = json,
-            Change::Size(size) => after.size = size,
+            Change::MetadataPatch(patch) => after.metadata = limits::patched_metadata(&before.metadata, &patch)?,
+            Change::Size(last) => resize = last,
         }
     }
-    after
+    after.size = resized(resize, before, &after.provider, sizes)?;
+    Ok(after)
+}
+
+/// The size that follows. What is asked for anew brings its limit with it; a limit alone leaves the rest. A bot that moves to
+/// another provider gets that one's size, unless somebody has chosen its own.
+fn resized(resize: Resize, before: &Details, provider: &Provider, sizes: &Sizes) -> Result<Size, BadField> {
+    let Resize { asked, own, named: Named { cpu, cpu_limit, memory, memory_limit } } = resize;
+    let named = |is: bool, value: Option<u32>| value.filter(|_| is);
+    let kept = |request: bool, limit: bool, size: u32| (limit && !request).then_some(size);
+    let chosen = sizes.choose(
+        provider,
+        Asked {
+            cpu_millis: named(cpu, asked.cpu_millis).or(kept(cpu, cpu_limit, before.size.cpu_millis)),
+            memory_mb: named(memory, asked.memory_mb).or(kept(memory, memory_limit, before.size.memory_mb)),
+            cpu_limit_millis: named(cpu_limit, asked.cpu_limit_millis),
+            memory_limit_mb: named(memory_limit, asked.memory_limit_mb),
+        },
+        own,
+    )?;
+    let follows = *provider != before.provider && sizes.choose(&before.provider, Asked::default(), own)? == before.size;
+    let mut size = before.size;
+    if cpu || cpu_limit || follows {
+        (size.cpu_millis, size.cpu_limit_millis) = (chosen.cpu_millis, chosen.cpu_limit_millis);
+    }
+    if memory || memory_limit || follows {
+        (size.memory_mb, size.memory_limit_mb) = (chosen.memory_mb, chosen.memory_limit_mb);
+    }
+    Ok(size)
 }
 
 /// How much differs.

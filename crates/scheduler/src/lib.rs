@@ -15,6 +15,7 @@ mod edit;
 mod environment;
 mod error;
 mod limits;
+mod merge_patch;
 mod numbers;
 mod order;
 mod policy;

@@ -11,6 +11,7 @@ use greenroom_domain::{BotId, PlatformName, Provider, TenantId, Timestamp};
 
 use crate::Config;
 use crate::config::Defaults;
+use crate::merge_patch;
 use crate::rows::{Details, Stored};
 use crate::sizes::Sizes;
 use crate::sizing::{Asked, Own};
@@ -18,6 +19,9 @@ use crate::sizing::{Asked, Own};
 /// Longest time a caller may ask for anything.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 const MOST_RETRIES: u32 = 20;
+const HIGHEST_PRIORITY: u32 = 10_000;
+/// In bytes, as at the gateway.
+const LARGEST_METADATA: usize = 16 << 10;
 
 pub fn duration(field: &str, given: Option<u64>, default: Duration) -> Result<Duration, BadField> {
     let duration = given.map_or(default, Duration::from_millis);
@@ -89,6 +93,9 @@ pub fn max_retries(given: Option<u32>, defaults: &Defaults) -> Result<u32, BadFi
 pub fn priority(caller: &Caller, given: Option<u32>) -> Result<u32, BadField> {
     let plans = if caller.priority == 0 { 100 } else { caller.priority };
     match given {
+        Some(given) if given > HIGHEST_PRIORITY => {
+            Err(BadField::new("priority", format!("must not be more than {HIGHEST_PRIORITY}")))
+        }
         Some(given) if given < plans && !caller.operator => {
             Err(BadField::new("priority", format!("must not be lower than {plans}, which is your plan's")))
         }
@@ -104,6 +111,19 @@ pub fn display_name(bot: &NewBot) -> String {
 /// What the caller keeps with it.
 pub fn metadata(bot: &NewBot) -> String {
     if bot.metadata_json.is_empty() { "{}".to_owned() } else { bot.metadata_json.clone() }
+}
+
+/// The metadata with a merge patch applied.
+pub fn patched_metadata(before: &str, patch: &str) -> Result<String, BadField> {
+    let after = merge_patch::merge(before, patch).map_err(|_| BadField::new("metadata", "must be a JSON object"))?;
+    if after.len() > LARGEST_METADATA {
+        let problem = format!("must not be larger than {} KiB when the patch is applied", LARGEST_METADATA >> 10);
+        return Err(BadField::new("metadata", problem));
+    }
+    if !after.starts_with('{') {
+        return Err(BadField::new("metadata", "must be a JSON object"));
+    }
+    Ok(after)
 }
 
 /// A bot that is not made yet: SCHEDULED, and looked at when it is due.

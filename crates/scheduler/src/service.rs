@@ -54,7 +54,7 @@ impl Service {
         let timing = RelayTiming { epoch: host.scaled(RelayTiming::default().epoch), ..RelayTiming::default() };
         let relay = Relay::new(store.clone(), committed, host.bus.clone(), timing, host.clock.as_fn());
         let writer = Arc::new(Writer::new(store, host.clock, &config));
-        let sizes = Arc::new(Sizes::new(config.sizing.clone()));
+        let sizes = writer.sizes.clone();
         let config = Arc::new(config);
         let tasks = TaskTracker::new();
         let door = Door::new(config.clone(), host.clone(), writer.clone(), sizes.clone(), &tasks);

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use greenroom_chassis::Clock;
+use greenroom_contracts::BadField;
 use greenroom_contracts::messages::{BotStateChanged, Enqueue, Release, Withdraw};
 use greenroom_domain::bot::{Bot, Effect, Event, Ignored, Rejected, Timing};
 use greenroom_domain::time::after;
@@ -19,7 +20,7 @@ use crate::edit::Change;
 use crate::numbers::Numbers;
 use crate::order::Order;
 use crate::rows::Stored;
-use crate::sizing::Sizing;
+use crate::sizes::Sizes;
 use crate::{Config, Error, store};
 
 use fold::Fold;
@@ -55,6 +56,8 @@ pub enum Applied {
     Ignored(Ignored, Arc<Stored>),
     /// It was refused.
     Rejected(Rejected),
+    /// It was refused for a field that cannot be with what the bot is now.
+    Invalid(BadField),
     /// There is no such bot.
     NoSuchBot,
 }
@@ -65,7 +68,8 @@ pub struct Writer {
     clock: Clock,
     pub(crate) timing: Timing,
     grace: std::time::Duration,
-    pub(crate) sizing: Sizing,
+    /// How large runners are.
+    pub(crate) sizes: Arc<Sizes>,
     pub(crate) order: Order,
     /// For bots that are to be made.
     pub(crate) numbers: Numbers,
@@ -87,7 +91,7 @@ impl Writer {
             clock,
             timing: config.timing.clone(),
             grace: config.release_grace,
-            sizing: config.sizing.clone(),
+            sizes: Arc::new(Sizes::new(config.sizing.clone())),
             order: Order::new(config.platforms.clone()),
             peak_memory: meter
                 .u64_histogram("greenroom_runner_peak_memory_bytes")

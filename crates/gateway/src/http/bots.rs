@@ -78,7 +78,12 @@ pub(super) async fn update(
     let id = path.bot()?.to_string();
     let body = body::json(&headers, body, body::LARGEST_JSON).await?;
     let parse::Parsed { bot, mut bad } = parse::new_bot(&body)?;
-    let update = UpdateBotRequest { id, bot: Some(bot), update_mask: Some(FieldMask { paths: parse::mask(&body) }) };
+    let update = UpdateBotRequest {
+        id,
+        bot: Some(bot),
+        update_mask: Some(FieldMask { paths: parse::mask(&body) }),
+        metadata_patch_json: parse::metadata_patch(&body),
+    };
     if !bad.is_empty() {
         // An unknown field was named by the parser already.
         let more = validate::update(&update).err().into_iter().flatten();

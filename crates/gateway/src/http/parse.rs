@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use greenroom_contracts::proto::v1::{NewAutomaticLeave, NewBot, NewMeeting, NewResources};
 use greenroom_contracts::{BadField, proto_timestamp};
-use greenroom_domain::Timestamp;
+use greenroom_domain::{NotRfc3339, Timestamp, parse_rfc3339};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
@@ -20,7 +20,7 @@ pub(super) struct Parsed {
 }
 
 /// What the body of `PATCH /v1/bots/{id}` names, in protobuf's words: what is not there stays, what is `null` gets its
-/// default.
+/// default. Metadata that are an object are not among it: they are a patch, see [`metadata_patch`].
 pub(super) fn mask(body: &[u8]) -> Vec<String> {
     let fields = serde_json::from_slice::<Map<String, Value>>(body).unwrap_or_default();
     let mut paths = Vec::new();
@@ -30,10 +30,16 @@ pub(super) fn mask(body: &[u8]) -> Vec<String> {
             ("meeting" | "automatic_leave" | "resources", Value::Object(inner)) => {
                 paths.extend(inner.keys().map(|field| format!("{name}.{}", proto_name(field))));
             }
+            ("metadata_json", Value::Object(_)) => {}
             _ => paths.push(name),
         }
     }
     paths
+}
+
+/// What the body of `PATCH /v1/bots/{id}` merges into the metadata; empty: nothing.
+pub(super) fn metadata_patch(body: &[u8]) -> String {
+    Some(as_it_came(body, "metadata")).filter(|json| json.starts_with('{')).unwrap_or_default()
 }
 
 /// How protobuf calls a field.
@@ -186,11 +192,8 @@ impl Object<'_> {
     }
 
     fn time(&mut self, name: &str) -> Option<Timestamp> {
-        let time = self.take(name)?.as_str().and_then(|text| text.parse::<Timestamp>().ok());
-        if time.is_none() {
-            self.problem(name, "must be a time with its offset (RFC 3339), as 2027-01-31T10:00:00Z");
-        }
-        time
+        let time = self.take(name)?.as_str().map_or(Err(NotRfc3339), parse_rfc3339);
+        time.inspect_err(|problem| self.problem(name, problem)).ok()
     }
 
     fn finish(self) {

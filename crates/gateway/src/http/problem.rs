@@ -164,7 +164,7 @@ impl Problem {
 /// How HTTP calls a field: `automatic_leave.max_duration_ms` is `automaticLeave.maxDurationMs`.
 fn json_name(field: &str) -> String {
     match field {
-        "metadata_json" => return "metadata".to_owned(),
+        "metadata_json" | "metadata_patch_json" => return "metadata".to_owned(),
         "idempotency_key" => return "Idempotency-Key".to_owned(),
         "bot" => return "(body)".to_owned(),
         _ => {}

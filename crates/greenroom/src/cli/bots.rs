@@ -10,7 +10,7 @@ use greenroom_contracts::proto::v1::{
     ListBotsRequest, NewBot, NewMeeting, NewResources, RestartBotRequest, UpdateBotRequest, WatchEventsRequest,
 };
 use greenroom_contracts::{proto_timestamp, timestamp};
-use greenroom_domain::Timestamp;
+use greenroom_domain::parse_rfc3339;
 use greenroom_domain::bot::BotState;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
@@ -247,7 +247,7 @@ impl Command {
                     ..NewBot::default()
                 };
                 let update_mask = Some(prost_types::FieldMask { paths });
-                let request = UpdateBotRequest { id, bot: Some(bot), update_mask };
+                let request = UpdateBotRequest { id, bot: Some(bot), update_mask, ..UpdateBotRequest::default() };
                 show(&connection.client()?.update_bot(request).await?.into_inner());
             }
             Self::Deploy { connection, id } => {
@@ -272,7 +272,7 @@ impl Command {
 
 /// A time that was given for an option.
 fn given(option: &str, text: &str) -> Result<prost_types::Timestamp, Error> {
-    let at = text.parse::<Timestamp>().map_err(|error| Error::Plain(format!("{option}: {error}")))?;
+    let at = parse_rfc3339(text).map_err(|error| Error::Plain(format!("{option}: {error}")))?;
     Ok(proto_timestamp(at))
 }
 

@@ -20,6 +20,7 @@ pub async fn admit(door: &Door, request: AdmitRequest) -> Result<AdmitResponse, 
             Ok(AdmitResponse { config: Some(config(door, &stored)) })
         }
         Applied::Ignored(..) | Applied::NoSuchBot => Err(Status::failed_precondition("this attempt is over")),
+        Applied::Invalid(bad) => Err(bad.into()),
         Applied::Rejected(why) => Err(Status::failed_precondition(why.to_string())),
     }
 }

@@ -12,6 +12,7 @@ pub async fn close_attempt(door: &Door, request: CloseAttemptRequest) -> Result<
     match door.apply(Input::new(bot, Event::CloseAsked { attempt: runner.attempt }, None)).await? {
         // Of an attempt that is over, or of a bot we never had, nobody is admitted any more either.
         Applied::Advanced(_) | Applied::Ignored(..) | Applied::NoSuchBot => Ok(CloseAttemptResponse {}),
+        Applied::Invalid(bad) => Err(bad.into()),
         Applied::Rejected(why) => Err(Status::failed_precondition(why.to_string())),
     }
 }

@@ -42,6 +42,7 @@ pub(super) async fn answer(door: &Door, input: Input) -> Result<Bot, Status> {
             | Rejected::Over(_)
             | Rejected::NoRunner(_) => Status::failed_precondition(why.to_string()),
         }),
+        Applied::Invalid(bad) => Err(bad.into()),
         Applied::NoSuchBot => Err(super::no_such_bot()),
     }
 }

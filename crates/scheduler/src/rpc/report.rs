@@ -34,6 +34,7 @@ pub async fn report(door: &Door, request: ReportRequest) -> Result<ReportRespons
     for (sequence, answer) in sequences.into_iter().zip(answers) {
         match answer {
             Applied::Advanced(_) | Applied::Ignored(..) => acknowledged = sequence,
+            Applied::Invalid(bad) => return Err(bad.into()),
             Applied::Rejected(why) => return Err(Status::failed_precondition(why.to_string())),
             Applied::NoSuchBot => return Err(Status::failed_precondition("there is no such bot")),
         }

@@ -11,9 +11,9 @@ use crate::writer::Input;
 pub async fn update(door: &Door, request: SchedulerUpdateRequest) -> Result<Bot, Status> {
     let caller = request.caller.ok_or_else(|| Status::invalid_argument("caller: is missing"))?;
     let update = request.update.ok_or_else(|| Status::invalid_argument("update: is missing"))?;
-    let before = leave::own(door, &caller.tenant_id, &update.id).await?;
-    let understood = edit::understand(&caller, &update, &door.config, &door.sizes, &before.details)?;
-    let bot = before.bot.id;
+    // Whose it is never changes; everything else is read again under the lock.
+    let bot = leave::own(door, &caller.tenant_id, &update.id).await?.bot.id;
+    let understood = edit::understand(&caller, &update, &door.config)?;
     let event = Event::EditAsked(Box::new(understood.edit));
     let detail = Some(understood.names.join(", ")).filter(|names| !names.is_empty());
     leave::answer(door, Input { changes: understood.changes, ..Input::new(bot, event, detail) }).await

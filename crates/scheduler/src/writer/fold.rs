@@ -71,7 +71,10 @@ impl<'a> Fold<'a> {
         let mut edited = None;
         if let Event::EditAsked(asked) = &input.event {
             // Only under the lock is it known what differs.
-            let details = edit::applied(&input.changes, &stored.details);
+            let details = match edit::applied(&input.changes, &stored.details, &self.writer.sizes) {
+                Ok(details) => details,
+                Err(bad) => return Applied::Invalid(bad),
+            };
             let beyond = edit::beyond(&stored.details, &details);
             event = Cow::Owned(Event::EditAsked(Box::new(Edit { beyond, ..Edit::clone(asked) })));
             edited = Some(details);
@@ -127,7 +130,7 @@ impl<'a> Fold<'a> {
         self.changed.insert(input.bot);
         let stored = self.bots.get_mut(&input.bot).expect("it was there");
         let mut detail = storable(input.detail.as_deref());
-        if let Some(size) = policy::resized(before, &stored.bot, stored.details.size, &self.writer.sizing) {
+        if let Some(size) = policy::resized(before, &stored.bot, stored.details.size, self.writer.sizes.sizing()) {
             stored.details.size = size;
             self.edited.insert(input.bot);
             let more =

@@ -18,6 +18,7 @@ impl House {
             id: bot.id.clone(),
             bot: Some(NewBot { display_name: name.to_owned(), ..NewBot::default() }),
             update_mask: Some(prost_types::FieldMask { paths: vec!["display_name".to_owned()] }),
+            ..UpdateBotRequest::default()
         };
         let caller = self.creation(self.tenant, new_bot(), "").caller;
         let request = SchedulerUpdateRequest { caller, update: Some(update) };

@@ -102,8 +102,16 @@ async fn what_is_answered_is_what_is_read_later() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_cannot_be_stored_fails_alone() {
     let house = House::new().await;
-    // The gateway lets nobody ask for that, and the column is an integer.
-    let bad = NewBot { priority: Some(u32::MAX), ..new_bot() };
+    // No column holds that, so the door lets nobody ask for it.
+    let status = house.try_create(NewBot { priority: Some(u32::MAX), ..new_bot() }, "").await.expect_err("refused");
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().starts_with("priority: "), "{status:?}");
+    // What the door cannot know, the database refuses.
+    sqlx::query("ALTER TABLE scheduler.bots ADD CONSTRAINT spoilt CHECK (display_name <> 'spoilt')")
+        .execute(&house.sql)
+        .await
+        .expect("a constraint");
+    let bad = NewBot { display_name: "spoilt".to_owned(), ..new_bot() };
     let creating = (0..60).map(|n| {
         let bot = if n == 30 { bad.clone() } else { new_bot() };
         let (house, key) = (&house, format!("key-{n}"));

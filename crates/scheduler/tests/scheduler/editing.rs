@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use greenroom_contracts::messages::{Enqueue, Release};
 use greenroom_contracts::proto::v1::{
     Bot, NewAutomaticLeave, NewBot, NewMeeting, SchedulerOperatorRequest, SchedulerUpdateRequest, UpdateBotRequest,
@@ -19,7 +20,8 @@ impl House {
     async fn try_update(&self, bot: &Bot, paths: &[&str], new: NewBot) -> Result<Bot, Status> {
         let paths = paths.iter().map(|path| (*path).to_owned()).collect();
         let update_mask = Some(prost_types::FieldMask { paths });
-        let update = UpdateBotRequest { id: bot.id.clone(), bot: Some(new), update_mask };
+        let update =
+            UpdateBotRequest { id: bot.id.clone(), bot: Some(new), update_mask, ..UpdateBotRequest::default() };
         let caller = self.creation(self.tenant, new_bot(), "").caller;
         let request = SchedulerUpdateRequest { caller, update: Some(update) };
         self.scheduler.clone().update(request).await.map(Response::into_inner)
@@ -33,6 +35,14 @@ impl House {
     async fn end_at(&self, bot: &Bot, after: Duration) -> Result<Bot, Status> {
         let end_time = Some(proto_timestamp(self.now() + after));
         self.try_update(bot, &["end_time"], NewBot { end_time, ..NewBot::default() }).await
+    }
+
+    async fn patch_metadata(&self, bot: &Bot, patch: &str) -> Result<Bot, Status> {
+        let metadata_patch_json = patch.to_owned();
+        let update = UpdateBotRequest { id: bot.id.clone(), metadata_patch_json, ..UpdateBotRequest::default() };
+        let caller = self.creation(self.tenant, new_bot(), "").caller;
+        let request = SchedulerUpdateRequest { caller, update: Some(update) };
+        self.scheduler.clone().update(request).await.map(Response::into_inner)
     }
 
     fn operator(&self, bot: &Bot) -> SchedulerOperatorRequest {
@@ -142,6 +152,40 @@ async fn an_edit_that_cannot_be_is_refused_by_name() {
     let status = house.scheduler.clone().update(request).await.expect_err("another tenant's");
     assert_eq!(status.code(), Code::NotFound);
     assert_eq!(house.get(&bot).await.sequence, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn concurrent_patches_of_metadata_are_all_kept() {
+    let house = House::new().await;
+    let (other, _) = house.replica().await;
+    let bot =
+        house.create(NewBot { metadata_json: r#"{"kept": 1.10, "gone": {"a": 1}}"#.to_owned(), ..new_bot() }).await;
+    join_all((0..24).map(|n| {
+        let patch = if n == 7 { r#"{"gone": null}"#.to_owned() } else { format!(r#"{{"n": {{"{n}": {n}}}}}"#) };
+        let mut door = if n % 2 == 0 { house.scheduler.clone() } else { other.clone() };
+        let update = UpdateBotRequest { id: bot.id.clone(), metadata_patch_json: patch, ..UpdateBotRequest::default() };
+        let caller = house.creation(house.tenant, new_bot(), "").caller;
+        async move { door.update(SchedulerUpdateRequest { caller, update: Some(update) }).await.expect("patched") }
+    }))
+    .await;
+    let seen = house.get(&bot).await;
+    let metadata: serde_json::Value = serde_json::from_str(&seen.metadata_json).expect("JSON");
+    let numbers: serde_json::Map<_, _> = (0..24).filter(|n| *n != 7).map(|n| (n.to_string(), n.into())).collect();
+    assert_eq!(metadata, serde_json::json!({"kept": 1.10, "n": numbers}));
+    assert!(seen.metadata_json.contains("1.10"), "what nobody named keeps its text: {}", seen.metadata_json);
+
+    // What changes nothing changes nothing, and what would be too large is refused by name.
+    let again = house.patch_metadata(&bot, r#"{"gone": null, "n": {"3": 3}}"#).await.expect("granted");
+    assert_eq!(again.sequence, seen.sequence);
+    for n in 0..2 {
+        let patch = format!(r#"{{"large{n}": "{}"}}"#, "x".repeat(9_000));
+        let answer = house.patch_metadata(&bot, &patch).await;
+        assert_eq!(answer.is_ok(), n == 0, "two of them are more than 16 KiB");
+        if let Err(status) = answer {
+            assert_eq!(status.code(), Code::InvalidArgument);
+            assert!(status.message().starts_with("metadata: "), "{status:?}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -53,7 +53,8 @@ impl House {
         let paths = paths.iter().map(|path| (*path).to_owned()).collect();
         let update_mask = Some(prost_types::FieldMask { paths });
         let caller = Caller { tenant_id: self.tenant.to_string(), ..Caller::default() };
-        let update = UpdateBotRequest { id: bot.id.clone(), bot: Some(new), update_mask };
+        let update =
+            UpdateBotRequest { id: bot.id.clone(), bot: Some(new), update_mask, ..UpdateBotRequest::default() };
         let request = SchedulerUpdateRequest { caller: Some(caller), update: Some(update) };
         self.scheduler.clone().update(request).await.map(Response::into_inner)
     }

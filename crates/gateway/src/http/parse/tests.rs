@@ -73,18 +73,34 @@ fn an_edit_names_what_is_there() {
         "automaticLeave": null, "queueTimeoutMs": 5, "resources": {"memoryMb": 7}}"#;
     let mut paths = mask(body);
     paths.sort_unstable();
-    let expected = [
-        "automatic_leave",
-        "meeting.id",
-        "meeting.url",
-        "metadata_json",
-        "queue_timeout_ms",
-        "resources.memory_mb",
-        "start_time",
-    ];
+    let expected =
+        ["automatic_leave", "meeting.id", "meeting.url", "queue_timeout_ms", "resources.memory_mb", "start_time"];
     assert_eq!(paths, expected);
     assert_eq!(mask(br#"{"resources": null}"#), ["resources"]);
     assert!(mask(b"{}").is_empty());
+    // An object is merged into the metadata; null takes them back to their default, and all else is refused by name.
+    assert_eq!(metadata_patch(body), r#"{"a": 1}"#);
+    assert_eq!(
+        (mask(br#"{"metadata": null}"#), metadata_patch(br#"{"metadata": null}"#)),
+        (vec!["metadata_json".to_owned()], String::new())
+    );
+    assert_eq!(
+        (mask(br#"{"metadata": [1]}"#), metadata_patch(br#"{"metadata": [1]}"#)),
+        (vec!["metadata_json".to_owned()], String::new())
+    );
+}
+
+#[test]
+fn only_times_of_rfc_3339_are_times() {
+    for time in
+        ["2027-07-01T10:00:00+01:00[Europe/Berlin]", "20270101T100000Z", "2027-01-01 10:00:00Z", "2027-01-01T10:00Z"]
+    {
+        let body = format!(r#"{{"startTime": "{time}", "endTime": "{time}"}}"#);
+        let Parsed { bad, .. } = new_bot(body.as_bytes()).unwrap_or_else(|problem| panic!("{problem:?}"));
+        let named: Vec<_> = bad.iter().map(|bad| bad.field.as_str()).collect();
+        assert_eq!(named, ["startTime", "endTime"], "{time}");
+        assert!(bad[0].problem.contains("RFC 3339"), "{}", bad[0].problem);
+    }
 }
 
 #[test]

@@ -1,0 +1,145 @@
+//! Times as text.
+
+use super::Timestamp;
+
+/// A text that is not a time of RFC 3339.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be a time with its offset (RFC 3339), such as 2027-01-31T10:00:00Z or 2027-01-31T11:00:00+01:00")]
+pub struct NotRfc3339;
+
+/// Parses a time of RFC 3339 (`date-time` in its section 5.6), with at most nine digits of a fraction of a second.
+///
+/// Every time that comes in as text is parsed here. jiff alone takes more: time zones in brackets, ISO 8601 without separators,
+/// a space for the `T`, hours without minutes. Whoever sends one of those means something else than RFC 3339 says, so it is
+/// refused instead of guessed.
+///
+/// # Errors
+/// When the text is anything else.
+pub fn parse_rfc3339(text: &str) -> Result<Timestamp, NotRfc3339> {
+    if is_rfc3339(text.as_bytes()) { text.parse().map_err(|_| NotRfc3339) } else { Err(NotRfc3339) }
+}
+
+/// Whether each character stands where the grammar has it. Which days and hours there are, jiff knows.
+fn is_rfc3339(text: &[u8]) -> bool {
+    let Some((date_time, rest)) = text.split_at_checked("2027-01-31T10:00:00".len()) else { return false };
+    let rest = match rest {
+        [b'.', fraction @ ..] => {
+            let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            if !(1..=9).contains(&digits) {
+                return false;
+            }
+            &fraction[digits..]
+        }
+        rest => rest,
+    };
+    is_like(date_time, b"0000-00-00T00:00:00")
+        && (is_like(rest, b"Z") || is_like(rest, b"+00:00") || is_like(rest, b"-00:00"))
+}
+
+/// Whether a text has digits where the pattern has zeros, and the pattern's own characters elsewhere, in either case.
+fn is_like(text: &[u8], pattern: &[u8]) -> bool {
+    text.len() == pattern.len()
+        && text.iter().zip(pattern).all(|(byte, like)| match like {
+            b'0' => byte.is_ascii_digit(),
+            like => byte.eq_ignore_ascii_case(like),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn times_of_rfc_3339_are_taken() {
+        for (text, same) in [
+            ("2027-07-01T10:00:00Z", "2027-07-01T10:00:00Z"),
+            ("2027-07-01t10:00:00z", "2027-07-01T10:00:00Z"),
+            ("2027-07-01T10:00:00+01:00", "2027-07-01T09:00:00Z"),
+            ("2027-07-01T10:00:00-00:00", "2027-07-01T10:00:00Z"),
+            ("2027-07-01T10:00:00.5-03:30", "2027-07-01T13:30:00.5Z"),
+            ("2027-07-01T10:00:00.123456789Z", "2027-07-01T10:00:00.123456789Z"),
+            ("2024-02-29T23:59:59+14:00", "2024-02-29T09:59:59Z"),
+        ] {
+            assert_eq!(parse_rfc3339(text).map(|at| at.to_string()), Ok(same.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_like_a_time_and_is_not_one_is_refused() {
+        for text in [
+            "2027-07-01T10:00:00+01:00[Europe/Berlin]",
+            "2027-07-01T10:00:00Z[UTC]",
+            "20270101T100000Z",
+            "2027-01-01T100000Z",
+            "2027-01-01 10:00:00Z",
+            "2027-01-01T10:00Z",
+            "2027-01-01T10:00:00",
+            "2027-01-01T10:00:00+01",
+            "2027-01-01T10:00:00+0100",
+            "2027-01-01T10:00:00+01:00:00",
+            "2027-01-01T10:00:00,5Z",
+            "2027-01-01T10:00:00.Z",
+            "2027-01-01T10:00:00.1234567890Z",
+            "2027-02-29T10:00:00Z",
+            "2027-01-01T25:00:00Z",
+            "2027-01-01",
+            "+002027-01-01T10:00:00Z",
+            "2027-W01-1T10:00:00Z",
+            " 2027-01-01T10:00:00Z",
+            "2027-01-01T10:00:00Z\n",
+            "２027-01-01T10:00:00Z",
+            "1795000000",
+            "tomorrow",
+            "",
+        ] {
+            assert_eq!(parse_rfc3339(text), Err(NotRfc3339), "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_time_that_was_written_is_read_as_it_was(seconds in 0_i64..253_402_207_200, nanos in 0_i32..1_000_000_000) {
+            let at = Timestamp::new(seconds, nanos).expect("in range");
+            prop_assert_eq!(parse_rfc3339(&at.to_string()), Ok(at));
+        }
+
+        #[test]
+        fn only_the_grammar_is_taken(text in r"[0-9]{4}-?[01][0-9]-?[0-3][0-9][Tt ]?[0-2][0-9]:?[0-5][0-9]:?[0-5][0-9]([.,][0-9]{0,10})?([Zz]|[+-][0-9]{2}(:?[0-9]{2}){0,2})?(\[[A-Za-z/]{0,8}\])?") {
+            let grammar = follows_the_grammar(&text);
+            if let Ok(at) = parse_rfc3339(&text) {
+                prop_assert!(grammar, "{:?} was taken as {}", text, at);
+            } else if grammar {
+                prop_assert!(text.parse::<Timestamp>().is_err(), "{:?} was refused", text);
+            }
+        }
+
+        #[test]
+        fn any_text_is_answered(text in ".{0,40}") {
+            let _answered = parse_rfc3339(&text);
+        }
+    }
+
+    /// The grammar once more, in another way: split at what stands between the numbers.
+    fn follows_the_grammar(text: &str) -> bool {
+        let digits = |part: &str, count: usize| part.len() == count && part.bytes().all(|byte| byte.is_ascii_digit());
+        let Some((date, time)) = text.split_once(['T', 't']) else { return false };
+        let date: Vec<&str> = date.split('-').collect();
+        let [year, month, day] = date[..] else { return false };
+        let (time, offset) = match time.find(['Z', 'z', '+', '-']) {
+            Some(at) => time.split_at(at),
+            None => return false,
+        };
+        let time: Vec<&str> = time.split(':').collect();
+        let [hour, minute, second] = time[..] else { return false };
+        let (second, fraction) = second.split_once('.').map_or((second, "0"), |(second, fraction)| (second, fraction));
+        let offset_is_good = offset.eq_ignore_ascii_case("z")
+            || offset[1..].split_once(':').is_some_and(|(hour, minute)| digits(hour, 2) && digits(minute, 2));
+        digits(year, 4)
+            && [month, day, hour, minute, second].iter().all(|part| digits(part, 2))
+            && (1..=9).contains(&fraction.len())
+            && digits(fraction, fraction.len())
+            && offset_is_good
+    }
+}
