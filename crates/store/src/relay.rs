@@ -43,6 +43,8 @@ impl Default for RelayTiming {
 const MARK_AT: usize = 500;
 /// or after so long.
 const MARK_AFTER: Duration = Duration::from_millis(200);
+/// A row that is so much newer than now was written by a clock that was ahead and has been set back: nobody has it in memory.
+const AHEAD: Duration = Duration::from_secs(60);
 /// Rows in one page.
 const PAGE: i64 = 500;
 
@@ -58,6 +60,8 @@ pub struct Relay {
     epoch: Option<Epoch>,
     /// Our highest place in it so far.
     highest: u64,
+    /// When the partitions were seen to, by the wall clock.
+    partitioned: Option<Timestamp>,
     /// A new event got a place that was given before: the stream has lost its tail.
     tail_lost: bool,
 }
@@ -76,6 +80,7 @@ impl Relay {
             epoch: None,
             highest: 0,
             tail_lost: false,
+            partitioned: None,
         }
     }
 
@@ -88,7 +93,6 @@ impl Relay {
         };
         let mut poll = ticker(self.timing.poll);
         let mut epoch = ticker(self.timing.epoch);
-        let mut partitions = ticker(Duration::from_secs(3600));
         let mut marked_at = Instant::now();
         // Marks say which making of the stream they speak of: know it before the first.
         let done = self.compare().await;
@@ -113,14 +117,14 @@ impl Relay {
                 _ = poll.tick() => {
                     let done = self.poll().await;
                     self.tell("poll the outbox", done);
+                    if self.partitions_are_due() {
+                        let done = self.partitions().await;
+                        self.tell("keep the outbox's partitions", done);
+                    }
                 }
                 _ = epoch.tick() => {
                     let done = self.compare().await;
                     self.tell("compare the outbox with the stream", done);
-                }
-                _ = partitions.tick() => {
-                    let done = self.partitions().await;
-                    self.tell("keep the outbox's partitions", done);
                 }
             }
             if self.marks.len() >= MARK_AT {
@@ -184,8 +188,9 @@ impl Relay {
         }
         self.mark().await;
         loop {
-            let before = (self.clock)() - self.timing.left_behind;
-            let rows = table::unsent(self.store.pool(), self.store.schema(), before, PAGE).await?;
+            let now = (self.clock)();
+            let (before, ahead) = (now - self.timing.left_behind, now + AHEAD);
+            let rows = table::unsent(self.store.pool(), self.store.schema(), before, ahead, PAGE).await?;
             let found = rows.len();
             if found == 0 || self.publish(rows).await == 0 {
                 return Ok(());
@@ -253,8 +258,16 @@ impl Relay {
         Ok(())
     }
 
+    /// An hour after the last time by the wall clock, in either direction: a clock that was set needs other days at once.
+    fn partitions_are_due(&self) -> bool {
+        let now = (self.clock)();
+        self.partitioned.is_none_or(|then| now.duration_since(then).unsigned_abs() >= Duration::from_secs(3600))
+    }
+
     async fn partitions(&mut self) -> Result<(), Error> {
         let now = (self.clock)();
+        // Not again at every poll when it fails: until it succeeds the default partition takes what has no other.
+        self.partitioned = Some(now);
         table::make_partitions(self.store.pool(), self.store.schema(), now).await?;
         table::drop_partitions(self.store.pool(), self.store.schema(), now, self.timing.kept).await
     }

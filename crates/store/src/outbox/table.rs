@@ -12,6 +12,9 @@ use uuid::Uuid;
 use super::{Outbox, Row};
 use crate::{Error, SqlTimestamp};
 
+/// SQLSTATE of a partition that would take rows which the default partition has.
+const CHECK_VIOLATION: &str = "23514";
+
 /// A row's place in the stream, once it has one.
 #[derive(Debug, Clone)]
 pub struct Sent {
@@ -53,17 +56,30 @@ pub async fn mark_sent(pool: &PgPool, schema: &str, sent: &[Sent]) -> Result<(),
     Ok(())
 }
 
-/// What was committed before `before` and is not known to be sent.
-pub async fn unsent(pool: &PgPool, schema: &str, before: Timestamp, limit: i64) -> Result<Vec<Row>, Error> {
+/// What was committed before `before` and is not known to be sent; and what was committed by a clock that was ahead.
+pub async fn unsent(
+    pool: &PgPool,
+    schema: &str,
+    before: Timestamp,
+    ahead: Timestamp,
+    limit: i64,
+) -> Result<Vec<Row>, Error> {
     // outbox_unsent
     let sql = format!(
         "SELECT created_at, id, subject, body
            FROM {schema}.outbox
-          WHERE sequence IS NULL AND created_at < $1
+          WHERE sequence IS NULL AND (created_at < $1 OR created_at > $2)
           ORDER BY created_at
-          LIMIT $2"
+          LIMIT $3"
     );
-    rows(sqlx::query(AssertSqlSafe(sql)).bind(SqlTimestamp::from(before)).bind(limit).fetch_all(pool).await?)
+    rows(
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(SqlTimestamp::from(before))
+            .bind(SqlTimestamp::from(ahead))
+            .bind(limit)
+            .fetch_all(pool)
+            .await?,
+    )
 }
 
 /// Events that were sent to another making of the stream than `epoch`, a page of them after a key.
@@ -145,7 +161,8 @@ fn rows(rows: Vec<sqlx::postgres::PgRow>) -> Result<Vec<Row>, Error> {
         .collect()
 }
 
-/// Makes the partitions of yesterday (a clock may be behind) to the day after tomorrow.
+/// Makes the partitions of yesterday (a clock may be behind) to the day after tomorrow. A day of which the default partition
+/// has rows already gets none: that one goes on taking them.
 pub async fn make_partitions(pool: &PgPool, schema: &str, today: Timestamp) -> Result<(), Error> {
     let today = today.to_zoned(TimeZone::UTC).date();
     for offset in -1..=2 {
@@ -157,24 +174,38 @@ pub async fn make_partitions(pool: &PgPool, schema: &str, today: Timestamp) -> R
              WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02)",
             day.strftime("%Y%m%d")
         );
-        sqlx::query(AssertSqlSafe(sql)).execute(pool).await?;
+        match sqlx::query(AssertSqlSafe(sql)).execute(pool).await.map_err(Error::from) {
+            Ok(_) => {}
+            Err(error) if error.has_code(CHECK_VIOLATION) => {
+                tracing::debug!(schema, %day, "the default partition has rows of this day and keeps them");
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }
 
-/// Drops the partitions of which even the last row is older than `kept`.
+/// Drops the partitions of which even the last row is older than `kept`, and deletes such rows of the default partition. What
+/// is not sent yet stays: a clock that was set ahead makes everything old at once.
 pub async fn drop_partitions(pool: &PgPool, schema: &str, now: Timestamp, kept: Duration) -> Result<(), Error> {
     let oldest = now - kept - SignedDuration::from_hours(24);
-    let oldest = oldest.to_zoned(TimeZone::UTC).date().strftime("outbox_%Y%m%d").to_string();
+    let oldest_name = oldest.to_zoned(TimeZone::UTC).date().strftime("outbox_%Y%m%d").to_string();
     let sql = "SELECT c.relname::text AS name
                  FROM pg_catalog.pg_inherits i
                  JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
                  JOIN pg_catalog.pg_class p ON p.oid = i.inhparent
                  JOIN pg_catalog.pg_namespace n ON n.oid = p.relnamespace
                 WHERE n.nspname = $1 AND p.relname = 'outbox' AND c.relname < $2";
-    let old: Vec<String> = sqlx::query_scalar(sql).bind(schema).bind(oldest).fetch_all(pool).await?;
+    let old: Vec<String> = sqlx::query_scalar(sql).bind(schema).bind(oldest_name).fetch_all(pool).await?;
     for name in old {
+        let unsent = format!("SELECT EXISTS (SELECT FROM {schema}.{name} WHERE sequence IS NULL)");
+        if sqlx::query_scalar(AssertSqlSafe(unsent)).fetch_one(pool).await? {
+            tracing::warn!(schema, partition = name, "an old partition of the outbox has unsent rows and is kept");
+            continue;
+        }
         sqlx::query(AssertSqlSafe(format!("DROP TABLE IF EXISTS {schema}.{name}"))).execute(pool).await?;
     }
+    let sql = format!("DELETE FROM {schema}.outbox_default WHERE created_at < $1 AND sequence IS NOT NULL");
+    sqlx::query(AssertSqlSafe(sql)).bind(SqlTimestamp::from(oldest)).execute(pool).await?;
     Ok(())
 }

@@ -10,7 +10,7 @@ use greenroom_embedded::{Binaries, Nats, scratch};
 use crate::house::{House, command, event, micros};
 use crate::until::until;
 
-async fn own_nats() -> (Nats, tempfile::TempDir) {
+pub async fn own_nats() -> (Nats, tempfile::TempDir) {
     let folder = scratch().expect("a folder");
     let nats = Nats::start(&Binaries::find().expect("programs"), folder.path().join("nats"), None).await.expect("NATS");
     (nats, folder)
