@@ -57,7 +57,7 @@ impl Config {
         let join_timeout = settings.millis(
             "RECORDINGS_JOIN_TIMEOUT_MS",
             Duration::from_secs(600),
-            "How long one run of ffmpeg may take; eight hours of sound take about two minutes.",
+            "How long one run of ffmpeg may take, of which three quarters may be processor time; eight hours of sound take about two minutes.",
         );
         Self { database: Options { url, connections }, directory, ffmpeg, joins, join_timeout }
     }

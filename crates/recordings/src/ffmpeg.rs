@@ -1,31 +1,23 @@
-//! Running ffmpeg: a child with a time-out that never outlives us.
+//! What joining asks of ffmpeg; how it is run is [`media`](crate::media)'s.
 
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::ffi::OsString;
+use std::path::Path;
 use std::time::Duration;
 
-use tokio::process::Command;
+use tokio::process::ChildStdin;
 
-/// Why a run came to nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// It could not be started.
-    #[error("ffmpeg cannot be started ({0}): install it, or set FFMPEG")]
-    Missing(std::io::Error),
-    /// It did not like what it got.
-    #[error("ffmpeg says: {0}")]
-    Refused(String),
-    /// It took too long.
-    #[error("ffmpeg took longer than {} s", .0.as_secs())]
-    TimedOut(Duration),
-}
+use crate::media::{self, Error, Job, Media};
 
-/// The program, and how long it may take.
-#[derive(Debug, Clone)]
-pub struct Ffmpeg {
-    pub program: PathBuf,
-    pub timeout: Duration,
+/// Beside what it copies: headers, an index, and room for an encoding that is larger than the one before.
+const OUTPUT_ROOM: u64 = 64 << 20;
+
+/// ffmpeg in one folder, which holds the inputs and takes the outputs.
+#[derive(Debug, Clone, Copy)]
+pub struct Ffmpeg<'a> {
+    pub media: &'a Media,
+    pub folder: &'a Path,
+    /// How large all inputs are together, in bytes.
+    pub input_bytes: u64,
 }
 
 /// What measuring found.
@@ -35,79 +27,71 @@ pub struct Measured {
     pub mean_volume_db: Option<f64>,
 }
 
-impl Ffmpeg {
-    /// Copies the sound of a file into a new container, up to where it is broken off. Returns how long it is.
-    pub async fn remux(&self, from: &Path, to: &Path) -> Result<Duration, Error> {
+impl Ffmpeg<'_> {
+    /// Copies the sound of the WebM that `feed` writes into a new file, up to where it is broken off. Returns how long it is.
+    ///
+    /// # Errors
+    /// As [`Error`], and what feeding reports.
+    pub async fn remux<E: From<Error>>(
+        &self,
+        feed: impl AsyncFnOnce(&mut ChildStdin) -> Result<(), E>,
+        to: &str,
+    ) -> Result<Duration, E> {
         // A runner that was killed leaves half a cluster: what is whole is kept.
-        let said = self
-            .run(
-                ["-fflags", "+discardcorrupt", "-i"].map(OsStr::new).into_iter().chain([from.as_os_str()]),
-                to,
-                &["-c", "copy"],
-            )
-            .await?;
-        Ok(said.length)
+        let input = ["-fflags", "+discardcorrupt"].into_iter().chain(media::input("pipe:0"));
+        let arguments = media::arguments(input.chain(COPY).chain([to]));
+        Ok(length(&self.media.run_fed(self.job(arguments, 1), feed).await?.progress))
     }
 
-    /// Puts files with the same encoding one after the other.
-    pub async fn concat(&self, list: &Path, to: &Path) -> Result<Duration, Error> {
-        let input = ["-f", "concat", "-safe", "0", "-i"].map(OsStr::new).into_iter().chain([list.as_os_str()]);
-        Ok(self.run(input, to, &["-c", "copy"]).await?.length)
+    /// Puts files with the same encoding one after the other. The list and what it names are ours.
+    ///
+    /// # Errors
+    /// As [`Error`].
+    pub async fn concat(&self, list: &str, to: &str) -> Result<Duration, Error> {
+        let input = [
+            ["-protocol_whitelist", "file"],
+            ["-format_whitelist", "concat,matroska,webm"],
+            ["-codec_whitelist", media::DECODERS],
+            ["-f", "concat"],
+            ["-safe", "1"],
+            ["-i", list],
+        ];
+        let arguments = media::arguments(input.into_iter().flatten().chain(COPY).chain([to]));
+        Ok(length(&self.media.run(self.job(arguments, 2)).await?.progress))
     }
 
     /// Puts files one after the other, whatever their encoding, by encoding all of it again.
-    pub async fn concat_again(&self, files: &[PathBuf], to: &Path) -> Result<Duration, Error> {
+    ///
+    /// # Errors
+    /// As [`Error`].
+    pub async fn concat_again(&self, files: &[String], to: &str) -> Result<Duration, Error> {
         let streams: String = (0..files.len()).map(|n| format!("[{n}:a:0]")).collect();
         let filter = format!("{streams}concat=n={}:v=0:a=1[a]", files.len());
-        let inputs = files.iter().flat_map(|file| [OsStr::new("-i"), file.as_os_str()]);
-        let input = inputs.chain([OsStr::new("-filter_complex"), OsStr::new(&filter)]);
-        Ok(self.execute(input, &["-map", "[a]", "-c:a", "libopus"], to.as_os_str()).await?.length)
+        let inputs = files.iter().flat_map(|file| media::input(file));
+        let how = ["-filter_complex", &filter, "-map", "[a]", "-c:a", "libopus", "-f", "webm", to];
+        let arguments = media::arguments(inputs.chain(how));
+        Ok(length(&self.media.run(self.job(arguments, files.len())).await?.progress))
     }
 
     /// Decodes a file: how long it really is, and how loud.
-    pub async fn measure(&self, file: &Path) -> Result<Measured, Error> {
-        let said = self
-            .execute(
-                [OsStr::new("-i"), file.as_os_str()].into_iter(),
-                &["-map", "0:a:0", "-af", "volumedetect", "-f", "null"],
-                OsStr::new("-"),
-            )
-            .await?;
-        Ok(Measured { duration: said.length, mean_volume_db: mean_volume(&said.log) })
+    ///
+    /// # Errors
+    /// As [`Error`].
+    pub async fn measure(&self, file: &str) -> Result<Measured, Error> {
+        let how = ["-map", "0:a:0", "-af", "volumedetect", "-f", "null", "-"];
+        let arguments = media::arguments(media::input(file).chain(how));
+        let output = self.media.run(self.job(arguments, 1)).await?;
+        Ok(Measured { duration: length(&output.progress), mean_volume_db: mean_volume(&output.log) })
     }
 
-    async fn run<'a>(&self, input: impl Iterator<Item = &'a OsStr>, to: &Path, how: &[&str]) -> Result<Said, Error> {
-        let how: Vec<_> = ["-map", "0:a:0"].iter().chain(how).copied().collect();
-        self.execute(input, &how, to.as_os_str()).await
-    }
-
-    async fn execute<'a>(
-        &self,
-        input: impl Iterator<Item = &'a OsStr>,
-        how: &[&str],
-        to: &OsStr,
-    ) -> Result<Said, Error> {
-        let mut command = Command::new(&self.program);
-        command.args(["-nostdin", "-hide_banner", "-nostats", "-y", "-loglevel", "info", "-progress", "pipe:1"]);
-        command.args(input).args(how).arg(to);
-        command.stdin(Stdio::null()).kill_on_drop(true);
-        let output = match tokio::time::timeout(self.timeout, command.output()).await {
-            Err(_) => return Err(Error::TimedOut(self.timeout)),
-            Ok(Err(error)) => return Err(Error::Missing(error)),
-            Ok(Ok(output)) => output,
-        };
-        let log = String::from_utf8_lossy(&output.stderr).into_owned();
-        if !output.status.success() {
-            return Err(Error::Refused(complaint(&log)));
-        }
-        Ok(Said { length: length(&String::from_utf8_lossy(&output.stdout)), log })
+    fn job(&self, arguments: Vec<OsString>, inputs: usize) -> Job<'_> {
+        let most_output = self.input_bytes.saturating_mul(2).saturating_add(OUTPUT_ROOM);
+        Job { folder: self.folder, arguments, inputs, most_output }
     }
 }
 
-struct Said {
-    length: Duration,
-    log: String,
-}
+/// Only the first sound, as it is.
+const COPY: [&str; 6] = ["-map", "0:a:0", "-c", "copy", "-f", "webm"];
 
 /// Where the output ended, by the last word about it.
 fn length(progress: &str) -> Duration {
@@ -119,13 +103,6 @@ fn length(progress: &str) -> Duration {
 fn mean_volume(log: &str) -> Option<f64> {
     let (_, found) = log.rsplit_once("mean_volume: ")?;
     found.split_whitespace().next()?.parse().ok().filter(|volume: &f64| volume.is_finite())
-}
-
-/// The last line, without paths: those are of no use to whoever reads it.
-fn complaint(log: &str) -> String {
-    let last = log.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("nothing");
-    let words = last.split_whitespace().map(|word| word.rsplit('/').next().unwrap_or(word));
-    words.collect::<Vec<_>>().join(" ").chars().take(300).collect()
 }
 
 #[cfg(test)]
@@ -144,28 +121,5 @@ mod tests {
         );
         assert_eq!(mean_volume("nothing"), None);
         assert_eq!(mean_volume("mean_volume: -inf dB"), None);
-        assert_eq!(
-            complaint("first\n/tmp/work/attempt-1.webm: Invalid data found\n\n"),
-            "attempt-1.webm: Invalid data found"
-        );
-    }
-
-    #[tokio::test]
-    async fn a_missing_program_and_a_slow_one_are_told_apart() {
-        let run = |program: &str, timeout| {
-            let ffmpeg = Ffmpeg { program: program.into(), timeout };
-            async move { ffmpeg.measure(Path::new("/nowhere")).await }
-        };
-        let minute = Duration::from_secs(60);
-        assert!(matches!(run("/nowhere/ffmpeg", minute).await, Err(Error::Missing(_))));
-        assert!(matches!(run("false", minute).await, Err(Error::Refused(_))));
-        let folder = tempfile::tempdir().expect("a folder");
-        let slow = folder.path().join("slow");
-        std::fs::write(&slow, "#!/bin/sh\nexec sleep 600\n").expect("written");
-        let mut mode = std::fs::metadata(&slow).expect("there").permissions();
-        std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o755);
-        std::fs::set_permissions(&slow, mode).expect("set");
-        let slow = slow.to_str().expect("UTF-8");
-        assert!(matches!(run(slow, Duration::from_millis(100)).await, Err(Error::TimedOut(_))));
     }
 }

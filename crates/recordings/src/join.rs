@@ -1,15 +1,16 @@
 //! Makes one file of a recording's parts.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytes::Bytes;
+use greenroom_contracts::webm::{Beginning, beginning};
 use greenroom_domain::{BotId, TenantId};
-use tokio::io::AsyncWriteExt;
+use tokio::process::ChildStdin;
 
 use crate::across::Joined;
 use crate::error::chain;
-use crate::ffmpeg::{self, Ffmpeg};
+use crate::ffmpeg::{Ffmpeg, Measured};
+use crate::media::{self, Media};
 use crate::policy;
 use crate::store::Part;
 use crate::vault::{self, Vault};
@@ -23,8 +24,8 @@ const SEAM: Duration = Duration::from_millis(500);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// ffmpeg could not do it.
-    #[error(transparent)]
-    Ffmpeg(#[from] ffmpeg::Error),
+    #[error("{}", chain(.0))]
+    Media(#[from] media::Error),
     /// No attempt's parts can be read.
     #[error("no attempt's parts can be read: {0}")]
     Unreadable(String),
@@ -40,51 +41,63 @@ impl Error {
     /// Whether it is the parts' fault.
     pub fn failure(&self) -> policy::Failure {
         match self {
-            Self::Ffmpeg(ffmpeg::Error::Missing(_)) | Self::Folder(_) => policy::Failure::Away,
             // Gone for good: somebody removed it.
             Self::Objects(crate::Error::Objects { source: object_store::Error::NotFound { .. }, .. }) => {
                 policy::Failure::Ours
             }
-            Self::Objects(_) => policy::Failure::Away,
-            Self::Ffmpeg(_) | Self::Unreadable(_) => policy::Failure::Ours,
+            Self::Media(media::Error::Refused(_) | media::Error::Exceeded(_)) | Self::Unreadable(_) => {
+                policy::Failure::Ours
+            }
+            Self::Media(
+                media::Error::Missing(_) | media::Error::Passing(_) | media::Error::TimedOut(_) | media::Error::Io(_),
+            )
+            | Self::Objects(_)
+            | Self::Folder(_) => policy::Failure::Away,
         }
     }
 }
 
 /// Joins the parts (ordered by attempt and index). Returns what became of them and, when something had to be left out, what.
 pub async fn join(
-    ffmpeg: &Ffmpeg,
+    media: &Media,
     vault: &Vault,
     (tenant, bot): (TenantId, BotId),
     parts: &[Part],
 ) -> Result<(Joined, String), Error> {
+    // Nobody else may enter it.
     let folder = tempfile::Builder::new().prefix("greenroom-join-").tempdir()?;
+    let input_bytes = parts.iter().map(|part| u64::try_from(part.size_bytes).unwrap_or(0)).sum();
+    let ffmpeg = Ffmpeg { media, folder: folder.path(), input_bytes };
     let mut clean = Vec::new();
     let mut left_out = Vec::new();
     let mut sum = Duration::ZERO;
-    for (attempt, parts) in by_attempt(parts) {
-        let raw = folder.path().join(format!("attempt-{attempt}.webm"));
-        gather(vault, parts, &raw).await?;
-        let remuxed = folder.path().join(format!("clean-{attempt}.webm"));
-        match ffmpeg.remux(&raw, &remuxed).await {
+    let mut reader = Reader { vault, parts: parts.iter(), held: None };
+    while let Some((attempt, first)) = reader.next().await? {
+        if beginning(&first) != Some(Beginning::Header) {
+            left_out.push(format!("attempt {attempt}: its first part is missing or not WebM"));
+            reader.skip(attempt).await?;
+            continue;
+        }
+        let name = format!("clean-{}.webm", clean.len());
+        match ffmpeg.remux(async |pipe| reader.feed(attempt, first, pipe).await, &name).await {
             Ok(length) if length > Duration::ZERO => {
-                clean.push(remuxed);
+                clean.push(name);
                 sum += length;
             }
             Ok(_) => left_out.push(format!("attempt {attempt}: there is no sound in it")),
-            Err(ffmpeg::Error::Refused(why)) => left_out.push(format!("attempt {attempt}: {why}")),
-            Err(error) => return Err(error.into()),
+            Err(Error::Media(media::Error::Refused(why))) => left_out.push(format!("attempt {attempt}: {why}")),
+            Err(error) => return Err(error),
         }
-        tokio::fs::remove_file(&raw).await?;
+        reader.skip(attempt).await?;
     }
     let detail = left_out.join("; ");
     let (file, measured) = match clean.as_slice() {
         [] => return Err(Error::Unreadable(detail)),
         [only] => (only.clone(), ffmpeg.measure(only).await?),
-        many => one_after_the_other(ffmpeg, folder.path(), many, sum).await?,
+        many => one_after_the_other(ffmpeg, many, sum).await?,
     };
     let object = vault::recording(tenant, bot);
-    let content = tokio::fs::File::open(&file).await?;
+    let content = tokio::fs::File::open(folder.path().join(file)).await?;
     let size_bytes = content.metadata().await?.len();
     vault.put_file(&object, content).await?;
     let duration_ms = u64::try_from(measured.duration.as_millis()).unwrap_or(u64::MAX);
@@ -92,41 +105,68 @@ pub async fn join(
     Ok((Joined { object, media_type, duration_ms, size_bytes, mean_volume_db: measured.mean_volume_db }, detail))
 }
 
-fn by_attempt(parts: &[Part]) -> BTreeMap<i32, Vec<&Part>> {
-    let mut attempts: BTreeMap<i32, Vec<&Part>> = BTreeMap::new();
-    for part in parts {
-        attempts.entry(part.attempt).or_default().push(part);
-    }
-    attempts
+/// Reads parts in their order, stream by stream: the parts of one stream, one after the other, are one file. A stream ends
+/// with its attempt, and where a page was loaded anew: then a part begins with a header.
+struct Reader<'a> {
+    vault: &'a Vault,
+    parts: std::slice::Iter<'a, Part>,
+    /// Read, and of the next stream.
+    held: Option<(i32, Bytes)>,
 }
 
-/// Parts of one attempt, one after the other, are one file.
-async fn gather(vault: &Vault, parts: Vec<&Part>, to: &Path) -> Result<(), Error> {
-    let mut file = tokio::fs::File::create(to).await?;
-    for part in parts {
-        file.write_all(&vault.get(&part.object).await?).await?;
+impl Reader<'_> {
+    async fn next(&mut self) -> Result<Option<(i32, Bytes)>, Error> {
+        if let Some(held) = self.held.take() {
+            return Ok(Some(held));
+        }
+        match self.parts.next() {
+            Some(part) => Ok(Some((part.attempt, self.vault.get(&part.object).await?))),
+            None => Ok(None),
+        }
     }
-    file.flush().await?;
-    Ok(())
+
+    /// The next part, if it is of the same stream.
+    async fn of_stream(&mut self, attempt: i32) -> Result<Option<Bytes>, Error> {
+        match self.next().await? {
+            Some((of, part)) if of == attempt && beginning(&part) != Some(Beginning::Header) => Ok(Some(part)),
+            other => {
+                self.held = other;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Writes a stream into a pipe.
+    async fn feed(&mut self, attempt: i32, first: Bytes, pipe: &mut ChildStdin) -> Result<(), Error> {
+        let mut taken = media::write(pipe, &first).await?;
+        while taken && let Some(part) = self.of_stream(attempt).await? {
+            taken = media::write(pipe, &part).await?;
+        }
+        Ok(())
+    }
+
+    /// Passes over what is left of a stream.
+    async fn skip(&mut self, attempt: i32) -> Result<(), Error> {
+        while self.of_stream(attempt).await?.is_some() {}
+        Ok(())
+    }
 }
 
 /// Without encoding where that works. Whether it did shows when the whole is decoded: files that do not fit together lose
 /// sound at the seam.
-async fn one_after_the_other(
-    ffmpeg: &Ffmpeg,
-    folder: &Path,
-    files: &[PathBuf],
-    sum: Duration,
-) -> Result<(PathBuf, ffmpeg::Measured), Error> {
-    let list = folder.join("list.txt");
-    let names = files.iter().filter_map(|file| file.file_name()?.to_str());
-    tokio::fs::write(&list, names.map(|name| format!("file {name}\n")).collect::<String>()).await?;
-    let whole = folder.join("whole.webm");
-    if ffmpeg.concat(&list, &whole).await.is_ok() {
-        let measured = ffmpeg.measure(&whole).await?;
-        if measured.duration.abs_diff(sum) <= SEAM * u32::try_from(files.len()).unwrap_or(u32::MAX) {
-            return Ok((whole, measured));
+async fn one_after_the_other(ffmpeg: Ffmpeg<'_>, files: &[String], sum: Duration) -> Result<(String, Measured), Error> {
+    let (list, whole) = ("list.txt", "whole.webm".to_owned());
+    let lines: String = files.iter().map(|name| format!("file {name}\n")).collect();
+    tokio::fs::write(ffmpeg.folder.join(list), lines).await?;
+    match ffmpeg.concat(list, &whole).await {
+        Ok(_) => {
+            let measured = ffmpeg.measure(&whole).await?;
+            if measured.duration.abs_diff(sum) <= SEAM * u32::try_from(files.len()).unwrap_or(u32::MAX) {
+                return Ok((whole, measured));
+            }
         }
+        Err(media::Error::Refused(_)) => {}
+        Err(error) => return Err(error.into()),
     }
     ffmpeg.concat_again(files, &whole).await?;
     let measured = ffmpeg.measure(&whole).await?;

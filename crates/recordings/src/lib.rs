@@ -20,6 +20,7 @@ mod consumers;
 mod error;
 mod ffmpeg;
 mod join;
+mod media;
 mod missed;
 mod policy;
 mod rpc;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::consumers::{self, Handler};
-use crate::ffmpeg::Ffmpeg;
+use crate::media::Media;
 use crate::missed::Missed;
 use crate::rpc::Rpc;
 use crate::sweep::{Joiner, joins, seconds};
@@ -79,19 +79,10 @@ impl Service {
             parts,
             probed: Arc::default(),
         };
-        let ffmpeg = Ffmpeg { program: config.ffmpeg.clone(), timeout: timing.ffmpeg };
+        let media = Media { program: config.ffmpeg.clone(), timeout: timing.ffmpeg };
         let room = Arc::new(Semaphore::new(config.joins));
-        let joiner = Joiner {
-            store,
-            vault,
-            clock: host.clock,
-            timing,
-            ffmpeg,
-            signal,
-            room,
-            joins: joins(),
-            seconds: seconds(),
-        };
+        let joiner =
+            Joiner { store, vault, clock: host.clock, timing, media, signal, room, joins: joins(), seconds: seconds() };
         Ok(Self { host: host.clone(), rpc, joiner: Arc::new(joiner), relay })
     }
 

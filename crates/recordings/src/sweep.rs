@@ -19,8 +19,8 @@ use crate::Error;
 use crate::across::{self, Joined};
 use crate::config::Timing;
 use crate::error::chain;
-use crate::ffmpeg::Ffmpeg;
 use crate::join::{self, join};
+use crate::media::Media;
 use crate::policy::{Failure, State, Step, Verdict};
 use crate::store::{self, Row};
 use crate::vault::Vault;
@@ -32,7 +32,7 @@ pub struct Joiner {
     pub vault: Vault,
     pub clock: Clock,
     pub timing: Timing,
-    pub ffmpeg: Ffmpeg,
+    pub media: Media,
     /// Rung when something may have become due.
     pub signal: Arc<Notify>,
     pub room: Arc<Semaphore>,
@@ -143,7 +143,7 @@ impl Joiner {
             Step::SettleEmpty => self.finish(row, lease, 0, None).await,
             Step::Join => {
                 let parts = store::parts(self.store.pool(), row.tenant(), row.bot()).await?;
-                let joined = join(&self.ffmpeg, &self.vault, (row.tenant(), row.bot()), &parts).await;
+                let joined = join(&self.media, &self.vault, (row.tenant(), row.bot()), &parts).await;
                 self.finish(row, lease, u32::try_from(parts.len()).unwrap_or(u32::MAX), Some(joined)).await
             }
         }

@@ -48,11 +48,25 @@ impl Vault {
             let generic =
                 |source: std::io::Error| object_store::Error::Generic { store: "local", source: source.into() };
             tokio::fs::create_dir_all(&self.directory).await.map_err(generic)?;
+            close(&self.directory).await.map_err(generic)?;
             // What a runner was told is kept has to outlive a power cut: the runner forgets it.
             let store = LocalFileSystem::new_with_prefix(&self.directory)?.with_fsync(true);
             Ok(Arc::new(store) as Arc<dyn ObjectStore>)
         };
         self.opened.get_or_try_init(open).await.map_err(Error::objects("open the recordings' place"))
+    }
+
+    /// Takes an object from everybody else's sight. The directory is closed to them, so that there is no moment before this.
+    async fn hide(&self, key: &str) -> Result<(), Error> {
+        let failed = |source: std::io::Error| {
+            Error::objects("hide an object")(object_store::Error::Generic { store: "local", source: source.into() })
+        };
+        let mut path = self.directory.join(key);
+        set_mode(&path, FILE).await.map_err(failed)?;
+        while path.pop() && path != self.directory {
+            set_mode(&path, FOLDER).await.map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// Where an object is, for people.
@@ -64,7 +78,7 @@ impl Vault {
     /// Stores an object unless its key is taken. Returns whether it was free.
     pub async fn put_new(&self, key: &str, content: Bytes) -> Result<bool, Error> {
         match self.store().await?.put_opts(&Path::from(key), content.into(), PutMode::Create.into()).await {
-            Ok(_) => Ok(true),
+            Ok(_) => self.hide(key).await.map(|()| true),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
             Err(error) => Err(Error::objects("store an object")(error)),
         }
@@ -102,7 +116,7 @@ impl Vault {
             upload.write(&buffer[..n]);
         }
         upload.finish().await.map_err(failed)?;
-        Ok(())
+        self.hide(key).await
     }
 
     /// A whole object; for small ones.
@@ -121,9 +135,89 @@ impl Vault {
     }
 }
 
+/// Nobody but the account of this service reads recordings; least of all the one that runs runners.
+const FILE: u32 = 0o600;
+const FOLDER: u32 = 0o700;
+
+async fn set_mode(path: &std::path::Path, mode: u32) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    tokio::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).await
+}
+
+/// Closes the directory to others at once, then everything in it that an earlier version has left open.
+async fn close(directory: &std::path::Path) -> std::io::Result<()> {
+    set_mode(directory, FOLDER).await?;
+    let directory = directory.to_owned();
+    let closed = tokio::task::spawn_blocking(move || close_below(&directory)).await.map_err(std::io::Error::other)?;
+    closed
+}
+
+fn close_below(directory: &std::path::Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let mut folders = vec![directory.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder)? {
+            let entry = entry?;
+            // Of the entry itself: a link leads elsewhere, and what is there is not ours.
+            let Ok(found) = entry.metadata() else { continue };
+            let mode = if found.is_dir() { FOLDER } else { FILE };
+            if !found.is_symlink() && found.permissions().mode() & 0o777 != mode {
+                match std::fs::set_permissions(entry.path(), std::fs::Permissions::from_mode(mode)) {
+                    // A replica has removed it meanwhile.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                    set => set?,
+                }
+            }
+            if found.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+
+    fn modes(directory: &std::path::Path) -> Vec<(String, u32)> {
+        let mode = |path: &std::path::Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        let (mut found, mut folders) = (vec![(".".to_owned(), mode(directory))], vec![directory.to_owned()]);
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).expect("readable") {
+                let path = entry.expect("readable").path();
+                found.push((path.strip_prefix(directory).expect("below").display().to_string(), mode(&path)));
+                if path.is_dir() {
+                    folders.push(path);
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+
+    #[tokio::test]
+    async fn nobody_else_reads_objects_new_ones_or_old_ones() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let directory = folder.path().join("recordings");
+        std::fs::create_dir_all(directory.join("old/parts")).expect("made");
+        std::fs::write(directory.join("old/parts/000000.webm"), "old").expect("written");
+        std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o755)).expect("set");
+        std::fs::set_permissions(directory.join("old/parts"), std::fs::Permissions::from_mode(0o755)).expect("set");
+
+        let vault = Vault::new(directory.clone());
+        assert!(vault.put_new("new/parts/000000.webm", Bytes::from_static(b"new")).await.expect("stored"));
+        let source = folder.path().join("joined");
+        std::fs::write(&source, "joined").expect("written");
+        let joined = tokio::fs::File::open(&source).await.expect("there");
+        vault.put_file("new/recording.webm", joined).await.expect("stored");
+        for (path, mode) in modes(&directory) {
+            let expected = if path.ends_with(".webm") { FILE } else { FOLDER };
+            assert_eq!(mode, expected, "{path}: {mode:o}");
+        }
+    }
 
     #[tokio::test]
     async fn trying_it_out_leaves_nothing_and_tells_what_is_wrong() {

@@ -26,7 +26,8 @@ async fn parts_become_one_recording() {
     assert_eq!(house.get(&bot).await.state, "recording");
     // Sent again: the same, and by mistake another content. Nothing is stored, the answer is the same.
     house.put(&bot, 1, 2, &parts[2]).await.expect("answered the same");
-    house.put(&bot, 1, 2, b"something else").await.expect("answered the same");
+    let other = sound::cluster_of(b"something else");
+    house.put(&bot, 1, 2, &other).await.expect("answered the same");
     assert_eq!(house.get(&bot).await.parts, 4);
 
     house.over(&bot, BotState::Done, 1).await;
@@ -144,7 +145,8 @@ async fn a_part_after_joining_opens_it_again() {
 async fn what_cannot_be_joined_fails_and_keeps_its_parts() {
     let house = House::new().await;
     let bot = house.bot();
-    house.put(&bot, 1, 0, b"this is no sound").await.expect("stored");
+    let content = sound::header_and(b"this is no sound");
+    house.put(&bot, 1, 0, &content).await.expect("stored");
     house.over(&bot, BotState::Done, 1).await;
     house.gone(&bot, 1).await;
     let Said::Failed { sequence, failed } = house.said(&bot, 1).await else { panic!("it fails") };
@@ -155,7 +157,7 @@ async fn what_cannot_be_joined_fails_and_keeps_its_parts() {
     assert_eq!((recording.state.as_str(), recording.parts), ("failed", 1));
     assert_eq!(house.read(&bot).await.expect_err("nothing").code(), Code::NotFound);
     let kept = house.directory.path().join(format!("{}/{}/parts/1/000000.webm", bot.tenant, bot.id));
-    assert_eq!(std::fs::read(kept).expect("kept"), b"this is no sound");
+    assert_eq!(std::fs::read(kept).expect("kept"), content);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -231,7 +233,7 @@ async fn screenshots_are_kept_once_and_served() {
 async fn bad_uploads_are_refused_by_name() {
     let house = House::new().await;
     let bot = house.bot();
-    let good = house.part(&bot, 1, 0, b"x");
+    let good = house.part(&bot, 1, 0, &sound::cluster_of(b"x"));
     let mut session = good.clone();
     session.runner.as_mut().expect("set").kind = "session".to_owned();
     let mut video = good.clone();
@@ -240,7 +242,11 @@ async fn bad_uploads_are_refused_by_name() {
     empty.content.clear();
     let mut large = good.clone();
     large.content = vec![0; (16 << 20) + 1];
-    for (request, field) in [(session, "runner.kind"), (video, "media_type"), (empty, "content"), (large, "content")] {
+    let mut list = good.clone();
+    list.content = b"ffconcat version 1.0\nfile 'attempt-1.webm'\n".to_vec();
+    let refused =
+        [(session, "runner.kind"), (video, "media_type"), (empty, "content"), (large, "content"), (list, "content")];
+    for (request, field) in refused {
         let refused = house.put_request(&bot, request).await.expect_err(field);
         assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
         assert!(refused.message().starts_with(field), "{refused:?}");
@@ -251,6 +257,59 @@ async fn bad_uploads_are_refused_by_name() {
     let refused =
         house.client().put_screenshot(house::with_tenant(bot.tenant, request)).await.expect_err("a bad label");
     assert!(refused.message().starts_with("label"), "{refused:?}");
-    let most = vec![7; 16 << 20];
+    let mut most = sound::cluster_of(&[]);
+    most.resize(16 << 20, 7);
     house.put(&bot, 1, 0, &most).await.expect("16 MiB are allowed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_that_names_another_tenants_recording_reads_nothing_of_it() {
+    let house = House::new().await;
+    let (theirs, ours) = (house.bot(), house.bot());
+    house.put(&theirs, 1, 0, &sound::webm(9)).await.expect("stored");
+    let secret = house.directory.path().join(format!("{}/{}/parts/1/000000.webm", theirs.tenant, theirs.id));
+    assert!(secret.is_file(), "{secret:?}");
+    let manifest = format!(
+        "<?xml version='1.0'?><MPD xmlns='urn:mpeg:dash:schema:mpd:2011' type='static' mediaPresentationDuration='PT9S'>\
+         <Period><AdaptationSet mimeType='audio/webm'><Representation id='1' bandwidth='64000'>\
+         <BaseURL>{}</BaseURL></Representation></AdaptationSet></Period></MPD>",
+        secret.display()
+    );
+    let put = house.put(&ours, 1, 0, manifest.as_bytes()).await;
+    if put.is_ok() {
+        // So that whoever sees this fail sees what is at stake.
+        house.over(&ours, BotState::Done, 1).await;
+        house.gone(&ours, 1).await;
+        panic!("a manifest was taken for a part, and became: {:?}", house.said(&ours, 1).await);
+    }
+    assert_eq!(put.expect_err("refused").code(), Code::InvalidArgument);
+
+    // One that an earlier version has taken: it lies there, and is joined now.
+    house.put(&ours, 1, 0, &sound::webm(1)).await.expect("stored");
+    let lies_there = house.directory.path().join(format!("{}/{}/parts/1/000000.webm", ours.tenant, ours.id));
+    std::fs::write(&lies_there, manifest).expect("written");
+    house.over(&ours, BotState::Done, 1).await;
+    house.gone(&ours, 1).await;
+    let Said::Failed { failed, .. } = house.said(&ours, 1).await else { panic!("it must not be joined") };
+    assert!(failed.detail.contains("not WebM"), "{failed:?}");
+
+    // Nobody else on this machine reads any of it.
+    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&secret).expect("there"));
+    assert_eq!(mode & 0o777, 0o600, "{mode:o}");
+    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(house.directory.path()).expect("there"));
+    assert_eq!(mode & 0o777, 0o700, "{mode:o}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_was_loaded_anew_is_joined_to_what_came_before() {
+    let house = House::new().await;
+    let bot = house.bot();
+    let (first, second) = (sound::cut(&sound::webm(6), 3), sound::cut(&sound::webm(4), 2));
+    for (index, part) in first.iter().chain(&second).enumerate() {
+        house.put(&bot, 1, index, part).await.expect("stored");
+    }
+    house.over(&bot, BotState::Done, 1).await;
+    house.gone(&bot, 1).await;
+    let Said::Ready { ready, .. } = house.said(&bot, 1).await else { panic!("it is ready") };
+    assert!((9_500..10_700).contains(&ready.duration_ms), "6 and 4 seconds: {ready:?}");
 }

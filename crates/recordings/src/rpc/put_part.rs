@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use greenroom_contracts::BadField;
 use greenroom_contracts::proto::v1::{PutPartRequest, PutPartResponse};
+use greenroom_contracts::webm::beginning;
 use greenroom_domain::{BotId, RunnerId, TenantId};
 use opentelemetry::KeyValue;
 use tonic::Status;
@@ -18,6 +19,13 @@ pub async fn handle(rpc: &Rpc, tenant: TenantId, request: PutPartRequest) -> Res
     check_content(&content)?;
     if request.media_type.split(';').next().is_none_or(|kind| kind.trim() != "audio/webm") {
         return Err(BadField::new("media_type", "must be audio/webm").into());
+    }
+    if beginning(&content).is_none() {
+        return Err(BadField::new(
+            "content",
+            "must begin with an EBML header of WebM and its segment, or with a cluster",
+        )
+        .into());
     }
     let part = Part {
         attempt: signed("runner.attempt", runner.attempt.0)?,

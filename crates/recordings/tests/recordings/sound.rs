@@ -24,7 +24,26 @@ fn encode(seconds: u32, how: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-/// Cuts bytes into so many pieces, anywhere.
-pub fn cut(bytes: &[u8], pieces: usize) -> Vec<Vec<u8>> {
-    bytes.chunks(bytes.len().div_ceil(pieces)).map(<[u8]>::to_vec).collect()
+/// Cuts a stream into so many pieces, between clusters, as a runner does.
+pub fn cut(stream: &[u8], pieces: usize) -> Vec<Vec<u8>> {
+    let clusters: Vec<usize> = (1..stream.len()).filter(|&at| stream[at..].starts_with(&CLUSTER)).collect();
+    assert!(clusters.len() >= pieces, "{} clusters are not enough for {pieces} pieces", clusters.len());
+    let mut bounds = vec![0];
+    bounds.extend((1..pieces).map(|piece| clusters[piece * clusters.len() / pieces]));
+    bounds.push(stream.len());
+    bounds.windows(2).map(|bounds| stream[bounds[0]..bounds[1]].to_vec()).collect()
+}
+
+const CLUSTER: [u8; 4] = [0x1F, 0x43, 0xB6, 0x75];
+
+/// A part that begins as it has to, and goes on with something else.
+pub fn cluster_of(content: &[u8]) -> Vec<u8> {
+    [&CLUSTER[..], &[0x01, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF], content].concat()
+}
+
+/// A stream that begins as it has to, and goes on with something else.
+pub fn header_and(content: &[u8]) -> Vec<u8> {
+    let whole = webm(1);
+    let segment = whole.windows(4).position(|four| four == [0x18, 0x53, 0x80, 0x67]).expect("a segment");
+    [&whole[..segment + 12], content].concat()
 }
