@@ -164,6 +164,7 @@ impl<'a> Line<'a> {
         for turn in 0..count {
             let place = turn % self.running.len();
             let gone = RunnerGone {
+                never_started: false,
                 runner: self.running[place],
                 platform: self.platform.clone(),
                 exit: None,

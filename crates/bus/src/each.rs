@@ -28,6 +28,11 @@ pub trait EachHandler: Send + Sync + 'static {
 
     /// Handles one message.
     fn handle(&self, input: Self::Input) -> impl Future<Output = Outcome> + Send;
+
+    /// Handles one message that the server delivers again: another replica may have begun with it, or still be at it.
+    fn handle_again(&self, input: Self::Input) -> impl Future<Output = Outcome> + Send {
+        self.handle(input)
+    }
 }
 
 impl Bus {
@@ -121,7 +126,9 @@ async fn one<H: EachHandler>(
     trace::continue_from(&span, header.traceparent.as_deref());
     let mut progress = tokio::time::interval(subscription.ack_wait / 3);
     progress.tick().await;
-    let mut handling = std::pin::pin!(catch_panic(handler.handle(input).instrument(span)));
+    let first = message.info().is_ok_and(|info| info.delivered == 1);
+    let handling = async { if first { handler.handle(input).await } else { handler.handle_again(input).await } };
+    let mut handling = std::pin::pin!(catch_panic(handling.instrument(span)));
     let outcome = loop {
         tokio::select! {
             handled = &mut handling => break handled.unwrap_or_else(|panicked| {

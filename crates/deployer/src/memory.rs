@@ -15,6 +15,7 @@ const TIDIED: usize = 1_000;
 struct Known {
     seen: bool,
     stopped: bool,
+    begun: bool,
     exit: Option<Exit>,
     usage: Option<Usage>,
     touched: Timestamp,
@@ -47,6 +48,26 @@ impl Memory {
     /// It was told to stop: a start of it that comes later, or is under way, is void. A runner's name is never used again.
     pub fn stopped(&self, runner: RunnerId, now: Timestamp) {
         self.touch(runner, now, |known| known.stopped = true);
+    }
+
+    /// Notes that a start of it begins here. False: it was told to stop before, and the start is void.
+    pub fn begin(&self, runner: RunnerId, now: Timestamp) -> bool {
+        let mut begins = false;
+        self.touch(runner, now, |known| {
+            begins = !known.stopped;
+            known.begun |= begins;
+        });
+        begins
+    }
+
+    /// Makes every start of it void from here on. True: none has begun here before.
+    pub fn void(&self, runner: RunnerId, now: Timestamp) -> bool {
+        let mut never_begun = false;
+        self.touch(runner, now, |known| {
+            known.stopped = true;
+            never_begun = !known.begun && !known.seen;
+        });
+        never_begun
     }
 
     /// What it has taken so far.

@@ -57,7 +57,14 @@ impl Voice {
 
     /// It was seen to have ended: once, whoever of the replicas found it, by watching, listing or stopping.
     pub async fn exited(&self, runner: RunnerId, exit: Exit, usage: Option<Usage>) -> Result<(), greenroom_bus::Error> {
-        let gone = RunnerGone { runner, platform: self.platform.clone(), exit: Some(exit), observed: true, usage };
+        let gone = RunnerGone {
+            runner,
+            platform: self.platform.clone(),
+            exit: Some(exit),
+            observed: true,
+            never_started: false,
+            usage,
+        };
         self.say(gone, &format!("{runner} {} exited", self.platform)).await
     }
 
@@ -69,8 +76,16 @@ impl Voice {
         observed: bool,
         command: MessageId,
     ) -> Result<(), greenroom_bus::Error> {
-        let gone = RunnerGone { runner, platform: self.platform.clone(), exit, observed, usage };
+        let platform = self.platform.clone();
+        let gone = RunnerGone { runner, platform, exit, observed, never_started: false, usage };
         self.say(gone, &format!("{runner} {} {command}", self.platform)).await
+    }
+
+    /// The answer to a start that was void before anything was started for it.
+    pub async fn never_started(&self, runner: RunnerId, start: MessageId) -> Result<(), greenroom_bus::Error> {
+        let platform = self.platform.clone();
+        let gone = RunnerGone { runner, platform, exit: None, observed: false, never_started: true, usage: None };
+        self.say(gone, &format!("{runner} {} {start}", self.platform)).await
     }
 
     pub async fn listed(&self, page: RunnersListed) -> Result<(), greenroom_bus::Error> {

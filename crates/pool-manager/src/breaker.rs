@@ -8,7 +8,7 @@ use std::time::Duration;
 use greenroom_domain::time::after;
 use greenroom_domain::{RunnerId, Timestamp, backoff};
 
-use crate::policy;
+use crate::policy::{self, Evidence};
 
 /// What is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,10 +136,14 @@ pub fn verdict(before: &policy::Assignment, event: policy::Event, after: policy:
                 Verdict::Undecided
             }
         }
-        policy::Event::Gone { observed } => success(observed || before.observed),
+        policy::Event::Gone(Evidence::Seen) => Verdict::Succeeded,
+        policy::Event::Gone(Evidence::Unseen) => success(before.observed),
+        policy::Event::Gone(Evidence::NeverStarted)
+        | policy::Event::Release { .. }
+        | policy::Event::Forced
+        | policy::Event::Tick => Verdict::Undecided,
         // Nobody accepted it in time.
         policy::Event::Closed => Verdict::Failed,
-        policy::Event::Release { .. } | policy::Event::Forced | policy::Event::Tick => Verdict::Undecided,
     })
 }
 
@@ -205,20 +209,22 @@ mod tests {
             grace: Duration::ZERO,
             wake_at: None,
             asserts: 0,
+            starts: 1,
         };
         let rows = [
             (Assigned, E::Started, Accepted, Some(Verdict::Succeeded)),
             (Assigned, E::Admitted, Accepted, Some(Verdict::Succeeded)),
             (Assigned, E::Refused { by_platform: true }, Over, Some(Verdict::Failed)),
             (Assigned, E::Refused { by_platform: false }, Over, Some(Verdict::Undecided)),
-            (Assigned, E::Gone { observed: true }, Over, Some(Verdict::Succeeded)),
-            (Assigned, E::Gone { observed: false }, Over, Some(Verdict::Failed)),
+            (Assigned, E::Gone(Evidence::Seen), Over, Some(Verdict::Succeeded)),
+            (Assigned, E::Gone(Evidence::Unseen), Over, Some(Verdict::Failed)),
+            (Assigned, E::Gone(Evidence::NeverStarted), Over, Some(Verdict::Undecided)),
             (Assigned, E::Closed, Stopping, Some(Verdict::Failed)),
             (Assigned, E::Release { grace: Duration::ZERO }, Stopping, Some(Verdict::Undecided)),
             (Assigned, E::Forced, Over, Some(Verdict::Undecided)),
             (Assigned, E::Tick, Assigned, None),
             (Stopping, E::Refused { by_platform: true }, Over, None),
-            (Accepted, E::Gone { observed: true }, Over, None),
+            (Accepted, E::Gone(Evidence::Seen), Over, None),
         ];
         for (state, event, after, expected) in rows {
             assert_eq!(verdict(&before(state), event, after), expected, "{state:?} {event:?}");

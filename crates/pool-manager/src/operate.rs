@@ -13,7 +13,7 @@ use tonic::Request;
 
 use crate::Error;
 use crate::ledger::{Ledger, announce, stop};
-use crate::policy::{Event, State};
+use crate::policy::{Event, Evidence, State};
 use crate::rescue::{Found, Rescue, Wanted, rescue};
 use crate::store::{self, Platform, SlotRow};
 use crate::{pools, standing};
@@ -160,7 +160,7 @@ pub async fn rescue_slot(
             let envelope = tx.envelope(ledger.now(), stop(runner, slot.platform.clone(), Duration::ZERO));
             tx.say(envelope);
             tx.commit().await?;
-            ledger.apply(&[(runner, Event::Gone { observed: false })]).await?;
+            ledger.apply(&[(runner, Event::Gone(Evidence::Unseen))]).await?;
             let mut connection = ledger.store().pool().acquire().await?;
             let stored = store::read(&mut connection, &[runner]).await?;
             if let Some(stored) = stored.first().filter(|stored| stored.assignment.state != State::Over) {

@@ -68,6 +68,8 @@ pub struct Assignment {
     pub wake_at: Option<Timestamp>,
     /// How many times the sweep has said the same in vain.
     pub asserts: u32,
+    /// How many times its start was commanded; 0: not known.
+    pub starts: u32,
 }
 
 /// What can happen to it.
@@ -81,10 +83,7 @@ pub enum Event {
         by_platform: bool,
     },
     /// The platform says that nothing runs.
-    Gone {
-        /// And had shown it before.
-        observed: bool,
-    },
+    Gone(Evidence),
     /// Its owner wants it to end.
     Release {
         /// How long its runner may take to end.
@@ -98,6 +97,17 @@ pub enum Event {
     Forced,
     /// The sweep looks at it.
     Tick,
+}
+
+/// What stands behind a platform's word that nothing runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evidence {
+    /// The platform had shown the runner before.
+    Seen,
+    /// It never had: its start may still be on the way.
+    Unseen,
+    /// A start was answered: nothing was started on it, and nothing will be. This says nothing about another start.
+    NeverStarted,
 }
 
 /// What is to be done.
@@ -176,9 +186,13 @@ pub fn decide(before: &Assignment, event: Event, now: Timestamp, timing: &Timing
         (State::Stopping, Event::Refused { .. }) if !before.observed => next.state = State::Over,
         // The answer of a doubled start: the runner was seen, so only its end counts.
         (State::Accepted | State::Stopping, Event::Refused { .. }) => return None,
-        (State::Assigned | State::Accepted | State::Stopping, Event::Gone { observed }) => {
-            let seen = observed || before.observed;
-            if seen || now >= after(before.start_by, timing.ensure) {
+        (State::Assigned | State::Accepted | State::Stopping, Event::Gone(evidence)) => {
+            let proven = match evidence {
+                Evidence::Seen => true,
+                Evidence::Unseen => before.observed,
+                Evidence::NeverStarted => before.observed || before.starts == 1,
+            };
+            if proven || now >= after(before.start_by, timing.ensure) {
                 next.state = State::Over;
             } else if before.state == State::Stopping {
                 // Never seen, and its start may still be on the way: ask again when that is over.
@@ -208,6 +222,7 @@ pub fn decide(before: &Assignment, event: Event, now: Timestamp, timing: &Timing
             next.asserts = before.asserts.saturating_add(1);
             if now < before.start_by {
                 next.wake_at = Some(again(next.asserts).min(before.start_by));
+                next.starts = if before.starts == 0 { 0 } else { before.starts.saturating_add(1) };
                 effects.push(Effect::Start);
             } else {
                 next.wake_at = Some(after(now, timing.assert_first));
@@ -247,6 +262,7 @@ mod tests {
             grace: Duration::ZERO,
             wake_at: Some(at(10)),
             asserts: 0,
+            starts: 1,
         }
     }
 
@@ -264,8 +280,9 @@ mod tests {
 
     const RELEASE: Event = Event::Release { grace: Duration::from_secs(30) };
     const REFUSED: Event = Event::Refused { by_platform: true };
-    const UNSEEN: Event = Event::Gone { observed: false };
-    const SEEN: Event = Event::Gone { observed: true };
+    const UNSEEN: Event = Event::Gone(Evidence::Unseen);
+    const SEEN: Event = Event::Gone(Evidence::Seen);
+    const NEVER_STARTED: Event = Event::Gone(Evidence::NeverStarted);
 
     /// (name, what happens when, the state after it, what was to be done)
     type Row = (&'static str, &'static [(i64, Event)], State, &'static [Effect]);
@@ -307,6 +324,25 @@ mod tests {
                 &[(1, RELEASE), (2, REFUSED)],
                 Over,
                 &[Stop, PermitFree, Free],
+            ),
+            (
+                "released before its start was answered, and then it is: nothing was started",
+                &[(1, RELEASE), (1, UNSEEN), (2, NEVER_STARTED)],
+                Over,
+                &[Stop, PermitFree, Free],
+            ),
+            ("the answer to the start overtakes the release", &[(1, NEVER_STARTED), (2, RELEASE)], Over, &[Free, Stop]),
+            (
+                "the answer to one of two starts says nothing about the other",
+                &[(10, Event::Tick), (11, RELEASE), (12, NEVER_STARTED)],
+                Stopping,
+                &[Start, Stop, PermitFree],
+            ),
+            (
+                "but counts when nothing can come of either",
+                &[(10, Event::Tick), (11, RELEASE), (12, NEVER_STARTED), (300, NEVER_STARTED)],
+                Over,
+                &[Start, Stop, PermitFree, Free],
             ),
             ("the start is commanded again", &[(10, Event::Tick), (30, Event::Tick)], Assigned, &[Start, Start]),
             ("nobody started it", &[(240, Event::Tick)], Assigned, &[AskToClose]),
@@ -351,6 +387,7 @@ mod tests {
             REFUSED,
             UNSEEN,
             SEEN,
+            NEVER_STARTED,
             RELEASE,
             Event::Closed,
             Event::Admitted,

@@ -72,7 +72,7 @@ fn stands(pool: &str, generation: i32) -> Result<Option<Stands>, Error> {
     Ok(Some(Stands { pool, generation: u32::try_from(generation).unwrap_or(0) }))
 }
 
-const COLUMNS: &str = "kind, owner_id, attempt, id, state, platform, slot_id, slot_name, generation, provider, spec, traceparent, start_by, observed, grace_ms, wake_at, asserts";
+const COLUMNS: &str = "kind, owner_id, attempt, id, state, platform, slot_id, slot_name, generation, provider, spec, traceparent, start_by, observed, grace_ms, wake_at, asserts, starts";
 
 fn runner_of(row: &PgRow) -> Result<RunnerId, Error> {
     let kind: String = row.try_get("kind")?;
@@ -98,6 +98,7 @@ fn stored(row: &PgRow) -> Result<Stored, Error> {
             grace: Duration::from_millis(u64::try_from(row.try_get::<i64, _>("grace_ms")?).unwrap_or(0)),
             wake_at: row.try_get::<Option<SqlTimestamp>, _>("wake_at")?.map(SqlTimestamp::to_jiff),
             asserts: u32::try_from(row.try_get::<i32, _>("asserts")?).unwrap_or(0),
+            starts: u32::try_from(row.try_get::<i32, _>("starts")?).unwrap_or(0),
         },
         platform: platform
             .map(PlatformName::new)
@@ -208,11 +209,12 @@ pub async fn update(
     sqlx::query(
         "UPDATE pool.assignments a
             SET state = c.state, observed = c.observed, grace_ms = c.grace_ms, wake_at = c.wake_at, asserts = c.asserts,
+                starts = c.starts,
                 accepted_at = CASE WHEN c.state = 'accepted' THEN coalesce(a.accepted_at, $9) ELSE a.accepted_at END,
                 ended_at = CASE WHEN c.state = 'over' THEN coalesce(a.ended_at, $9) ELSE a.ended_at END
            FROM unnest($1::text[], $2::uuid[], $3::integer[], $4::text[], $5::boolean[], $6::bigint[],
-                       $7::timestamptz[], $8::integer[])
-                AS c (kind, owner_id, attempt, state, observed, grace_ms, wake_at, asserts)
+                       $7::timestamptz[], $8::integer[], $10::integer[])
+                AS c (kind, owner_id, attempt, state, observed, grace_ms, wake_at, asserts, starts)
           WHERE a.kind = c.kind AND a.owner_id = c.owner_id AND a.attempt = c.attempt",
     )
     .bind(kinds)
@@ -229,6 +231,7 @@ pub async fn update(
     .bind(changed.iter().map(|change| sql_time_opt(change.after.wake_at)).collect::<Vec<_>>())
     .bind(changed.iter().map(|change| i32::try_from(change.after.asserts).unwrap_or(i32::MAX)).collect::<Vec<_>>())
     .bind(sql_time(now))
+    .bind(changed.iter().map(|change| i32::try_from(change.after.starts).unwrap_or(i32::MAX)).collect::<Vec<_>>())
     .execute(&mut *connection)
     .await?;
     let slots: Vec<(Uuid, &str, bool)> = changed

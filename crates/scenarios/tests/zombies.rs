@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 const TIME_SCALE: f64 = 0.05;
 /// For what takes a second or two.
 const SOON: Duration = Duration::from_secs(30);
+/// Against a hang, on a machine however busy.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A house with one slot, so that whoever comes next gets the slot of whoever was there.
 struct House {
@@ -184,6 +186,36 @@ async fn nor_where_the_deployer_has_forgotten_the_stop() {
     until("the owner has refused it", SOON, async || house.starts("deployer", "over before").await == 1).await;
     house.assert_fenced_since(runner, then);
     assert_eq!(house.happened(runner, &What::Started), 1);
+    house.check().await;
+}
+
+/// Six bots are created and cancelled before the deployer hears of either. Nothing was started, so each slot is free long
+/// before its start would be given up.
+#[tokio::test]
+async fn a_bot_cancelled_before_its_start_frees_its_slot_at_once() {
+    // Twenty minutes, in which nothing here is free because time has passed.
+    let mut house = House::with(Layout::Split, script(), &[("START_TIMEOUT_MS", "24000000")]).await;
+    for round in 1..=6 {
+        house.sandbox.node_of("deployer").pause().expect("it is stopped");
+        let runner = house.bot("hasty").await;
+        until("it has the slot", PATIENCE, async || {
+            let evidence = Evidence::collect(&house.sandbox).await.expect("evidence");
+            let name = runner.to_string();
+            evidence.assignments.iter().any(|one| one.runner == name && one.state == "assigned")
+        })
+        .await;
+        house.cancel(runner).await;
+        house.sandbox.node_of("deployer").resume().expect("it goes on");
+        until(&format!("its slot is free, round {round}"), PATIENCE, async || {
+            let evidence = Evidence::collect(&house.sandbox).await.expect("evidence");
+            let name = runner.to_string();
+            evidence.assignments.iter().any(|one| one.runner == name && one.state == "over")
+        })
+        .await;
+        assert_eq!(house.happened(runner, &What::Started), 0, "round {round}");
+    }
+    let next = house.bot("next").await;
+    house.until_happened(next, What::Entered).await;
     house.check().await;
 }
 

@@ -149,6 +149,7 @@ impl Pool {
                 grace: Duration::ZERO,
                 wake_at: None,
                 asserts: 0,
+                starts: 1,
             };
             let held = Held { assignment, platform, provider: wish.provider.clone(), slot };
             self.held.insert(wish.runner, held);

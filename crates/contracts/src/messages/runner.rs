@@ -57,9 +57,18 @@ pub struct RunnerGone {
     pub exit: Option<Exit>,
     /// Whether the platform ever showed it to us. What was never seen may still be on its way.
     pub observed: bool,
+    /// The only delivery of its start has been answered: nothing was started, and nothing will be. This is evidence even
+    /// though the platform never showed the runner.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub never_started: bool,
     /// What it really took, where the platform knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// A page of what a platform shows: the deployer's sweep.

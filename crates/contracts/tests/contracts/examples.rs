@@ -133,6 +133,7 @@ pub fn each(taker: &mut impl Each) {
         platform: platform("docker"),
         exit: Some(Exit { code: Some(137), signal: Some(9), out_of_memory: true, cause: None }),
         observed: true,
+        never_started: false,
         usage: Some(Usage { cpu_ms: 61_500, peak_memory_bytes: 900 << 20, lasted_ms: 123_000, ..Usage::default() }),
     }));
     taker.take(inner(RunnersListed {

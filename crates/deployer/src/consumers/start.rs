@@ -36,10 +36,20 @@ impl<D: Deployer> EachHandler for StartHandler<D> {
         serde_json::from_slice::<Envelope<Start>>(body).map(|envelope| Some((header.id, envelope.data)))
     }
 
-    async fn handle(&self, (id, start): Self::Input) -> Outcome {
+    async fn handle(&self, input: Self::Input) -> Outcome {
+        self.settle(input, true).await
+    }
+
+    async fn handle_again(&self, input: Self::Input) -> Outcome {
+        self.settle(input, false).await
+    }
+}
+
+impl<D: Deployer> StartHandler<D> {
+    async fn settle(&self, (id, start): (MessageId, Start), first: bool) -> Outcome {
         let shared = &self.0;
         let runner = start.runner;
-        match self.start(id, &start).await {
+        match self.start(id, &start, first).await {
             Ok(outcome) => {
                 shared.count_start(outcome);
                 tracing::info!(runner.id = %runner, platform = %shared.platform, slot = start.slot, outcome, "start");
@@ -52,11 +62,9 @@ impl<D: Deployer> EachHandler for StartHandler<D> {
             }
         }
     }
-}
 
-impl<D: Deployer> StartHandler<D> {
     /// What came of it, in a word; an error: nothing is said yet, bring it again.
-    async fn start(&self, id: MessageId, start: &Start) -> Result<&'static str, Unsaid> {
+    async fn start(&self, id: MessageId, start: &Start, first: bool) -> Result<&'static str, Unsaid> {
         let shared = &self.0;
         let (runner, arrived) = (start.runner, Instant::now());
         let mut environment = None;
@@ -71,7 +79,7 @@ impl<D: Deployer> StartHandler<D> {
                 break last.unwrap_or_else(|| Error::Transient("not in time".to_owned()));
             }
             if shared.memory.was_stopped(runner) {
-                return Ok("stopped before");
+                return self.over_before(id, start, first, "stopped before").await;
             }
             let tried = match &environment {
                 None => match shared.launches.environment(runner).await {
@@ -80,10 +88,15 @@ impl<D: Deployer> StartHandler<D> {
                         // The answer may have taken long: look at the clock again.
                         continue;
                     }
-                    Answer::Over => return self.over_before(id, start).await,
+                    Answer::Over => return self.over_before(id, start, first, "over before").await,
                     Answer::Away(why) => Err(Error::Transient(format!("the owner does not answer: {why}"))),
                 },
-                Some(variables) => self.ensure(id, start, variables.clone()).await,
+                Some(variables) => {
+                    if !shared.memory.begin(runner, shared.host.clock.now()) {
+                        continue;
+                    }
+                    self.ensure(id, start, variables.clone()).await
+                }
             };
             tries += 1;
             let Err(error) = tried else {
@@ -142,19 +155,28 @@ impl<D: Deployer> StartHandler<D> {
         Ok("started")
     }
 
-    /// The owner does not want it any more. What an earlier delivery may have started is ended by the stop that follows.
-    async fn over_before(&self, id: MessageId, start: &Start) -> Result<&'static str, Unsaid> {
+    /// Nobody wants it any more. What an earlier delivery may have started is ended by its stop. Where this is the first
+    /// delivery and nothing has begun here, nothing was started and nothing will be: the pool manager need not wait.
+    async fn over_before(
+        &self,
+        id: MessageId,
+        start: &Start,
+        first: bool,
+        outcome: &'static str,
+    ) -> Result<&'static str, Unsaid> {
         let shared = &self.0;
+        let never_begun = shared.memory.void(start.runner, shared.host.clock.now());
         match shared.driver.inspect(start.runner).await? {
             Observed::Running => {}
             Observed::Refused(error) => shared.never_ran(start.runner, &error, "start").await?,
             Observed::Exited(exit) => shared.over(start.runner, exit, "start").await?,
+            Observed::Gone if first && never_begun => shared.voice.never_started(start.runner, id).await?,
             Observed::Gone => {
                 let observed = shared.memory.was_seen(start.runner);
                 shared.voice.gone(start.runner, shared.memory.end_of(start.runner), observed, id).await?;
             }
         }
-        Ok("over before")
+        Ok(outcome)
     }
 
     /// The last try failed. Only a look proves that nothing runs, as an answer may have been lost.

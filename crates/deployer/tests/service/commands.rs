@@ -47,7 +47,34 @@ async fn what_its_owner_does_not_want_is_not_started() {
     house.start(runner, soon()).await;
     let gone = house.hears(runner, "gone").await;
     assert_eq!((gone["observed"].as_bool(), gone["exit"].is_null()), (Some(false), true));
+    assert_eq!(gone["neverStarted"].as_bool(), Some(true), "the only delivery of its start is answered");
     assert!(house.driver.told().ensured.is_empty());
+}
+
+#[tokio::test]
+async fn a_start_delivered_again_is_not_answered_as_never_started() {
+    // The first look fails, so the start comes again: for all we know, another replica has begun with it.
+    let house = House::with(1, Told { blind: 1, ..Told::default() }).await;
+    let runner = new_runner();
+    house.owner.over.lock().expect("no panic").push(runner);
+    house.start(runner, soon()).await;
+    let gone = house.hears(runner, "gone").await;
+    assert_eq!((gone["observed"].as_bool(), gone.get("neverStarted")), (Some(false), None));
+}
+
+#[tokio::test]
+async fn a_start_that_has_begun_is_not_answered_as_never_started() {
+    // The platform's answers are lost, so that the runner may be on its way when it is told to stop.
+    let ensures = std::iter::repeat_n((Some(transient()), false), 1_000).collect();
+    let house = House::with(1, Told { ensures, ..Told::default() }).await;
+    let runner = new_runner();
+    house.start(runner, soon()).await;
+    house.until("a first try", || !house.driver.told().ensured.is_empty()).await;
+    house.stop_runner(runner).await;
+    house.settled().await;
+    house.hears(runner, "gone").await;
+    let said: Vec<_> = house.said(runner).into_iter().filter(|(word, _)| word == "gone").collect();
+    assert!(said.iter().all(|(_, gone)| gone.get("neverStarted").is_none()), "{said:?}");
 }
 
 #[tokio::test]
@@ -147,7 +174,10 @@ async fn a_stop_of_nobody_is_answered_each_time_and_voids_a_start() {
     // A start redelivered after its stop.
     house.start(runner, soon()).await;
     house.settled().await;
-    assert_eq!(house.words(runner), ["gone", "gone"]);
+    house.until("an answer to the start", || house.words(runner).len() == 3).await;
+    let said = house.said(runner);
+    let words: Vec<_> = said.iter().map(|(word, data)| (word.as_str(), data["neverStarted"].as_bool())).collect();
+    assert_eq!(words, [("gone", None), ("gone", None), ("gone", Some(true))], "only the start's own answer proves it");
     assert_eq!(house.driver.told().runners.get(&runner), None);
 }
 

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::Error;
 use crate::ledger::Ledger;
-use crate::policy::Event;
+use crate::policy::{Event, Evidence};
 
 pub fn subscription(installation: &Installation) -> Subscription {
     let heard = ["started", "refused", "gone"];
@@ -36,7 +36,12 @@ impl BatchHandler for Handler {
             }
             RunnerGone::TYPE => {
                 let said = serde_json::from_slice::<Envelope<RunnerGone>>(body)?.data;
-                Some((said.runner, Event::Gone { observed: said.observed }))
+                let evidence = match said {
+                    RunnerGone { observed: true, .. } => Evidence::Seen,
+                    RunnerGone { never_started: true, .. } => Evidence::NeverStarted,
+                    RunnerGone { .. } => Evidence::Unseen,
+                };
+                Some((said.runner, Event::Gone(evidence)))
             }
             _ => None,
         })

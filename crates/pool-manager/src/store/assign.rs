@@ -254,8 +254,9 @@ pub async fn give(
                FROM unnest($17::timestamptz[], $18::uuid[], $19::text[], $20::bytea[]) AS o
               WHERE (SELECT held FROM held))
          INSERT INTO pool.assignments (kind, owner_id, attempt, id, platform, slot_id, slot_name, provider, spec, traceparent,
-                assigned_at, generation, state, start_by, observed, grace_ms, wake_at, asserts)
-         SELECT g.*, 'assigned', $15, false, 0, $16, 0
+                assigned_at, generation, state, start_by, observed, grace_ms, wake_at, asserts,
+                starts)
+         SELECT g.*, 'assigned', $15, false, 0, $16, 0, 1
            FROM unnest($3::text[], $4::uuid[], $5::integer[], $6::uuid[], $7::text[], $8::uuid[], $9::text[], $10::text[],
                        $11::text[], $12::text[], $13::timestamptz[], $28::integer[]) AS g
           WHERE (SELECT held FROM held)",

@@ -97,6 +97,39 @@ async fn a_runner_that_nobody_saw_is_free_only_when_nothing_can_come_of_its_star
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_answered_as_never_started_frees_the_slot_at_once() {
+    // As slow as in life: what is free here is not free because time has passed.
+    let house = House::scaled(&[], 1.0).await;
+    let (released_first, answered_first) = (house.assigned().await, house.assigned().await);
+    house.release(released_first).await;
+    // The stop overtook the start: its answer is no evidence, as the start may still be on the way.
+    house.gone(released_first, false).await;
+    assert_eq!(house.state(released_first).await.as_deref(), Some("stopping"), "no wish frees a slot");
+    house.never_started(released_first).await;
+    house.never_started(answered_first).await;
+    house.release(answered_first).await;
+    for one in [released_first, answered_first] {
+        assert_eq!(house.state(one).await.as_deref(), Some("over"));
+        assert_eq!(house.heard.until::<SlotReleased>(one.id, 1).await.len(), 1);
+    }
+    assert_eq!(house.platform(PLATFORM).await.idle, 20);
+    house.slots_are_sound().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_answer_to_one_of_two_starts_frees_nothing() {
+    let house = House::new(&[]).await;
+    let one = house.assigned().await;
+    house.heard.until::<Start>(one.id, 2).await;
+    house.never_started(one).await;
+    house.release(one).await;
+    house.never_started(one).await;
+    assert_eq!(house.state(one).await.as_deref(), Some("stopping"), "the other start may be under way");
+    house.gone(one, true).await;
+    assert_eq!(house.platform(PLATFORM).await.idle, 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_start_that_nobody_answers_is_said_again_and_then_its_owner_is_asked() {
     let house = House::new(&[("START_TIMEOUT_MS", "40000")]).await;
     let one = house.assigned().await;

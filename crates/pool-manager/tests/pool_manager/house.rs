@@ -213,8 +213,17 @@ impl House {
     }
 
     pub async fn gone(&self, runner: RunnerId, observed: bool) {
-        let said =
-            self.say(RunnerGone { runner, platform: platform(PLATFORM), exit: None, observed, usage: None }).await;
+        self.gone_as(runner, observed, false).await;
+    }
+
+    /// The answer to a start on which nothing was started, and never will be.
+    pub async fn never_started(&self, runner: RunnerId) {
+        self.gone_as(runner, false, true).await;
+    }
+
+    async fn gone_as(&self, runner: RunnerId, observed: bool, never_started: bool) {
+        let platform = platform(PLATFORM);
+        let said = self.say(RunnerGone { runner, platform, exit: None, observed, never_started, usage: None }).await;
         self.handled("pool-manager-runners", said).await;
     }
 

@@ -21,6 +21,7 @@ enum Step {
     Gone {
         observed: bool,
     },
+    NeverStarted,
     Release,
     Close {
         stop: bool,
@@ -72,6 +73,7 @@ fn step() -> impl Strategy<Value = (usize, Step)> {
         3 => Just(Step::Started),
         1 => Just(Step::Refused),
         2 => any::<bool>().prop_map(|observed| Step::Gone { observed }),
+        1 => Just(Step::NeverStarted),
         2 => Just(Step::Release),
         1 => any::<bool>().prop_map(|stop| Step::Close { stop }),
         1 => (0..=u32::try_from(SLOTS).expect("few")).prop_map(Step::Limit),
@@ -117,6 +119,11 @@ async fn play(house: &House, steps: &[(usize, Step)]) {
                 house.gone(one, *observed).await;
                 let seen = *observed || matches!(at, At::Accepted | At::Stopping { observed: true });
                 if at.has_slot() && seen { At::Over } else { at }
+            }
+            Step::NeverStarted => {
+                house.never_started(one).await;
+                // No sweep takes part, so each start was commanded once.
+                if at.has_slot() { At::Over } else { at }
             }
             Step::Release => {
                 house.release(one).await;

@@ -24,6 +24,7 @@ enum Step {
     Ask(usize),
     Started(usize),
     Gone(usize),
+    NeverStarted(usize),
     Release(usize),
     /// Of whatever was ever commanded, however long ago: this far back.
     Prepared(usize),
@@ -38,6 +39,7 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (0..RUNNERS).prop_map(Step::Ask),
         3 => (0..RUNNERS).prop_map(Step::Started),
         3 => (0..RUNNERS).prop_map(Step::Gone),
+        1 => (0..RUNNERS).prop_map(Step::NeverStarted),
         1 => (0..RUNNERS).prop_map(Step::Release),
         6 => (0..4_usize).prop_map(Step::Prepared),
         1 => (0..3_usize).prop_map(Step::Failed),
@@ -104,6 +106,7 @@ async fn play(house: &House, steps: &[Step], prepared: &mut BTreeSet<Standing>) 
             }
             Step::Started(n) => house.started(runners[n]).await,
             Step::Gone(n) => house.gone(runners[n], true).await,
+            Step::NeverStarted(n) => house.never_started(runners[n]).await,
             Step::Release(n) => house.release(runners[n]).await,
             Step::Prepared(n) => {
                 if let Some(standing) = back(&prepares, n) {

@@ -296,7 +296,7 @@ impl House {
     pub async fn gone(&self, bot: &Bot, attempt: u32) {
         let runner = RunnerId::of_bot(bot.id, Attempt(attempt));
         let platform = PlatformName::new("local").expect("a name");
-        let gone = RunnerGone { runner, platform, exit: None, observed: true, usage: None };
+        let gone = RunnerGone { runner, platform, exit: None, observed: true, never_started: false, usage: None };
         self.host.bus.say(Envelope::new(&self.origin, Clock::system().now(), gone)).await.expect("said");
     }
 

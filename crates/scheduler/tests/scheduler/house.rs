@@ -254,7 +254,15 @@ impl House {
     }
 
     pub async fn gone(&self, runner: RunnerId) {
-        self.say(RunnerGone { runner, platform: platform("one"), exit: None, observed: true, usage: None }).await;
+        self.say(RunnerGone {
+            runner,
+            platform: platform("one"),
+            exit: None,
+            observed: true,
+            never_started: false,
+            usage: None,
+        })
+        .await;
     }
 
     // --- runners ------------------------------------------------------------------------------------------------------

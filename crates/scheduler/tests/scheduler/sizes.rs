@@ -60,7 +60,8 @@ impl House {
     }
 
     async fn gone_after(&self, runner: RunnerId, exit: Option<Exit>, usage: Option<Usage>) {
-        self.say(RunnerGone { runner, platform: platform("one"), exit, observed: true, usage }).await;
+        self.say(RunnerGone { runner, platform: platform("one"), exit, observed: true, never_started: false, usage })
+            .await;
     }
 
     /// So many runners of a provider that took this, so long ago.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use greenroom_domain::bot::{self, BotState, Refusal, Report};
 use greenroom_domain::{Attempt, InstanceId, Reason, Timestamp};
-use greenroom_pool_manager::policy::Event as OfAssignment;
+use greenroom_pool_manager::policy::{Event as OfAssignment, Evidence};
 use uuid::Uuid;
 
 use super::{Day, Event};
@@ -38,7 +38,7 @@ impl Day<'_> {
                 }
             }
             Event::Gone(runner) => {
-                self.assignment(runner, OfAssignment::Gone { observed: false });
+                self.assignment(runner, OfAssignment::Gone(Evidence::Unseen));
                 self.tell(runner.0, &bot::Event::Gone { attempt: Attempt(runner.1), exit: None });
             }
             Event::Sweep => self.sweep(),
