@@ -52,8 +52,6 @@ pub struct PlatformConfig {
     pub kind: String,
     /// Where it is, for people.
     pub region: String,
-    /// Most runners at once on any platform in this environment.
-    pub preset: Option<u32>,
     /// Most runners at once.
     pub limit: u32,
     /// Most deployments in flight; on a pooled platform also most slots that are being prepared.
@@ -121,18 +119,17 @@ impl Config {
         let sweep = settings.millis("POOL_SWEEP_MS", Duration::from_secs(10), "Between sweeps.");
         let preset: Option<Preset> = settings.optional(
             "GREENROOM_ENV",
-            "development, staging or production: no platform has more than 5, 20 or 100 runners at once. Empty: as the platforms' own limits say.",
+            "development, staging or production: most runners at once on all platforms together are 5, 20 or 100; of this and MAX_CONCURRENT_BOTS the lesser holds. Empty: no such limit.",
         );
-        let preset = preset.map(Preset::slots);
-        let installation = InstallationConfig::parse(settings);
+        let installation = InstallationConfig::parse(settings, preset.map(Preset::slots));
         let pools = PoolsConfig::parse(settings);
-        let platforms = platforms.iter().map(|name| PlatformConfig::parse(settings, name, platforms, preset)).collect();
+        let platforms = platforms.iter().map(|name| PlatformConfig::parse(settings, name, platforms)).collect();
         Self { database: Options { url, connections }, platforms, installation, timing, pools, breaker, sweep }
     }
 }
 
 impl InstallationConfig {
-    fn parse(settings: &mut Settings) -> Self {
+    fn parse(settings: &mut Settings, preset: Option<u32>) -> Self {
         let mut cap = |name: &str, about| {
             let value: Option<u32> = settings.optional(name, about);
             if value == Some(0) {
@@ -146,7 +143,7 @@ impl InstallationConfig {
             "DEPLOYMENT_QUEUE_MAX_CONCURRENT",
             "Most deployments in flight on all platforms together. Empty: no such limit.",
         );
-        Self { limit: bots.into_iter().chain(pool).min(), permits }
+        Self { limit: bots.into_iter().chain(pool).chain(preset).min(), permits }
     }
 }
 
@@ -156,7 +153,7 @@ fn prefix(name: &str) -> String {
 }
 
 impl PlatformConfig {
-    fn parse(settings: &mut Settings, name: &PlatformName, all: &[PlatformName], preset: Option<u32>) -> Self {
+    fn parse(settings: &mut Settings, name: &PlatformName, all: &[PlatformName]) -> Self {
         let prefix = self::prefix(name.as_str());
         // `k8s-eu` is a `k8s` unless somebody says otherwise.
         let guess = name.as_str().split('-').next().unwrap_or_default();
@@ -196,7 +193,6 @@ impl PlatformConfig {
             ),
             providers: Self::providers(settings, &prefix, all),
             pooled,
-            preset,
             kind,
         }
     }
@@ -244,10 +240,11 @@ mod tests {
         );
         // `local-web` is a platform of its own: the setting is its limit, and not a provider's of `local`.
         let config = config.expect("good settings");
-        assert_eq!(config.installation, InstallationConfig { limit: Some(20), permits: None });
+        assert_eq!(config.installation, InstallationConfig { limit: Some(5), permits: None });
         let [local, local_web, docker] = &config.platforms[..] else { panic!("three platforms") };
         assert_eq!(local.providers, [(Provider::new("zoom").expect("a name"), 3)]);
-        assert_eq!((local_web.limit, local_web.providers.len(), docker.preset), (7, 0, Some(5)));
+        assert_eq!((local_web.limit, local_web.providers.len()), (7, 0));
+        assert_eq!(docker.limit, 20, "the environment has a limit, and not each of its platforms");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Which limit holds: pure.
 //!
-//! The least of what is said: by the preset of the environment, by the settings, and by an operator at run time. So nobody
-//! can be surprised by more than they allowed.
+//! The least of what is said: by the settings, and by an operator at run time. So nobody can be surprised by more than they
+//! allowed. (A preset was a platform's, too, in a version before; a replica of that version may still write one. It is a limit
+//! of the installation now.)
 
 /// Who said it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +67,7 @@ impl Preset {
         }
     }
 
-    /// Most runners at once on any platform.
+    /// Most runners at once on all platforms together.
     pub fn slots(self) -> u32 {
         match self {
             Self::Development => 5,

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use greenroom_domain::bot::Timing;
 use greenroom_domain::{PlatformName, Provider, Resources};
-use greenroom_pool_manager::limits::Limit;
 use greenroom_pool_manager::{PlatformConfig, PoolConfig, breaker, policy, scale};
 
 use crate::spread::Spread;
@@ -129,10 +128,9 @@ impl Platform {
     pub fn of(config: &PlatformConfig, timeout: Duration) -> Self {
         let known = KINDS.iter().find(|(kind, ..)| *kind == config.kind);
         let (_, start, stop, price) = *known.unwrap_or(&KINDS[0]);
-        let limit = Limit { preset: config.preset, setting: Some(config.limit), operator: None };
         Self {
             name: config.name.clone(),
-            limit: limit.effective().map_or(config.limit, |(limit, _)| limit),
+            limit: config.limit,
             permits: config.permits,
             providers: config.providers.iter().cloned().collect(),
             timeout,

@@ -35,7 +35,7 @@ pub async fn sync_platforms(
     for platform in platforms {
         sqlx::query(
             "INSERT INTO pool.platforms (name, kind, region, slot_limit, permits, preset_limit, setting_limit, setting_permits, pooled, updated_at)
-             VALUES ($1, $2, $3, $5, $6, $4, $5, $6, $8, $7)
+             VALUES ($1, $2, $3, $4, $5, NULL, $4, $5, $7, $6)
              ON CONFLICT (name) DO UPDATE
                 SET kind = EXCLUDED.kind, region = EXCLUDED.region, preset_limit = EXCLUDED.preset_limit,
                     setting_limit = EXCLUDED.setting_limit, setting_permits = EXCLUDED.setting_permits,
@@ -44,7 +44,6 @@ pub async fn sync_platforms(
         .bind(platform.name.as_str())
         .bind(&platform.kind)
         .bind(&platform.region)
-        .bind(platform.preset.map(number))
         .bind(number(platform.limit))
         .bind(number(platform.permits))
         .bind(sql_time(now))

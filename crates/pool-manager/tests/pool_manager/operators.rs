@@ -84,7 +84,9 @@ async fn a_limit_is_lowered_raised_and_cleared_while_bots_run() {
     let stats = house.limit(SET(2)).await;
     assert_eq!(value(&stats), (2, "operator"));
     let limit = stats.limit.expect("a limit");
-    assert_eq!((limit.preset, limit.setting, limit.operator), (Some(20), Some(4), Some(2)));
+    assert_eq!((limit.preset, limit.setting, limit.operator), (None, Some(4), Some(2)));
+    let all = house.operators.clone().get_pool(GetPoolRequest::default()).await.expect("stats").into_inner();
+    assert_eq!(all.limit, Some(20), "the environment's");
     // Who runs goes on; a slot below the limit counts for those above it.
     assert_eq!(stats.slots.map(|slots| (slots.busy, slots.idle, slots.cordoned)), Some((3, 0, 1)));
     house.gone(running[0], true).await;
