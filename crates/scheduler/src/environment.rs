@@ -3,8 +3,12 @@
 //! Ours holds no meeting: a runner of ours gets that when it is admitted, and so nobody who is not. Images of others cannot be
 //! admitted; theirs gets the meeting's address, which whoever can look at the container can read. So it has to be asked for, by
 //! provider.
+//!
+//! Asking for it is refused until Greenroom serves the interfaces that such images call
+//! (docs/adr/0028-images-that-never-ask-are-refused.md).
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::str::FromStr;
 
 use greenroom_chassis::Settings;
@@ -19,6 +23,16 @@ pub enum Dialect {
     Clerk,
     /// `MEETING_URL`, `RECORDING_SESSION_ID`, `USER_ID`, `RECORDING_PATH`.
     Newar,
+}
+
+impl fmt::Display for Dialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Meeboter => "meeboter",
+            Self::Clerk => "clerk",
+            Self::Newar => "newar",
+        })
+    }
 }
 
 impl FromStr for Dialect {
@@ -48,12 +62,14 @@ impl Dialects {
         let all = settings.list(
             "RUNNER_ENVIRONMENT",
             "",
-            "What runners find in their environment beside ours, for images of others: meeboter, clerk, newar. The last two hold the meeting's address.",
+            "What runners find in their environment beside ours, for images of others: meeboter, clerk, newar. Not supported yet, and refused: such an image never asks to be admitted.",
         );
+        refuse(settings, "RUNNER_ENVIRONMENT", &all);
         let mut providers = BTreeMap::new();
         for provider in PROVIDERS {
             let name = format!("RUNNER_ENVIRONMENT_{}", super::config::prefix(provider));
             let own = settings.list(&name, "", "Instead of RUNNER_ENVIRONMENT, for that provider's bots.");
+            refuse(settings, &name, &own);
             if !own.is_empty() {
                 providers.insert(Provider::new(provider).expect("a name"), own);
             }
@@ -61,8 +77,28 @@ impl Dialects {
         Self { all, providers }
     }
 
+    /// What these say, without a look at whether it is supported.
+    #[cfg(test)]
+    fn new(all: &[Dialect], providers: &[(&str, &[Dialect])]) -> Self {
+        let own = |(name, own): &(&str, &[Dialect])| (Provider::new(*name).expect("valid"), own.to_vec());
+        Self { all: all.to_vec(), providers: providers.iter().map(own).collect() }
+    }
+
     fn of(&self, provider: &Provider) -> &[Dialect] {
         self.providers.get(provider).unwrap_or(&self.all)
+    }
+}
+
+/// An image that never asks to be admitted is given up as not started while it is in its meeting, and the next attempt
+/// enters beside it, because nothing keeps that one out.
+fn refuse(settings: &mut Settings, name: &str, dialects: &[Dialect]) {
+    if let Some(dialect) = dialects.first() {
+        settings.problem(
+            name,
+            format!(
+                "{dialect} is not supported yet: an image made for it never asks Greenroom to be admitted, so it would be stopped in the middle of its meeting and started again beside itself; leave this empty, and run images that ask (greenroom-bot does)"
+            ),
+        );
     }
 }
 
@@ -113,11 +149,9 @@ pub fn environment(facts: Facts<'_>, dialects: &Dialects) -> BTreeMap<&'static s
 mod tests {
     use super::*;
 
-    fn names(given: &[(&str, &str)], provider: &str) -> Vec<&'static str> {
-        let given = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let mut settings = Settings::new(given, "");
-        let dialects = Dialects::parse(&mut settings);
-        settings.finish().expect("valid");
+    use Dialect::{Clerk, Meeboter, Newar};
+
+    fn names(dialects: &Dialects, provider: &str) -> Vec<&'static str> {
         let facts = Facts {
             bot: BotId::generate(),
             attempt: Attempt::FIRST,
@@ -127,7 +161,7 @@ mod tests {
             token: "gr1_x",
             meeting_url: "https://meeting.example/hush",
         };
-        let environment = environment(facts, &dialects);
+        let environment = environment(facts, dialects);
         let meeting = environment.values().any(|value| value.contains("hush"));
         assert_eq!(meeting, environment.contains_key("MEETING_URL"));
         environment.into_keys().collect()
@@ -137,20 +171,36 @@ mod tests {
 
     #[test]
     fn nobody_gets_a_meeting_who_has_not_asked() {
-        assert_eq!(names(&[], "zoom"), OURS);
-        assert_eq!(names(&[("RUNNER_ENVIRONMENT_WEB", "clerk")], "zoom"), OURS, "another provider");
-        assert!(!names(&[("RUNNER_ENVIRONMENT", "meeboter")], "zoom").contains(&"MEETING_URL"));
+        assert_eq!(names(&Dialects::default(), "zoom"), OURS);
+        assert_eq!(names(&Dialects::new(&[], &[("web", &[Clerk])]), "zoom"), OURS, "another provider");
+        assert!(!names(&Dialects::new(&[Meeboter], &[]), "zoom").contains(&"MEETING_URL"));
     }
 
     #[test]
     fn others_find_what_they_expect() {
-        let meeboter = names(&[("RUNNER_ENVIRONMENT", "meeboter,newar"), ("RUNNER_ENVIRONMENT_ZOOM", "clerk")], "web");
+        let meeboter = names(&Dialects::new(&[Meeboter, Newar], &[("zoom", &[Clerk])]), "web");
         for name in ["MILO_URL", "MILO_AUTH_TOKEN", "NODE_ENV", "MEETING_URL", "RECORDING_SESSION_ID", "RECORDING_PATH"]
         {
             assert!(meeboter.contains(&name), "{name}: {meeboter:?}");
         }
-        let clerk = names(&[("RUNNER_ENVIRONMENT", "meeboter"), ("RUNNER_ENVIRONMENT_ZOOM", "clerk")], "zoom");
+        let clerk = names(&Dialects::new(&[Meeboter], &[("zoom", &[Clerk])]), "zoom");
         assert_eq!(clerk, ["ATTEMPT", "BOT_ID", "GREENROOM_TOKEN", "GREENROOM_URL", "MEETING_URL", "SESSION_ID"]);
+    }
+
+    #[test]
+    fn an_image_that_never_asks_to_be_admitted_is_refused_by_the_settings() {
+        let problems = |name: &str, value: &str| {
+            let mut settings = Settings::new([(name.to_owned(), value.to_owned())], "");
+            Dialects::parse(&mut settings);
+            settings.finish().map_err(|problems| problems.to_string())
+        };
+        for dialect in ["meeboter", "clerk", "newar"] {
+            for name in ["RUNNER_ENVIRONMENT", "RUNNER_ENVIRONMENT_ZOOM"] {
+                let said = problems(name, dialect).expect_err("refused");
+                assert!(said.contains(&format!("{name}: {dialect} is not supported yet")), "{said}");
+            }
+        }
+        assert!(problems("RUNNER_ENVIRONMENT", "").is_ok());
     }
 
     #[test]
