@@ -43,7 +43,8 @@ pub async fn check(this: &Inner, wanted: &Wanted) -> Vec<Finding> {
     for logs in groups.into_values() {
         findings.push(log_group(&logs, this.logs.has_group(&logs.group, &logs.region).await));
     }
-    findings.push(quota(&this.config.places, wanted));
+    let wanted = Wanted { size: this.config.usual.sized(&wanted.size), ..*wanted };
+    findings.push(quota(&this.config.places, &wanted));
     findings
 }
 
@@ -238,7 +239,7 @@ fn quota(places: &Places, wanted: &Wanted) -> Finding {
         return Finding::failed(
             "quota",
             format!("Fargate sells nothing as large as {cpu_millis}m and {} MiB", wanted.size.memory_limit() >> 20),
-            "ask for less (RUNNER_CPU_MILLIS, RUNNER_MEMORY_MB)",
+            "ask for less (AWS_ECS_BOT_CPU and AWS_ECS_BOT_MEMORY, or RUNNER_CPU_MILLIS and RUNNER_MEMORY_MB)",
         );
     };
     let units = u64::from(size.cpu_units) * u64::from(wanted.limit);

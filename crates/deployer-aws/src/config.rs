@@ -10,6 +10,7 @@ use greenroom_domain::Provider;
 use secrecy::SecretString;
 
 use crate::place::{FARGATE_SPOT, Places, Spot};
+use crate::size::Usual;
 
 /// How runners are run at AWS.
 #[derive(Debug, Clone)]
@@ -32,6 +33,8 @@ pub struct Config {
     pub places: Places,
     /// Fargate's platform version.
     pub platform_version: String,
+    /// What tasks of the usual size have.
+    pub usual: Usual,
     /// What runners' images need.
     pub images: Images,
     /// What runners find in their environment beside what their owners gave them.
@@ -127,6 +130,7 @@ impl Config {
             definitions: definitions(settings),
             places: places(settings),
             platform_version: settings.get("AWS_ECS_PLATFORM_VERSION", "LATEST", "Fargate's platform version."),
+            usual: usual(settings),
             images: Images::parse(settings, "AWS_ECS_"),
             sandbox: settings.get(
                 "AWS_ECS_CHROME_SANDBOX",
@@ -226,6 +230,34 @@ fn places(settings: &mut Settings) -> Places {
     Places { providers, spot, spot_for: spot_for.into_iter().collect() }
 }
 
+fn usual(settings: &mut Settings) -> Usual {
+    let cpu: u32 = settings.get(
+        "RUNNER_CPU_MILLIS",
+        "500",
+        "Processor that a runner asks for, in thousandths, where neither request, tenant nor provider says it.",
+    );
+    let memory: u64 = settings.get("RUNNER_MEMORY_MB", "1024", "Memory that a runner asks for, in MiB.");
+    let cpu_units: Option<u32> = settings.optional(
+        "AWS_ECS_BOT_CPU",
+        "CPU units of a task whose runner asks for RUNNER_CPU_MILLIS; default: 1024 (one vCPU), unless RUNNER_CPU_MILLIS is set. Sizes of bots and providers are kept.",
+    );
+    let memory_mib: Option<u32> = settings.optional(
+        "AWS_ECS_BOT_MEMORY",
+        "Memory, in MiB, of a task whose runner asks for RUNNER_MEMORY_MB; default: 2048, unless RUNNER_MEMORY_MB is set. Sizes of bots and providers are kept.",
+    );
+    for (name, value) in [("AWS_ECS_BOT_CPU", cpu_units), ("AWS_ECS_BOT_MEMORY", memory_mib)] {
+        if value == Some(0) {
+            settings.problem(name, "must be at least 1");
+        }
+    }
+    Usual {
+        asked: (cpu, memory.saturating_mul(1 << 20)),
+        // Whoever has set what runners ask for gets that here as well.
+        cpu_units: cpu_units.or((cpu == 500).then_some(1024)),
+        memory_mib: memory_mib.or((memory == 1024).then_some(2048)),
+    }
+}
+
 fn pace(settings: &mut Settings) -> Pace {
     Pace {
         timeout: settings.millis("AWS_ECS_TIMEOUT_MS", Duration::from_secs(10), "How long a call to AWS may take."),
@@ -277,7 +309,22 @@ mod tests {
         assert_eq!(config.network.subnets, ["subnet-xxx", "subnet-yyy"]);
         assert!(config.network.public_ip && !config.sandbox && config.credentials.is_none());
         assert_eq!(config.definitions.providers.len(), 1);
+        assert_eq!((config.usual.cpu_units, config.usual.memory_mib), (Some(1024), Some(2048)), "as the guide's tasks");
         assert_eq!((config.pace.starts_per_second, config.pace.start_burst), (20, 100));
+    }
+
+    #[test]
+    fn a_size_that_somebody_set_is_no_default_of_a_guides() {
+        let usual = |more: &[(&str, &str)]| {
+            let usual = read(&[&ENOUGH[..], more].concat()).expect("valid").usual;
+            (usual.cpu_units, usual.memory_mib)
+        };
+        assert_eq!(usual(&[("RUNNER_CPU_MILLIS", "250")]), (None, Some(2048)));
+        assert_eq!(usual(&[("RUNNER_MEMORY_MB", "4096")]), (Some(1024), None));
+        let own = [("RUNNER_MEMORY_MB", "4096"), ("AWS_ECS_BOT_MEMORY", "3072"), ("AWS_ECS_BOT_CPU", "512")];
+        assert_eq!(usual(&own), (Some(512), Some(3072)));
+        let problems = read(&[&ENOUGH[..], &[("AWS_ECS_BOT_CPU", "0")]].concat()).expect_err("nothing");
+        assert!(problems[0].starts_with("AWS_ECS_BOT_CPU: must be at least 1"), "{problems:?}");
     }
 
     #[test]

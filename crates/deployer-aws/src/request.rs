@@ -67,13 +67,14 @@ pub fn run_task(
     names: &Names,
 ) -> Result<RunTaskInput, Error> {
     let spec = &launch.spec;
+    let asked = config.usual.sized(&spec.resources);
     let size = if place.is_fargate() {
-        Size::fargate(&spec.resources).ok_or_else(|| {
-            let asked = (spec.resources.cpu_millis, spec.resources.memory_limit() >> 20);
+        Size::fargate(&asked).ok_or_else(|| {
+            let asked = (asked.cpu_millis, asked.memory_limit() >> 20);
             Error::Unschedulable(format!("Fargate sells nothing as large as {}m and {} MiB", asked.0, asked.1))
         })?
     } else {
-        Size::machine(&spec.resources)
+        Size::machine(&asked)
     };
     let environment = environment(launch, image, config.sandbox);
     let length = overrides_length(&environment, &definition.container.name);

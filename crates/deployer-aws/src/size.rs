@@ -25,6 +25,33 @@ const FARGATE: [(u32, u32, u32, u32); 7] = [
 /// The smallest ones double, and have no step.
 const SMALLEST: [u32; 3] = [512, 1024, 2048];
 
+/// What tasks of the usual size have here: ECS runs nothing but what a task definition and AWS's price list have, and guides
+/// for it set out with these.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usual {
+    /// What the rest of the installation asks for, in thousandths of a processor and bytes.
+    pub asked: (u32, u64),
+    /// Instead of the usual processor, in CPU units.
+    pub cpu_units: Option<u32>,
+    /// Instead of the usual memory, in MiB.
+    pub memory_mib: Option<u32>,
+}
+
+impl Usual {
+    /// What a runner asks for on this platform. One that asks for anything but the usual keeps it.
+    #[must_use]
+    pub fn sized(&self, asked: &Resources) -> Resources {
+        let mut size = *asked;
+        if let Some(units) = self.cpu_units.filter(|_| asked.cpu_millis == self.asked.0) {
+            size.cpu_millis = u32::try_from(u64::from(units) * 1000 / UNITS).unwrap_or(u32::MAX);
+        }
+        if let Some(memory) = self.memory_mib.filter(|_| asked.memory_bytes == self.asked.1) {
+            size.memory_bytes = u64::from(memory) * MIB;
+        }
+        size
+    }
+}
+
 /// The size of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
@@ -125,6 +152,20 @@ mod tests {
         assert_eq!((size.cpu_units, size.memory_mib), (512, 3072), "memory may be taken up to its limit");
         assert_eq!(Size::machine(&more), Size { cpu_units: 512, memory_mib: 3072, reserved_mib: 1024 });
         assert_eq!(Size::machine(&asked(1, 1)), Size { cpu_units: 128, memory_mib: 6, reserved_mib: 6 });
+    }
+
+    #[test]
+    fn one_of_the_usual_size_has_the_size_of_the_platform() {
+        let usual = Usual { asked: (500, 1024 * MIB), cpu_units: Some(1024), memory_mib: Some(2048) };
+        let fargate = |resources: &Resources| {
+            Size::fargate(&usual.sized(resources)).map(|size| (size.cpu_units, size.memory_mib, size.reserved_mib))
+        };
+        assert_eq!(fargate(&asked(500, 1024)), Some((1024, 2048, 2048)));
+        assert_eq!(fargate(&asked(700, 1536)), Some((1024, 2048, 2048)), "sold with as much");
+        assert_eq!(usual.sized(&asked(700, 1536)), asked(700, 1536), "somebody asked for that");
+        let roomy = Resources { memory_limit_bytes: Some(4096 * MIB), ..asked(500, 1024) };
+        assert_eq!(fargate(&roomy), Some((1024, 4096, 4096)), "a larger limit is kept");
+        assert_eq!(Usual::default().sized(&roomy), roomy);
     }
 
     proptest! {

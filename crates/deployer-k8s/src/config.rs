@@ -66,6 +66,8 @@ pub struct Sizes {
     pub cpu_limit: Option<Amount>,
     /// What one that asks for the usual memory may take.
     pub memory_limit: Option<Amount>,
+    /// (its limit anywhere else, here), in bytes: where nobody has set anything about memory.
+    pub usual_limit: Option<(u64, u64)>,
 }
 
 /// Where pods may run.
@@ -196,7 +198,12 @@ fn sizes(settings: &mut Settings) -> Sizes {
         "Processor that a runner asks for, in thousandths, where neither request, tenant nor provider says it.",
     );
     let usual_memory: u64 = settings.get("RUNNER_MEMORY_MB", "1024", "Memory that a runner asks for, in MiB.");
-    Sizes {
+    let limit_percent: u64 = settings.get(
+        "RUNNER_MEMORY_LIMIT_PERCENT",
+        "150",
+        "How much memory a runner may take before it is ended, in hundredths of what it asks for.",
+    );
+    let mut sizes = Sizes {
         usual: (usual_cpu, usual_memory.saturating_mul(1 << 20)),
         cpu_request: settings.optional(
             "K8S_BOT_CPU_REQUEST",
@@ -212,9 +219,14 @@ fn sizes(settings: &mut Settings) -> Sizes {
         ),
         memory_limit: settings.optional(
             "K8S_BOT_MEMORY_LIMIT",
-            "Memory that a runner may take here, before it is ended, that asks for RUNNER_MEMORY_MB: 2Gi.",
+            "Memory that a runner may take here, before it is ended, that asks for RUNNER_MEMORY_MB. Default: 2Gi, unless RUNNER_MEMORY_MB, RUNNER_MEMORY_LIMIT_PERCENT or K8S_BOT_MEMORY_REQUEST is set.",
         ),
+        usual_limit: None,
+    };
+    if (usual_memory, limit_percent) == (1024, 150) && sizes.memory_request.is_none() && sizes.memory_limit.is_none() {
+        sizes.usual_limit = Some((1536 << 20, 2 << 30));
     }
+    sizes
 }
 
 fn placing(settings: &mut Settings) -> Placing {

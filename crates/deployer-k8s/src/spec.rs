@@ -230,7 +230,8 @@ pub fn sized(sizes: &Sizes, asked: &Resources) -> Resources {
             };
             size.memory_limit_bytes = asked.memory_limit_bytes.map(scaled);
         }
-        size.memory_limit_bytes = sizes.memory_limit.map(|limit| limit.whole()).or(size.memory_limit_bytes);
+        let usual = sizes.usual_limit.filter(|(elsewhere, _)| asked.memory_limit() == *elsewhere).map(|(_, here)| here);
+        size.memory_limit_bytes = sizes.memory_limit.map(|limit| limit.whole()).or(usual).or(size.memory_limit_bytes);
     }
     size
 }

@@ -68,8 +68,8 @@ fn a_fargate_task_is_one_of_a_size_that_is_sold_in_the_subnets_with_a_public_add
     assert!(request.capacity_provider_strategy().is_empty() && request.placement_strategy().is_empty());
     assert_eq!((request.platform_version(), request.count()), (Some("LATEST"), Some(1)));
     let overrides = request.overrides().expect("some");
-    assert_eq!((overrides.cpu(), overrides.memory()), (Some("512"), Some("3072")));
-    assert_eq!((container(&request).cpu(), container(&request).memory()), (Some(512), Some(3072)));
+    assert_eq!((overrides.cpu(), overrides.memory()), (Some("1024"), Some("3072")));
+    assert_eq!((container(&request).cpu(), container(&request).memory()), (Some(1024), Some(3072)));
     let vpc = request.network_configuration().and_then(NetworkConfiguration::awsvpc_configuration).expect("one");
     assert_eq!(vpc.subnets(), ["subnet-a", "subnet-b"]);
     assert_eq!(vpc.assign_public_ip(), Some(&AssignPublicIp::Enabled));
@@ -91,7 +91,7 @@ fn on_machines_of_ones_own_less_is_set_aside_than_may_be_taken() {
     assert_eq!(request.platform_version(), None);
     assert_eq!(request.placement_strategy().len(), 1, "spread over zones");
     let container = container(&request);
-    assert_eq!((container.memory_reservation(), container.memory()), (Some(1024), Some(3072)));
+    assert_eq!((container.memory_reservation(), container.memory()), (Some(2048), Some(3072)));
     assert_eq!(request.overrides().and_then(TaskOverride::memory), None);
     let request = asked(&Place::Provider("ours".to_owned()), &definition("awsvpc", 1));
     let vpc = request.network_configuration().and_then(NetworkConfiguration::awsvpc_configuration).expect("one");

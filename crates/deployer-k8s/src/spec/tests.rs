@@ -170,6 +170,18 @@ fn one_of_the_usual_size_has_the_size_of_the_platform() {
 }
 
 #[test]
+fn the_usual_memory_has_the_limit_of_the_guide_until_somebody_sets_another() {
+    let usual = Resources { memory_limit_bytes: Some(3 << 29), ..Resources::default() };
+    let limit = |given: &[(&str, &str)], asked: &Resources| sized(&config(given).sizes, asked).memory_limit();
+    assert_eq!(limit(&[], &usual), 2 << 30);
+    let own = Resources { memory_limit_bytes: Some(5 << 28), ..usual };
+    assert_eq!(limit(&[], &own), 5 << 28, "the bot's own");
+    assert_eq!(limit(&[("RUNNER_MEMORY_LIMIT_PERCENT", "120")], &usual), 3 << 29);
+    assert_eq!(limit(&[("K8S_BOT_MEMORY_LIMIT", "3Gi")], &usual), 3 << 30);
+    assert_eq!(limit(&[("K8S_BOT_MEMORY_REQUEST", "512Mi")], &usual), 3 << 28, "as far above it as before");
+}
+
+#[test]
 fn a_session_has_what_shows_it_beside_it() {
     let given = [("BROWSER_UI_IMAGE", "steel-dev/steel-browser-ui:latest")];
     let config = config(&given);

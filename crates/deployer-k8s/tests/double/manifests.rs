@@ -48,12 +48,12 @@ fn the_quota_admits_as_many_as_it_says() {
         let text = hard[key].as_str().map_or_else(|| hard[key].to_string(), str::to_owned);
         text.parse::<Amount>().expect("a quantity").millis()
     };
-    // K8S_BOT_LIMIT's default, of runners of the usual size: half a processor and 1 GiB, limited to twice and half as much again.
+    // K8S_BOT_LIMIT's default, of runners of the usual size: half a processor and 1 GiB, limited to twice as much.
     let runners = 80;
     assert_eq!(amount("requests.cpu"), runners * 500);
     assert_eq!(amount("limits.cpu"), runners * 1000);
     assert_eq!(amount("requests.memory"), runners * (1 << 30) * 1000);
-    assert_eq!(amount("limits.memory"), runners * (3 << 29) * 1000);
+    assert_eq!(amount("limits.memory"), runners * (2 << 30) * 1000);
     assert!(amount("pods") / 1000 > runners, "those that end keep nobody waiting");
 }
 
