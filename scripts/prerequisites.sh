@@ -99,15 +99,53 @@ install_tools() {
 # The bot drives a browser and records what it shows.
 need_media() {
     local packages=()
-    have chromium || have chromium-browser || have google-chrome || packages+=("$(chromium_package)")
+    if ! have chromium && ! have chromium-browser && ! have google-chrome; then
+        read -ra packages <<<"$(chromium_packages)"
+    fi
     have ffmpeg || packages+=(ffmpeg)
     if ((${#packages[@]} > 0)); then
         apt_install "bots drive a browser and record it" "${packages[@]}"
     fi
 }
 
-chromium_package() {
-    if grep -qs '^ID=ubuntu' /etc/os-release; then echo chromium-browser; else echo chromium; fi
+# Debian keeps the set-user-id program apart with which Chromium makes its sandbox where user namespaces are restricted.
+chromium_packages() {
+    if grep -qs '^ID=ubuntu' /etc/os-release; then echo chromium-browser; else echo chromium chromium-sandbox; fi
+}
+
+# The browser that bots find, too (crates/bot/src/browser.rs).
+browser() {
+    if [[ -n ${CHROMIUM:-} ]]; then
+        printf '%s\n' "$CHROMIUM"
+    else
+        command -v chromium || command -v chromium-browser || command -v google-chrome
+    fi
+}
+
+# Whether Chromium says that it cannot have a sandbox here: in most containers, and where unprivileged user namespaces are
+# restricted (Ubuntu from 23.10 on). Anything else that is wrong with it shows later, where it is understood.
+lacks_sandbox() {
+    local folder program
+    program=$(browser) || return 1
+    folder=$(mktemp -d) || return 1
+    HOME=$folder timeout 60 "$program" --headless --disable-gpu --no-first-run --user-data-dir="$folder" \
+        --dump-dom about:blank >/dev/null 2>"$folder/said" </dev/null || true
+    local lacks=1
+    if grep -q 'No usable sandbox' "$folder/said"; then lacks=0; fi
+    # Its crash handler may still be writing.
+    rm -rf "$folder" 2>/dev/null || { sleep 1 && rm -rf "$folder"; } || true
+    return "$lacks"
+}
+
+# check_sandbox RECIPE: before anything is built. As root Chromium has no sandbox anyway.
+check_sandbox() {
+    if ((EUID == 0)) || [[ -n ${GREENROOM_SANDBOX:-} ]] || ! lacks_sandbox; then return 0; fi
+    if [[ $1 == demo ]]; then
+        say "Chromium's sandbox is not available here. The demo opens no page but its own, so it goes on without (GREENROOM_SANDBOX=off)"
+        export GREENROOM_SANDBOX=off
+    else
+        say "Chromium's sandbox is not available here, so bots will not start. Install chromium-sandbox or allow unprivileged user namespaces; GREENROOM_SANDBOX=off starts browsers without a sandbox, for meetings that you trust"
+    fi
 }
 
 need_cargo_tools() {

@@ -49,6 +49,17 @@ pub enum Error {
     },
 }
 
+/// What it says of a machine that lets it make no sandbox.
+const NO_SANDBOX: &str = "its sandbox is not available here; GREENROOM_SANDBOX=off starts it without";
+
+impl Error {
+    /// Whether it would have come up without its sandbox.
+    #[must_use]
+    pub fn lacks_sandbox(&self) -> bool {
+        matches!(self, Self::Launch(NO_SANDBOX))
+    }
+}
+
 /// How long Chromium may take to open its debugging port: a cold start on a busy machine with a slow disk.
 const LAUNCH_TIMEOUT: Duration = Duration::from_secs(45);
 /// A directory with a longer path has no room for Chromium's socket (`/org.chromium.Chromium.XXXXXX/SingletonSocket`),
@@ -228,7 +239,7 @@ async fn complaint(directory: &Path) -> Option<&'static str> {
     let log = tokio::fs::read(directory.join("browser.log")).await.ok()?;
     let log = String::from_utf8_lossy(&log);
     [
-        ("No usable sandbox", "its sandbox is not available here; GREENROOM_SANDBOX=off starts it without"),
+        ("No usable sandbox", NO_SANDBOX),
         ("Running as root without --no-sandbox", "it refuses to run as root with its sandbox; GREENROOM_SANDBOX=off"),
         ("error while loading shared libraries", "a shared library is missing"),
         ("setsid: ", "it could not be executed"),

@@ -49,6 +49,19 @@ pub enum Error {
     Recording(#[from] recording::Error),
 }
 
+/// The host, and whether browsers have a sandbox here. Where this machine lets Chromium make none, the demo goes on without:
+/// its only page is its own.
+async fn host(screen: &Screen, room: &Room, mut settings: BrowserSettings) -> Result<(Host, bool), Error> {
+    match Host::start(room, &settings).await {
+        Err(error) if error.lacks_sandbox() && !settings.sandbox_off => {
+            screen.good("Chromium's sandbox is not available here; the demo's page is its own, so it goes on without");
+            settings.sandbox_off = true;
+            Ok((Host::start(room, &settings).await?, false))
+        }
+        started => Ok((started?, !settings.sandbox_off)),
+    }
+}
+
 /// The story, and everything it has set up so far.
 pub struct Story<'a> {
     screen: &'a Screen,
@@ -82,11 +95,25 @@ impl<'a> Story<'a> {
         let meeting = room.url();
 
         let step = Instant::now();
+        screen.waiting("the host starts the meeting in a headless tab");
+        let mut settings = BrowserSettings::from_map(&std::env::vars().collect())?;
+        if self.engine.is_some() {
+            settings.flags.push(engine::trusting(&room.origin()));
+        }
+        let (host, sandboxed) = host(screen, room, settings).await?;
+        self.host = Some(host);
+        screen.good(&format!("Ada hosts the meeting and plays her melody ({})", seconds(step.elapsed())));
+
+        let step = Instant::now();
         screen.waiting("starting Greenroom (Postgres, NATS and the services)");
         let (url, key) = match (&self.arguments.url, &self.arguments.api_key) {
             (Some(url), Some(key)) => (url.clone(), key.clone()),
             _ => {
-                let settings = self.engine.as_ref().map_or(vec![], |engine| engine.settings(&room.origin()));
+                let mut settings = self.engine.as_ref().map_or(vec![], |engine| engine.settings(&room.origin()));
+                if !sandboxed {
+                    // Bots are processes of this machine as well, and open the same page.
+                    settings.push(("GREENROOM_SANDBOX", "off".to_owned()));
+                }
                 let program = self.arguments.greenroom.as_deref();
                 let up = self.up.insert(Up::start(program, &self.arguments.dir, address, &settings)?);
                 let ready = up.ready().await?;
@@ -95,15 +122,6 @@ impl<'a> Story<'a> {
         };
         let api = self.api.insert(Api::new(&url, &key)?).clone();
         screen.good(&format!("Greenroom is up at {url} ({})", seconds(step.elapsed())));
-
-        let step = Instant::now();
-        screen.waiting("the host starts the meeting in a headless tab");
-        let mut settings = BrowserSettings::from_map(&std::env::vars().collect())?;
-        if self.engine.is_some() {
-            settings.flags.push(engine::trusting(&room.origin()));
-        }
-        self.host = Some(Host::start(room, &settings).await?);
-        screen.good(&format!("Ada hosts the meeting and plays her melody ({})", seconds(step.elapsed())));
 
         let mut changes = api.changes().await?;
         let asked = Timestamp::now();
