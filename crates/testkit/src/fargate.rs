@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -205,6 +205,11 @@ impl Fargate {
     /// How many starts were refused for coming too fast.
     pub async fn refused(&self) -> usize {
         self.shared.starting.lock().await.refused
+    }
+
+    /// When each start came, refused or not.
+    pub async fn came(&self) -> Vec<Instant> {
+        self.shared.starting.lock().await.came.clone()
     }
 
     /// How many tasks were ever started under that name.

@@ -29,6 +29,8 @@ pub struct Starting {
     tokens: Option<(f64, Instant)>,
     /// Starts that came too fast.
     pub refused: usize,
+    /// When each start came.
+    pub came: Vec<Instant>,
 }
 
 impl Starting {
@@ -93,7 +95,9 @@ fn without_token(asked: &Value) -> Value {
 
 /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/ECS_Idempotency.html>
 async fn run_task(shared: &Arc<Shared>, target: &str, asked: Value) -> Response {
+    let came = Instant::now();
     let mut starting = shared.starting.lock().await;
+    starting.came.push(came);
     let behaviour = *lock(&shared.behaviour);
     if behaviour.pace.is_some_and(|pace| !starting.takes(pace)) {
         return refuse("ClientException", "Rate exceeded");
