@@ -10,7 +10,7 @@ use greenroom_testkit::checker::{Violation, check, slots_at_rest};
 use greenroom_testkit::evidence::Evidence;
 use greenroom_testkit::simulated::{Millis, Script};
 use greenroom_testkit::story::{Story, User};
-use greenroom_testkit::{Layout, Sandbox, Settings};
+use greenroom_testkit::{Layout, Pace, Sandbox, Settings};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Trouble, expected};
@@ -112,7 +112,8 @@ pub async fn run(plan: &Plan) -> io::Result<Outcome> {
     // The subscriber is there before the trouble begins.
     plan.trouble.happen(&mut sandbox).await?;
     let acknowledged = playing.await.map_err(io::Error::other)?;
-    let quiet_since = Instant::now();
+    // Not in seconds: on a machine that is busy the same work takes longer, and that is no fault of ours.
+    let quiet = Pace::start();
 
     // A backlog drains within its size over the sustained rate, plus 30 s; six sweep periods more after a wipe. A crashed
     // runner's bot goes again, so its size is the attempts'. Waiting for what hangs has an end, and then it is reported.
@@ -120,11 +121,11 @@ pub async fn run(plan: &Plan) -> io::Result<Outcome> {
     let work = hold.mul_f64(1.4 * plan.bots as f64 / f64::from(plan.slots));
     let drain_limit = work + Duration::from_secs(30) + Duration::from_secs(60).mul_f64(TIME_SCALE);
     let mut drained = None;
-    while quiet_since.elapsed() < drain_limit + Duration::from_secs(30) {
+    while quiet.had() < drain_limit + Duration::from_secs(30) {
         let evidence = Evidence::collect(&sandbox).await?;
         let over = evidence.bots.iter().all(|bot| bot.state.parse::<BotState>().is_ok_and(BotState::is_terminal));
         if over {
-            drained.get_or_insert_with(|| quiet_since.elapsed());
+            drained.get_or_insert_with(|| quiet.had());
         }
         let up_to = listener.complete_up_to();
         let all_heard = evidence.bots.iter().all(|bot| up_to.get(&bot.id) == Some(&bot.sequence));
@@ -136,7 +137,7 @@ pub async fn run(plan: &Plan) -> io::Result<Outcome> {
     let evidence = Evidence {
         acknowledged,
         heard: listener.heard(),
-        drained: drained.unwrap_or_else(|| quiet_since.elapsed()),
+        drained: drained.unwrap_or_else(|| quiet.had()),
         drain_limit,
         ..Evidence::collect(&sandbox).await?
     };

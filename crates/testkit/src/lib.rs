@@ -6,6 +6,7 @@
 //! - [`Sandbox`]: a whole Greenroom in processes of its own, all in one, split or twice, that can be killed, paused and
 //!   doubled;
 //! - [`story`]: what users do to it;
+//! - [`Pace`]: time without what other programs of the machine take of it;
 //! - [`evidence`] and [`checker`]: what is left afterwards, and whether the promises were kept.
 
 pub mod checker;
@@ -13,6 +14,7 @@ pub mod evidence;
 pub mod fargate;
 mod front;
 mod node;
+mod pace;
 mod sandbox;
 pub mod servers;
 pub mod simulated;
@@ -21,5 +23,6 @@ mod until;
 
 pub use front::Front;
 pub use node::Node;
+pub use pace::Pace;
 pub use sandbox::{ACK_WAIT, Layout, SERVICES, Sandbox, Settings};
 pub use until::until;
