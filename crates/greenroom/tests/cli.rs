@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 /// For what takes a second or two.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(180);
 const SECRET: &str = "a secret of nobody but this test";
 
 /// The program, with nothing of our own environment but what it needs to run.

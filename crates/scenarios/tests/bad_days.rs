@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 /// Every deadline and period is a twentieth.
 const TIME_SCALE: f64 = 0.05;
 /// For what takes a second or two.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(180);
 /// How long a process may take after SIGTERM, here.
 const DRAIN: Duration = Duration::from_secs(5);
 

@@ -21,7 +21,7 @@ use tonic::transport::server::{Server, TcpIncoming};
 use tonic::{Request, Response, Status};
 
 /// For a bot's whole way, with two browsers.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(180);
 /// How long the host plays.
 const MEETING: Duration = Duration::from_secs(3);
 const PASSWORD: &str = "sesame-open";
@@ -227,7 +227,7 @@ async fn one_trace_follows_one_bot_through_every_service_and_its_runner() {
     let root = || collector.spans().iter().find(|span| span.name == "POST /v1/bots").cloned();
     until("the request's span", PATIENCE, async || root().is_some()).await;
     let root = root().expect("it is there");
-    let waited = tokio::time::timeout(Duration::from_secs(20), async {
+    let waited = tokio::time::timeout(Duration::from_secs(180), async {
         while !missing(&collector.trace(&root.trace)).is_empty() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -296,7 +296,7 @@ async fn bots_that_share_batches_have_traces_of_their_own_and_continue_their_ask
             let messages = ["queue.enqueue.", "slot.assigned.", "deploy.start.", "runner.started."];
             names.chain(messages.into_iter().filter(|message| !heard(message))).collect::<Vec<_>>()
         };
-        let waited = tokio::time::timeout(Duration::from_secs(30), async {
+        let waited = tokio::time::timeout(Duration::from_secs(180), async {
             while !missing().is_empty() {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }

@@ -141,7 +141,7 @@ impl Stage {
     async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
         let began = Instant::now();
         while !holds().await {
-            assert!(began.elapsed() < Duration::from_secs(10), "{what}; facts: {:#?}", self.facts());
+            assert!(began.elapsed() < Duration::from_secs(180), "{what}; facts: {:#?}", self.facts());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

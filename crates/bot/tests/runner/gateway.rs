@@ -70,7 +70,7 @@ impl Gateway {
                 changed.changed().await.unwrap();
             }
         };
-        if timeout(Duration::from_secs(60), wait).await.is_err() {
+        if timeout(Duration::from_secs(180), wait).await.is_err() {
             panic!("waited too long for {what}; reports: {:?}", self.words());
         }
     }

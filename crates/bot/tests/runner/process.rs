@@ -46,7 +46,7 @@ impl Runner {
     }
 
     pub async fn ended(&mut self) -> ExitStatus {
-        match timeout(Duration::from_secs(60), self.child.wait()).await {
+        match timeout(Duration::from_secs(180), self.child.wait()).await {
             Ok(status) => status.unwrap(),
             Err(_) => panic!("the runner does not end:\n{}", self.log()),
         }

@@ -59,7 +59,7 @@ impl Fixture for Aws {
             too_fast: refusal("ClientException", "Rate exceeded"),
             full: Some(Fault::answer(200, full.to_string())),
             forbidden: Some(refusal("AccessDeniedException", "User is not authorized to perform this action")),
-            patience: Duration::from_secs(10),
+            patience: Duration::from_secs(180),
         })
     }
 

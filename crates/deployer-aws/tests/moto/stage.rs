@@ -21,7 +21,7 @@ pub const MISSING: &str = "ghcr.io/nobody/missing:1";
 /// What the task definitions of these tests run.
 pub const COMMAND: [&str; 3] = ["sh", "-c", "eval \"$CONFORMANCE_SCRIPT\""];
 /// How long anything may take here at most.
-pub const WITHIN: Duration = Duration::from_secs(20);
+pub const WITHIN: Duration = Duration::from_secs(180);
 
 pub struct Stage {
     pub fargate: Fargate,

@@ -35,7 +35,7 @@ impl Fixture for Double {
             // It has no word for it: a full queue is answered with "queued" (see life.rs).
             full: None,
             forbidden: Some(Fault::answer(401, r#"{"message":"Unauthenticated."}"#)),
-            patience: Duration::from_secs(8),
+            patience: Duration::from_secs(180),
         })
     }
 

@@ -35,7 +35,7 @@ impl Fixture for Docker {
     }
 
     fn within(&self) -> Duration {
-        Duration::from_secs(30)
+        Duration::from_secs(180)
     }
 
     async fn troubled(&self) -> Option<Troubled<DockerDeployer>> {
@@ -52,7 +52,7 @@ impl Fixture for Docker {
             full: Some(says(500, "mkdir /var/lib/docker/overlay2/x: no space left on device")),
             // A proxy before the socket, or an authorization plugin.
             forbidden: Some(says(403, "authorization denied by plugin")),
-            patience: Duration::from_secs(20),
+            patience: Duration::from_secs(180),
         })
     }
 

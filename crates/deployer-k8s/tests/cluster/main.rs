@@ -91,7 +91,7 @@ async fn place() -> (Place, Option<Child>) {
         missing: "greenroom.invalid/no-such-image:1".to_owned(),
         plain: plain.as_ref().map(|(_, address)| *address),
         // A kubelet of 1.20 takes most of a minute to say that a pod without a container is gone, or to hear of a shorter grace.
-        within: Duration::from_secs(90),
+        within: Duration::from_secs(180),
         settings: vec![
             ("K8S_TIMEOUT_MS".to_owned(), "5000".to_owned()),
             // Until 1.22 a kubelet that waits for one grace to end does not hear of a shorter one, and the Job's own
@@ -216,7 +216,7 @@ async fn a_quota_and_a_drain_are_told() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), until_counted).await.expect("it counts");
+    tokio::time::timeout(Duration::from_secs(180), until_counted).await.expect("it counts");
     let second = launch("exit 0");
     driver.ensure(&second, &Progress::silent()).await.expect("a Job is taken");
     let refused = over(&driver, second.spec.runner).await;

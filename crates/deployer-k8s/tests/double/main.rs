@@ -70,7 +70,7 @@ impl Double {
             image: "debian:12".to_owned(),
             missing: "no-such-image:1".to_owned(),
             plain: Some(address),
-            within: Duration::from_secs(10),
+            within: Duration::from_secs(180),
             settings,
         };
         Self { place, store, _folder: folder }

@@ -136,7 +136,7 @@ impl Fixture for Place {
             too_fast: busy,
             full: Some(status(403, "Forbidden", quota)),
             forbidden: Some(status(401, "Unauthorized", "Unauthorized")),
-            patience: Duration::from_secs(10),
+            patience: Duration::from_secs(180),
         })
     }
 

@@ -117,10 +117,10 @@ pub fn launch(runner: RunnerId, script: &str) -> Launch {
             provider: Provider::new("web").expect("valid"),
             image: None,
             resources: Resources::default(),
-            max_lifetime: Duration::from_secs(60),
+            max_lifetime: Duration::from_secs(3600),
         },
         environment: BTreeMap::from([(SCRIPT.to_owned(), script.to_owned())]),
-        start_by: Timestamp::now() + jiff::SignedDuration::from_secs(30),
+        start_by: Timestamp::now() + jiff::SignedDuration::from_secs(600),
         standing: None,
     }
 }
@@ -134,7 +134,7 @@ pub async fn start(driver: &LocalDeployer, script: &str) -> RunnerId {
 pub async fn until(what: &str, holds: impl Fn() -> bool) {
     let began = std::time::Instant::now();
     while !holds() {
-        assert!(began.elapsed() < Duration::from_secs(10), "{what}");
+        assert!(began.elapsed() < Duration::from_secs(180), "{what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -144,7 +144,7 @@ pub async fn exit(driver: &LocalDeployer, runner: RunnerId) -> Exit {
     loop {
         match driver.inspect(runner).await.expect("looked at") {
             Observed::Exited(exit) => return exit,
-            Observed::Running => assert!(began.elapsed() < Duration::from_secs(10), "it does not end"),
+            Observed::Running => assert!(began.elapsed() < Duration::from_secs(180), "it does not end"),
             Observed::Gone => panic!("its remains are gone"),
             Observed::Refused(error) => panic!("it never ran: {error}"),
         }

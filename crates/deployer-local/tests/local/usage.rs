@@ -23,7 +23,7 @@ async fn two_hundred_megabytes_are_seen_and_kept_until_the_remains_are_removed()
     let runner = start(&driver, "(head -c 209715200 /dev/zero; sleep 300) | tail > /dev/null").await;
     let began = std::time::Instant::now();
     while driver.usage(runner).await.expect("readable").is_none_or(|usage| usage.peak_memory_bytes < 200 * MIB) {
-        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", driver.usage(runner).await);
+        assert!(began.elapsed() < Duration::from_secs(180), "{:?}", driver.usage(runner).await);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     driver.stop(runner, Duration::ZERO).await.expect("stopped");
@@ -69,7 +69,7 @@ async fn a_runner_may_take_more_than_it_asks_for_up_to_its_limit() {
     assert!(exit(&driver, held).await.out_of_memory, "absent: what it asks for");
     let began = std::time::Instant::now();
     while driver.usage(roomy).await.expect("readable").is_none_or(|usage| usage.peak_memory_bytes < 200 * MIB) {
-        assert!(began.elapsed() < Duration::from_secs(60), "{}", stage.log(roomy));
+        assert!(began.elapsed() < Duration::from_secs(180), "{}", stage.log(roomy));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

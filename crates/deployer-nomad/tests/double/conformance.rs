@@ -29,7 +29,7 @@ impl Fixture for Double {
             too_fast: Fault::answer(429, "too many requests"),
             full: Some(Fault::answer(500, "quota limit reached for the namespace")),
             forbidden: Some(Fault::answer(403, "Permission denied")),
-            patience: Duration::from_secs(3),
+            patience: Duration::from_secs(180),
         })
     }
 

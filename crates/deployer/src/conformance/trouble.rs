@@ -13,7 +13,7 @@ use crate::{Class, Deployer, Error, Observed, Progress};
 /// As often as anybody asks.
 const ALWAYS: usize = usize::MAX;
 /// Until a platform that throttles has to have taken a start.
-const IN_THE_END: Duration = Duration::from_secs(60);
+const IN_THE_END: Duration = Duration::from_secs(180);
 
 async fn troubled<F: Fixture>(fixture: &F) -> Result<Troubled<F::Driver>, Flaw> {
     fixture.troubled().await.ok_or(Flaw::NotCapable)

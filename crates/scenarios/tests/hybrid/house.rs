@@ -248,4 +248,4 @@ impl Drop for House {
 }
 
 /// For what takes a container's start or two on a busy machine.
-pub const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_secs(180);
