@@ -11,6 +11,7 @@ pub mod backoff;
 pub mod bot;
 mod ids;
 mod names;
+pub mod network;
 mod reason;
 mod rfc3339;
 mod runner;
