@@ -9,6 +9,7 @@ use std::fmt::{self, Display};
 use std::str::FromStr;
 use std::time::Duration;
 
+use greenroom_domain::network::{AllowedNetwork, AllowedNetworks};
 use secrecy::SecretString;
 
 /// Longest duration that a setting may say: with more, times would reach beyond what can be written down.
@@ -260,6 +261,23 @@ impl Settings {
         items
     }
 
+    /// `MEETING_ADDRESSES_ALLOWED`: the gateway reads it for new bots, the scheduler for what it tells runners.
+    pub fn meeting_addresses_allowed(&mut self) -> AllowedNetworks {
+        let networks = self.list::<AllowedNetwork>(
+            "MEETING_ADDRESSES_ALLOWED",
+            "",
+            "Networks that meeting pages may be in, and connect to, although their addresses are not public: loopback, private, addresses and networks (10.1.0.0/16), with commas between them. A bot's page can show what it finds there; `greenroom up` allows loopback unless this is set.",
+        );
+        networks.into_iter().collect()
+    }
+
+    /// Sets a setting that neither the environment nor the file has.
+    pub fn set_unless_given(&mut self, name: &str, value: &str) {
+        if !self.environment.contains_key(name) {
+            self.file.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+        }
+    }
+
     /// Something that must not be shown.
     pub fn secret(&mut self, name: &str, about: &'static str) -> Option<SecretString> {
         let raw = self.raw(name, "", about, true);
@@ -395,6 +413,30 @@ mod tests {
         assert_eq!(
             problems,
             ["B: is required: one of them", r#"C: "x": invalid digit found in string"#, "D: is required: a D"]
+        );
+    }
+
+    #[test]
+    fn what_is_set_unless_given_yields_to_the_environment_and_to_the_file() {
+        let mut settings = settings(&[("A", "1")], "B=");
+        for name in ["A", "B", "C"] {
+            settings.set_unless_given(name, "ours");
+        }
+        let values: [String; 3] = ["A", "B", "C"].map(|name| settings.get(name, "default", ""));
+        assert_eq!(values, ["1", "", "ours"]);
+    }
+
+    #[test]
+    fn networks_are_read_and_a_word_that_names_none_is_a_problem() {
+        let mut good = settings(&[("MEETING_ADDRESSES_ALLOWED", "loopback, 10.1.0.0/16")], "");
+        assert_eq!(good.meeting_addresses_allowed().to_words(), ["loopback", "10.1.0.0/16"]);
+        let mut bad = settings(&[("MEETING_ADDRESSES_ALLOWED", "loopback,localhost")], "");
+        assert_eq!(bad.meeting_addresses_allowed().to_words(), ["loopback"]);
+        assert_eq!(
+            bad.finish().expect_err("one problem").0,
+            [
+                r#"MEETING_ADDRESSES_ALLOWED: "localhost" is not a network: give loopback, private, an address or a network such as 10.1.0.0/16"#
+            ]
         );
     }
 

@@ -13,6 +13,7 @@ use greenroom_contracts::proto::v1::{
     SchedulerOperatorRequest, SchedulerUpdateRequest, UpdateBotRequest,
 };
 use greenroom_domain::bot::BotState;
+use greenroom_domain::network::AllowedNetworks;
 use greenroom_domain::{BotId, PlatformName};
 use tonic::{Request, Status};
 use uuid::Uuid;
@@ -34,6 +35,8 @@ const LONGEST_CURSOR: usize = 512;
 pub(crate) struct Bots {
     pub upstream: Upstream,
     pub clock: Clock,
+    /// Networks that meetings may be in although their addresses are not public.
+    pub allowed_networks: AllowedNetworks,
 }
 
 /// A call to the scheduler that may be made again.
@@ -50,7 +53,7 @@ macro_rules! scheduler {
 
 impl Bots {
     pub async fn create(&self, client: &Client, mut create: CreateBotRequest) -> Result<Bot, Refused> {
-        validate::create(&create, self.clock.now()).map_err(Refused::Fields)?;
+        validate::create(&create, self.clock.now(), &self.allowed_networks).map_err(Refused::Fields)?;
         if create.idempotency_key.is_empty() {
             // So that our own second try makes no second bot.
             create.idempotency_key = format!("gateway-{}", Uuid::now_v7());
@@ -83,7 +86,7 @@ impl Bots {
     }
 
     pub async fn update(&self, client: &Client, update: UpdateBotRequest) -> Result<Bot, Refused> {
-        validate::update(&update).map_err(Refused::Fields)?;
+        validate::update(&update, &self.allowed_networks).map_err(Refused::Fields)?;
         let request = SchedulerUpdateRequest { caller: Some(client.caller.clone()), update: Some(update) };
         Ok(scheduler!(self.update(request)).await?)
     }

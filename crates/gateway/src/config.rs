@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use greenroom_chassis::Settings;
+use greenroom_domain::network::AllowedNetworks;
 
 /// The settings of this service.
 #[derive(Debug, Clone)]
@@ -13,6 +14,8 @@ pub struct Config {
     pub key_cache: Duration,
     /// Between two signs of life on an event stream where nothing happens.
     pub event_keep_alive: Duration,
+    /// Networks that meetings may be in although their addresses are not public.
+    pub allowed_networks: AllowedNetworks,
 }
 
 impl Config {
@@ -40,6 +43,7 @@ impl Config {
         if event_keep_alive.is_zero() {
             settings.problem("EVENT_KEEP_ALIVE_MS", "must not be 0");
         }
-        Self { heartbeat_interval, key_cache, event_keep_alive }
+        let allowed_networks = settings.meeting_addresses_allowed();
+        Self { heartbeat_interval, key_cache, event_keep_alive, allowed_networks }
     }
 }

@@ -36,7 +36,11 @@ impl Core {
         let closing = CancellationToken::new();
         Ok(Arc::new(Self {
             keys: Keys::new(config, host, upstream.clone()),
-            bots: Bots { upstream: upstream.clone(), clock: host.clock },
+            bots: Bots {
+                upstream: upstream.clone(),
+                clock: host.clock,
+                allowed_networks: config.allowed_networks.clone(),
+            },
             pool: Pool { upstream: upstream.clone() },
             runners: Runners {
                 upstream,

@@ -7,10 +7,11 @@ use greenroom_contracts::proto::v1::{
 };
 use greenroom_contracts::{BadField, timestamp};
 use greenroom_domain::bot::{END_AFTER, START_AHEAD, START_LATE};
+use greenroom_domain::network::{AllowedNetworks, local_name};
 use greenroom_domain::time::{after, before};
 use greenroom_domain::{PlatformName, Timestamp};
 use serde_json::Value;
-use url::Url;
+use url::{Host, Url};
 
 /// The providers there are.
 pub(crate) const PROVIDERS: [&str; 4] = ["web", "google-meet", "microsoft-teams", "zoom"];
@@ -28,21 +29,25 @@ const HIGHEST_PRIORITY: u32 = 10_000;
 const LONGEST_MS: u64 = 24 * 3_600 * 1_000;
 
 /// Checks everything, and names all that cannot be.
-pub(crate) fn create(request: &CreateBotRequest, now: Timestamp) -> Result<(), Vec<BadField>> {
+pub(crate) fn create(
+    request: &CreateBotRequest,
+    now: Timestamp,
+    allowed: &AllowedNetworks,
+) -> Result<(), Vec<BadField>> {
     let mut bad = Problems::default();
     bad.word("idempotency_key", &request.idempotency_key, LONGEST_WORD);
     // A repeat may come when its times have passed, and is answered with its bot. Who is repeated only the scheduler knows,
     // which looks at the times of all others.
     let now = Some(now).filter(|_| request.idempotency_key.is_empty());
     match &request.bot {
-        Some(bot) => new_bot(&mut bad, bot, now),
+        Some(bot) => new_bot(&mut bad, bot, now, allowed),
         None => bad.add("bot", "is missing"),
     }
     if bad.0.is_empty() { Ok(()) } else { Err(bad.0) }
 }
 
 /// Checks what the mask names. How it goes with what the bot is already, the scheduler knows.
-pub(crate) fn update(request: &UpdateBotRequest) -> Result<(), Vec<BadField>> {
+pub(crate) fn update(request: &UpdateBotRequest, allowed: &AllowedNetworks) -> Result<(), Vec<BadField>> {
     let mut bad = Problems::default();
     let nothing = NewBot::default();
     let bot = request.bot.as_ref().unwrap_or(&nothing);
@@ -50,9 +55,9 @@ pub(crate) fn update(request: &UpdateBotRequest) -> Result<(), Vec<BadField>> {
         match path.split_once('.').unwrap_or((path, "")) {
             ("meeting", field) => match (&bot.meeting, field) {
                 (None, _) => bad.add("meeting", "is missing"),
-                (Some(of), "") => meeting(&mut bad, of),
+                (Some(of), "") => meeting(&mut bad, of, allowed),
                 (Some(of), "provider") => provider(&mut bad, &of.provider),
-                (Some(of), "url") => meeting_url(&mut bad, &of.url),
+                (Some(of), "url") => meeting_url(&mut bad, &of.url, allowed),
                 (Some(of), "id") => bad.text("meeting.id", &of.id, LONGEST_WORD),
                 (Some(of), "password") => bad.text("meeting.password", &of.password, LONGEST_WORD),
                 (Some(_), field) => bad.add(format!("meeting.{field}"), "there is no such field"),
@@ -82,9 +87,9 @@ pub(crate) fn update(request: &UpdateBotRequest) -> Result<(), Vec<BadField>> {
     if bad.0.is_empty() { Ok(()) } else { Err(bad.0) }
 }
 
-fn new_bot(bad: &mut Problems, bot: &NewBot, now: Option<Timestamp>) {
+fn new_bot(bad: &mut Problems, bot: &NewBot, now: Option<Timestamp>, allowed: &AllowedNetworks) {
     match &bot.meeting {
-        Some(of) => meeting(bad, of),
+        Some(of) => meeting(bad, of, allowed),
         None => bad.add("meeting", "is missing"),
     }
     display_name(bad, &bot.display_name);
@@ -132,17 +137,17 @@ fn provider(bad: &mut Problems, provider: &str) {
     }
 }
 
-fn meeting_url(bad: &mut Problems, url: &str) {
+fn meeting_url(bad: &mut Problems, url: &str, allowed: &AllowedNetworks) {
     if !url.is_empty()
-        && let Err(problem) = address(url)
+        && let Err(problem) = address(url, allowed)
     {
         bad.add("meeting.url", problem);
     }
 }
 
-fn meeting(bad: &mut Problems, meeting: &NewMeeting) {
+fn meeting(bad: &mut Problems, meeting: &NewMeeting, allowed: &AllowedNetworks) {
     provider(bad, &meeting.provider);
-    meeting_url(bad, &meeting.url);
+    meeting_url(bad, &meeting.url, allowed);
     if meeting.url.is_empty() && (meeting.provider == "web" || meeting.id.is_empty()) {
         bad.add("meeting.url", "is missing");
     }
@@ -150,7 +155,9 @@ fn meeting(bad: &mut Problems, meeting: &NewMeeting) {
     bad.text("meeting.password", &meeting.password, LONGEST_WORD);
 }
 
-fn address(text: &str) -> Result<(), String> {
+/// Names other than `localhost` are not resolved here: their addresses are checked by the runner, whenever its browser
+/// connects.
+fn address(text: &str, allowed: &AllowedNetworks) -> Result<(), String> {
     if text.len() > LONGEST_URL {
         return Err(format!("must not be longer than {LONGEST_URL} bytes"));
     }
@@ -162,10 +169,22 @@ fn address(text: &str) -> Result<(), String> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err("must begin with http:// or https://".to_owned());
     }
-    if url.host_str().is_none_or(str::is_empty) {
-        return Err("must name a host".to_owned());
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not contain a user name or a password".to_owned());
     }
-    Ok(())
+    let checked = match url.host() {
+        // As a browser reads it: 2130706433, 0x7f.1 and 127.1 are 127.0.0.1.
+        Some(Host::Ipv4(v4)) => allowed.check(v4.into()),
+        Some(Host::Ipv6(v6)) => allowed.check(v6.into()),
+        Some(Host::Domain(name)) if !name.is_empty() => match local_name(name) {
+            Some([v4, v6]) => allowed.check(v4).or(allowed.check(v6)),
+            None => Ok(()),
+        },
+        Some(Host::Domain(_)) | None => return Err("must name a host".to_owned()),
+    };
+    checked.map_err(|kind| {
+        format!("must not be a {kind} address; MEETING_ADDRESSES_ALLOWED lists the networks that an operator allows")
+    })
 }
 
 /// `now`: for whom it matters that they have not passed.

@@ -66,7 +66,9 @@ impl Up {
             environment.insert("HTTP_ADDR".to_owned(), http.clone());
         }
         let mut servers = Servers::start(&dir, &mut environment, self.print_json).await?;
-        let settings = Settings::new(environment, &file);
+        let mut settings = Settings::new(environment, &file);
+        // Pages on this machine are what a developer tries bots with.
+        settings.set_unless_given("MEETING_ADDRESSES_ALLOWED", "loopback");
         let done = self.serve(settings, platforms, &dir).await;
         servers.stop().await;
         done
@@ -91,6 +93,7 @@ impl Up {
             "",
         ));
         let accounts = configuration.accounts.clone();
+        let allowed = configuration.gateway.allowed_networks.to_words();
         let ready = {
             let bus = greenroom_bus::Bus::connect(
                 &configuration.common.nats_url,
@@ -130,7 +133,7 @@ impl Up {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         if !stop.is_cancelled() {
-            self.say(&gateway, &key, dir);
+            self.say(&gateway, &key, dir, &allowed);
         }
         let done = running.await.map_err(|error| Error::Plain(error.to_string()))?;
         for platform in local {
@@ -142,7 +145,7 @@ impl Up {
         done.map_err(Error::from)
     }
 
-    fn say(&self, gateway: &str, key: &str, dir: &Path) {
+    fn say(&self, gateway: &str, key: &str, dir: &Path, allowed: &[String]) {
         let mut out = std::io::stdout().lock();
         let written = if self.print_json {
             let line = serde_json::json!({ "url": gateway, "api_key": key });
@@ -150,8 +153,12 @@ impl Up {
         } else {
             writeln!(
                 out,
-                "\nGreenroom is up.\n\n  address   {gateway}\n  key       {key}\n  logs      {log}\n\nAsk for a bot:\n\n  curl -s {gateway}/v1/bots -H 'authorization: Bearer {key}' -H 'content-type: application/json' \\\n    -d '{{\"meeting\": {{\"provider\": \"web\", \"url\": \"https://meeting.example/room\"}}}}'\n\nCtrl-C stops it.",
+                "\nGreenroom is up.\n\n  address   {gateway}\n  key       {key}\n  logs      {log}\n\nAsk for a bot:\n\n  curl -s {gateway}/v1/bots -H 'authorization: Bearer {key}' -H 'content-type: application/json' \\\n    -d '{{\"meeting\": {{\"provider\": \"web\", \"url\": \"https://meeting.example/room\"}}}}'\n\nBots attend pages at public addresses{allowed}.\nCtrl-C stops it.",
                 log = dir.join("greenroom.log").display(),
+                allowed = match allowed {
+                    [] => String::new(),
+                    allowed => format!(", and at {} (MEETING_ADDRESSES_ALLOWED)", allowed.join(", ")),
+                },
             )
         };
         let _ = written.and_then(|()| out.flush());

@@ -197,6 +197,7 @@ async fn one_trace_follows_one_bot_through_every_service_and_its_runner() {
         ("PLATFORM_PRIORITY", "local".to_owned()),
         ("LOCAL_RUNNER", runner.display().to_string()),
         ("LOCAL_DIR", folder.path().join("local").display().to_string()),
+        ("MEETING_ADDRESSES_ALLOWED", "loopback".to_owned()),
         // So that there is a beat, which is not in the trace, and more parts than one.
         ("HEARTBEAT_INTERVAL_MS", "500".to_owned()),
         ("RECORDING_PART_MS", "1000".to_owned()),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use greenroom_chassis::{Settings, telemetry};
 use greenroom_domain::bot::Timing;
+use greenroom_domain::network::AllowedNetworks;
 use greenroom_domain::{PlatformName, Provider, Resources};
 use greenroom_store::Options;
 
@@ -41,6 +42,8 @@ pub struct Config {
     pub beat_interval: Duration,
     /// How much sound a part of a recording holds.
     pub part: Duration,
+    /// Networks that a runner's browser may connect to although their addresses are not public.
+    pub allowed_networks: AllowedNetworks,
 }
 
 /// What a bot gets that says nothing.
@@ -142,6 +145,7 @@ impl Config {
             sizing: sizes::parse(settings),
             beat_interval: settings.millis("HEARTBEAT_INTERVAL_MS", ms(10_000), "Between a runner's beats; runners are told."),
             part: settings.millis("RECORDING_PART_MS", ms(10_000), "How much sound a part of a recording holds: what a killed runner loses at most."),
+            allowed_networks: settings.meeting_addresses_allowed(),
         }
     }
 }

@@ -41,7 +41,9 @@ pub(super) async fn create(
     let create = CreateBotRequest { bot: Some(bot), idempotency_key };
     if !bad.is_empty() {
         // What could be read is checked as well, so that one answer names everything.
-        bad.extend(validate::create(&create, core.bots.clock.now()).err().into_iter().flatten());
+        bad.extend(
+            validate::create(&create, core.bots.clock.now(), &core.bots.allowed_networks).err().into_iter().flatten(),
+        );
         return Err(Problem::fields(bad));
     }
     let bot = core.bots.create(&client, create).await?;
@@ -86,7 +88,7 @@ pub(super) async fn update(
     };
     if !bad.is_empty() {
         // An unknown field was named by the parser already.
-        let more = validate::update(&update).err().into_iter().flatten();
+        let more = validate::update(&update, &core.bots.allowed_networks).err().into_iter().flatten();
         bad.extend(more.filter(|bad| bad.field != "update_mask"));
         return Err(Problem::fields(bad));
     }

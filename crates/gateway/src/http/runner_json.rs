@@ -148,6 +148,7 @@ struct ConfigJson {
     part_ms: u64,
     first_part: u32,
     metadata_json: String,
+    allowed_networks: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -193,6 +194,7 @@ impl From<v1::AdmitResponse> for AdmittedJson {
                 part_ms: config.part_ms,
                 first_part: config.first_part,
                 metadata_json: config.metadata_json,
+                allowed_networks: config.allowed_networks,
             },
         }
     }

@@ -32,6 +32,15 @@ fn good() -> CreateBotRequest {
     CreateBotRequest { bot: Some(bot), idempotency_key: "7f3-a".to_owned() }
 }
 
+/// Where nothing but public addresses is allowed.
+fn create(request: &CreateBotRequest, now: Timestamp) -> Result<(), Vec<BadField>> {
+    super::create(request, now, &AllowedNetworks::default())
+}
+
+fn update(request: &UpdateBotRequest) -> Result<(), Vec<BadField>> {
+    super::update(request, &AllowedNetworks::default())
+}
+
 /// The fields that are bad after a change.
 fn bad(change: impl FnOnce(&mut NewBot)) -> Vec<String> {
     let mut request = CreateBotRequest { idempotency_key: String::new(), ..good() };
@@ -73,8 +82,124 @@ fn addresses() {
     ] {
         assert_eq!(bad_meeting(|meeting| meeting.url = url.to_owned()), ["meeting.url"], "{url:?}");
     }
-    for url in ["http://localhost:8080/room/1", "https://[::1]/", "HTTPS://EXAMPLE.com", "https://例え.jp/部屋"] {
+    for url in ["https://8.8.8.8:8443/room/1", "https://[2606:4700::1]/", "HTTPS://EXAMPLE.com", "https://例え.jp/部屋"]
+    {
         assert!(bad_meeting(|meeting| meeting.url = url.to_owned()).is_empty(), "{url:?}");
+    }
+}
+
+/// What is said about `meeting.url`, where certain networks are allowed: of a new bot and of an edit, which are one.
+fn said_of(url: &str, allowed: &[&str]) -> Option<String> {
+    let allowed = AllowedNetworks::from_words(allowed.iter().copied());
+    let mut request = good();
+    let bot = request.bot.as_mut().expect("a bot");
+    bot.meeting.as_mut().expect("a meeting").url = url.to_owned();
+    let update = |path: &str| UpdateBotRequest {
+        bot: request.bot.clone(),
+        update_mask: Some(prost_types::FieldMask { paths: vec![path.to_owned()] }),
+        ..UpdateBotRequest::default()
+    };
+    let made = super::create(&request, now(), &allowed);
+    for path in ["meeting", "meeting.url"] {
+        assert_eq!(super::update(&update(path), &allowed), made, "{url:?}");
+    }
+    let bad = made.err().unwrap_or_default();
+    assert!(bad.iter().all(|bad| bad.field == "meeting.url") && bad.len() <= 1, "{url:?}: {bad:?}");
+    bad.into_iter().next().map(|bad| bad.problem)
+}
+
+#[test]
+fn addresses_inside_the_network_are_refused_in_every_spelling_a_browser_takes() {
+    for (url, kind) in [
+        ("http://127.0.0.1:8460/health", "loopback"),
+        ("http://127.1/", "loopback"),
+        ("http://127.0.1/", "loopback"),
+        ("http://2130706433/", "loopback"),
+        ("http://0x7f000001/", "loopback"),
+        ("http://0X7F.0.0.0x1/", "loopback"),
+        ("http://017700000001/", "loopback"),
+        ("http://0177.0.0.01/", "loopback"),
+        ("http://127.0.0.1./", "loopback"),
+        ("http://%31%32%37.0.0.1/", "loopback"),
+        ("http://１２７.０.０.１/", "loopback"),
+        ("http://127。0。0。1/", "loopback"),
+        ("http:\\\\127.0.0.1\\health", "loopback"),
+        ("http:127.0.0.1", "loopback"),
+        ("HTTP://LOCALHOST/", "loopback"),
+        ("http://localhost./", "loopback"),
+        ("http://anything.localhost:1/", "loopback"),
+        ("http://[::1]/", "loopback"),
+        ("http://[0:0:0:0:0:0:0:1]/", "loopback"),
+        ("http://[::ffff:127.0.0.1]/", "loopback"),
+        ("http://[::ffff:7f00:1]/", "loopback"),
+        ("http://[64:ff9b::127.0.0.1]/", "loopback"),
+        ("http://0/", "reserved"),
+        ("http://0.0.0.0/", "reserved"),
+        ("http://[::]/", "reserved"),
+        ("http://10.0.0.1/", "private"),
+        ("https://192.168.1.1/", "private"),
+        ("http://[fd00::1]/", "private"),
+        ("http://169.254.169.254/latest/meta-data/", "cloud metadata"),
+        ("http://0xa9fea9fe/", "cloud metadata"),
+        ("http://2852039166/", "cloud metadata"),
+        ("http://[::ffff:a9fe:a9fe]/", "cloud metadata"),
+        ("http://168.63.129.16/", "cloud metadata"),
+        ("http://169.254.1.1/", "link-local"),
+        ("http://[fe80::1]/", "link-local"),
+        ("http://100.64.0.1/", "carrier-grade NAT"),
+        ("http://224.0.0.1/", "multicast"),
+        ("http://[ff02::1]/", "multicast"),
+        ("http://255.255.255.255/", "reserved"),
+        ("http://192.0.2.1/", "reserved"),
+        ("http://[2001:db8::1]/", "reserved"),
+        ("http://[2002:7f00:1::]/", "reserved"),
+    ] {
+        let problem = said_of(url, &[]).unwrap_or_else(|| panic!("{url:?} is accepted"));
+        assert!(problem.starts_with(&format!("must not be a {kind} address; ")), "{url:?}: {problem}");
+    }
+}
+
+#[test]
+fn an_address_is_http_without_a_user() {
+    for (url, problem) in [
+        ("file:///etc/passwd", "must begin with http:// or https://"),
+        ("data:text/html,x", "must begin with http:// or https://"),
+        ("javascript:alert(1)", "must begin with http:// or https://"),
+        ("about:blank", "must begin with http:// or https://"),
+        ("chrome://version/", "must begin with http:// or https://"),
+        ("view-source:https://example.com/", "must begin with http:// or https://"),
+        ("blob:https://example.com/1", "must begin with http:// or https://"),
+        ("filesystem:https://example.com/temporary/x", "must begin with http:// or https://"),
+        ("ftp://example.com/", "must begin with http:// or https://"),
+        ("ws://example.com/", "must begin with http:// or https://"),
+        ("https://example.com@127.0.0.1/", "must not contain a user name or a password"),
+        ("https://me:hush@example.com/", "must not contain a user name or a password"),
+        ("https://:hush@example.com/", "must not contain a user name or a password"),
+        ("http://[fe80::1%25eth0]/", "must be an address, as https://example.com/meeting"),
+        ("http://[::1%lo]/", "must be an address, as https://example.com/meeting"),
+        ("http://1.2.3.4.5/", "must be an address, as https://example.com/meeting"),
+        ("http://4294967296/", "must be an address, as https://example.com/meeting"),
+    ] {
+        assert_eq!(said_of(url, &["0.0.0.0/0", "::/0"]).as_deref(), Some(problem), "{url:?}");
+    }
+}
+
+#[test]
+fn what_an_operator_allows_is_accepted_and_nothing_beside_it() {
+    for (url, allowed, accepted) in [
+        ("http://localhost:8080/room/1", "loopback", true),
+        ("http://127.0.0.1/", "loopback", true),
+        ("https://[::1]/", "loopback", true),
+        ("http://localhost/", "127.0.0.0/8", true),
+        ("http://0/", "loopback", false),
+        ("http://10.0.0.1/", "loopback", false),
+        ("http://10.0.0.1/", "private", true),
+        ("http://[fd00:ec2::254]/", "private", false),
+        ("http://127.0.0.2/", "127.0.0.2", true),
+        ("http://127.0.0.1/", "127.0.0.2", false),
+        ("http://169.254.169.254/", "169.254.0.0/16", true),
+    ] {
+        assert_eq!(said_of(url, &[allowed]).is_none(), accepted, "{url:?} where {allowed} is allowed");
     }
 }
 

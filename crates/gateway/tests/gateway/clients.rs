@@ -56,6 +56,18 @@ async fn a_key_is_asked_about_once_and_a_new_one_is_good_soon() {
 }
 
 #[tokio::test]
+async fn a_meeting_inside_the_network_is_refused_when_made_and_when_edited() {
+    let house = House::without_bus().await;
+    let meeting = json!({"meeting": {"provider": "web", "url": "http://2130706433:8460/health"}});
+    let bot = house.url(&format!("/v1/bots/{}", Uuid::now_v7()));
+    for request in [house.post("/v1/bots").json(&meeting), house.http.patch(bot).bearer_auth(KEY).json(&meeting)] {
+        let (status, problem) = problem(request).await;
+        assert_eq!((status, named(&problem)), (422, vec!["meeting.url"]), "{problem}");
+        assert!(!problem.to_string().contains("2130706433"), "{problem}");
+    }
+}
+
+#[tokio::test]
 async fn a_bot_is_made_with_what_the_plan_allows() {
     let house = House::without_bus().await;
     let request =

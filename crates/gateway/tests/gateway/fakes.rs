@@ -184,8 +184,13 @@ impl OwnerService for Fakes {
         drop(self.enter()?);
         let meeting =
             Meeting { url: "https://example.com/hush".to_owned(), password: "hush".to_owned(), ..Meeting::default() };
-        let config =
-            RunnerConfig { meeting: Some(meeting), beat_interval_ms: 10_000, first_part: 3, ..RunnerConfig::default() };
+        let config = RunnerConfig {
+            meeting: Some(meeting),
+            beat_interval_ms: 10_000,
+            first_part: 3,
+            allowed_networks: vec!["loopback".to_owned(), "10.1.0.0/16".to_owned()],
+            ..RunnerConfig::default()
+        };
         Ok(Response::new(AdmitResponse { config: Some(config) }))
     }
 

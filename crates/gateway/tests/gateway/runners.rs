@@ -33,6 +33,7 @@ async fn a_runner_is_admitted_and_reports() {
     let admitted: Value = send(call(&house, "admit", token, json!({}))).await.json().await.expect("JSON");
     let config = &admitted["config"];
     assert_eq!((&config["beatIntervalMs"], &config["firstPart"]), (&json!(10_000), &json!(3)));
+    assert_eq!(config["allowedNetworks"], json!(["loopback", "10.1.0.0/16"]));
     assert_eq!(config["meeting"]["password"], "hush");
     assert_eq!(house.fakes.kept().admitted.len(), 2, "asked again");
 

@@ -48,5 +48,6 @@ fn config(door: &Door, stored: &Stored) -> RunnerConfig {
         part_ms: ms(door.config.part),
         first_part: 0,
         metadata_json: details.metadata.clone(),
+        allowed_networks: door.config.allowed_networks.to_words(),
     }
 }

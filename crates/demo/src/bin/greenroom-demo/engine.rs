@@ -93,6 +93,8 @@ impl Engine {
             ("DOCKER_PULL", "never".to_owned()),
             ("RUNNER_IMAGE", IMAGE.to_owned()),
             ("CHROME_FLAGS", format!("{given} {}", trusting(meeting)).trim().to_owned()),
+            // The room is at this host's address in the container's network.
+            ("MEETING_ADDRESSES_ALLOWED", self.address.to_string()),
         ]
     }
 
