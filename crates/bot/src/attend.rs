@@ -6,7 +6,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use tracing::{Instrument as _, Span};
 
-use crate::browser::{Browser, Scratch, Tab};
+use crate::browser::{AllowedNetworks, Browser, Scratch, Tab};
 use crate::capture::Recorder;
 use crate::config::BrowserSettings;
 use crate::contract::runner_report::Report;
@@ -72,8 +72,9 @@ async fn with_browser(
     meeting: &Meeting,
     scratch: Scratch,
 ) -> (Ending, Meetingless) {
+    let allowed = AllowedNetworks::from_words(run.config.allowed_networks.iter().map(String::as_str));
     let browser = tokio::select! {
-        launched = Browser::launch(run.settings, scratch) => match launched {
+        launched = Browser::launch(run.settings, scratch, &allowed) => match launched {
             Ok(browser) => browser,
             Err(error) => return (Ending::Failed(broken(&error)), Meetingless::Nothing),
         },
@@ -96,6 +97,7 @@ fn broken(error: &crate::browser::Error) -> Failure {
         }
         crate::browser::Error::Launch(why) => Failure::passing("browser_failed", why),
         crate::browser::Error::Profile(_) => Failure::passing("browser_failed", "no room for the browser's profile"),
+        crate::browser::Error::Proxy(_) => Failure::passing("browser_failed", "no port for the browser's proxy"),
         crate::browser::Error::Spawn(_) => Failure::passing("browser_failed", "the browser could not be started"),
         crate::browser::Error::Gone | crate::browser::Error::Command { .. } => BROWSER_LOST,
     }

@@ -2,13 +2,17 @@
 //! process is SIGKILLed: see `browser/watchdog.sh`.
 
 mod flags;
+pub mod proxy;
 mod scratch;
 mod tab;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
+use chromiumoxide::auth::Credentials;
+use chromiumoxide::cdp::browser_protocol::fetch::{EnableParams, RequestPattern};
 use chromiumoxide::error::CdpError;
 use chromiumoxide::handler::HandlerConfig;
 use futures::StreamExt as _;
@@ -17,6 +21,9 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::BrowserSettings;
+pub(crate) use flags::NOT_FOR_OPERATORS;
+pub use greenroom_domain::network::{AllowedNetwork, AllowedNetworks};
+use proxy::Proxy;
 pub use scratch::Scratch;
 pub use tab::{Called, Tab, World};
 
@@ -30,6 +37,9 @@ pub enum Error {
     /// The directory for its profile could not be made.
     #[error("no room for the browser's profile")]
     Profile(#[source] std::io::Error),
+    /// Its proxy could not be started.
+    #[error("the browser's proxy could not listen")]
+    Proxy(#[source] std::io::Error),
     /// Its process could not be started.
     #[error("the browser could not be started")]
     Spawn(#[source] std::io::Error),
@@ -65,6 +75,8 @@ const LAUNCH_TIMEOUT: Duration = Duration::from_secs(45);
 /// A directory with a longer path has no room for Chromium's socket (`/org.chromium.Chromium.XXXXXX/SingletonSocket`),
 /// whose path ends at 107 bytes.
 const SOCKET_ROOM: usize = 60;
+/// How many times the browser is asked to show its proxy the password.
+const SIGN_INS: u32 = 5;
 /// How long one command may take.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -73,19 +85,31 @@ pub struct Browser {
     cdp: chromiumoxide::Browser,
     watchdog: Child,
     gone: CancellationToken,
+    proxy: Arc<Proxy>,
     scratch: Scratch,
 }
 
 impl Browser {
-    /// Starts a browser with a fresh profile below `scratch`, which is removed with it.
+    /// Starts a browser with a fresh profile below `scratch`, which is removed with it. Its pages reach public addresses,
+    /// and those that are `allowed`.
     ///
     /// # Errors
     /// When none is installed, or it does not come up.
     #[tracing::instrument(name = "launch_browser", skip_all)]
-    pub async fn launch(settings: &BrowserSettings, scratch: Scratch) -> Result<Self, Error> {
+    pub async fn launch(
+        settings: &BrowserSettings,
+        scratch: Scratch,
+        allowed: &AllowedNetworks,
+    ) -> Result<Self, Error> {
         let executable = find(settings)?;
         let root = nix::unistd::geteuid().is_root();
-        let arguments = flags::all(settings, scratch.path(), root).map_err(Error::Profile)?;
+        let proxy = Proxy::start(allowed.clone(), proxy::System).await.map_err(Error::Proxy)?;
+        let public_only = *allowed == AllowedNetworks::default();
+        let mut arguments = flags::all(settings, scratch.path(), root).map_err(Error::Profile)?;
+        arguments.splice(0..0, public_only.then(|| flags::PUBLIC_ONLY.to_owned()));
+        // The last of a kind counts: these come after an operator's.
+        arguments.extend(flags::through(proxy.address()));
+        arguments.push("about:blank".to_owned());
         if root && !settings.sandbox_off {
             tracing::warn!(
                 event = "browser.sandbox_off",
@@ -116,6 +140,9 @@ impl Browser {
             .map_err(Error::Spawn)?;
 
         let address = debugging_address(scratch.path(), &mut watchdog).await?;
+        if let Some(port) = port(&address) {
+            proxy.forbid_port(port);
+        }
         let config = HandlerConfig { viewport: None, request_timeout: COMMAND_TIMEOUT, ..HandlerConfig::default() };
         let (cdp, mut handler) = chromiumoxide::Browser::connect_with_config(address, config)
             .await
@@ -132,7 +159,31 @@ impl Browser {
                 }
             }
         });
-        Ok(Self { cdp, watchdog, gone, scratch })
+        let browser = Self { cdp, watchdog, gone, proxy: Arc::new(proxy), scratch };
+        browser.sign_in().await?;
+        Ok(browser)
+    }
+
+    /// Has the browser learn its proxy's password, which it then sends with every request by itself. A flag could not
+    /// hold it: other users read those.
+    async fn sign_in(&self) -> Result<(), Error> {
+        let page = self.within("open a tab", self.cdp.new_page("about:blank")).await?;
+        let (username, password) = self.proxy.credentials();
+        let credentials = Credentials { username: username.to_owned(), password: password.to_owned() };
+        self.within("take a password", page.authenticate(credentials)).await?;
+        // The library asks for it as well, and does not wait: a request that is sent before would wait for a person.
+        let every = RequestPattern::builder().url_pattern("*").build();
+        let asked = EnableParams::builder().handle_auth_requests(true).pattern(every).build();
+        self.within("take a password", page.execute(asked)).await?;
+        for _ in 0..SIGN_INS {
+            let request = format!("fetch('{}', {{ mode: 'no-cors' }}).then(() => true, () => false)", proxy::SIGN_IN);
+            let _ = self.within("find its proxy", page.evaluate(request)).await?;
+            if self.proxy.signed_in() {
+                let _ = self.within("close a tab", page.close()).await;
+                return Ok(());
+            }
+        }
+        Err(Error::Launch("it does not use its proxy"))
     }
 
     /// Opens an empty tab.
@@ -141,7 +192,7 @@ impl Browser {
     /// When the browser does not answer.
     pub async fn tab(&self) -> Result<Tab, Error> {
         let page = self.within("open a tab", self.cdp.new_page("about:blank")).await?;
-        Ok(Tab::new(page, self.gone.clone()))
+        Ok(Tab::new(page, self.gone.clone(), self.proxy.clone()))
     }
 
     /// What it is called and which version it is, as it says itself: `Chrome/142.0.0.0`.
@@ -225,6 +276,11 @@ async fn debugging_address(directory: &Path, watchdog: &mut Child) -> Result<Str
         }
         sleep(Duration::from_millis(25)).await;
     }
+}
+
+/// The port of a debugging address.
+fn port(address: &str) -> Option<u16> {
+    address.strip_prefix("ws://127.0.0.1:")?.split('/').next()?.parse().ok()
 }
 
 /// Whether the browser is a zombie, which its watchdog keeps until the end.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::browser::{Browser, Error, Scratch};
+use crate::browser::{AllowedNetworks, Browser, Error, Scratch};
 use crate::config::BrowserSettings;
 
 /// What was found, as `check` prints it.
@@ -41,7 +41,8 @@ pub struct Report {
 /// When no browser is there, or it does not come up: the reason is in our words.
 pub async fn check(settings: &BrowserSettings) -> Result<Report, Error> {
     let began = Instant::now();
-    let browser = Browser::launch(settings, Scratch::new("check").map_err(Error::Profile)?).await?;
+    let scratch = Scratch::new("check").map_err(Error::Profile)?;
+    let browser = Browser::launch(settings, scratch, &AllowedNetworks::default()).await?;
     let found = look(&browser, settings, began).await;
     browser.close().await;
     found

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 use uuid::Uuid;
 
+use crate::browser::NOT_FOR_OPERATORS;
+
 /// A setting that is missing or makes no sense.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
@@ -54,7 +56,7 @@ pub struct Settings {
 pub struct BrowserSettings {
     /// `CHROMIUM`: path of the browser; without it `chromium`, `chromium-browser` and `google-chrome` are searched on `PATH`.
     pub executable: Option<PathBuf>,
-    /// `CHROME_FLAGS`: further flags, separated by white space.
+    /// `CHROME_FLAGS`: further flags, separated by white space. None about proxies: the runner's own checks addresses.
     pub flags: Vec<String>,
     /// `GREENROOM_SANDBOX=off`: start it without its sandbox.
     pub sandbox_off: bool,
@@ -69,11 +71,12 @@ impl BrowserSettings {
             Some("off") => true,
             Some(_) => return Err(Error::Invalid("GREENROOM_SANDBOX", "on or off")),
         };
-        Ok(Self {
-            executable: get("CHROMIUM").map(PathBuf::from),
-            flags: get("CHROME_FLAGS").unwrap_or_default().split_whitespace().map(str::to_owned).collect(),
-            sandbox_off,
-        })
+        let flags: Vec<_> = get("CHROME_FLAGS").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+        if flags.iter().any(|flag| NOT_FOR_OPERATORS.contains(&flag.split('=').next().unwrap_or(flag))) {
+            let what = "no flag that sets a proxy: browsers go through the runner's own, which checks addresses";
+            return Err(Error::Invalid("CHROME_FLAGS", what));
+        }
+        Ok(Self { executable: get("CHROMIUM").map(PathBuf::from), flags, sandbox_off })
     }
 }
 
@@ -174,6 +177,8 @@ mod tests {
             ("LOG_LEVEL", "s3cret"),
             ("LOG_FORMAT", "s3cret"),
             ("GREENROOM_SANDBOX", "s3cret"),
+            ("CHROME_FLAGS", "--mute-audio --proxy-server=s3cret:1"),
+            ("CHROME_FLAGS", "--no-proxy-server"),
         ] {
             let message = Settings::from_map(&map(&[(name, value)])).unwrap_err().to_string();
             assert!(message.contains(name), "{message}");

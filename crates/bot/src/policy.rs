@@ -21,6 +21,8 @@ pub enum Sight {
     Ended,
     /// There is no such meeting.
     NotFound,
+    /// It is nothing: it led to an address that the browser may not connect to.
+    Refused,
 }
 
 /// What somebody else wants of us.
@@ -162,6 +164,10 @@ impl Failure {
 /// The browser stopped answering, or is gone.
 pub const BROWSER_LOST: Failure = Failure::passing("browser_failed", "the browser stopped answering");
 
+/// The page is, or led to, where its browser may not go.
+pub const ADDRESS_REFUSED: Failure =
+    Failure::lasting("address_refused", "the meeting page led to an address inside the network, which is not allowed");
+
 /// Decides. Wishes come first, then what the page says, then the limits.
 #[must_use]
 pub fn next(phase: Phase, moment: &Moment, limits: &Limits, now: Duration) -> (Phase, Verdict) {
@@ -187,6 +193,7 @@ pub fn next(phase: Phase, moment: &Moment, limits: &Limits, now: Duration) -> (P
         Sight::Denied | Sight::NotFound if in_call => finish("meeting_ended"),
         Sight::Denied => fail(Failure::lasting("join_denied", "the meeting did not let the bot in")),
         Sight::NotFound => fail(Failure::lasting("meeting_not_found", "there is no such meeting")),
+        Sight::Refused => fail(ADDRESS_REFUSED),
         Sight::Lobby => match phase {
             Phase::Joining { since } if now.saturating_sub(since) >= limits.join => {
                 fail(Failure::passing("page_unreachable", "the meeting page did not answer the request to join"))

@@ -17,7 +17,7 @@ async fn main() -> Result<(), Failure> {
     std::fs::create_dir_all(&to)?;
     let settings = BrowserSettings::from_map(&std::env::vars().collect())?;
     let room = Room::open("").await?;
-    let browser = Browser::launch(&settings, Scratch::new("guest")?).await?;
+    let browser = Browser::launch(&settings, Scratch::new("guest")?, &[room.network()].into_iter().collect()).await?;
     let guest = browser.tab().await?;
 
     guest.navigate(&format!("{}-nowhere", room.url())).await?;

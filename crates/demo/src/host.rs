@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use greenroom_bot::browser::{Browser, Error, Scratch, Tab};
+use greenroom_bot::browser::{AllowedNetworks, Browser, Error, Scratch, Tab};
 use greenroom_bot::config::BrowserSettings;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -25,7 +25,8 @@ impl Host {
     /// When the browser does not work.
     pub async fn start(room: &Room, settings: &BrowserSettings) -> Result<Self, Error> {
         let scratch = Scratch::new("host").map_err(Error::Profile)?;
-        let browser = Browser::launch(settings, scratch).await?;
+        let allowed = AllowedNetworks::from_iter([room.network()]);
+        let browser = Browser::launch(settings, scratch, &allowed).await?;
         let tab = browser.tab().await?;
         tab.navigate(&room.host_url()).await?;
         let host = Self { browser, tab };

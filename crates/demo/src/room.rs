@@ -14,6 +14,7 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
+use greenroom_bot::browser::AllowedNetwork;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -83,6 +84,12 @@ impl Room {
             }
         });
         Ok(Self { address, code, key, _open: open.drop_guard() })
+    }
+
+    /// The network address that browsers need for it.
+    #[must_use]
+    pub fn network(&self) -> AllowedNetwork {
+        AllowedNetwork::Network(self.address.ip().into())
     }
 
     /// Where guests, and bots, go.

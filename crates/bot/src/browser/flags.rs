@@ -1,6 +1,7 @@
 //! The flags Chromium is started with.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::config::BrowserSettings;
@@ -39,11 +40,26 @@ const FLAGS: &[&str] = &[
     "--use-fake-ui-for-media-stream",
     "--use-fake-device-for-media-stream",
     "--autoplay-policy=no-user-gesture-required",
+    // It would go past the proxy.
+    "--disable-quic",
     // Candidates hidden behind mDNS names cannot be resolved in a container.
     "--disable-features=Translate,MediaRouter,OptimizationHints,WebRtcHideLocalIpsWithMdns",
 ];
 
-/// All arguments; makes the profile's directory and the silent microphone.
+/// Where only public addresses may be reached, pages do not learn the runner's own: WebRTC uses the way to the internet, and
+/// offers none of the machine's addresses. It does not go through the proxy, or calls would break that need UDP.
+pub(super) const PUBLIC_ONLY: &str = "--webrtc-ip-handling-policy=default_public_interface_only";
+
+/// Everything goes through the proxy, this machine's own names and addresses too.
+pub(super) fn through(proxy: SocketAddr) -> [String; 2] {
+    [format!("--proxy-server=http://{proxy}"), "--proxy-bypass-list=<-loopback>".to_owned()]
+}
+
+/// Flags that would lead past the proxy, or to another.
+pub(crate) const NOT_FOR_OPERATORS: [&str; 5] =
+    ["--proxy-server", "--proxy-pac-url", "--proxy-bypass-list", "--proxy-auto-detect", "--no-proxy-server"];
+
+/// All arguments but those of the proxy; makes the profile's directory and the silent microphone.
 pub(super) fn all(settings: &BrowserSettings, directory: &Path, root: bool) -> io::Result<Vec<String>> {
     let profile = directory.join("profile");
     std::fs::create_dir(&profile)?;
@@ -58,7 +74,6 @@ pub(super) fn all(settings: &BrowserSettings, directory: &Path, root: bool) -> i
         flags.push("--no-sandbox".to_owned());
     }
     flags.extend(settings.flags.iter().cloned());
-    flags.push("about:blank".to_owned());
     Ok(flags)
 }
 

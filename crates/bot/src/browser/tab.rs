@@ -6,7 +6,7 @@ use std::time::Duration;
 use chromiumoxide::Page;
 use chromiumoxide::cdp::browser_protocol::page::{
     AddScriptToEvaluateOnNewDocumentParams, CaptureScreenshotFormat, CaptureScreenshotParams,
-    CreateIsolatedWorldParams, FrameId, NavigateParams,
+    CreateIsolatedWorldParams, FrameId, GetFrameTreeParams, NavigateParams,
 };
 use chromiumoxide::cdp::js_protocol::runtime::{AddBindingParams, EvaluateParams, EventBindingCalled};
 use chromiumoxide::error::CdpError;
@@ -16,6 +16,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::proxy::{Proxy, Trouble};
 use super::{Error, kind};
 
 /// Where a script runs.
@@ -38,6 +39,7 @@ pub struct Called(pub String);
 pub struct Tab {
     page: Page,
     gone: CancellationToken,
+    proxy: Arc<Proxy>,
     /// The name of that world.
     world: Arc<str>,
 }
@@ -46,8 +48,20 @@ pub struct Tab {
 const ANSWER: Duration = Duration::from_secs(20);
 
 impl Tab {
-    pub(super) fn new(page: Page, gone: CancellationToken) -> Self {
-        Self { page, gone, world: format!("greenroom-{}", Uuid::new_v4().simple()).into() }
+    pub(super) fn new(page: Page, gone: CancellationToken, proxy: Arc<Proxy>) -> Self {
+        Self { page, gone, proxy, world: format!("greenroom-{}", Uuid::new_v4().simple()).into() }
+    }
+
+    /// Why there was no connection for the page that the tab was to show; `None`: it shows a page, or something else went
+    /// wrong.
+    ///
+    /// # Errors
+    /// When the browser does not answer.
+    pub async fn trouble(&self) -> Result<Option<Trouble>, Error> {
+        let doing = "say what it shows";
+        let tree = bounded(&self.gone, doing, self.page.execute(GetFrameTreeParams::default())).await?.result;
+        let unreachable = tree.frame_tree.frame.unreachable_url.and_then(|url| url::Url::parse(&url).ok());
+        Ok(unreachable.and_then(|url| self.proxy.trouble(url.host_str()?, url.port_or_known_default()?)))
     }
 
     /// Goes to an address. `Ok(Some(code))` is the network error (`net::ERR_…`) that came instead of a page.

@@ -6,9 +6,10 @@ use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
 use super::Provider;
+use crate::browser::proxy::Trouble;
 use crate::browser::{Error, Tab};
 use crate::contract::Meeting;
-use crate::policy::{BROWSER_LOST, Failure, Sight};
+use crate::policy::{ADDRESS_REFUSED, BROWSER_LOST, Failure, Sight};
 
 /// How long the page may take until it shows a state.
 const OPEN: Duration = Duration::from_secs(30);
@@ -40,10 +41,15 @@ impl Provider for Web {
     async fn enter(&self, tab: &Tab, meeting: &Meeting, name: &str) -> Result<(), Failure> {
         match tab.navigate(&meeting.url).await.map_err(lost)?.as_deref() {
             None => {}
-            Some("ERR_NAME_NOT_RESOLVED") => return Err(NOT_FOUND),
             Some(code) => {
-                tracing::info!(event = "page.unreachable", error = code, "the meeting page could not be reached");
-                return Err(UNREACHABLE);
+                let trouble = tab.trouble().await.map_err(lost)?;
+                let why = trouble.map(|trouble| trouble.to_string()).unwrap_or_default();
+                tracing::info!(event = "page.unreachable", error = code, why, "the meeting page could not be reached");
+                return Err(match trouble {
+                    Some(Trouble::Refused(_)) => ADDRESS_REFUSED,
+                    Some(Trouble::NoAddress) => NOT_FOUND,
+                    Some(Trouble::Unreachable) | None => UNREACHABLE,
+                });
             }
         }
         let deadline = Instant::now() + OPEN;
@@ -58,6 +64,7 @@ impl Provider for Web {
                         return Err(Failure::lasting("sign_in_required", "the meeting page wants an account"));
                     }
                     (None, Some(500..)) if page.loaded => return Err(UNREACHABLE),
+                    (None, _) if refused(tab).await => return Err(ADDRESS_REFUSED),
                     (None, _) => {}
                 }
             }
@@ -74,8 +81,12 @@ impl Provider for Web {
         Ok(match page.status {
             Some(404 | 410) if page.state.is_none() => Sight::NotFound,
             _ if page.error.as_deref() == Some("password") => Sight::Denied,
-            // A page that shows nothing is taken to be on its way; the limits say for how long.
-            _ => page.sight().unwrap_or(Sight::Lobby),
+            _ => match page.sight() {
+                Some(sight) => sight,
+                None if refused(tab).await => Sight::Refused,
+                // A page that shows nothing is taken to be on its way; the limits say for how long.
+                None => Sight::Lobby,
+            },
         })
     }
 
@@ -88,7 +99,7 @@ impl Provider for Web {
         while Instant::now() < deadline {
             match self.look(tab).await? {
                 Sight::Joined { .. } | Sight::Waiting => sleep(PAUSE).await,
-                Sight::Lobby | Sight::Denied | Sight::Ended | Sight::NotFound => break,
+                Sight::Lobby | Sight::Denied | Sight::Ended | Sight::NotFound | Sight::Refused => break,
             }
         }
         Ok(())
@@ -128,6 +139,11 @@ impl Page {
 
 async fn read(tab: &Tab) -> Result<Page, Error> {
     tab.ask("look at the page", &script("look()")).await
+}
+
+/// Whether the page went to where it may not go.
+async fn refused(tab: &Tab) -> bool {
+    matches!(tab.trouble().await, Ok(Some(Trouble::Refused(_))))
 }
 
 fn script(call: &str) -> String {

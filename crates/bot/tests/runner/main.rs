@@ -3,6 +3,7 @@
 mod gateway;
 mod liar;
 mod process;
+mod reach;
 mod wait;
 
 use std::io::Write as _;
@@ -36,6 +37,7 @@ fn config(url: &str) -> RunnerConfig {
         part_ms: 1_000,
         first_part: 7,
         metadata_json: "{}".to_owned(),
+        allowed_networks: vec!["loopback".to_owned()],
     }
 }
 
