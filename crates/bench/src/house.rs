@@ -79,7 +79,10 @@ impl House {
         let mut house = Self {
             services,
             monitor: std::sync::Mutex::default(),
-            nats_client: async_nats::connect(nats.url()).await.map_err(|error| Error::Nats(error.into()))?,
+            nats_client: greenroom_bus::with_credentials(&nats.url())
+                .connect(nats.url())
+                .await
+                .map_err(|error| Error::Nats(error.into()))?,
             nats,
             postgres,
             folder,

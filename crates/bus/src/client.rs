@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::IntoFuture;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::context::{CreateStreamErrorKind, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
@@ -14,7 +14,10 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use greenroom_contracts::streams::{self, Retention, Stream};
 use greenroom_contracts::{Envelope, Message, subjects};
 use greenroom_domain::{Installation, Timestamp};
+use tokio_util::sync::CancellationToken;
 
+use crate::consumer::chain;
+use crate::standing::{Again, Refusing, Standing};
 use crate::{Error, Outgoing, Parked};
 
 /// How long to wait for the server's word on a message.
@@ -22,6 +25,14 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// JetStream's window for dropping repeats; longer than any relay's retry.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+
+/// A server that has acknowledged nothing for so long does not work, whatever its connection looks like: longer than it takes
+/// to find out that nothing is published, and to wait for a probe's answer.
+const LATELY: Duration = Duration::from_secs(15);
+/// Between two looks at whether something has to be probed.
+const PROBE_EVERY: Duration = Duration::from_secs(2);
+/// Where nothing was acknowledged for so long, a probe is published.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// When a stream was made: another epoch means that all it held before is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +63,7 @@ struct Inner {
     client: async_nats::Client,
     jetstream: Context,
     installation: Installation,
+    standing: Standing,
 }
 
 impl fmt::Debug for Bus {
@@ -66,7 +78,7 @@ impl Bus {
     /// # Errors
     /// When the address cannot be understood, or the server refuses the credentials.
     pub async fn connect(url: &str, installation: Installation, service: &str) -> Result<Self, Error> {
-        let client = async_nats::ConnectOptions::new()
+        let client = with_credentials(url)
             .name(format!("greenroom-{installation}-{service}"))
             .retry_on_initial_connect()
             .max_reconnects(None)
@@ -88,7 +100,7 @@ impl Bus {
             .ack_timeout(ACK_TIMEOUT)
             .max_ack_inflight(4_096)
             .build(client.clone());
-        Ok(Self { inner: Arc::new(Inner { client, jetstream, installation }) })
+        Ok(Self { inner: Arc::new(Inner { client, jetstream, installation, standing: Standing::default() }) })
     }
 
     /// Whose bus it is.
@@ -103,6 +115,55 @@ impl Bus {
         self.inner.client.connection_state() == async_nats::connection::State::Connected
     }
 
+    /// Whether NATS is there, and has acknowledged a message lately. [`watch`](Self::watch) sees to it that there is one.
+    #[must_use]
+    pub fn works(&self) -> bool {
+        self.is_connected() && self.inner.standing.acknowledged_within(LATELY, Instant::now())
+    }
+
+    /// The streams that did not take the last message that was published to them, though NATS is there.
+    #[must_use]
+    pub fn refusing(&self) -> Vec<Refusing> {
+        self.inner.standing.refusing()
+    }
+
+    /// Finds out until `stop` whether messages are acknowledged: by those that are published anyway, by a probe where none are,
+    /// and by publishing again what a stream refused.
+    pub async fn watch(&self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.probe() => {}
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(PROBE_EVERY) => {}
+            }
+        }
+    }
+
+    async fn probe(&self) {
+        if !self.is_connected() {
+            return;
+        }
+        // What comes of it is noted where it is published.
+        let again = self.inner.standing.again().into_iter().map(|again| async move {
+            match again {
+                Again::Publish(message) => drop(self.publish(&message).await),
+                Again::Make(stream) => drop(self.ensure(&stream).await),
+            }
+        });
+        futures::future::join_all(again).await;
+        if !self.inner.standing.acknowledged_within(QUIET, Instant::now()) {
+            let probe = Outgoing {
+                id: greenroom_domain::MessageId::generate(),
+                subject: subjects::probe(self.installation()),
+                body: Bytes::from_static(b"{}"),
+            };
+            let _ = self.publish(&probe).await;
+        }
+    }
+
     pub(crate) fn jetstream(&self) -> &Context {
         &self.inner.jetstream
     }
@@ -114,7 +175,7 @@ impl Bus {
     /// # Errors
     /// When the server does not say in time that it has it. It may have it all the same: say it again with the same id.
     pub async fn publish(&self, message: &Outgoing) -> Result<Published, Error> {
-        match self.try_publish(message).await {
+        let answer = match self.try_publish(message).await {
             // Where somebody else listens to the subject (`nats sub`), a missing stream shows as silence alone.
             Err(error)
                 if error.kind() == PublishErrorKind::StreamNotFound
@@ -126,14 +187,22 @@ impl Bus {
                 self.try_publish(message).await
             }
             answer => answer,
+        };
+        if let Err(error) = &answer
+            && self.is_connected()
+            && let Some(why) = refusal(error)
+            && let Some(stream) = streams::of_subject(self.installation(), &message.subject)
+        {
+            self.inner.standing.refuses(&stream.name, why, Again::Publish(message.clone()), Instant::now());
         }
-        .map_err(|source| Error::Publish { subject: message.subject.clone(), source: source.into() })
+        answer.map_err(|source| Error::Publish { subject: message.subject.clone(), source: source.into() })
     }
 
     async fn try_publish(&self, message: &Outgoing) -> Result<Published, jetstream::context::PublishError> {
         let outgoing = PublishMessage::build().payload(message.body.clone()).message_id(message.id.to_string());
         let pending = self.inner.jetstream.send_publish(message.subject.clone(), outgoing).await?;
         let ack = pending.into_future().await?;
+        self.inner.standing.takes(&ack.stream, Instant::now());
         Ok(Published { sequence: ack.sequence, duplicate: ack.duplicate })
     }
 
@@ -159,6 +228,18 @@ impl Bus {
     /// # Errors
     /// When the server does not answer or refuses.
     pub async fn ensure(&self, stream: &Stream) -> Result<Epoch, Error> {
+        let made = self.make(stream).await;
+        match &made {
+            Ok(_) => self.inner.standing.made(&stream.name, Instant::now()),
+            Err(error) if self.is_connected() => {
+                self.inner.standing.refuses(&stream.name, chain(error), Again::Make(stream.clone()), Instant::now());
+            }
+            Err(_) => {}
+        }
+        made
+    }
+
+    async fn make(&self, stream: &Stream) -> Result<Epoch, Error> {
         let failed = |source: async_nats::Error| Error::Make { what: "stream", name: stream.name.clone(), source };
         let config = Config {
             name: stream.name.clone(),
@@ -390,6 +471,33 @@ impl Bus {
     /// When the connection is closed for good.
     pub async fn flush(&self) -> Result<(), Error> {
         self.inner.client.flush().await.map_err(|error| Error::ask("flush")(error.into()))
+    }
+}
+
+/// Options with the user and the password that stand in the address, or the token where there is but one word. The client's
+/// library knows only where they stand, and does not show them.
+#[must_use]
+pub fn with_credentials(url: &str) -> async_nats::ConnectOptions {
+    let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let options = async_nats::ConnectOptions::new();
+    let Ok(address) = url.parse::<async_nats::ServerAddr>() else { return options };
+    match (address.username(), address.password()) {
+        (Some(user), Some(password)) => options.user_and_password(decoded(user), decoded(password)),
+        (Some(token), None) => options.token(decoded(token)),
+        (None, _) => options,
+    }
+}
+
+/// Why the server did not take a message; none where that is the message's own fault, or nobody is there.
+fn refusal(error: &jetstream::context::PublishError) -> Option<String> {
+    match error.kind() {
+        PublishErrorKind::TimedOut => Some(format!("no answer within {ACK_TIMEOUT:?}")),
+        PublishErrorKind::Other | PublishErrorKind::StreamNotFound => Some(error.to_string()),
+        PublishErrorKind::BrokenPipe
+        | PublishErrorKind::MaxAckPending
+        | PublishErrorKind::MaxPayloadExceeded
+        | PublishErrorKind::WrongLastMessageId
+        | PublishErrorKind::WrongLastSequence => None,
     }
 }
 

@@ -16,13 +16,15 @@ mod error;
 mod outgoing;
 mod panics;
 mod parked;
+mod standing;
 pub mod trace;
 
 pub use batch::{BatchHandler, Failure, Outcome};
-pub use client::{Bus, Epoch, Published};
+pub use client::{Bus, Epoch, Published, with_credentials};
 pub use consumer::Subscription;
 pub use each::EachHandler;
 pub use error::Error;
 pub use outgoing::Outgoing;
 pub use panics::{Panicked, catch_panic, panic_message};
 pub use parked::Parked;
+pub use standing::Refusing;

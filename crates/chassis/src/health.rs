@@ -10,10 +10,14 @@ use futures::future::join_all;
 /// A question that is answered now.
 pub type Check = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
 
+/// Several questions, which become known only while the process runs.
+pub type Checks = Arc<dyn Fn() -> BTreeMap<String, bool> + Send + Sync>;
+
 /// What has to be true for a process to be ready. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Health {
     checks: Arc<RwLock<BTreeMap<String, Check>>>,
+    several: Arc<RwLock<Vec<Checks>>>,
 }
 
 impl std::fmt::Debug for Health {
@@ -33,6 +37,11 @@ impl Health {
         self.checks.write().unwrap_or_else(std::sync::PoisonError::into_inner).insert(name.into(), check);
     }
 
+    /// Adds conditions whose names are known only when they are asked for, such as the streams that refuse messages.
+    pub fn require_each(&self, checks: impl Fn() -> BTreeMap<String, bool> + Send + Sync + 'static) {
+        self.several.write().unwrap_or_else(std::sync::PoisonError::into_inner).push(Arc::new(checks));
+    }
+
     /// Every condition and whether it holds now.
     pub async fn look(&self) -> BTreeMap<String, bool> {
         let checks: Vec<_> = {
@@ -41,6 +50,9 @@ impl Health {
         };
         // Together: a database that does not answer is waited for once, and not once for each service.
         let asked = checks.into_iter().map(|(name, check)| async move { (name, check().await) });
-        join_all(asked).await.into_iter().collect()
+        let mut holds: BTreeMap<String, bool> = join_all(asked).await.into_iter().collect();
+        let several = self.several.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        holds.extend(several.iter().flat_map(|checks| checks()));
+        holds
     }
 }

@@ -86,12 +86,28 @@ pub fn parked(installation: &Installation) -> Stream {
     }
 }
 
+/// The last message by which it was tried out whether messages are kept.
+#[must_use]
+pub fn probe(installation: &Installation) -> Stream {
+    Stream {
+        name: format!("{installation}-probe"),
+        subject: subjects::probe(installation),
+        retention: Retention::Limits,
+        max_age: HOUR,
+        max_messages: 1,
+    }
+}
+
 /// The stream that holds a subject; none for what is not kept.
 #[must_use]
 pub fn of_subject(installation: &Installation, subject: &str) -> Option<Stream> {
     let rest = subject.strip_prefix(installation.as_str())?.strip_prefix('.')?;
     let mut words = rest.split('.');
-    match (words.next()?, words.next()?, words.next(), words.next()) {
+    let first = words.next()?;
+    if first == "probe" {
+        return Some(probe(installation));
+    }
+    match (first, words.next()?, words.next(), words.next()) {
         ("evt", ..) => Some(events(installation)),
         ("parked", ..) => Some(parked(installation)),
         ("cmd", "deploy", Some(platform), Some(verb)) => {
@@ -114,6 +130,7 @@ mod tests {
         assert_eq!(name("house.cmd.queue.enqueue").as_deref(), Some("house-cmd-queue"));
         assert_eq!(name("house.cmd.deploy.k8s-eu.stop").as_deref(), Some("house-deploy-k8s-eu-stop"));
         assert_eq!(name("house.parked.queue").as_deref(), Some("house-parked"));
+        assert_eq!(name("house.probe").as_deref(), Some("house-probe"));
         assert_eq!(name("house.hb.7"), None);
         assert_eq!(name("other.evt.bot.created.7"), None);
     }

@@ -5,6 +5,7 @@
 //! <installation>.cmd.deploy.<platform>.<verb>     a deployer must do something
 //! <installation>.evt.<noun>.<event>.<shard>       something happened
 //! <installation>.parked.<service>                 what could not be handled
+//! <installation>.probe                            whether messages are kept: nobody listens
 //! <installation>.hb.<shard>                       beats: core NATS, lossy by design
 //! <installation>.hb-ask                           a monitor asks its replicas for newer beats
 //! ```
@@ -97,6 +98,12 @@ pub fn parked(installation: &Installation, service: &str) -> String {
 #[must_use]
 pub fn all_parked(installation: &Installation) -> String {
     format!("{installation}.parked.*")
+}
+
+/// Where it is tried out whether messages are kept.
+#[must_use]
+pub fn probe(installation: &Installation) -> String {
+    format!("{installation}.probe")
 }
 
 /// Beats of one shard.

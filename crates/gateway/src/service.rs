@@ -50,7 +50,7 @@ impl Service {
         let bus = self.bus.clone();
         process.health().require("gateway.bus", move || {
             let bus = bus.clone();
-            async move { bus.is_connected() }
+            async move { bus.works() }
         });
     }
 

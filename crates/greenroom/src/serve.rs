@@ -109,9 +109,23 @@ pub async fn build(
     };
     let mut process = Process::new(telemetry);
     let stop = process.stop();
-    process.health().require("nats", move || {
+    process.health().require("nats", {
         let bus = bus.clone();
-        async move { bus.is_connected() }
+        move || {
+            let bus = bus.clone();
+            async move { bus.works() }
+        }
+    });
+    process.health().require_each({
+        let bus = bus.clone();
+        move || bus.refusing().into_iter().map(|refusing| (format!("stream {}", refusing.stream), false)).collect()
+    });
+    process.spawn("watch of nats", {
+        let stop = stop.clone();
+        async move {
+            bus.watch(stop).await;
+            Ok(())
+        }
     });
     let mut outer = None;
     for service in services {

@@ -13,6 +13,7 @@ mod error;
 mod halve;
 mod outbox;
 mod relay;
+mod standing;
 mod store;
 mod transaction;
 

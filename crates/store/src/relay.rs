@@ -177,7 +177,8 @@ impl Relay {
         }
         // Lost marks are harmless: the poll publishes again, with the same ids.
         let marks = std::mem::take(&mut self.marks);
-        if let Err(error) = table::mark_sent(self.store.pool(), self.store.schema(), &marks).await {
+        let marked = table::mark_sent(self.store.pool(), self.store.schema(), &marks).await;
+        if let Err(error) = self.store.wrote(marked) {
             tracing::debug!(error = %error, "marks are lost; the poll says it again");
         }
     }

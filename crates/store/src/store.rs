@@ -1,6 +1,7 @@
 //! A service's own schema in Postgres.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use greenroom_contracts::Origin;
 use sqlx::migrate::Migrator;
@@ -9,7 +10,8 @@ use sqlx::{ConnectOptions, PgPool};
 use tokio::sync::mpsc;
 
 use crate::outbox::{Row, table};
-use crate::{Error, Outbox, Tx};
+use crate::standing::{Standing, takes_nothing};
+use crate::{Error, Tx};
 
 /// A service's schema: its name and what it is made of.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +40,13 @@ pub struct Store {
     schema: Schema,
     origin: Origin,
     relay: mpsc::UnboundedSender<Vec<Row>>,
+    standing: Arc<Standing>,
 }
+
+/// Needs new pages in files of tables and in the log: a megabyte that compression does not make smaller. It is made only while
+/// Postgres is known to have no room.
+const NEEDS_ROOM: &str = "CREATE TEMPORARY TABLE room ON COMMIT DROP AS
+     SELECT string_agg(sha256(n::text::bytea), ''::bytea) AS filler FROM generate_series(1, 32768) AS n";
 
 impl Store {
     /// Gets ready to connect; nothing is asked of Postgres yet. The second part is for [`Relay`](crate::Relay).
@@ -73,7 +81,7 @@ impl Store {
             .acquire_timeout(Duration::from_secs(5))
             .connect_lazy_with(connect);
         let (relay, committed) = mpsc::unbounded_channel();
-        Ok((Self { pool, schema, origin, relay }, Committed(committed)))
+        Ok((Self { pool, schema, origin, relay, standing: Arc::default() }, Committed(committed)))
     }
 
     /// Waits until Postgres answers, saying so now and then.
@@ -110,7 +118,18 @@ impl Store {
     /// # Errors
     /// When Postgres is away.
     pub async fn begin(&self) -> Result<Tx, Error> {
-        Ok(Tx::new(self.pool.begin().await?, self.schema.name, Outbox::new(self)))
+        Ok(Tx::new(self.pool.begin().await?, self))
+    }
+
+    /// Passes on what came of writing something, and notes it for [`is_ready`](Self::is_ready).
+    ///
+    /// # Errors
+    /// As before.
+    pub fn wrote<T>(&self, outcome: Result<T, Error>) -> Result<T, Error> {
+        if let Err(error) = &outcome {
+            self.standing.failed(self.origin.service, error, Instant::now());
+        }
+        outcome
     }
 
     /// For reading, and for changes that are one statement ([`Outbox`]).
@@ -133,10 +152,32 @@ impl Store {
         self.relay.clone()
     }
 
-    /// Whether Postgres answers now.
+    /// Whether Postgres has answered within the last two seconds, and takes what is written as far as anybody knows.
     pub async fn is_ready(&self) -> bool {
+        if self.standing.is_fresh(Instant::now()) {
+            return true;
+        }
         let ask = sqlx::query("SELECT 1").execute(&self.pool);
-        matches!(tokio::time::timeout(Duration::from_secs(1), ask).await, Ok(Ok(_)))
+        if !matches!(tokio::time::timeout(Duration::from_secs(1), ask).await, Ok(Ok(_))) {
+            return false;
+        }
+        self.standing.answered(Instant::now());
+        if self.standing.is_refusing() {
+            match tokio::time::timeout(Duration::from_secs(5), self.try_room()).await {
+                Err(_) => return false,
+                Ok(Err(error)) if takes_nothing(&error) => return false,
+                // What it objects to now (that this role may make no such table, say) is no lack of room.
+                Ok(_) => self.standing.takes(self.origin.service, Instant::now()),
+            }
+        }
+        true
+    }
+
+    async fn try_room(&self) -> Result<(), Error> {
+        let mut tx = self.pool.begin().await?;
+        sqlx::query(NEEDS_ROOM).execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(())
     }
 }
 

@@ -7,18 +7,18 @@ use greenroom_domain::Timestamp;
 use sqlx::{PgConnection, Postgres, Transaction};
 
 use crate::outbox::table;
-use crate::{Error, Outbox};
+use crate::{Error, Outbox, Store};
 
 /// A transaction with its outbox. Dropped, it is rolled back and nothing was said.
 pub struct Tx {
     inner: Transaction<'static, Postgres>,
-    schema: &'static str,
+    store: Store,
     outbox: Outbox,
 }
 
 impl Tx {
-    pub(crate) fn new(inner: Transaction<'static, Postgres>, schema: &'static str, outbox: Outbox) -> Self {
-        Self { inner, schema, outbox }
+    pub(crate) fn new(inner: Transaction<'static, Postgres>, store: &Store) -> Self {
+        Self { inner, store: store.clone(), outbox: Outbox::new(store) }
     }
 
     /// Says something once the transaction is committed, at least once.
@@ -43,9 +43,10 @@ impl Tx {
     /// When Postgres is away or refuses. After [`Error::Away`] nobody knows whether it was committed.
     pub async fn commit(mut self) -> Result<(), Error> {
         if !self.outbox.is_empty() {
-            table::insert(&mut self.inner, self.schema, &self.outbox).await?;
+            let inserted = table::insert(&mut self.inner, self.store.schema(), &self.outbox).await;
+            self.store.wrote(inserted)?;
         }
-        self.inner.commit().await?;
+        self.store.wrote(self.inner.commit().await.map_err(Error::from))?;
         self.outbox.committed();
         Ok(())
     }

@@ -178,7 +178,7 @@ impl House {
     /// With a NATS of its own.
     pub async fn at(url: &str, servers: Option<Servers>) -> Self {
         let installation = fresh_installation();
-        let nats = async_nats::connect(url).await.expect("NATS");
+        let nats = greenroom_bus::with_credentials(url).connect(url).await.expect("NATS");
         let work = Work {
             verdicts: Arc::default(),
             done: Arc::default(),

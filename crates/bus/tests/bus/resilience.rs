@@ -76,3 +76,40 @@ async fn after_nats_was_killed_and_its_store_wiped() {
     })
     .await;
 }
+
+fn signal(name: &str, nats: &Nats) {
+    let pid = nats.pid().expect("it runs").to_string();
+    let sent = std::process::Command::new("kill").args([&format!("-{name}"), &pid]).status().expect("kill");
+    assert!(sent.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_acknowledges_nothing_does_not_work_though_it_is_connected() {
+    let folder = scratch().expect("a folder");
+    let nats = Nats::start(&Binaries::find().expect("programs"), folder.path().join("nats"), None).await.expect("NATS");
+    let house = House::at(&nats.url(), None).await;
+    let stop = tokio_util::sync::CancellationToken::new();
+    let watching = tokio::spawn({
+        let (bus, stop) = (house.bus.clone(), stop.clone());
+        async move { bus.watch(stop).await }
+    });
+    // Nobody publishes anything but the watch.
+    until("it works", async || house.bus.works().then_some(())).await;
+    house.say(1).await;
+    assert_eq!(house.bus.refusing(), []);
+
+    // It holds its connections, and answers nothing.
+    signal("STOP", &nats);
+    let connected = house.bus.is_connected();
+    let said = house.bus.say(house.envelope(crate::house::withdraw(2))).await;
+    assert!(connected && said.is_err(), "{said:?}");
+    let stream = house.stream().name;
+    let refusing = house.bus.refusing();
+    assert!(refusing.iter().any(|refusing| refusing.stream == stream), "{refusing:?}");
+    until("it does not work", async || (!house.bus.works()).then_some(())).await;
+
+    signal("CONT", &nats);
+    until("it works again", async || (house.bus.works() && house.bus.refusing().is_empty()).then_some(())).await;
+    stop.cancel();
+    watching.await.expect("it ends");
+}

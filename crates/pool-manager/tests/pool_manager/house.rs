@@ -106,7 +106,7 @@ impl House {
         let installation = fresh_installation();
         let database = servers.fresh_database("pool").await;
         let bus = Bus::connect(servers.nats_url(), installation.clone(), "test").await.expect("a bus");
-        let nats = async_nats::connect(servers.nats_url()).await.expect("NATS");
+        let nats = greenroom_bus::with_credentials(servers.nats_url()).connect(servers.nats_url()).await.expect("NATS");
         let commands: Vec<_> = platforms()
             .iter()
             .flat_map(|platform| VERBS.map(|verb| streams::deploy(&installation, platform, verb)))

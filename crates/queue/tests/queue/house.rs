@@ -65,7 +65,7 @@ impl House {
         let installation = fresh_installation();
         let database = servers.fresh_database("queue").await;
         let bus = Bus::connect(servers.nats_url(), installation.clone(), "test").await.expect("a bus");
-        let nats = async_nats::connect(servers.nats_url()).await.expect("NATS");
+        let nats = greenroom_bus::with_credentials(servers.nats_url()).connect(servers.nats_url()).await.expect("NATS");
         let heard = Heard::listen(&bus, &[streams::commands(&installation, "queue")]).await;
         let secret = Secret::new("sixteen characters".to_owned().into()).expect("long enough");
         let host = Host {

@@ -125,7 +125,7 @@ impl House {
         let installation = fresh_installation();
         let database = servers.fresh_database("scheduler").await;
         let bus = Bus::connect(servers.nats_url(), installation.clone(), "test").await.expect("a bus");
-        let nats = async_nats::connect(servers.nats_url()).await.expect("NATS");
+        let nats = greenroom_bus::with_credentials(servers.nats_url()).connect(servers.nats_url()).await.expect("NATS");
         let commands = ["queue", "pool-manager"].map(|service| streams::commands(&installation, service));
         let heard = Heard::listen(&bus, &commands).await;
         let secret = Secret::new("sixteen characters".to_owned().into()).expect("long enough");
