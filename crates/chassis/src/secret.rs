@@ -42,6 +42,12 @@ impl Secret {
         hex::decode(signature).is_ok_and(|signature| self.mac(purpose, words).verify_slice(&signature).is_ok())
     }
 
+    /// The password of a server that `greenroom up` runs for this installation: 64 hexadecimal digits.
+    #[must_use]
+    pub fn server_password(&self, server: &str) -> String {
+        self.sign("server", server)
+    }
+
     /// What services show each other at their inner doors.
     #[must_use]
     pub fn inner_token(&self) -> String {

@@ -18,12 +18,13 @@ pub(crate) enum Account {
 }
 
 impl Account {
-    /// `postgres` where there is one, else `nobody`, when we are root.
+    /// `postgres` where there is one, when we are root; else a user who does nothing else. `nobody` runs runners, so it is the
+    /// last choice: who it is may read this data.
     pub(crate) fn choose() -> Result<Self, Error> {
         if !Uid::effective().is_root() {
             return Ok(Self::Ours);
         }
-        ["postgres", "nobody"]
+        ["postgres", "daemon", "nobody"]
             .into_iter()
             .find_map(|name| User::from_name(name).ok().flatten())
             .map(|user| Self::Other { uid: user.uid.as_raw(), gid: user.gid.as_raw() })

@@ -70,6 +70,14 @@ pub enum Error {
         /// What it said.
         output: String,
     },
+    /// Postgres did not take its password.
+    #[error("postgres did not take its password ({status}): {output}")]
+    Password {
+        /// How it ended.
+        status: ExitStatus,
+        /// What it said.
+        output: String,
+    },
     /// The data was written by another major version of Postgres.
     #[error(
         "{} was written by Postgres {found}, but this is {expected}: remove the folder, or install that version",

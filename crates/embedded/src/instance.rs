@@ -18,6 +18,9 @@ const PORT_TRIES: usize = 8;
 
 /// A program that serves on a port.
 pub(crate) trait Program {
+    /// Writes what the program reads at its start.
+    fn prepare(&self, port: u16) -> Result<(), Error>;
+
     fn launch(&self, port: u16) -> Launch;
 
     /// Whether this server, and not another one on the same port, answers.
@@ -94,6 +97,7 @@ impl<P: Program> Instance<P> {
 
 /// Starts the program and waits until it answers.
 async fn run<P: Program>(program: &P, port: u16) -> Result<Process, Error> {
+    program.prepare(port)?;
     let launch = program.launch(port);
     let mut process = Process::spawn(launch.clone())?;
     let started = Instant::now();

@@ -13,8 +13,10 @@
 //!   ended first.
 //! - **Ctrl-C is ours.** Servers run in process groups of their own, so a terminal's signals reach them only through
 //!   us.
-//! - **Loopback only, without passwords.** Whoever can open a socket on this host is a superuser of these servers: they
-//!   are for development, demos and tests. Production brings its own by `DATABASE_URL` and `NATS_URL`.
+//! - **Loopback only, with a password.** Other users of this host (runners are such) can open a socket to these servers, and
+//!   are refused: only who has the server's address, with the [`Password`] in it, gets in. It is in no command line and no file
+//!   that others can read. The servers are for one machine all the same: production brings its own by `DATABASE_URL` and
+//!   `NATS_URL`.
 //!
 //! [`Docker`] is for tests of the Docker platform and its demo: nothing else here needs an engine.
 //!
@@ -28,15 +30,19 @@ mod error;
 mod instance;
 mod lock;
 mod nats;
+mod password;
 mod port;
 mod postgres;
 mod process;
+mod room;
 
 pub use binaries::{Binaries, tools_folder};
 pub use docker::{Client as DockerClient, Docker};
 pub use error::Error;
 pub use nats::Nats;
+pub use password::Password;
 pub use postgres::Postgres;
+pub use room::room;
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;

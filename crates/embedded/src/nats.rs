@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::io;
+use std::io::Write as _;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -12,9 +14,14 @@ use crate::account::Account;
 use crate::instance::{Instance, Program};
 use crate::lock::Lock;
 use crate::process::{Farewell, Launch, end_leftovers};
-use crate::{Binaries, Error};
+use crate::{Binaries, Error, Password};
 
 const NAME: &str = "nats-server";
+const USER: &str = "greenroom";
+/// A hundred tebibytes: the disk is the limit.
+const MOST_STORED: u64 = 100 << 40;
+/// Relative to the server's folder, in which it works.
+const SETTINGS: &str = "nats-server.conf";
 
 /// A nats-server of our own, with JetStream, on 127.0.0.1. Dropping it ends it.
 #[derive(Debug)]
@@ -24,11 +31,24 @@ pub struct Nats {
 }
 
 impl Nats {
-    /// Starts a server that keeps its streams below `dir`, on this port or on a free one, and waits until it answers.
+    /// Starts a server that keeps its streams below `dir`, on this port or on a free one, and waits until it answers. Nobody
+    /// is let in without a password that this process makes up: whoever has [`Nats::url`] has it.
     ///
     /// # Errors
     /// When the folder or the port is taken, or the server ends; that error carries the end of its log.
     pub async fn start(binaries: &Binaries, dir: impl AsRef<Path>, port: Option<u16>) -> Result<Self, Error> {
+        Self::start_with(binaries, dir, port, &Password::random()).await
+    }
+
+    /// As [`Nats::start`], with this password.
+    ///
+    /// # Errors As for [`Nats::start`].
+    pub async fn start_with(
+        binaries: &Binaries,
+        dir: impl AsRef<Path>,
+        port: Option<u16>,
+        password: &Password,
+    ) -> Result<Self, Error> {
         let dir = dir.as_ref();
         fs::create_dir_all(dir).map_err(|source| Error::io("create", dir, source))?;
         let dir = fs::canonicalize(dir).map_err(|source| Error::io("find", dir, source))?;
@@ -38,6 +58,7 @@ impl Nats {
             program: binaries.nats_server.clone(),
             name: format!("greenroom-{}", std::process::id()),
             dir,
+            password: password.clone(),
         };
         Ok(Self { instance: Instance::start(program, port).await?, _lock: lock })
     }
@@ -45,7 +66,13 @@ impl Nats {
     /// Where clients connect.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.instance.port)
+        format!("nats://{USER}:{}@127.0.0.1:{}", self.instance.program.password.as_str(), self.instance.port)
+    }
+
+    /// The folder of the streams, which may be on another disk than `dir`.
+    #[must_use]
+    pub fn folder(&self) -> PathBuf {
+        self.instance.program.store()
     }
 
     /// The port on 127.0.0.1; the same after a restart.
@@ -108,6 +135,7 @@ struct NatsServer {
     program: PathBuf,
     name: String,
     dir: PathBuf,
+    password: Password,
 }
 
 impl NatsServer {
@@ -117,16 +145,29 @@ impl NatsServer {
 }
 
 impl Program for NatsServer {
-    fn launch(&self, port: u16) -> Launch {
-        let mut arguments: Vec<_> =
-            ["--addr", "127.0.0.1", "--port", &port.to_string(), "--name", &self.name, "--jetstream", "--store_dir"]
-                .map(Into::into)
-                .into();
-        arguments.push(self.store().into());
+    /// In a file, as others see command lines. It is written at every start: the port may be another one.
+    fn prepare(&self, port: u16) -> Result<(), Error> {
+        let (path, name, password) = (self.dir.join(SETTINGS), &self.name, self.password.as_str());
+        // Without a number of ours the server takes three quarters of what is free at its start for all it may ever have, which
+        // is next to nothing on a disk that is full at that moment.
+        let settings = format!(
+            "# Greenroom writes this file at every start.\nlisten: \"127.0.0.1:{port}\"\nserver_name: \"{name}\"\n\
+             authorization {{ user: \"{USER}\", password: \"{password}\" }}\n\
+             jetstream {{ store_dir: \"store\", max_file_store: {MOST_STORED} }}\n"
+        );
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(Error::io("remove", path, source)),
+            _ => {}
+        }
+        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        file.and_then(|mut file| file.write_all(settings.as_bytes())).map_err(|source| Error::io("write", path, source))
+    }
+
+    fn launch(&self, _port: u16) -> Launch {
         Launch {
             name: NAME,
             program: self.program.clone(),
-            arguments,
+            arguments: ["--config", SETTINGS].map(Into::into).into(),
             dir: self.dir.clone(),
             log: self.dir.join("nats-server.log"),
             account: Account::Ours,

@@ -13,7 +13,7 @@ use crate::account::Account;
 use crate::instance::{Instance, Program};
 use crate::lock::Lock;
 use crate::process::{Farewell, Launch, end_leftovers};
-use crate::{Binaries, Error};
+use crate::{Binaries, Error, Password};
 
 const NAME: &str = "postgres";
 const SUPERUSER: &str = "postgres";
@@ -32,8 +32,10 @@ impl Postgres {
     /// empty folder gets an empty database cluster. `settings` are those of `postgresql.conf`; a throw-away server
     /// takes [`crate::THROW_AWAY`].
     ///
-    /// As root the server runs as `postgres` or `nobody`; when that user cannot get to `dir`, the data is in a folder
-    /// below `/var/tmp`, and the log says so.
+    /// As root the server runs as a user of its own (`postgres`, where there is one); when that user cannot get to `dir`, the
+    /// data is in a folder below `/var/tmp`, and the log says so.
+    ///
+    /// Its superuser has a password that this process makes up: whoever has [`Postgres::url`] has it.
     ///
     /// # Errors When the folder or the port is taken, the data is another version's, or the server ends; that error
     /// carries the end of its log.
@@ -42,6 +44,20 @@ impl Postgres {
         dir: impl AsRef<Path>,
         port: Option<u16>,
         settings: &[(&str, &str)],
+    ) -> Result<Self, Error> {
+        Self::start_with(binaries, dir, port, settings, &Password::random()).await
+    }
+
+    /// As [`Postgres::start`], with this password for the superuser from now on. Data that was made with another one, or
+    /// without any, is opened by this one alone.
+    ///
+    /// # Errors As for [`Postgres::start`].
+    pub async fn start_with(
+        binaries: &Binaries,
+        dir: impl AsRef<Path>,
+        port: Option<u16>,
+        settings: &[(&str, &str)],
+        password: &Password,
     ) -> Result<Self, Error> {
         let dir = dir.as_ref();
         fs::create_dir_all(dir).map_err(|source| Error::io("create", dir, source))?;
@@ -53,12 +69,15 @@ impl Postgres {
         let data = fs::canonicalize(&data).unwrap_or(data);
         end_leftovers(NAME, &data).await?;
         let account = data::prepare(binaries, &home, &data).await?;
+        let settings: Vec<_> = settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        data::protect(binaries, &data, account, &settings, password).await?;
         let program = PostgresServer {
             program: binaries.postgres.clone(),
-            settings: settings.iter().map(|(name, value)| format!("{name}={value}")).collect(),
+            settings,
             log: dir.join("postgres.log"),
             data,
             account,
+            password: password.clone(),
         };
         Ok(Self { instance: Instance::start(program, port).await?, _lock: lock })
     }
@@ -66,7 +85,14 @@ impl Postgres {
     /// Where clients connect to a database, as superuser.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://{SUPERUSER}@127.0.0.1:{}/{database}", self.instance.port)
+        let password = self.instance.program.password.as_str();
+        format!("postgres://{SUPERUSER}:{password}@127.0.0.1:{}/{database}", self.instance.port)
+    }
+
+    /// The folder of the data.
+    #[must_use]
+    pub fn folder(&self) -> PathBuf {
+        self.instance.program.data.clone()
     }
 
     /// The port on 127.0.0.1; the same after a restart.
@@ -87,7 +113,8 @@ impl Postgres {
     /// When the server cannot be reached or refuses.
     pub async fn create_database(&self, name: &str) -> Result<(), Error> {
         let failed = |source| Error::Database { doing: format!("create database {name}"), source };
-        let mut connection = connect(self.instance.port).await.map_err(failed)?;
+        let password = &self.instance.program.password;
+        let mut connection = connect(self.instance.port, password).await.map_err(failed)?;
         let statement = format!("CREATE DATABASE \"{}\"", name.replace('"', "\"\""));
         match sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await {
             Err(sqlx::Error::Database(error)) if error.code().is_some_and(|code| EXISTS.contains(&code.as_ref())) => {
@@ -127,11 +154,12 @@ impl Postgres {
     }
 }
 
-async fn connect(port: u16) -> Result<PgConnection, sqlx::Error> {
+async fn connect(port: u16, password: &Password) -> Result<PgConnection, sqlx::Error> {
     PgConnectOptions::new_without_pgpass()
         .host("127.0.0.1")
         .port(port)
         .username(SUPERUSER)
+        .password(password.as_str())
         .database("postgres")
         .ssl_mode(PgSslMode::Disable)
         .connect()
@@ -145,9 +173,14 @@ struct PostgresServer {
     log: PathBuf,
     data: PathBuf,
     account: Account,
+    password: Password,
 }
 
 impl Program for PostgresServer {
+    fn prepare(&self, _port: u16) -> Result<(), Error> {
+        Ok(())
+    }
+
     fn launch(&self, port: u16) -> Launch {
         let mut arguments: Vec<OsString> =
             vec!["-D".into(), self.data.clone().into(), "-p".into(), port.to_string().into()];
@@ -171,7 +204,7 @@ impl Program for PostgresServer {
 
     /// Asks for the data folder, because another Postgres may have been faster on this port.
     async fn is_ready(&self, port: u16) -> bool {
-        let Ok(mut connection) = connect(port).await else {
+        let Ok(mut connection) = connect(port, &self.password).await else {
             return false;
         };
         let data: Result<String, _> =

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -114,7 +115,9 @@ impl Process {
             let before = launch.log.with_extension("log.old");
             fs::rename(&launch.log, before).map_err(|source| Error::io("rename", &launch.log, source))?;
         }
-        let log = File::create(&launch.log).map_err(|source| Error::io("create", &launch.log, source))?;
+        // What failed is in it, and that is nobody else's business.
+        let log = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&launch.log);
+        let log = log.map_err(|source| Error::io("create", &launch.log, source))?;
         let log_too = log.try_clone().map_err(|source| Error::io("open", &launch.log, source))?;
 
         let mut command = Command::new("/bin/sh");

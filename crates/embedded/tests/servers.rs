@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use greenroom_embedded::{Binaries, Error, Nats, Postgres, THROW_AWAY, scratch};
+use greenroom_embedded::{Binaries, Error, Nats, Password, Postgres, THROW_AWAY, scratch};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sqlx::{Connection, PgConnection};
@@ -150,8 +150,10 @@ async fn an_unexpected_death_is_told_with_the_log() {
 async fn jetstream(nats: &Nats, request: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", nats.port())).await.unwrap();
     let body_len = body.len();
+    let url = nats.url();
+    let (user, password) = url["nats://".len()..].split_once('@').unwrap().0.split_once(':').unwrap();
     let lines = format!(
-        "CONNECT {{\"verbose\":false}}\r\nSUB answer 1\r\nPUB $JS.API.{request} answer {body_len}\r\n{body}\r\n"
+        "CONNECT {{\"verbose\":false,\"user\":\"{user}\",\"pass\":\"{password}\"}}\r\nSUB answer 1\r\nPUB $JS.API.{request} answer {body_len}\r\n{body}\r\n"
     );
     stream.write_all(lines.as_bytes()).await.unwrap();
     let mut answer = String::new();
@@ -287,6 +289,94 @@ async fn data_below_a_private_folder_is_kept_too() {
     drop(second);
     if !PathBuf::from(&data).starts_with(dir.path()) {
         std::fs::remove_dir_all(PathBuf::from(data).parent().unwrap()).unwrap();
+    }
+}
+
+/// What Postgres says to somebody who comes with this address.
+async fn refusal(url: &str) -> Option<String> {
+    PgConnection::connect(url).await.err().map(|error| error.to_string())
+}
+
+/// What nats-server says to somebody who comes without a password, and publishes.
+async fn nats_says_to_a_stranger(port: u16) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let lines = b"CONNECT {\"verbose\":false}\r\nPUB any 0\r\n\r\nPING\r\n";
+    let _ = stream.write_all(lines).await;
+    let mut said = String::new();
+    let mut buffer = [0; 4096];
+    while !said.contains("-ERR") && !said.contains("PONG") {
+        match stream.read(&mut buffer).await {
+            Ok(0) | Err(_) => break,
+            Ok(read) => said.push_str(std::str::from_utf8(&buffer[..read]).unwrap()),
+        }
+    }
+    said
+}
+
+#[tokio::test]
+async fn without_the_password_nobody_gets_in() {
+    let dir = scratch().unwrap();
+    let (postgres, nats) = (postgres(&dir.path().join("postgres")).await, nats(&dir.path().join("nats")).await);
+    let port = postgres.port();
+    for stranger in ["postgres", "postgres:guessed", "nobody", "greenroom"] {
+        let refused = refusal(&format!("postgres://{stranger}@127.0.0.1:{port}/postgres?sslmode=disable")).await;
+        assert!(refused.as_ref().is_some_and(|why| why.contains("password")), "{stranger}: {refused:?}");
+    }
+    assert_eq!(refusal(&postgres.url("postgres")).await, None);
+    let said = nats_says_to_a_stranger(nats.port()).await;
+    assert!(said.contains("Authorization Violation"), "{said}");
+    assert!(jetstream(&nats, "STREAM.NAMES", "").await.contains("\"streams\""));
+}
+
+/// What another user of this machine can read: of the files in a folder, and of what the system tells of processes.
+fn read_by_another_user(dir: &Path) -> String {
+    let look = r#"find "$1" -type f -readable -exec cat {} + 2>/dev/null; cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null"#;
+    let mut command = Command::new("sh");
+    command.args(["-c", look, "look"]).arg(dir).current_dir("/").env_clear().env("PATH", "/usr/bin:/bin");
+    std::os::unix::process::CommandExt::uid(&mut command, 65_534);
+    std::os::unix::process::CommandExt::gid(&mut command, 65_534);
+    String::from_utf8_lossy(&command.output().unwrap().stdout).into_owned()
+}
+
+/// A runner is such a user.
+#[tokio::test]
+async fn another_user_finds_no_password() {
+    if !nix::unistd::Uid::effective().is_root() {
+        // An ordinary user cannot be somebody else.
+        return;
+    }
+    let dir = scratch().unwrap();
+    let (postgres, nats) = (postgres(&dir.path().join("postgres")).await, nats(&dir.path().join("nats")).await);
+    std::fs::write(dir.path().join("anybody's"), "this is for everybody").unwrap();
+    let found = read_by_another_user(dir.path());
+    assert!(found.contains("this is for everybody"), "it looks where the servers are");
+    assert!(found.contains("nats-server.conf"), "it sees command lines");
+    for url in [postgres.url("postgres"), nats.url()] {
+        let password = url.split_once('@').unwrap().0.rsplit_once(':').unwrap().1;
+        assert!(password.len() >= 16 && !found.contains(password), "another user reads the password");
+    }
+}
+
+#[tokio::test]
+async fn data_that_was_made_without_a_password_gets_one() {
+    let dir = scratch().unwrap();
+    let binaries = Binaries::find().unwrap();
+    let passwords = ["thefirstpassword", "thesecondpassword"].map(|text| Password::new(text).unwrap());
+    let first = Postgres::start_with(&binaries, dir.path(), None, THROW_AWAY, &passwords[0]).await.unwrap();
+    write_a_row(&first).await;
+    let (folder, old) = (first.folder(), first.url("app"));
+    drop(first);
+    // As the versions before had it.
+    std::fs::write(folder.join("pg_hba.conf"), "local all all trust\nhost all all 127.0.0.1/32 trust\n").unwrap();
+
+    let second = Postgres::start_with(&binaries, dir.path(), None, THROW_AWAY, &passwords[1]).await.unwrap();
+    assert_eq!(rows(&second).await, 1);
+    let port = second.port();
+    let (_, old) = old.split_once("postgres://").unwrap();
+    let (credentials, _) = old.split_once('@').unwrap();
+    for stranger in ["postgres", credentials] {
+        let refused = refusal(&format!("postgres://{stranger}@127.0.0.1:{port}/app?sslmode=disable")).await;
+        assert!(refused.is_some_and(|why| why.contains("password")), "{stranger} gets in");
     }
 }
 

@@ -1,16 +1,18 @@
 //! The data folder: where it is, whose it is, and how it is made.
 
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
+use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 use super::SUPERUSER;
 use crate::account::Account;
-use crate::{Binaries, Error};
+use crate::{Binaries, Error, Password};
 
 /// The folder that holds the data folder: `dir`, or one below `/var/tmp` when the user Postgres runs as cannot get to
 /// `dir`.
@@ -73,7 +75,8 @@ async fn initialise(binaries: &Binaries, unfinished: &Path, data: &Path, account
 
     let mut command = Command::new(&binaries.initdb);
     command.arg("-D").arg(unfinished).args([
-        "--auth=trust",
+        // Nobody, until `protect` has said who.
+        "--auth=reject",
         "--no-sync",
         "--encoding=UTF8",
         "--locale=C",
@@ -90,6 +93,65 @@ async fn initialise(binaries: &Binaries, unfinished: &Path, data: &Path, account
         return Err(Error::Initdb { status: output.status, output: String::from_utf8_lossy(&said).trim().to_owned() });
     }
     fs::rename(unfinished, data).map_err(|source| Error::io("rename", unfinished, source))
+}
+
+/// Who may connect, and how: everybody shows a password, from wherever. Nobody replicates.
+const WHO_CONNECTS: &str = "\
+# Greenroom writes this file at every start.
+local all all scram-sha-256
+host all all all scram-sha-256
+";
+
+/// Sees to it that nobody gets in without this password. Said to Postgres while it listens to nobody, because data of older
+/// versions lets everybody in, and because the secret that the password is derived from may be another one than the last time.
+pub(super) async fn protect(
+    binaries: &Binaries,
+    data: &Path,
+    account: Account,
+    settings: &[String],
+    password: &Password,
+) -> Result<(), Error> {
+    write_private(&data.join("pg_hba.conf"), WHO_CONNECTS, account)?;
+    let io = |source| Error::io("run", &binaries.postgres, source);
+    let mut command = Command::new(&binaries.postgres);
+    command.args(["--single", "-D"]).arg(data);
+    for setting in settings {
+        command.arg("-c").arg(setting);
+    }
+    command.args(["-c", "password_encryption=scram-sha-256", "-c", "log_statement=none", "postgres"]);
+    command.current_dir(data).env("LC_ALL", "C").kill_on_drop(true);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    if let Account::Other { uid, gid } = account {
+        command.uid(uid).gid(gid);
+    }
+    let mut child = command.spawn().map_err(io)?;
+    // By its input, because others see command lines.
+    let statement = format!("ALTER ROLE \"{SUPERUSER}\" PASSWORD '{}'\n", password.as_str());
+    let mut input = child.stdin.take().expect("the input is a pipe");
+    // One that has ended does not read: how it ended says more.
+    let _ = input.write_all(statement.as_bytes()).await;
+    drop(input);
+    let output = child.wait_with_output().await.map_err(io)?;
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).replace(password.as_str(), "(hidden)");
+    // It ends well even when it refused a statement.
+    if output.status.success() && !["ERROR:", "FATAL:", "PANIC:"].iter().any(|level| said.contains(level)) {
+        return Ok(());
+    }
+    Err(Error::Password { status: output.status, output: said.trim().to_owned() })
+}
+
+/// Writes a file for this user's eyes alone, in one step.
+fn write_private(path: &Path, content: &str, account: Account) -> Result<(), Error> {
+    let unfinished = path.with_extension("new");
+    let io = |source| Error::io("write", &unfinished, source);
+    match fs::remove_file(&unfinished) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(Error::io("remove", unfinished, source)),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished).map_err(io)?;
+    file.write_all(content.as_bytes()).map_err(io)?;
+    account.own(&unfinished)?;
+    fs::rename(&unfinished, path).map_err(|source| Error::io("write", path, source))
 }
 
 /// Nothing works on this data any more (leftovers were ended), so a living process that the pid file names is a
