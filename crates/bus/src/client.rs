@@ -228,7 +228,8 @@ impl Bus {
     /// # Errors
     /// When the server does not answer or refuses.
     pub async fn ensure(&self, stream: &Stream) -> Result<Epoch, Error> {
-        let made = self.make(stream).await;
+        // Seldom, and large: it is not to be a part of everybody who publishes.
+        let made = Box::pin(self.make(stream)).await;
         match &made {
             Ok(_) => self.inner.standing.made(&stream.name, Instant::now()),
             Err(error) if self.is_connected() => {

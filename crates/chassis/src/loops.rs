@@ -27,7 +27,8 @@ pub async fn sweep<W, Fut, E>(
             () = signal.notified() => {}
             () = tokio::time::sleep(wait) => {}
         }
-        wait = match catch_panic(async { work().await }).await {
+        // In a place of its own: those who run a dozen sweeps would need more than a thread's stack for them otherwise.
+        wait = match Box::pin(catch_panic(async { work().await })).await {
             // One row may have spoiled it, and would spoil the first turn after a restart too. The panic hook has said where.
             Err(panicked) => {
                 tracing::error!(sweep = name, error = %panicked, "a sweep panicked, trying again");

@@ -1,18 +1,23 @@
 //! `greenroom up`: all services, with Postgres and NATS of its own unless somebody says where others are.
 
+mod servers;
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 use std::{fs, io::Write};
 
 use clap::Args;
+use greenroom_bus::Bus;
 use greenroom_chassis::Settings;
 use greenroom_chassis::telemetry::Telemetry;
 use greenroom_deployer_local::LocalDeployer;
-use greenroom_embedded::{Binaries, Nats, Postgres};
 use rand::RngCore;
+use tokio_util::sync::CancellationToken;
 
+use self::servers::{Folders, GaveUp, Servers};
 use crate::configuration::{Configuration, Role};
 use crate::serve::{self, Service};
 use crate::{Error, Platforms};
@@ -31,12 +36,6 @@ pub struct Up {
     /// When it is ready, print one line of JSON with address and key instead of words for people.
     #[arg(long)]
     print_json: bool,
-}
-
-/// Servers of our own; those that somebody else has are not here.
-struct Servers {
-    postgres: Option<Postgres>,
-    nats: Option<Nats>,
 }
 
 impl Up {
@@ -69,12 +68,38 @@ impl Up {
         let mut settings = Settings::new(environment, &file);
         // Pages on this machine are what a developer tries bots with.
         settings.set_unless_given("MEETING_ADDRESSES_ALLOWED", "loopback");
-        let done = self.serve(settings, platforms, &dir).await;
+        let (folders, bus) = (servers.folders(), OnceLock::new());
+        let (done_serving, given_up) = (CancellationToken::new(), CancellationToken::new());
+        let serve = async {
+            // Apart, as the future of a whole Greenroom is larger than a stack likes.
+            let done = Box::pin(self.serve(settings, platforms, &dir, folders, &bus, &given_up)).await;
+            done_serving.cancel();
+            done
+        };
+        let keep = async {
+            let kept = Box::pin(servers.keep(&bus, &done_serving)).await;
+            if kept.is_err() {
+                given_up.cancel();
+            }
+            kept
+        };
+        let (done, kept) = tokio::join!(serve, keep);
         servers.stop().await;
-        done
+        match kept {
+            Ok(()) => done,
+            Err(GaveUp { server, why }) => Err(Error::Plain(format!("{server} ended again and again: {why}"))),
+        }
     }
 
-    async fn serve(&self, settings: Settings, platforms: Platforms, dir: &Path) -> Result<(), Error> {
+    async fn serve(
+        &self,
+        settings: Settings,
+        platforms: Platforms,
+        dir: &Path,
+        folders: Folders,
+        bus: &OnceLock<Bus>,
+        given_up: &CancellationToken,
+    ) -> Result<(), Error> {
         let (configuration, doors, _) =
             Configuration::read(settings, &platforms, Role { outer: true, listen: true, deploys: true })?;
         let doors = doors.ok_or_else(|| Error::Plain("no door was opened".to_owned()))?;
@@ -94,13 +119,9 @@ impl Up {
         ));
         let accounts = configuration.accounts.clone();
         let allowed = configuration.gateway.allowed_networks.to_words();
-        let ready = {
-            let bus = greenroom_bus::Bus::connect(
-                &configuration.common.nats_url,
-                configuration.common.installation.clone(),
-                "up",
-            )
-            .await?;
+        let build = Box::pin(async {
+            let bus =
+                Bus::connect(&configuration.common.nats_url, configuration.common.installation.clone(), "up").await?;
             let host = greenroom_chassis::Host {
                 installation: configuration.common.installation.clone(),
                 bus,
@@ -112,10 +133,26 @@ impl Up {
                 ack_wait: configuration.common.ack_wait,
             };
             serve::migrate(&configuration, &host).await?;
-            serve::build(configuration, doors, &Service::ALL, telemetry).await?
+            serve::build(configuration, doors, &Service::ALL, telemetry).await
+        });
+        // Without its database it would wait for ever.
+        let mut ready = tokio::select! {
+            ready = build => ready?,
+            () = given_up.cancelled() => return Ok(()),
         };
         let host = ready.host.clone();
+        let _ = bus.set(host.bus.clone());
+        folders.register(ready.process.health());
         let stop = ready.process.stop();
+        ready.process.spawn("servers of our own", {
+            let (stop, given_up) = (stop.clone(), given_up.clone());
+            async move {
+                tokio::select! {
+                    () = stop.cancelled() => Ok(()),
+                    () = given_up.cancelled() => Err("one of them ends again and again".to_owned()),
+                }
+            }
+        });
         serve::on_signals(stop.clone())?;
         let health = ready.process.health().clone();
         let running = tokio::spawn(ready.process.run(ready.drain));
@@ -162,49 +199,6 @@ impl Up {
             )
         };
         let _ = written.and_then(|()| out.flush());
-    }
-}
-
-impl Servers {
-    async fn start(dir: &Path, environment: &mut BTreeMap<String, String>, quiet: bool) -> Result<Self, Error> {
-        let (postgres, nats) = (!environment.contains_key("DATABASE_URL"), !environment.contains_key("NATS_URL"));
-        let mut servers = Self { postgres: None, nats: None };
-        if !postgres && !nats {
-            return Ok(servers);
-        }
-        let binaries = Binaries::find()?;
-        let say = |what: &str| {
-            if !quiet {
-                println!("{what}");
-            }
-        };
-        if postgres {
-            say("starting Postgres (DATABASE_URL is not set)");
-            let server = Postgres::start(&binaries, dir.join("postgres"), None, &[]).await?;
-            server.create_database("greenroom").await?;
-            environment.insert("DATABASE_URL".to_owned(), server.url("greenroom"));
-            servers.postgres = Some(server);
-        }
-        if nats {
-            say("starting nats-server (NATS_URL is not set)");
-            let server = Nats::start(&binaries, dir.join("nats"), None).await?;
-            environment.insert("NATS_URL".to_owned(), server.url());
-            servers.nats = Some(server);
-        }
-        Ok(servers)
-    }
-
-    async fn stop(&mut self) {
-        if let Some(nats) = &mut self.nats
-            && let Err(error) = nats.stop().await
-        {
-            eprintln!("greenroom: {error}");
-        }
-        if let Some(postgres) = &mut self.postgres
-            && let Err(error) = postgres.stop().await
-        {
-            eprintln!("greenroom: {error}");
-        }
     }
 }
 
