@@ -22,6 +22,7 @@ mod ffmpeg;
 mod join;
 mod media;
 mod missed;
+mod missing;
 mod policy;
 mod rpc;
 mod service;

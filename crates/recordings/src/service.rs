@@ -81,8 +81,18 @@ impl Service {
         };
         let media = Media { program: config.ffmpeg.clone(), timeout: timing.ffmpeg };
         let room = Arc::new(Semaphore::new(config.joins));
-        let joiner =
-            Joiner { store, vault, clock: host.clock, timing, media, signal, room, joins: joins(), seconds: seconds() };
+        let joiner = Joiner {
+            store,
+            vault,
+            clock: host.clock,
+            timing,
+            media,
+            scheduler: host.peers.channel("scheduler"),
+            signal,
+            room,
+            joins: joins(),
+            seconds: seconds(),
+        };
         Ok(Self { host: host.clone(), rpc, joiner: Arc::new(joiner), relay })
     }
 

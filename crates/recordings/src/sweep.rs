@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use greenroom_bus::trace;
-use greenroom_chassis::Clock;
+use greenroom_chassis::{Clock, InnerChannel};
 use greenroom_contracts::messages::{RecordingFailed, RecordingReady};
+use greenroom_contracts::proto::v1::SchedulerBotRequest;
+use greenroom_contracts::proto::v1::scheduler_service_client::SchedulerServiceClient;
 use greenroom_store::Store;
 use opentelemetry::metrics::{Counter, Histogram};
 use opentelemetry::{KeyValue, global};
@@ -21,8 +23,9 @@ use crate::config::Timing;
 use crate::error::chain;
 use crate::join::{self, join};
 use crate::media::Media;
+use crate::missing;
 use crate::policy::{Failure, State, Step, Verdict};
-use crate::store::{self, Row};
+use crate::store::{self, Part, Row};
 use crate::vault::Vault;
 
 /// The joiner of one process.
@@ -33,6 +36,8 @@ pub struct Joiner {
     pub clock: Clock,
     pub timing: Timing,
     pub media: Media,
+    /// Knows when was recorded.
+    pub scheduler: InnerChannel,
     /// Rung when something may have become due.
     pub signal: Arc<Notify>,
     pub room: Arc<Semaphore>,
@@ -144,9 +149,35 @@ impl Joiner {
             Step::Join => {
                 let parts = store::parts(self.store.pool(), row.tenant(), row.bot()).await?;
                 let joined = join(&self.media, &self.vault, (row.tenant(), row.bot()), &parts).await;
+                let joined = match joined {
+                    Ok((joined, detail)) => {
+                        let missing = self.missing(row, &parts, joined.duration_ms).await;
+                        let words = [detail].into_iter().filter(|detail| !detail.is_empty()).chain(missing);
+                        Ok((joined, words.collect::<Vec<_>>().join("; ")))
+                    }
+                    Err(error) => Err(error),
+                };
                 self.finish(row, lease, u32::try_from(parts.len()).unwrap_or(u32::MAX), Some(joined)).await
             }
         }
+    }
+
+    /// What its runner recorded and could not hand in: on a full disk, for example.
+    async fn missing(&self, row: &Row, parts: &[Part], duration_ms: u64) -> Vec<String> {
+        let mut missing = missing::gaps(parts);
+        let request = SchedulerBotRequest { tenant_id: row.tenant_id.to_string(), bot_id: row.bot_id.to_string() };
+        match SchedulerServiceClient::new(self.scheduler.clone()).get(request).await {
+            Ok(bot) => {
+                let recorded = missing::recorded(&bot.into_inner().timeline);
+                missing.extend(missing::tail(recorded, Duration::from_millis(duration_ms)));
+            }
+            // The recording is no worse for it.
+            Err(error) => tracing::warn!(
+                bot.id = %row.bot(), error = error.message(),
+                "the scheduler does not say how long was recorded, so nobody knows whether the end is missing"
+            ),
+        }
+        missing
     }
 
     /// One transaction: what came of it, and what is said about it.

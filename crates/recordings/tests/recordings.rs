@@ -58,6 +58,37 @@ async fn parts_become_one_recording() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_did_not_arrive_is_said() {
+    let house = House::new().await;
+    let parts = sound::cut(&sound::webm(12), 4);
+    // The runner could not hand in the rest, as on a full disk.
+    let cut = house.bot();
+    house.put(&cut, 1, 0, &parts[0]).await.expect("stored");
+    house.recorded(&cut, 60);
+    let whole = house.bot();
+    for (index, part) in parts.iter().enumerate() {
+        house.put(&whole, 1, index, part).await.expect("stored");
+    }
+    house.recorded(&whole, 13);
+    for bot in [&cut, &whole] {
+        house.over(bot, BotState::Done, 1).await;
+        house.gone(bot, 1).await;
+        assert!(matches!(house.said(bot, 1).await, Said::Ready { .. }));
+    }
+    let detail = house.get(&cut).await.detail;
+    assert!(detail.starts_with("about 5") && detail.ends_with("s of 60 s that were recorded are missing"), "{detail}");
+    assert_eq!(house.get(&whole).await.detail, "");
+
+    // They come late after all.
+    for (index, part) in parts.iter().enumerate().skip(1) {
+        house.put(&cut, 1, index, part).await.expect("stored");
+    }
+    house.recorded(&cut, 13);
+    house.said(&cut, 2).await;
+    assert_eq!(house.get(&cut).await.detail, "");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_attempt_loses_its_truncated_tail_and_the_next_one_is_joined_to_it() {
     let house = House::new().await;
     let bot = house.bot();

@@ -13,7 +13,7 @@ use greenroom_contracts::proto::v1::scheduler_service_server::{SchedulerService,
 use greenroom_contracts::proto::v1::{
     Bot as SchedulersBot, ListBotsResponse, PutPartRequest, PutScreenshotRequest, Recording, RecordingChunk,
     RecordingRequest, SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest, SchedulerOperatorRequest,
-    SchedulerUpdateRequest,
+    SchedulerUpdateRequest, TimelineEntry,
 };
 use greenroom_contracts::{Envelope, Origin, subjects};
 use greenroom_domain::bot::BotState;
@@ -39,10 +39,11 @@ pub enum Said {
     Failed { sequence: i64, failed: RecordingFailed },
 }
 
-/// The scheduler, as far as this service knows it: whether a bot is over.
+/// The scheduler, as far as this service knows it: whether a bot is over, and when was recorded.
 #[derive(Clone, Default)]
 pub struct Scheduler {
     pub over: Arc<Mutex<BTreeMap<String, BotState>>>,
+    pub timelines: Arc<Mutex<BTreeMap<String, Vec<TimelineEntry>>>>,
 }
 
 #[tonic::async_trait]
@@ -50,7 +51,9 @@ impl SchedulerService for Scheduler {
     async fn get(&self, request: Request<SchedulerBotRequest>) -> Result<Response<SchedulersBot>, Status> {
         let id = request.into_inner().bot_id;
         let state = self.over.lock().expect("no panic").get(&id).copied().unwrap_or(BotState::InCall);
-        Ok(Response::new(SchedulersBot { id, state: state.to_string(), attempt: 1, ..SchedulersBot::default() }))
+        let timeline = self.timelines.lock().expect("no panic").get(&id).cloned().unwrap_or_default();
+        let state = state.to_string();
+        Ok(Response::new(SchedulersBot { id, state, attempt: 1, timeline, ..SchedulersBot::default() }))
     }
 
     async fn create(&self, _: Request<SchedulerCreateRequest>) -> Result<Response<SchedulersBot>, Status> {
@@ -117,6 +120,18 @@ impl House {
     /// One service.
     pub async fn new() -> Self {
         Self::with(&[], 1).await
+    }
+
+    /// The bot's first runner says that it recorded for so long.
+    pub fn recorded(&self, bot: &Bot, seconds: i64) {
+        let entry = |what: &str, seconds| TimelineEntry {
+            what: what.to_owned(),
+            attempt: 1,
+            at: Some(prost_types::Timestamp { seconds: 1_800_000_000 + seconds, nanos: 0 }),
+            ..TimelineEntry::default()
+        };
+        let timeline = vec![entry("recording_started", 0), entry("recording_stopped", seconds)];
+        self.scheduler.timelines.lock().expect("no panic").insert(bot.id.to_string(), timeline);
     }
 
     /// One service that is in a hurry.
