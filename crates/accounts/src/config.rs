@@ -3,6 +3,7 @@
 use greenroom_chassis::Settings;
 use greenroom_store::Options;
 
+use crate::images;
 use crate::plan::{Limits, Plan};
 
 /// The settings of this service.
@@ -12,6 +13,8 @@ pub struct Config {
     pub database: Options,
     /// Limits of each plan, in the order of [`Plan::ALL`].
     pub plans: [Limits; 4],
+    /// The images that bots of a tenant without a list of its own may name.
+    pub images: Vec<String>,
 }
 
 impl Config {
@@ -39,6 +42,18 @@ impl Config {
                 "How many bots of a tenant of this plan may be under way at once; 0: any number.",
             ),
         });
-        Self { database: Options { url, connections }, plans }
+        let images: String = settings.get(
+            "TENANT_IMAGES",
+            "",
+            "The images that bots may name whose tenant has no list of its own (greenroom tenants set --images), with commas \
+             between them; * at the end of one stands for all that begin so, and alone for any. Default: none, so every bot \
+             runs the image of its provider, because whoever names an image names what runs on your machines.",
+        );
+        let images: Vec<String> =
+            images.split(',').map(str::trim).filter(|image| !image.is_empty()).map(str::to_owned).collect();
+        if let Err(problem) = images::check(&images) {
+            settings.problem("TENANT_IMAGES", problem);
+        }
+        Self { database: Options { url, connections }, plans, images }
     }
 }

@@ -12,6 +12,7 @@
 
 mod config;
 mod error;
+mod images;
 mod key;
 pub mod plan;
 mod rpc;

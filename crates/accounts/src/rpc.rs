@@ -2,14 +2,15 @@
 
 mod authenticate;
 mod create_key;
+mod get_limits;
 mod list_tenants;
 mod set_tenant;
 
 use greenroom_chassis::Clock;
 use greenroom_contracts::proto::v1::accounts_service_server::AccountsService;
 use greenroom_contracts::proto::v1::{
-    AuthenticateRequest, Caller, CreateKeyRequest, CreateKeyResponse, ListTenantsRequest, ListTenantsResponse,
-    SetTenantRequest, Tenant,
+    AuthenticateRequest, Caller, CreateKeyRequest, CreateKeyResponse, GetLimitsRequest, GetLimitsResponse,
+    ListTenantsRequest, ListTenantsResponse, SetTenantRequest, Tenant,
 };
 use greenroom_store::Store;
 use tonic::{Request, Response, Status};
@@ -23,6 +24,8 @@ pub(crate) struct Rpc {
     pub clock: Clock,
     /// Of each plan, in the order of [`Plan::ALL`].
     pub plans: [Limits; 4],
+    /// The images that everybody's bots may name.
+    pub images: Vec<String>,
 }
 
 impl Rpc {
@@ -51,5 +54,9 @@ impl AccountsService for Rpc {
 
     async fn set_tenant(&self, request: Request<SetTenantRequest>) -> Result<Response<Tenant>, Status> {
         set_tenant::handle(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_limits(&self, request: Request<GetLimitsRequest>) -> Result<Response<GetLimitsResponse>, Status> {
+        get_limits::handle(self, request.into_inner()).await.map(Response::new)
     }
 }

@@ -42,7 +42,14 @@ impl Service {
     /// # Errors
     /// When the database's address is missing or none.
     pub fn build(config: &Config, host: &Host) -> Result<Self, Error> {
-        Ok(Self { rpc: Rpc { store: store(config, host)?, clock: host.clock, plans: config.plans } })
+        Ok(Self {
+            rpc: Rpc {
+                store: store(config, host)?,
+                clock: host.clock,
+                plans: config.plans,
+                images: config.images.clone(),
+            },
+        })
     }
 
     /// Adds its gRPC methods and its condition for being ready.

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::plan::{Own, Plan};
 
-pub(crate) use tenants::{TenantRow, set_tenant, tenants};
+pub(crate) use tenants::{TenantRow, set_tenant, tenants, tenants_by_id};
 
 /// Whose key it is, and what the plan allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub(crate) struct Owner {
     pub plan: Plan,
     pub own: Own,
     pub time_zone: String,
+    /// None: as for everybody.
+    pub images: Option<Vec<String>>,
 }
 
 /// Whose key has this hash. The one question that names no tenant: its answer is the tenant.
@@ -27,7 +29,7 @@ pub(crate) async fn owner_of(store: &Store, key_sha256: &[u8]) -> Result<Option<
     let row = sqlx::query(
         // By the unique index on key_sha256.
         "SELECT k.id, k.tenant_id, k.operator, t.plan, t.priority, t.weight, t.daily_limit, t.concurrency_limit,
-                t.cpu_millis, t.memory_mb, t.timezone
+                t.cpu_millis, t.memory_mb, t.timezone, t.images
            FROM accounts.api_keys k
            JOIN accounts.tenants t ON t.id = k.tenant_id
           WHERE k.key_sha256 = $1
@@ -45,6 +47,7 @@ pub(crate) async fn owner_of(store: &Store, key_sha256: &[u8]) -> Result<Option<
             plan,
             own,
             time_zone: row.try_get("timezone")?,
+            images: row.try_get("images")?,
         })
     })
     .transpose()

@@ -7,7 +7,9 @@ use greenroom_bus::Bus;
 use greenroom_chassis::telemetry::{self, Telemetry};
 use greenroom_chassis::{Clock, Host, Peers, Process, Secret, Settings};
 use greenroom_contracts::proto::v1::accounts_service_client::AccountsServiceClient;
-use greenroom_contracts::proto::v1::{AuthenticateRequest, CreateKeyRequest, SetTenantRequest};
+use greenroom_contracts::proto::v1::{
+    AuthenticateRequest, CreateKeyRequest, GetLimitsRequest, ImageList, SetTenantRequest, TenantLimits,
+};
 use greenroom_domain::Installation;
 use greenroom_embedded::{Binaries, Postgres, THROW_AWAY, scratch};
 use sha2::{Digest, Sha256};
@@ -145,7 +147,33 @@ async fn a_key_opens_its_tenants_door_and_only_its_hash_is_kept() {
     let key_sha256 = Sha256::digest(one.api_key.as_bytes()).to_vec();
     let caller = accounts.authenticate(AuthenticateRequest { key_sha256 }).await.expect("its tenant").into_inner();
     assert_eq!((caller.cpu_millis, caller.memory_mb), (None, Some(2048)));
+    // The images its bots may name: nobody's bots may name any, unless it is said.
+    let images = |images: &[&str]| {
+        let images = images.iter().map(|image| (*image).to_owned()).collect();
+        SetTenantRequest { images: Some(ImageList { images }), ..SetTenantRequest::default() }
+    };
+    let key_sha256 = Sha256::digest(one.api_key.as_bytes()).to_vec();
+    let authenticate = AuthenticateRequest { key_sha256 };
+    let caller = accounts.authenticate(authenticate.clone()).await.expect("its tenant").into_inner();
+    assert!(caller.images.is_empty(), "{caller:?}");
+    let tenant = ask(images(&["ghcr.io/acme/*", "bot:1"])).await.expect("set").into_inner();
+    assert_eq!(tenant.images, ["ghcr.io/acme/*", "bot:1"]);
+    assert!(tenant.own.contains(&"images".to_owned()), "{tenant:?}");
+    let caller = accounts.authenticate(authenticate).await.expect("its tenant").into_inner();
+    assert_eq!(caller.images, ["ghcr.io/acme/*", "bot:1"]);
+    let as_planned = SetTenantRequest { as_planned: vec!["images".to_owned()], ..SetTenantRequest::default() };
+    let tenant = ask(as_planned).await.expect("set").into_inner();
+    assert!(tenant.images.is_empty() && !tenant.own.contains(&"images".to_owned()), "{tenant:?}");
+
+    // What the scheduler asks when nobody calls.
+    ask(SetTenantRequest { concurrency_limit: Some(3), ..SetTenantRequest::default() }).await.expect("set");
+    let stranger = uuid::Uuid::now_v7().to_string();
+    let asked = GetLimitsRequest { tenant_ids: vec![one.tenant_id.clone(), stranger] };
+    let limits = accounts.get_limits(asked).await.expect("answered").into_inner().limits;
+    assert_eq!(limits, [TenantLimits { tenant_id: one.tenant_id.clone(), concurrency_limit: Some(3) }]);
     for (field, set) in [
+        ("images: ", images(&["a b"])),
+        ("images: ", images(&["*/bot"])),
         ("cpu_millis: ", SetTenantRequest { cpu_millis: Some(0), ..SetTenantRequest::default() }),
         ("memory_mb: ", SetTenantRequest { memory_mb: Some(u32::MAX), ..SetTenantRequest::default() }),
         ("plan: ", SetTenantRequest { plan: Some("gold".to_owned()), ..SetTenantRequest::default() }),

@@ -92,7 +92,8 @@ impl Bots {
     }
 
     pub async fn deploy(&self, client: &Client, bot: BotId) -> Result<Bot, Refused> {
-        Ok(scheduler!(self.deploy(of(client, bot))).await?)
+        Ok(scheduler!(self.deploy(SchedulerBotRequest { caller: Some(client.caller.clone()), ..of(client, bot) }))
+            .await?)
     }
 
     /// Any tenant's.
@@ -208,7 +209,7 @@ fn platform_of(bot: &Bot, attempt: u32) -> Option<PlatformName> {
 }
 
 fn of(client: &Client, bot: BotId) -> SchedulerBotRequest {
-    SchedulerBotRequest { tenant_id: client.tenant.to_string(), bot_id: bot.to_string() }
+    SchedulerBotRequest { tenant_id: client.tenant.to_string(), bot_id: bot.to_string(), caller: None }
 }
 
 fn within<T>(message: T) -> Request<T> {

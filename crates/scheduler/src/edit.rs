@@ -124,7 +124,7 @@ impl Understood {
                 "displayName"
             }
             "image" => {
-                self.changes.push(Change::Image(Some(bot.image.clone()).filter(|image| !image.is_empty())));
+                self.changes.push(Change::Image(limits::image(caller, bot)?));
                 "image"
             }
             "recording_enabled" => {

@@ -103,6 +103,24 @@ pub fn priority(caller: &Caller, given: Option<u32>) -> Result<u32, BadField> {
     }
 }
 
+/// The image that is named instead of its provider's: one that the tenant may use, or any for an operator's key. Whoever names an
+/// image names what runs on the platform's machines.
+pub fn image(caller: &Caller, bot: &NewBot) -> Result<Option<String>, BadField> {
+    let image = bot.image.as_str();
+    let is_allowed = |allowed: &String| match allowed.strip_suffix('*') {
+        Some(beginning) => image.starts_with(beginning),
+        None => image == allowed,
+    };
+    match image {
+        "" => Ok(None),
+        _ if caller.operator || caller.images.iter().any(is_allowed) => Ok(Some(image.to_owned())),
+        _ if caller.images.is_empty() => {
+            Err(BadField::new("image", "must be left out: no images are allowed to this tenant but its provider's"))
+        }
+        _ => Err(BadField::new("image", format!("must be one that this tenant may use: {}", caller.images.join(", ")))),
+    }
+}
+
 /// The name that others see.
 pub fn display_name(bot: &NewBot) -> String {
     if bot.display_name.is_empty() { "Greenroom".to_owned() } else { bot.display_name.clone() }
@@ -206,7 +224,7 @@ pub fn new_bot(
             meeting_id: meeting.id.clone(),
             meeting_password: meeting.password.clone(),
             display_name: display_name(bot),
-            image: Some(bot.image.clone()).filter(|image| !image.is_empty()),
+            image: image(caller, bot)?,
             recording_enabled: bot.recording_enabled.unwrap_or(true),
             priority: priority(caller, bot.priority)?,
             no_one_joined: duration(

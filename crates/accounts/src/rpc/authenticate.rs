@@ -25,5 +25,6 @@ pub(super) async fn handle(rpc: &Rpc, request: AuthenticateRequest) -> Result<Ca
         operator: owner.operator,
         cpu_millis: terms.cpu_millis,
         memory_mb: terms.memory_mb,
+        images: owner.images.unwrap_or_else(|| rpc.images.clone()),
     })
 }

@@ -21,7 +21,7 @@ pub(super) async fn handle(rpc: &Rpc, request: ListTenantsRequest) -> Result<Lis
 }
 
 pub(super) fn shown(rpc: &Rpc, row: store::TenantRow) -> Tenant {
-    let store::TenantRow { id, name, plan, own, time_zone } = row;
+    let store::TenantRow { id, name, plan, own, time_zone, images } = row;
     let terms = rpc.terms(plan, own);
     let of_its_own = [
         ("priority", own.priority),
@@ -42,6 +42,13 @@ pub(super) fn shown(rpc: &Rpc, row: store::TenantRow) -> Tenant {
         time_zone,
         cpu_millis: terms.cpu_millis,
         memory_mb: terms.memory_mb,
-        own: of_its_own.into_iter().filter(|(_, own)| own.is_some()).map(|(name, _)| name.to_owned()).collect(),
+        own: of_its_own
+            .into_iter()
+            .filter(|(_, own)| own.is_some())
+            .map(|(name, _)| name)
+            .chain(images.is_some().then_some("images"))
+            .map(str::to_owned)
+            .collect(),
+        images: images.unwrap_or_else(|| rpc.images.clone()),
     }
 }

@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 use tonic::Status;
 
 use super::{Rpc, list_tenants};
+use crate::images;
 use crate::plan::Plan;
 use crate::{Error, store};
 
@@ -16,7 +17,7 @@ const HIGHEST_LIMIT: u32 = 1_000_000_000;
 /// More than one machine has. What a runner may have at most, the scheduler knows and holds it to.
 const HIGHEST_CPU_MILLIS: u32 = 1_000_000;
 const HIGHEST_MEMORY_MB: u32 = 16 << 20;
-const OWN: [&str; 6] = ["priority", "weight", "daily_limit", "concurrency_limit", "cpu_millis", "memory_mb"];
+const OWN: [&str; 7] = ["priority", "weight", "daily_limit", "concurrency_limit", "cpu_millis", "memory_mb", "images"];
 
 pub(super) async fn handle(rpc: &Rpc, request: SetTenantRequest) -> Result<Tenant, Status> {
     let plan = request.plan.as_deref().map(str::parse::<Plan>).transpose();
@@ -36,6 +37,12 @@ pub(super) async fn handle(rpc: &Rpc, request: SetTenantRequest) -> Result<Tenan
             return Err(BadField::new(field, "is given, and is to be as planned").into());
         }
     }
+    if let Some(list) = &request.images {
+        images::check(&list.images).map_err(|problem| BadField::new("images", problem))?;
+        if request.as_planned.iter().any(|name| name == "images") {
+            return Err(BadField::new("images", "is given, and is to be as planned").into());
+        }
+    }
     if let Some(unknown) = request.as_planned.iter().find(|name| !OWN.contains(&name.as_str())) {
         return Err(BadField::new("as_planned", format!("{unknown:?} is none of {}", OWN.join(", "))).into());
     }
@@ -45,6 +52,6 @@ pub(super) async fn handle(rpc: &Rpc, request: SetTenantRequest) -> Result<Tenan
     }
     let row = store::set_tenant(&rpc.store, plan, &request).await.map_err(Error::from)?;
     let row = row.ok_or_else(|| Status::not_found("there is no tenant of that name"))?;
-    tracing::info!(tenant.id = %row.id, plan = %row.plan, own = ?row.own, "a tenant's terms were set");
+    tracing::info!(tenant.id = %row.id, plan = %row.plan, own = ?row.own, images = ?row.images, "a tenant's terms were set");
     Ok(list_tenants::shown(rpc, row))
 }

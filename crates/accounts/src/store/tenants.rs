@@ -16,6 +16,8 @@ pub(crate) struct TenantRow {
     pub plan: Plan,
     pub own: Own,
     pub time_zone: String,
+    /// None: as for everybody.
+    pub images: Option<Vec<String>>,
 }
 
 /// A tenant's plan, and what it has of its own.
@@ -39,14 +41,15 @@ pub(super) fn terms(row: &PgRow) -> Result<(Plan, Own), Error> {
 fn tenant(row: &PgRow) -> Result<TenantRow, Error> {
     let (plan, own) = terms(row)?;
     let id = TenantId::from_uuid(row.try_get("id")?);
-    Ok(TenantRow { id, name: row.try_get("name")?, plan, own, time_zone: row.try_get("timezone")? })
+    let (time_zone, images) = (row.try_get("timezone")?, row.try_get("images")?);
+    Ok(TenantRow { id, name: row.try_get("name")?, plan, own, time_zone, images })
 }
 
 /// A page of tenants, after a name.
 pub(crate) async fn tenants(store: &Store, after: &str, limit: u32) -> Result<Vec<TenantRow>, Error> {
     // By the unique index on name.
     let rows = sqlx::query(
-        "SELECT id, name, plan, priority, weight, daily_limit, concurrency_limit, cpu_millis, memory_mb, timezone
+        "SELECT id, name, plan, priority, weight, daily_limit, concurrency_limit, cpu_millis, memory_mb, timezone, images
            FROM accounts.tenants
           WHERE name > $1
           ORDER BY name
@@ -54,6 +57,19 @@ pub(crate) async fn tenants(store: &Store, after: &str, limit: u32) -> Result<Ve
     )
     .bind(after)
     .bind(i64::from(limit))
+    .fetch_all(store.pool())
+    .await?;
+    rows.iter().map(tenant).collect()
+}
+
+/// Those of these tenants that there are.
+pub(crate) async fn tenants_by_id(store: &Store, tenants: &[TenantId]) -> Result<Vec<TenantRow>, Error> {
+    let rows = sqlx::query(
+        "SELECT id, name, plan, priority, weight, daily_limit, concurrency_limit, cpu_millis, memory_mb, timezone, images
+           FROM accounts.tenants
+          WHERE id = ANY($1)",
+    )
+    .bind(tenants.iter().map(|tenant| tenant.uuid()).collect::<Vec<_>>())
     .fetch_all(store.pool())
     .await?;
     rows.iter().map(tenant).collect()
@@ -76,9 +92,10 @@ pub(crate) async fn set_tenant(
                     CASE WHEN 'concurrency_limit' = ANY($8) THEN NULL ELSE coalesce($6, concurrency_limit) END,
                 cpu_millis = CASE WHEN 'cpu_millis' = ANY($8) THEN NULL ELSE coalesce($9, cpu_millis) END,
                 memory_mb = CASE WHEN 'memory_mb' = ANY($8) THEN NULL ELSE coalesce($10, memory_mb) END,
+                images = CASE WHEN 'images' = ANY($8) THEN NULL ELSE coalesce($11, images) END,
                 timezone = coalesce($7, timezone)
           WHERE name = $1
-         RETURNING id, name, plan, priority, weight, daily_limit, concurrency_limit, cpu_millis, memory_mb, timezone",
+         RETURNING id, name, plan, priority, weight, daily_limit, concurrency_limit, cpu_millis, memory_mb, timezone, images",
     )
     .bind(&request.name)
     .bind(plan.map(Plan::as_str))
@@ -90,6 +107,7 @@ pub(crate) async fn set_tenant(
     .bind(&request.as_planned)
     .bind(number(request.cpu_millis))
     .bind(number(request.memory_mb))
+    .bind(request.images.as_ref().map(|list| list.images.clone()))
     .fetch_optional(store.pool())
     .await?;
     row.as_ref().map(tenant).transpose()

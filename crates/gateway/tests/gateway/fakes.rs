@@ -129,6 +129,10 @@ impl AccountsService for Fakes {
     async fn set_tenant(&self, _: Request<SetTenantRequest>) -> Answer<Tenant> {
         unreachable!("that is for operators at the command line")
     }
+
+    async fn get_limits(&self, _: Request<GetLimitsRequest>) -> Answer<GetLimitsResponse> {
+        unreachable!("the gateway knows them with the key")
+    }
 }
 
 #[tonic::async_trait]
@@ -161,11 +165,17 @@ impl SchedulerService for Fakes {
     }
 
     async fn fail(&self, request: Request<SchedulerOperatorRequest>) -> Answer<Bot> {
-        self.asked("fail", SchedulerBotRequest { bot_id: request.into_inner().bot_id, tenant_id: String::new() })
+        self.asked(
+            "fail",
+            SchedulerBotRequest { bot_id: request.into_inner().bot_id, tenant_id: String::new(), caller: None },
+        )
     }
 
     async fn restart(&self, request: Request<SchedulerOperatorRequest>) -> Answer<Bot> {
-        self.asked("restart", SchedulerBotRequest { bot_id: request.into_inner().bot_id, tenant_id: String::new() })
+        self.asked(
+            "restart",
+            SchedulerBotRequest { bot_id: request.into_inner().bot_id, tenant_id: String::new(), caller: None },
+        )
     }
 
     async fn leave(&self, request: Request<SchedulerBotRequest>) -> Answer<Bot> {

@@ -10,8 +10,8 @@ use greenroom_contracts::proto::v1::{
     ListBotsRequest, NewBot, NewMeeting, NewResources, RestartBotRequest, UpdateBotRequest, WatchEventsRequest,
 };
 use greenroom_contracts::{proto_timestamp, timestamp};
-use greenroom_domain::parse_rfc3339;
 use greenroom_domain::bot::BotState;
+use greenroom_domain::parse_rfc3339;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
 use greenroom_chassis::Settings;
-use greenroom_contracts::proto::v1::{SetTenantRequest, Tenant};
+use greenroom_contracts::proto::v1::{ImageList, SetTenantRequest, Tenant};
 
 use super::keys;
 use crate::{Error, Platforms};
@@ -42,6 +42,10 @@ pub struct Set {
     /// Memory that they ask for, in MiB; or `plan`: as for everybody.
     #[arg(long, value_name = "NUMBER|plan")]
     memory_mb: Option<String>,
+    /// Images its bots may name, with commas between them, * at an end for all that begin so; `none`, or `plan`: as for
+    /// everybody (TENANT_IMAGES).
+    #[arg(long, value_name = "IMAGES|none|plan")]
+    images: Option<String>,
     /// When its day begins: an IANA name, as Europe/Berlin.
     #[arg(long)]
     time_zone: Option<String>,
@@ -73,6 +77,15 @@ fn term(
 impl Set {
     fn request(self) -> Result<SetTenantRequest, Error> {
         let mut as_planned = Vec::new();
+        let images = match self.images.as_deref() {
+            None => None,
+            Some("plan") => {
+                as_planned.push("images".to_owned());
+                None
+            }
+            Some("none") => Some(ImageList::default()),
+            Some(list) => Some(ImageList { images: list.split(',').map(|image| image.trim().to_owned()).collect() }),
+        };
         let mut term = |option, name, given, may_be_none| term(option, name, given, may_be_none, &mut as_planned);
         Ok(SetTenantRequest {
             name: self.name,
@@ -84,6 +97,7 @@ impl Set {
             cpu_millis: term("--cpu-millis", "cpu_millis", self.cpu_millis, false)?,
             memory_mb: term("--memory-mb", "memory_mb", self.memory_mb, false)?,
             time_zone: self.time_zone,
+            images,
             as_planned,
         })
     }
@@ -117,6 +131,7 @@ fn table(tenants: &[Tenant]) -> Table {
         "AT A TIME",
         "CPU",
         "MEMORY",
+        "IMAGES",
         "TIME ZONE",
         "ID",
     ]);
@@ -137,6 +152,7 @@ fn table(tenants: &[Tenant]) -> Table {
             own("concurrency_limit", limit(tenant.concurrency_limit)),
             own("cpu_millis", size(tenant.cpu_millis, "m")),
             own("memory_mb", size(tenant.memory_mb, " MiB")),
+            own("images", if tenant.images.is_empty() { "none".to_owned() } else { tenant.images.join(",") }),
             tenant.time_zone.clone(),
             tenant.id.clone(),
         ]);

@@ -1,6 +1,8 @@
 //! A scheduler at work, and everybody whom it speaks to.
 
-use std::sync::OnceLock;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use greenroom_bus::{Bus, Published};
@@ -8,6 +10,7 @@ use greenroom_chassis::{Clock, Host, InnerChannel, Peers, Process, Secret, Setti
 use greenroom_contracts::messages::{
     BotCreated, BotProgressed, BotStateChanged, Message, RunnerGone, RunnerRefused, RunnerStarted, SlotAssigned,
 };
+use greenroom_contracts::proto::v1::accounts_service_server::{AccountsService, AccountsServiceServer};
 use greenroom_contracts::proto::v1::forecast_service_client::ForecastServiceClient;
 use greenroom_contracts::proto::v1::order_service_client::OrderServiceClient;
 use greenroom_contracts::proto::v1::owner_service_client::OwnerServiceClient;
@@ -16,9 +19,11 @@ use greenroom_contracts::proto::v1::runner_report::Report;
 use greenroom_contracts::proto::v1::scheduler_service_client::SchedulerServiceClient;
 use greenroom_contracts::proto::v1::sizes_service_client::SizesServiceClient;
 use greenroom_contracts::proto::v1::{
-    AdmitRequest, AdmitResponse, Bot, Caller, CreateBotRequest, GetPositionRequest, GetPositionResponse, InCall,
-    InWaitingRoom, Leaving, NewBot, NewMeeting, QueueStatsRequest, QueueStatsResponse, RecordingStarted, ReportRequest,
-    ReportResponse, RunnerReport, SchedulerBotRequest, SchedulerCreateRequest,
+    AdmitRequest, AdmitResponse, AuthenticateRequest, Bot, Caller, CreateBotRequest, CreateKeyRequest,
+    CreateKeyResponse, GetLimitsRequest, GetLimitsResponse, GetPositionRequest, GetPositionResponse, InCall,
+    InWaitingRoom, Leaving, ListTenantsRequest, ListTenantsResponse, NewBot, NewMeeting, QueueStatsRequest,
+    QueueStatsResponse, RecordingStarted, ReportRequest, ReportResponse, RunnerReport, SchedulerBotRequest,
+    SchedulerCreateRequest, SetTenantRequest, Tenant, TenantLimits,
 };
 use greenroom_contracts::{Envelope, Origin, proto_timestamp, streams};
 use greenroom_domain::bot::BotState;
@@ -50,6 +55,7 @@ pub struct House {
     pub orders: OrderServiceClient<InnerChannel>,
     pub sizes: SizesServiceClient<InnerChannel>,
     pub tenant: TenantId,
+    pub accounts: Accounts,
     jetstream: async_nats::jetstream::Context,
     stop: CancellationToken,
 }
@@ -71,6 +77,44 @@ impl QueueService for Third {
 
     async fn stats(&self, _: Request<QueueStatsRequest>) -> Result<Response<QueueStatsResponse>, Status> {
         Err(Status::unimplemented("not asked by the scheduler"))
+    }
+}
+
+/// What the accounts service says of tenants: a test sets it, and may let it be silent.
+#[derive(Clone, Default)]
+pub struct Accounts {
+    pub limits: Arc<Mutex<BTreeMap<TenantId, u32>>>,
+    pub silent: Arc<AtomicBool>,
+}
+
+#[tonic::async_trait]
+impl AccountsService for Accounts {
+    async fn authenticate(&self, _: Request<AuthenticateRequest>) -> Result<Response<Caller>, Status> {
+        Err(Status::unimplemented("not asked by the scheduler"))
+    }
+
+    async fn create_key(&self, _: Request<CreateKeyRequest>) -> Result<Response<CreateKeyResponse>, Status> {
+        Err(Status::unimplemented("not asked by the scheduler"))
+    }
+
+    async fn list_tenants(&self, _: Request<ListTenantsRequest>) -> Result<Response<ListTenantsResponse>, Status> {
+        Err(Status::unimplemented("not asked by the scheduler"))
+    }
+
+    async fn set_tenant(&self, _: Request<SetTenantRequest>) -> Result<Response<Tenant>, Status> {
+        Err(Status::unimplemented("not asked by the scheduler"))
+    }
+
+    async fn get_limits(&self, request: Request<GetLimitsRequest>) -> Result<Response<GetLimitsResponse>, Status> {
+        if self.silent.load(Ordering::Relaxed) {
+            return Err(Status::unavailable("silent"));
+        }
+        let limits = self.limits.lock().expect("no panic");
+        let limits = request.into_inner().tenant_ids.into_iter().map(|tenant_id| {
+            let concurrency_limit = limits.get(&tenant_id.parse().expect("a UUID")).copied();
+            TenantLimits { tenant_id, concurrency_limit }
+        });
+        Ok(Response::new(GetLimitsResponse { limits: limits.collect() }))
     }
 }
 
@@ -140,7 +184,8 @@ impl House {
             ack_wait: Duration::from_secs(5),
         };
         let stop = CancellationToken::new();
-        let channel = serve(&host, &database, &[], &stop).await;
+        let accounts = Accounts::default();
+        let channel = serve(&host, &database, &[], &accounts, &stop).await;
         Self {
             _servers: servers,
             sql: PgPool::connect(&database).await.expect("a pool"),
@@ -153,6 +198,7 @@ impl House {
             forecasts: ForecastServiceClient::new(channel.clone()),
             sizes: SizesServiceClient::new(channel),
             tenant: TenantId::generate(),
+            accounts,
             jetstream: async_nats::jetstream::new(nats),
             stop,
         }
@@ -165,7 +211,7 @@ impl House {
 
     /// One more, with settings of its own.
     pub async fn replica_with(&self, settings: &[(&str, &str)]) -> (Client, Owner) {
-        let channel = serve(&self.host, &self.database, settings, &self.stop).await;
+        let channel = serve(&self.host, &self.database, settings, &self.accounts, &self.stop).await;
         (SchedulerServiceClient::new(channel.clone()), OwnerServiceClient::new(channel))
     }
 
@@ -180,7 +226,8 @@ impl House {
     // --- callers ------------------------------------------------------------------------------------------------------
 
     pub fn creation(&self, tenant: TenantId, bot: NewBot, key: &str) -> SchedulerCreateRequest {
-        let caller = Caller { tenant_id: tenant.to_string(), priority: 100, weight: 1, ..Caller::default() };
+        let images = vec!["registry.example/*".to_owned(), "bot:2".to_owned()];
+        let caller = Caller { tenant_id: tenant.to_string(), priority: 100, weight: 1, images, ..Caller::default() };
         let create = CreateBotRequest { bot: Some(bot), idempotency_key: key.to_owned() };
         SchedulerCreateRequest { caller: Some(caller), create: Some(create) }
     }
@@ -199,7 +246,7 @@ impl House {
     }
 
     pub fn request(&self, bot: &Bot) -> SchedulerBotRequest {
-        SchedulerBotRequest { tenant_id: self.tenant.to_string(), bot_id: bot.id.clone() }
+        SchedulerBotRequest { tenant_id: self.tenant.to_string(), bot_id: bot.id.clone(), caller: None }
     }
 
     pub async fn get(&self, bot: &Bot) -> Bot {
@@ -351,7 +398,13 @@ pub async fn admit(owner: &Owner, runner: RunnerId, instance: InstanceId) -> Res
     owner.clone().admit(request).await.map(Response::into_inner)
 }
 
-async fn serve(host: &Host, database: &str, set: &[(&str, &str)], stop: &CancellationToken) -> InnerChannel {
+async fn serve(
+    host: &Host,
+    database: &str,
+    set: &[(&str, &str)],
+    accounts: &Accounts,
+    stop: &CancellationToken,
+) -> InnerChannel {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound").to_string();
     let mut settings = Settings::new(set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())), "");
@@ -365,6 +418,7 @@ async fn serve(host: &Host, database: &str, set: &[(&str, &str)], stop: &Cancell
     let mut process = Process::new(install_telemetry());
     service.register(&mut process);
     process.routes().add_service(QueueServiceServer::new(Third));
+    process.routes().add_service(AccountsServiceServer::new(accounts.clone()));
     process.serve_inner(listener, host.peers.inner().clone());
     let own = process.stop();
     tokio::spawn(service.run(own.clone()));

@@ -56,7 +56,7 @@ async fn another_tenant_sees_and_changes_nothing() {
     let house = House::new().await;
     let bot = house.create(new_bot()).await;
     let stranger = TenantId::generate();
-    let theirs = || SchedulerBotRequest { tenant_id: stranger.to_string(), bot_id: bot.id.clone() };
+    let theirs = || SchedulerBotRequest { tenant_id: stranger.to_string(), bot_id: bot.id.clone(), caller: None };
     let mut door = house.scheduler.clone();
     let answers = [door.get(theirs()).await, door.leave(theirs()).await, door.cancel(theirs()).await]
         .map(|answer| answer.expect_err("theirs"));
@@ -65,7 +65,7 @@ async fn another_tenant_sees_and_changes_nothing() {
     let past = ListBotsRequest { cursor: uuid::Uuid::max().to_string(), ..ListBotsRequest::default() };
     assert_eq!(house.list(stranger, past).await.bots, []);
 
-    let unknown = SchedulerBotRequest { tenant_id: house.tenant.to_string(), bot_id: "17".to_owned() };
+    let unknown = SchedulerBotRequest { tenant_id: house.tenant.to_string(), bot_id: "17".to_owned(), caller: None };
     assert_eq!(door.get(unknown).await.expect_err("no UUID").code(), Code::NotFound);
     let seen = house.get(&bot).await;
     assert_eq!((seen.state.as_str(), seen.sequence), ("QUEUED", 2));
