@@ -6,7 +6,7 @@ mod event;
 mod state;
 mod timing;
 
-pub use decide::{Decision, Effect, Ignored, Rejected, decide};
+pub use decide::{Decision, Effect, Ignored, Rejected, Room, decide, decide_within};
 pub use edit::{Beyond, END_AFTER, Edit, START_AHEAD, START_LATE};
 pub use event::{Event, Observed, Refusal, Report};
 pub use state::{Admission, AttemptState, Bot, BotState, Policy, UnknownState};

@@ -52,6 +52,7 @@ reasons! {
     ORPHANED = "orphaned", "The runner could not reach Greenroom for too long and left: check the way from the runners to RUNNER_GATEWAY_URL.";
     PROVIDER_UNSUPPORTED = "provider_unsupported", "This image cannot join meetings of that provider: set the provider's image.";
     MISSED_START = "missed_start", "The meeting was over, or likely to be (MISSED_START_MS), before the bot could start.";
+    CONCURRENCY_LIMIT = "concurrency_limit", "As many of the tenant's bots are (or were) under way as it may have at a time: wait for one to end, cancel one, or have the limit raised.";
     MAX_DURATION = "max_duration", "The bot reached the longest time it may stay.";
     END_TIME = "end_time", "The bot's endTime came.";
     MEETING_ENDED = "meeting_ended", "The host ended the meeting.";

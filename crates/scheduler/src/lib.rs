@@ -27,6 +27,7 @@ mod sizes;
 mod sizing;
 mod store;
 mod sweeps;
+mod tenants;
 mod writer;
 
 pub use config::Config;

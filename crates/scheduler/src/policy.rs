@@ -50,6 +50,7 @@ pub fn what(event: &Event, before: &Bot, after: &Bot) -> Option<&'static str> {
     let word = match event {
         Event::Tick => match after.state {
             BotState::Queued if before.state == BotState::Scheduled => "due",
+            BotState::Scheduled if before.reason != after.reason => "limit_reached",
             _ if moved || before.attempt != after.attempt => "deadline_passed",
             _ => return None,
         },

@@ -3,12 +3,16 @@
 //!
 //! - **Daily**: bots that were made on this day of the tenant's, whatever became of them.
 //! - **Concurrency**: bots that are under way, which is neither SCHEDULED nor over. A bot that is made for later is not
-//!   counted before it is due, and then it goes: a bot that was taken is never refused.
+//!   counted before it goes. Whatever would send one more asks here: a create and `/deploy` are refused, and a bot whose time has
+//!   come waits for room, before any that is asked for later.
 //! - A repeat of a request is no new bot: it is answered before anything is counted.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use greenroom_domain::{BotId, TenantId, Timestamp};
+use greenroom_domain::bot::{Bot, BotState, Event, Room};
+use greenroom_domain::time::before;
+use greenroom_domain::{BotId, Reason, TenantId, Timestamp};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
@@ -63,8 +67,95 @@ pub struct Known {
     pub alive: BTreeMap<(TenantId, String), BotId>,
     /// Bots made on the tenant's day.
     pub made: BTreeMap<TenantId, u64>,
-    /// Bots that are under way, and the soonest time at which one of them has to be out, where one has to.
-    pub under_way: BTreeMap<TenantId, (u64, Option<Timestamp>)>,
+    /// Bots that are under way.
+    pub under_way: BTreeMap<TenantId, UnderWay>,
+}
+
+/// A tenant's bots that count for its concurrency limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UnderWay {
+    /// Neither SCHEDULED nor over.
+    pub bots: u64,
+    /// Due, and SCHEDULED until there is room: the next room is theirs.
+    pub waiting: u64,
+    /// The soonest time at which one that is under way has to be out, where one has to.
+    pub soonest: Option<Timestamp>,
+}
+
+impl UnderWay {
+    /// What keeps one more from going. `waits`: it is one of those that wait already.
+    fn over(&self, limit: Option<u32>, waits: bool) -> Option<Over> {
+        let taken = if waits { self.bots } else { self.bots.saturating_add(self.waiting) };
+        let value = limit.filter(|limit| taken >= u64::from(*limit))?;
+        let (used, waiting) = (self.bots, self.waiting);
+        Some(Over { limit: Limit::Concurrency, value, used, waiting, retry_at: self.soonest })
+    }
+
+    /// One more is under way.
+    fn take(&mut self, waited: bool) {
+        self.bots += 1;
+        self.waiting = self.waiting.saturating_sub(u64::from(waited));
+    }
+}
+
+/// The room of tenants that have a concurrency limit, read under their locks. Every bot that goes is counted here, so that what
+/// is granted to one counts for the next.
+#[derive(Debug, Default)]
+pub struct Rooms(BTreeMap<TenantId, (u32, UnderWay)>);
+
+impl Rooms {
+    pub fn new(limited: BTreeMap<TenantId, (u32, UnderWay)>) -> Self {
+        Self(limited)
+    }
+
+    /// Whether one more bot of the tenant may go.
+    pub fn of(&self, bot: &Bot) -> Room {
+        if self.over(bot).is_some() { Room::Full } else { Room::Free }
+    }
+
+    /// What keeps it from going.
+    pub fn over(&self, bot: &Bot) -> Option<Over> {
+        let (limit, under_way) = self.0.get(&bot.tenant)?;
+        under_way.over(Some(*limit), waits_for_room(bot))
+    }
+
+    /// Counts what became of a bot.
+    pub fn count(&mut self, before: &Bot, after: &Bot) {
+        let Some((_, under_way)) = self.0.get_mut(&before.tenant) else { return };
+        let (waited, waits) = (waits_for_room(before), waits_for_room(after));
+        if before.state == BotState::Scheduled && is_under_way(after.state) {
+            under_way.take(waited);
+        } else if is_under_way(before.state) && after.state.is_terminal() {
+            // Written by the same transaction, so its room is free when the next one goes.
+            under_way.bots = under_way.bots.saturating_sub(1);
+        } else if waits && !waited {
+            under_way.waiting += 1;
+        } else if waited && !waits {
+            under_way.waiting = under_way.waiting.saturating_sub(1);
+        }
+    }
+}
+
+/// Whether a bot counts for its tenant's concurrency limit.
+pub fn is_under_way(state: BotState) -> bool {
+    state != BotState::Scheduled && !state.is_terminal()
+}
+
+/// Whether a bot is due and waits until its tenant has room.
+pub fn waits_for_room(bot: &Bot) -> bool {
+    bot.state == BotState::Scheduled && bot.reason == Some(Reason::CONCURRENCY_LIMIT)
+}
+
+/// Whether an event may send a SCHEDULED bot: then its tenant's limit is looked at, under the tenant's lock.
+pub fn may_go(bot: &Bot, event: &Event, now: Timestamp, lead: Duration) -> bool {
+    let is_due = |start_at: Timestamp| before(start_at, lead) <= now;
+    bot.state == BotState::Scheduled
+        && match event {
+            Event::Tick => bot.wake_at.is_some_and(|wake_at| wake_at <= now),
+            Event::DeployAsked => true,
+            Event::EditAsked(edit) => is_due(edit.start_at.unwrap_or(bot.start_at)),
+            _ => false,
+        }
 }
 
 /// Which limit it is.
@@ -104,7 +195,10 @@ pub enum Verdict {
 pub struct Over {
     pub limit: Limit,
     pub value: u32,
+    /// How many of them are used.
     pub used: u64,
+    /// How many bots are due and wait for the next room.
+    pub waiting: u64,
     /// When there is room again, where that is known.
     pub retry_at: Option<Timestamp>,
 }
@@ -127,18 +221,18 @@ fn one(asked: &Asked<'_>, known: &mut Known) -> Verdict {
     }
     let over = |limit, value: Option<u32>, used, retry_at| {
         let value = value.filter(|value| used >= u64::from(*value))?;
-        Some(Verdict::Over(Over { limit, value, used, retry_at }))
+        Some(Verdict::Over(Over { limit, value, used, waiting: 0, retry_at }))
     };
     let made = known.made.entry(asked.tenant).or_default();
     if let Some(over) = over(Limit::Daily, asked.limits.daily, *made, Some(asked.day.until)) {
         return over;
     }
-    let (under_way, soonest) = known.under_way.entry(asked.tenant).or_default();
     if asked.due {
-        if let Some(over) = over(Limit::Concurrency, asked.limits.concurrent, *under_way, *soonest) {
-            return over;
+        let under_way = known.under_way.entry(asked.tenant).or_default();
+        if let Some(over) = under_way.over(asked.limits.concurrent, false) {
+            return Verdict::Over(over);
         }
-        *under_way += 1;
+        under_way.take(false);
     }
     *made += 1;
     if !asked.key.is_empty() {

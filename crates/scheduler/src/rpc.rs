@@ -15,6 +15,7 @@ mod launch_environment;
 mod leave;
 mod list;
 mod platform_order;
+mod refusal;
 mod report;
 mod update;
 

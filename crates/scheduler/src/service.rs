@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::order;
 use crate::rpc::Door;
 use crate::sizes::{self, Sizes};
+use crate::tenants::Tenants;
 use crate::writer::Writer;
 use crate::{Config, Error, consumers, sweeps};
 
@@ -53,7 +54,8 @@ impl Service {
         let (store, committed) = Store::new(&config.database, SCHEMA, origin)?;
         let timing = RelayTiming { epoch: host.scaled(RelayTiming::default().epoch), ..RelayTiming::default() };
         let relay = Relay::new(store.clone(), committed, host.bus.clone(), timing, host.clock.as_fn());
-        let writer = Arc::new(Writer::new(store, host.clock, &config));
+        let tenants = Tenants::new(host.peers.channel("accounts"), host.time_scale);
+        let writer = Arc::new(Writer::new(store, host.clock, &config, tenants));
         let sizes = writer.sizes.clone();
         let config = Arc::new(config);
         let tasks = TaskTracker::new();
@@ -106,6 +108,7 @@ impl Service {
                 bus.consume(events, consumers::runners_and_queue::Handler(self.writer.clone()), stop.clone()),
                 bus.consume_each(silence, silent, stop.clone(), self.host.drain),
                 sweep("bots", period, &self.writer.sooner, &stop, || sweeps::wake(&self.writer)),
+                sweep("room", period / 2, &self.writer.room, &stop, || sweeps::room(&self.writer)),
                 sweep("releases", period / 2, &never, &stop, || sweeps::release(&self.writer, &self.config)),
                 sweep("bot numbers", period, &self.writer.numbers.low, &stop, || sweeps::numbers(&self.writer)),
                 sweep("sizes", self.host.scaled(sizes::LOOK), &never, &stop, || {

@@ -23,7 +23,7 @@ pub use create::{create, idempotent, numbers};
 pub use forecast::forecast;
 pub use measurements::{attempts, measure, measured};
 pub use order::{platform_order, set_platform_order};
-pub use quota::{known, lock_tenants};
+pub use quota::{known, last_limits, lock_limited, lock_tenants, tenants_waiting, under_way, wake_waiting};
 
 const SELECT: &str = "SELECT b.*,
        a.not_before AS a_not_before, a.held AS a_held, a.platform AS a_platform, a.progress_at AS a_progress_at, a.started AS a_started,

@@ -56,6 +56,13 @@ async fn apart(writer: &Writer) -> Result<(), Error> {
     Ok(())
 }
 
+/// Bots that are due and wait until their tenant has room: woken when one of the tenant's is over, and by the period for what other
+/// replicas ended and for limits that were raised.
+pub async fn room(writer: &Writer) -> Result<Option<Duration>, Error> {
+    writer.give_room().await?;
+    Ok(None)
+}
+
 /// Attempts that are over and not gone: their release is asserted again, each time after twice as long.
 pub async fn release(writer: &Writer, config: &Config) -> Result<Option<Duration>, Error> {
     loop {

@@ -2,16 +2,17 @@
 
 mod fold;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use greenroom_chassis::Clock;
 use greenroom_contracts::BadField;
 use greenroom_contracts::messages::{BotStateChanged, Enqueue, Release, Withdraw};
-use greenroom_domain::bot::{Bot, Effect, Event, Ignored, Rejected, Timing};
+use greenroom_domain::bot::{Bot, BotState, Effect, Event, Ignored, Rejected, Timing};
 use greenroom_domain::time::after;
-use greenroom_domain::{BotId, Reason, RunnerId, Timestamp, Usage};
-use greenroom_store::{Outbox, Store};
+use greenroom_domain::{BotId, Reason, RunnerId, TenantId, Timestamp, Usage};
+use greenroom_store::{Outbox, Store, Tx};
 use opentelemetry::global;
 use opentelemetry::metrics::{Counter, Histogram};
 use tokio::sync::Notify;
@@ -19,11 +20,13 @@ use tokio::sync::Notify;
 use crate::edit::Change;
 use crate::numbers::Numbers;
 use crate::order::Order;
+use crate::quota::{Over, Rooms, may_go};
 use crate::rows::Stored;
 use crate::sizes::Sizes;
+use crate::tenants::Tenants;
 use crate::{Config, Error, store};
 
-use fold::Fold;
+use fold::{Fold, RoomsChanged};
 
 /// Something that happened to a bot.
 #[derive(Debug, Clone)]
@@ -38,12 +41,14 @@ pub struct Input {
     pub changes: Vec<Change>,
     /// With a runner that is gone: what it took.
     pub usage: Option<Usage>,
+    /// The concurrency limit of the bot's tenant, where whoever asks brings it along; the inner option: any number.
+    pub limit: Option<Option<u32>>,
 }
 
 impl Input {
     /// Something that happened to a bot.
     pub fn new(bot: BotId, event: Event, detail: Option<String>) -> Self {
-        Self { bot, event, detail, changes: Vec::new(), usage: None }
+        Self { bot, event, detail, changes: Vec::new(), usage: None, limit: None }
     }
 }
 
@@ -56,6 +61,8 @@ pub enum Applied {
     Ignored(Ignored, Arc<Stored>),
     /// It was refused.
     Rejected(Rejected),
+    /// It was refused, as the tenant has as many bots under way as it may have.
+    Over(Over),
     /// It was refused for a field that cannot be with what the bot is now.
     Invalid(BadField),
     /// There is no such bot.
@@ -75,6 +82,12 @@ pub struct Writer {
     pub(crate) numbers: Numbers,
     /// Wakes the sweep when something has to be looked at sooner than it thought.
     pub(crate) sooner: Notify,
+    /// What tenants may have under way.
+    tenants: Tenants,
+    /// Wakes the sweep of those that wait for their tenant to have room.
+    pub(crate) room: Notify,
+    /// Whether anybody waits for that, as far as this process knows. The sweep comes by anyway.
+    pub(crate) waiting: AtomicBool,
     ignored: Counter<u64>,
     moved: Counter<u64>,
     wait: Histogram<f64>,
@@ -83,7 +96,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub fn new(store: Store, clock: Clock, config: &Config) -> Self {
+    pub fn new(store: Store, clock: Clock, config: &Config, tenants: Tenants) -> Self {
         let meter = global::meter("greenroom");
         Self {
             numbers: Numbers::new(store.clone()),
@@ -106,6 +119,9 @@ impl Writer {
                 .with_boundaries(vec![0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0, 4.0])
                 .build(),
             sooner: Notify::new(),
+            tenants,
+            room: Notify::new(),
+            waiting: AtomicBool::new(false),
             ignored: meter
                 .u64_counter("greenroom_bot_events_ignored")
                 .with_description("Events that changed nothing, by reason: late and repeated messages are ordinary")
@@ -139,13 +155,91 @@ impl Writer {
         let mut tx = self.store.begin().await?;
         let locked = store::lock(&mut tx, &bots).await?;
         let now = self.clock.now();
-        let mut fold = Fold::new(locked, now, self);
+        let rooms = self.rooms(&mut tx, &locked, inputs, now).await?;
+        let mut fold = Fold::new(locked, now, self, rooms);
         let applied = inputs.iter().map(|input| fold.take(input)).collect();
-        let soonest = fold.soonest();
+        let (soonest, rooms) = (fold.soonest(), fold.rooms_changed());
         fold.write(&mut tx).await?;
         tx.commit().await?;
         self.look_again(soonest, now);
+        self.rooms_changed(rooms);
         Ok(applied)
+    }
+
+    /// Locks the tenants that have a concurrency limit and of whose SCHEDULED bots one may go now, and reads what each has under
+    /// way. After the bots, and in the order of the tenants' ids: whoever makes bots holds the lock of none that is there.
+    async fn rooms(&self, tx: &mut Tx, locked: &[Stored], inputs: &[Input], now: Timestamp) -> Result<Rooms, Error> {
+        let bots: BTreeMap<BotId, &Bot> = locked.iter().map(|stored| (stored.bot.id, &stored.bot)).collect();
+        let mut limits: BTreeMap<TenantId, u32> = BTreeMap::new();
+        let mut unheard = BTreeSet::new();
+        for input in inputs {
+            let Some(bot) = bots.get(&input.bot) else { continue };
+            if !may_go(bot, &input.event, now, self.timing.lead) {
+                continue;
+            }
+            match input.limit.or_else(|| self.tenants.limit(bot.tenant)) {
+                Some(Some(limit)) => {
+                    limits.insert(bot.tenant, limit);
+                }
+                Some(None) => {}
+                None => {
+                    unheard.insert(bot.tenant);
+                }
+            }
+        }
+        let unheard: Vec<TenantId> = unheard.into_iter().filter(|tenant| !limits.contains_key(tenant)).collect();
+        if !unheard.is_empty() {
+            limits.extend(store::last_limits(tx, &unheard).await?);
+        }
+        if limits.is_empty() {
+            return Ok(Rooms::default());
+        }
+        store::lock_limited(tx, &limits).await?;
+        let tenants: Vec<TenantId> = limits.keys().copied().collect();
+        // A statement of its own: whoever waited for the lock sees what the one before has committed.
+        let mut under_way = store::under_way(tx, &tenants, now).await?;
+        let rooms =
+            limits.into_iter().map(|(tenant, limit)| (tenant, (limit, under_way.remove(&tenant).unwrap_or_default())));
+        Ok(Rooms::new(rooms.collect()))
+    }
+
+    /// Wakes the sweep that gives room to those who wait for it.
+    fn rooms_changed(&self, changed: RoomsChanged) {
+        if changed.waits {
+            self.waiting.store(true, Ordering::Relaxed);
+        }
+        if changed.ended && self.waiting.load(Ordering::Relaxed) {
+            self.room.notify_one();
+        }
+    }
+
+    /// Has those looked at again that wait for their tenant to have room, as many as there is room for.
+    pub async fn give_room(&self) -> Result<(), Error> {
+        let pool = self.store.pool();
+        // Before the look: who comes to wait after it sets it again.
+        self.waiting.store(false, Ordering::Relaxed);
+        let tenants = store::tenants_waiting(pool).await?;
+        if tenants.is_empty() {
+            return Ok(());
+        }
+        self.waiting.store(true, Ordering::Relaxed);
+        self.tenants.learn(&self.tenants.unknown(tenants.iter().copied())).await;
+        let now = self.clock.now();
+        let mut connection = pool.acquire().await?;
+        let last = store::last_limits(&mut connection, &tenants).await?;
+        let under_way = store::under_way(&mut connection, &tenants, now).await?;
+        drop(connection);
+        let room = |tenant: &TenantId| {
+            let limit = self.tenants.limit(*tenant).unwrap_or_else(|| last.get(tenant).copied());
+            let under_way = under_way.get(tenant).copied().unwrap_or_default();
+            limit.map_or(u64::MAX, |limit| u64::from(limit).saturating_sub(under_way.bots))
+        };
+        let rooms = tenants.iter().map(|tenant| (*tenant, room(tenant))).filter(|(_, room)| *room > 0);
+        let rooms: BTreeMap<TenantId, u64> = rooms.collect();
+        if !rooms.is_empty() && store::wake_waiting(pool, &rooms, now).await? > 0 {
+            self.sooner.notify_one();
+        }
+        Ok(())
     }
 
     /// Wakes the sweep if one of the bots that were written now has to be looked at sooner than it comes by. After the commit:
@@ -163,14 +257,26 @@ impl Writer {
     pub async fn tick(&self, limit: i64) -> Result<usize, Error> {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
-        let awake = store::awake(&mut tx, now, limit).await?;
+        let mut awake = store::awake(&mut tx, now, limit).await?;
+        let due = awake.iter().filter(|stored| stored.bot.state == BotState::Scheduled);
+        let unknown = self.tenants.unknown(due.map(|stored| stored.bot.tenant));
+        if !unknown.is_empty() {
+            // Without a lock in hand.
+            drop(tx);
+            self.tenants.learn(&unknown).await;
+            tx = self.store.begin().await?;
+            awake = store::awake(&mut tx, now, limit).await?;
+        }
         let inputs: Vec<Input> = awake.iter().map(|stored| Input::new(stored.bot.id, Event::Tick, None)).collect();
-        let mut fold = Fold::new(awake, now, self);
+        let rooms = self.rooms(&mut tx, &awake, &inputs, now).await?;
+        let mut fold = Fold::new(awake, now, self, rooms);
         for input in &inputs {
             fold.take(input);
         }
+        let rooms = fold.rooms_changed();
         fold.write(&mut tx).await?;
         tx.commit().await?;
+        self.rooms_changed(rooms);
         Ok(inputs.len())
     }
 
@@ -258,7 +364,7 @@ mod tests {
     use std::time::Duration;
 
     use futures::FutureExt;
-    use greenroom_chassis::Settings;
+    use greenroom_chassis::{Peers, Secret, Settings};
     use greenroom_contracts::Origin;
 
     use super::*;
@@ -269,7 +375,9 @@ mod tests {
         let config = Config::parse(&mut Settings::new([], ""), "postgres://nowhere", &[], "gateway.example:8080");
         let origin = Origin { installation: "test".parse().expect("a name"), service: "scheduler" };
         let (store, _) = Store::new(&config.database, crate::SCHEMA, origin).expect("an address");
-        let writer = Writer::new(store, Clock::system(), &config);
+        let secret = Secret::new("sixteen characters".to_owned().into()).expect("long enough");
+        let peers = Peers::parse(&mut Settings::new([], ""), "127.0.0.1:9", &[], &secret);
+        let writer = Writer::new(store, Clock::system(), &config, Tenants::new(peers.channel("accounts"), 1.0));
         let (now, first) = (writer.now(), config.timing.assert_first);
         let millisecond = Duration::from_millis(1);
         for (at, woken) in [

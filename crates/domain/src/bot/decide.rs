@@ -62,6 +62,9 @@ pub enum Rejected {
     /// There is no runner to be replaced.
     #[error("the bot is {0}: only one that has a runner and is not on its way out can be restarted")]
     NoRunner(BotState),
+    /// The tenant has as many bots under way as it may have.
+    #[error("as many bots are under way as the tenant may have at a time")]
+    NoRoom,
     /// The start that is asked for lies in the past.
     #[error("is in the past; POST …/deploy sends the bot now")]
     StartInPast,
@@ -95,10 +98,26 @@ pub enum Decision {
     Reject(Rejected),
 }
 
-/// Decides what follows from an event at a time.
+/// Whether the bot's tenant may have one more bot under way now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// It may, or has no limit.
+    Free,
+    /// It has as many as its limit allows.
+    Full,
+}
+
+/// Decides what follows from an event at a time, where the tenant has room for one more bot.
 #[must_use]
 pub fn decide(bot: &Bot, event: &Event, now: Timestamp, timing: &Timing) -> Decision {
-    let mut step = Step { next: bot.clone(), effects: Vec::new(), now, timing };
+    decide_within(bot, event, now, timing, Room::Free)
+}
+
+/// Decides what follows from an event at a time. Without room nothing makes a SCHEDULED bot go: what is asked for now is
+/// refused, and a bot that is due waits, SCHEDULED as before, until its queue deadline.
+#[must_use]
+pub fn decide_within(bot: &Bot, event: &Event, now: Timestamp, timing: &Timing, room: Room) -> Decision {
+    let mut step = Step { next: bot.clone(), effects: Vec::new(), now, timing, room };
     match step.take(event) {
         Ok(()) => {
             step.schedule();
@@ -126,6 +145,7 @@ struct Step<'a> {
     effects: Vec<Effect>,
     now: Timestamp,
     timing: &'a Timing,
+    room: Room,
 }
 
 impl Step<'_> {

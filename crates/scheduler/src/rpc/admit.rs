@@ -6,7 +6,7 @@ use greenroom_domain::InstanceId;
 use greenroom_domain::bot::{Event, Ignored};
 use tonic::Status;
 
-use super::Door;
+use super::{Door, refusal};
 use crate::rows::Stored;
 use crate::writer::{Applied, Input};
 
@@ -21,6 +21,7 @@ pub async fn admit(door: &Door, request: AdmitRequest) -> Result<AdmitResponse, 
         }
         Applied::Ignored(..) | Applied::NoSuchBot => Err(Status::failed_precondition("this attempt is over")),
         Applied::Invalid(bad) => Err(bad.into()),
+        Applied::Over(over) => Err(refusal::over(&over, door.writer.now())),
         Applied::Rejected(why) => Err(Status::failed_precondition(why.to_string())),
     }
 }

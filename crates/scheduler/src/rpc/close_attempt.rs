@@ -4,7 +4,7 @@ use greenroom_contracts::proto::v1::{CloseAttemptRequest, CloseAttemptResponse};
 use greenroom_domain::bot::Event;
 use tonic::Status;
 
-use super::Door;
+use super::{Door, refusal};
 use crate::writer::{Applied, Input};
 
 pub async fn close_attempt(door: &Door, request: CloseAttemptRequest) -> Result<CloseAttemptResponse, Status> {
@@ -13,6 +13,7 @@ pub async fn close_attempt(door: &Door, request: CloseAttemptRequest) -> Result<
         // Of an attempt that is over, or of a bot we never had, nobody is admitted any more either.
         Applied::Advanced(_) | Applied::Ignored(..) | Applied::NoSuchBot => Ok(CloseAttemptResponse {}),
         Applied::Invalid(bad) => Err(bad.into()),
+        Applied::Over(over) => Err(refusal::over(&over, door.writer.now())),
         Applied::Rejected(why) => Err(Status::failed_precondition(why.to_string())),
     }
 }

@@ -3,7 +3,6 @@
 
 mod guarded;
 mod newborn;
-mod refusal;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 use tonic::Status;
 
-use super::{Door, answer};
+use super::{Door, answer, refusal};
 use crate::quota::{Limits, Over};
 use crate::rows::Stored;
 use crate::writer::Writer;

@@ -5,7 +5,10 @@ use greenroom_domain::bot::Event;
 use tonic::Status;
 
 use super::{Door, leave};
+use crate::writer::Input;
 
 pub async fn deploy(door: &Door, request: SchedulerBotRequest) -> Result<Bot, Status> {
-    leave::ask(door, request, Event::DeployAsked).await
+    let bot = leave::own(door, &request.tenant_id, &request.bot_id).await?.bot.id;
+    let limit = request.caller.map(|caller| caller.concurrency_limit);
+    leave::answer(door, Input { limit, ..Input::new(bot, Event::DeployAsked, None) }).await
 }

@@ -5,7 +5,7 @@ use greenroom_contracts::proto::v1::{Bot, SchedulerBotRequest};
 use greenroom_domain::bot::{Event, Rejected};
 use tonic::Status;
 
-use super::{Door, answer};
+use super::{Door, answer, refusal};
 use crate::rows::Stored;
 use crate::writer::{Applied, Input};
 use crate::{Error, store};
@@ -38,11 +38,13 @@ pub(super) async fn answer(door: &Door, input: Input) -> Result<Bot, Status> {
             Rejected::Fenced
             | Rejected::AnotherInstance
             | Rejected::Admitted
+            | Rejected::NoRoom
             | Rejected::Underway(_)
             | Rejected::Over(_)
             | Rejected::NoRunner(_) => Status::failed_precondition(why.to_string()),
         }),
         Applied::Invalid(bad) => Err(bad.into()),
+        Applied::Over(over) => Err(refusal::over(&over, door.writer.now())),
         Applied::NoSuchBot => Err(super::no_such_bot()),
     }
 }

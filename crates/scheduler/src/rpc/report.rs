@@ -7,7 +7,7 @@ use greenroom_domain::bot::{Event, Report};
 use greenroom_domain::{InstanceId, Reason};
 use tonic::Status;
 
-use super::Door;
+use super::{Door, refusal};
 use crate::writer::{Applied, Input};
 
 pub async fn report(door: &Door, request: ReportRequest) -> Result<ReportResponse, Status> {
@@ -35,6 +35,7 @@ pub async fn report(door: &Door, request: ReportRequest) -> Result<ReportRespons
         match answer {
             Applied::Advanced(_) | Applied::Ignored(..) => acknowledged = sequence,
             Applied::Invalid(bad) => return Err(bad.into()),
+            Applied::Over(over) => return Err(refusal::over(&over, door.writer.now())),
             Applied::Rejected(why) => return Err(Status::failed_precondition(why.to_string())),
             Applied::NoSuchBot => return Err(Status::failed_precondition("there is no such bot")),
         }

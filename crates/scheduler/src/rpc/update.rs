@@ -16,5 +16,6 @@ pub async fn update(door: &Door, request: SchedulerUpdateRequest) -> Result<Bot,
     let understood = edit::understand(&caller, &update, &door.config)?;
     let event = Event::EditAsked(Box::new(understood.edit));
     let detail = Some(understood.names.join(", ")).filter(|names| !names.is_empty());
-    leave::answer(door, Input { changes: understood.changes, ..Input::new(bot, event, detail) }).await
+    let limit = Some(caller.concurrency_limit);
+    leave::answer(door, Input { changes: understood.changes, limit, ..Input::new(bot, event, detail) }).await
 }

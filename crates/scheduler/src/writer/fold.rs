@@ -5,12 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use greenroom_contracts::messages::{BotProgressed, BotStateChanged};
-use greenroom_domain::bot::{AttemptState, Bot, BotState, Decision, Edit, Effect, Event, Ignored, decide};
+use greenroom_domain::bot::{
+    AttemptState, Bot, BotState, Decision, Edit, Effect, Event, Ignored, Rejected, decide_within,
+};
 use greenroom_domain::{Attempt, BotId, Exit, Reason, Timestamp};
 use greenroom_store::Tx;
 use opentelemetry::KeyValue;
 
 use super::{Applied, Input, Writer, ordered, say_public, state_changed};
+use crate::quota::{Rooms, is_under_way, waits_for_room};
 use crate::rows::{AttemptJson, ChangedBotJson, EditedBotJson, MeasurementJson, Stored, TimelineJson};
 use crate::{Error, edit, policy, store};
 
@@ -31,6 +34,17 @@ pub(super) struct Fold<'a> {
     measured: Vec<MeasurementJson>,
     timeline: Vec<TimelineJson>,
     sayings: Vec<Saying>,
+    rooms: Rooms,
+    rooms_changed: RoomsChanged,
+}
+
+/// What a batch means for those that wait for their tenant to have room.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct RoomsChanged {
+    /// One of them waits now.
+    pub waits: bool,
+    /// One that was under way is over.
+    pub ended: bool,
 }
 
 enum Saying {
@@ -40,7 +54,7 @@ enum Saying {
 }
 
 impl<'a> Fold<'a> {
-    pub(super) fn new(locked: Vec<Stored>, now: Timestamp, writer: &'a Writer) -> Self {
+    pub(super) fn new(locked: Vec<Stored>, now: Timestamp, writer: &'a Writer, rooms: Rooms) -> Self {
         Self {
             writer,
             now,
@@ -52,6 +66,8 @@ impl<'a> Fold<'a> {
             measured: Vec::new(),
             timeline: Vec::new(),
             sayings: Vec::new(),
+            rooms,
+            rooms_changed: RoomsChanged::default(),
         }
     }
 
@@ -82,7 +98,8 @@ impl<'a> Fold<'a> {
         // An edit leaves it open as long as it may be.
         let ordered =
             if matches!(*event, Event::EditAsked(_)) { None } else { ordered(&stored.bot, &self.writer.order) };
-        match decide(ordered.as_ref().unwrap_or(&stored.bot), &event, self.now, &self.writer.timing) {
+        let (bot, room) = (ordered.as_ref().unwrap_or(&stored.bot), self.rooms.of(&stored.bot));
+        match decide_within(bot, &event, self.now, &self.writer.timing, room) {
             Decision::Advance { mut next, effects } => {
                 if ordered.is_some() && next.state == BotState::Scheduled {
                     next.chain.clear();
@@ -92,6 +109,9 @@ impl<'a> Fold<'a> {
                     self.edited.insert(input.bot);
                 }
                 let before = std::mem::replace(&mut stored.bot, *next);
+                self.rooms.count(&before, &stored.bot);
+                self.rooms_changed.waits |= waits_for_room(&stored.bot);
+                self.rooms_changed.ended |= is_under_way(before.state) && stored.bot.state.is_terminal();
                 stored.version += 1;
                 stored.updated_at = self.now;
                 self.advanced(input, &before, &effects);
@@ -111,6 +131,10 @@ impl<'a> Fold<'a> {
                 self.writer.ignored.add(1, &[KeyValue::new("reason", why_word)]);
                 Applied::Ignored(why, stored)
             }
+            Decision::Reject(Rejected::NoRoom) => match self.rooms.over(&stored.bot) {
+                Some(over) => Applied::Over(over),
+                None => Applied::Rejected(Rejected::NoRoom),
+            },
             Decision::Reject(why) => Applied::Rejected(why),
         }
     }
@@ -216,6 +240,11 @@ impl<'a> Fold<'a> {
     /// When the first of the changed bots has to be looked at.
     pub(super) fn soonest(&self) -> Option<Timestamp> {
         self.changed.iter().filter_map(|id| self.bots[id].bot.wake_at).min()
+    }
+
+    /// What it means for those that wait for room.
+    pub(super) fn rooms_changed(&self) -> RoomsChanged {
+        self.rooms_changed
     }
 
     pub(super) async fn write(self, tx: &mut Tx) -> Result<(), Error> {

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use greenroom_contracts::messages::{BotCreated, Enqueue};
-use greenroom_contracts::proto::v1::{Bot, Caller, NewBot, SchedulerCreateRequest};
+use greenroom_contracts::proto::v1::{
+    Bot, Caller, NewBot, SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest, SchedulerUpdateRequest,
+    UpdateBotRequest,
+};
 use greenroom_contracts::{proto_timestamp, refusal};
 use greenroom_domain::TenantId;
 use tonic::{Code, Response, Status};
@@ -200,4 +203,223 @@ async fn a_plans_priority_is_the_best_there_is() {
     let first = house.heard.until::<Enqueue>(first, 1).await[0].clone();
     let second = house.heard.until::<Enqueue>(second, 1).await[0].clone();
     assert_eq!((first.priority, first.weight, second.priority, second.weight), (1, 1, 100, 8));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_is_one_that_the_tenant_may_use() {
+    let house = House::new().await;
+    let ask = |image: &str, images: &[&str], operator| {
+        let bot = NewBot { image: image.to_owned(), ..house.later() };
+        let mut request = house.creation(house.tenant, bot, "");
+        let caller = request.caller.as_mut().expect("a caller");
+        caller.images = images.iter().map(|image| (*image).to_owned()).collect();
+        caller.operator = operator;
+        request
+    };
+    let acme = ["ghcr.io/acme/*", "bot:1"];
+    for (image, images, operator, allowed) in [
+        ("", &[][..], false, true),
+        ("bot:1", &[][..], false, false),
+        ("bot:1", &acme[..], false, true),
+        ("bot:10", &acme[..], false, false),
+        ("ghcr.io/acme/bot@sha256:0f", &acme[..], false, true),
+        ("ghcr.io/acme-evil/bot", &acme[..], false, false),
+        ("anything", &["*"][..], false, true),
+        ("anything", &[][..], true, true),
+    ] {
+        let answer = create(&house.scheduler, ask(image, images, operator)).await;
+        assert_eq!(answer.is_ok(), allowed, "{image} of {images:?}: {answer:?}");
+        if let Err(status) = answer {
+            assert_eq!(status.code(), Code::InvalidArgument);
+            assert!(status.message().starts_with("image: "), "{status:?}");
+        }
+    }
+    // Nor is it set afterwards.
+    let bot = house.create(house.later()).await;
+    for (image, allowed) in [("elsewhere.example/bot", false), ("registry.example/bot:1", true)] {
+        let edit = NewBot { image: image.to_owned(), ..NewBot::default() };
+        assert_eq!(house.edit(&house.scheduler, &bot, "image", edit, None).await.is_ok(), allowed, "{image}");
+    }
+}
+
+impl House {
+    async fn edit(&self, door: &Client, bot: &Bot, path: &str, new: NewBot, limit: Option<u32>) -> Result<Bot, Status> {
+        let update_mask = Some(prost_types::FieldMask { paths: vec![path.to_owned()] });
+        let update =
+            UpdateBotRequest { id: bot.id.clone(), bot: Some(new), update_mask, ..UpdateBotRequest::default() };
+        let caller = self.limited(None, limit, new_bot(), "").caller;
+        let request = SchedulerUpdateRequest { caller, update: Some(update) };
+        door.clone().update(request).await.map(Response::into_inner)
+    }
+
+    async fn deploy(&self, door: &Client, bot: &Bot, limit: u32) -> Result<Bot, Status> {
+        let caller = self.limited(None, Some(limit), new_bot(), "").caller;
+        door.clone().deploy(SchedulerBotRequest { caller, ..self.request(bot) }).await.map(Response::into_inner)
+    }
+
+    fn limit_to(&self, limit: u32) {
+        self.accounts.limits.lock().expect("no panic").insert(self.tenant, limit);
+    }
+
+    /// How many of the tenant's bots are under way.
+    async fn under_way(&self) -> i64 {
+        sqlx::query_scalar(
+            "SELECT count(*) FROM scheduler.bots
+              WHERE tenant_id = $1 AND state NOT IN ('SCHEDULED', 'DONE', 'FATAL', 'CANCELLED')",
+        )
+        .bind(self.tenant.uuid())
+        .fetch_one(&self.sql)
+        .await
+        .expect("counted")
+    }
+
+    /// A bot whose time comes now, which nobody has asked for just now.
+    async fn falls_due(&self, bots: &[Bot]) {
+        sqlx::query("UPDATE scheduler.bots SET start_at = created_at, wake_at = created_at WHERE id = ANY($1)")
+            .bind(bots.iter().map(|bot| id_of(bot).uuid()).collect::<Vec<_>>())
+            .execute(&self.sql)
+            .await
+            .expect("due");
+    }
+
+    /// Waits until a bot is due and waits for room.
+    async fn until_waiting(&self, bot: &Bot) -> Bot {
+        until("it waits for room", async || {
+            let bot = self.get(bot).await;
+            (bot.state == "SCHEDULED" && bot.reason == "concurrency_limit").then_some(bot)
+        })
+        .await
+    }
+}
+
+/// Every way by which a bot comes to be under way, all at once and at two replicas.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_more_than_the_limit_are_under_way_whatever_sends_them() {
+    const LIMIT: u32 = 3;
+    let house = House::new().await;
+    let (other, _) = house.replica().await;
+    house.limit_to(LIMIT);
+    let later: Vec<Bot> =
+        join_all((0..12).map(|_| create(&house.scheduler, house.limited(None, Some(LIMIT), house.later(), ""))))
+            .await
+            .into_iter()
+            .map(|made| made.expect("it is for later"))
+            .collect();
+    let (deployed, rest) = later.split_at(4);
+    let (moved, due) = rest.split_at(4);
+    let doors = [&house.scheduler, &other];
+    let now = house.now();
+    let mut most = 0;
+    {
+        let sending = async {
+            let deploys = join_all((0..4).map(|n| house.deploy(doors[n % 2], &deployed[n], LIMIT)));
+            let edits = join_all((0..4).map(|n| {
+                let new = NewBot { start_time: Some(proto_timestamp(now)), ..NewBot::default() };
+                house.edit(doors[n % 2], &moved[n], "start_time", new, Some(LIMIT))
+            }));
+            let creates =
+                join_all((0..4).map(|n| create(doors[n % 2], house.limited(None, Some(LIMIT), new_bot(), ""))));
+            let (deploys, edits, creates, ()) = futures::join!(deploys, edits, creates, house.falls_due(due));
+            for edit in edits {
+                edit.expect("it goes, or waits for room");
+            }
+            for status in deploys.into_iter().chain(creates).filter_map(Result::err) {
+                assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+                assert_eq!(["limit", "value"].map(|name| part(&status, name)), ["concurrency", "3"]);
+            }
+            for bot in due {
+                until("it goes, or waits for room", async || {
+                    let bot = house.get(bot).await;
+                    (bot.state != "SCHEDULED" || bot.reason == "concurrency_limit").then_some(())
+                })
+                .await;
+            }
+        };
+        tokio::pin!(sending);
+        loop {
+            tokio::select! {
+                () = &mut sending => break,
+                under_way = house.under_way() => most = most.max(under_way),
+            }
+        }
+    }
+    assert_eq!(
+        (house.under_way().await, most.max(3)),
+        (3, 3),
+        "never more than three, and three where more are wanted"
+    );
+
+    // One after the other is over, and the next one goes: all that were due or moved, and nobody else.
+    let mut gone = 0;
+    loop {
+        let list = SchedulerListRequest { tenant_id: house.tenant.to_string(), list: None };
+        let bots = house.scheduler.clone().list(list).await.expect("a page").into_inner().bots;
+        let waiting = bots.iter().filter(|bot| bot.reason == "concurrency_limit").count();
+        let under_way: Vec<&Bot> = bots.iter().filter(|bot| bot.state == "QUEUED").collect();
+        assert!(under_way.len() <= 3, "{under_way:?}");
+        if waiting == 0 {
+            break;
+        }
+        house.cancel(under_way.first().expect("three are under way")).await;
+        gone += 1;
+        until("the next one goes", async || (house.under_way().await == 3).then_some(())).await;
+    }
+    assert!(gone >= 5, "eight of twelve wait for three places or have one: {gone}");
+    let deploy = house.deploy(&house.scheduler, &deployed[0], LIMIT).await;
+    assert!(deploy.is_err() || house.get(&deployed[0]).await.state != "SCHEDULED");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_room_is_before_who_comes_later_and_shows_why() {
+    let house = House::new().await;
+    house.limit_to(1);
+    let ask = |bot: NewBot| create(&house.scheduler, house.limited(None, Some(1), bot, ""));
+    let first = ask(new_bot()).await.expect("a bot");
+    let second = ask(house.later()).await.expect("it is for later");
+    house.falls_due(std::slice::from_ref(&second)).await;
+    let waiting = house.until_waiting(&second).await;
+    assert!(waiting.advice.contains("limit"), "{waiting:?}");
+    let line = waiting.timeline.last().expect("a line");
+    assert_eq!((line.what.as_str(), line.reason.as_str()), ("limit_reached", "concurrency_limit"));
+    let status = house.deploy(&house.scheduler, &second, 1).await.expect_err("there is no room");
+    assert_eq!((status.code(), part(&status, "limit")), (Code::ResourceExhausted, "concurrency".to_owned()));
+    house.cancel(&first).await;
+    house.until_state(&second, greenroom_domain::bot::BotState::Queued).await;
+    let status = ask(new_bot()).await.expect_err("the room is taken");
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    // One that waits no longer takes no room.
+    let third = ask(house.later()).await.expect("it is for later");
+    house.falls_due(std::slice::from_ref(&third)).await;
+    house.until_waiting(&third).await;
+    house.cancel(&third).await;
+    house.cancel(&second).await;
+    ask(new_bot()).await.expect("there is room");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_room_in_vain_ends_for_that_reason() {
+    let house = House::fast().await;
+    house.limit_to(1);
+    let ask = |bot: NewBot| create(&house.scheduler, house.limited(None, Some(1), bot, ""));
+    let first = ask(new_bot()).await.expect("a bot");
+    let second = ask(NewBot { queue_timeout_ms: Some(700), ..house.later() }).await.expect("it is for later");
+    house.falls_due(std::slice::from_ref(&second)).await;
+    let over = house.until_state(&second, greenroom_domain::bot::BotState::Fatal).await;
+    assert_eq!(over.reason, "concurrency_limit");
+    assert_eq!(house.get(&first).await.state, "QUEUED");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_raised_limit_lets_go_who_waits_and_the_last_one_holds_while_nobody_says() {
+    let house = House::fast().await;
+    house.limit_to(1);
+    create(&house.scheduler, house.limited(None, Some(1), new_bot(), "")).await.expect("a bot");
+    let second = house.create(house.later()).await;
+    // What was said last holds while the accounts service is silent.
+    house.accounts.silent.store(true, std::sync::atomic::Ordering::Relaxed);
+    house.falls_due(std::slice::from_ref(&second)).await;
+    house.until_waiting(&second).await;
+    house.limit_to(2);
+    house.accounts.silent.store(false, std::sync::atomic::Ordering::Relaxed);
+    house.until_state(&second, greenroom_domain::bot::BotState::Queued).await;
 }

@@ -1,6 +1,6 @@
 //! What users ask.
 
-use super::{Ignored, Rejected, Step, Stop, Taken, ignore};
+use super::{Ignored, Rejected, Room, Step, Stop, Taken, ignore};
 use crate::Reason;
 use crate::bot::{Beyond, BotState, END_AFTER, Edit, START_AHEAD, START_LATE};
 use crate::time::{after, before};
@@ -72,7 +72,14 @@ impl Step<'_> {
         if times_change && edited.end_at.is_some_and(|end_at| end_at > after(edited.start_at, END_AFTER)) {
             return reject(Rejected::EndTooFar);
         }
+        let timeout_changes = edited.policy.queue_timeout != current.policy.queue_timeout;
         self.next = edited;
+        if self.waits_for_room().is_some() && (times_change || timeout_changes) {
+            // Its deadline is another one now, and it may not be due any more.
+            self.next.reason = None;
+            self.next.queued_at = None;
+            self.next.queue_deadline = None;
+        }
         if self.next.state == BotState::Scheduled && before(self.next.start_at, self.timing.lead) <= self.now {
             self.due();
         }
@@ -81,6 +88,7 @@ impl Step<'_> {
 
     pub(super) fn deploy_asked(&mut self) -> Taken {
         match self.next.state {
+            BotState::Scheduled if self.room == Room::Full => return Err(Stop::Reject(Rejected::NoRoom)),
             BotState::Scheduled => self.due(),
             BotState::Done | BotState::Fatal | BotState::Cancelled => {
                 return Err(Stop::Reject(Rejected::Over(self.next.state)));

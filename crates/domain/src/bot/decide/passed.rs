@@ -1,6 +1,6 @@
 //! What time says.
 
-use super::{Effect, Ignored, Step, Taken, ignore};
+use super::{Effect, Ignored, Room, Step, Taken, ignore};
 use crate::bot::{AttemptState, BotState};
 use crate::time::{after, before};
 use crate::{Attempt, Reason, Timestamp, backoff};
@@ -57,19 +57,35 @@ impl Step<'_> {
         if over { Reason::END_TIME } else { Reason::MAX_DURATION }
     }
 
+    /// Its time has come: it asks for a slot, or waits until its tenant has room for it.
     pub(super) fn due(&mut self) {
-        // One whose end is not known is missed when its meeting is likely to be over.
-        let over = self.next.end_at.unwrap_or(after(self.next.start_at, self.timing.missed_start));
+        let waits_until = self.waits_for_room();
+        // One whose end is not known is missed when its meeting is likely to be over. One that waits was not missed: its
+        // deadline ends it.
+        let over = waits_until.or(self.next.end_at).unwrap_or(after(self.next.start_at, self.timing.missed_start));
         if over <= self.now {
-            self.move_to(BotState::Fatal, Some(Reason::MISSED_START));
-        } else {
-            self.next.queued_at = Some(self.now);
-            // The time-out counts from the start that was asked for, not from the head start we took.
-            self.next.queue_deadline = Some(self.deadline_from(self.now.max(self.next.start_at)));
+            let reason = if waits_until.is_some() { Reason::CONCURRENCY_LIMIT } else { Reason::MISSED_START };
+            return self.move_to(BotState::Fatal, Some(reason));
+        }
+        // The time-out counts from the start that was asked for, not from the head start we took; and what it waits for room
+        // counts as well.
+        let deadline = waits_until.unwrap_or_else(|| self.deadline_from(self.now.max(self.next.start_at)));
+        self.next.queued_at.get_or_insert(self.now);
+        self.next.queue_deadline = Some(deadline);
+        if self.room == Room::Free {
             self.next.attempt = Some(AttemptState::new(Attempt::FIRST, self.now, self.now));
             self.effects.push(Effect::Enqueue);
             self.move_to(BotState::Queued, None);
+        } else if deadline <= self.now {
+            self.move_to(BotState::Fatal, Some(Reason::CONCURRENCY_LIMIT));
+        } else {
+            self.next.reason = Some(Reason::CONCURRENCY_LIMIT);
         }
+    }
+
+    /// Until when a bot that was due waits for its tenant to have room.
+    pub(super) fn waits_for_room(&self) -> Option<Timestamp> {
+        self.next.queue_deadline.filter(|_| self.next.state == BotState::Scheduled)
     }
 
     /// The attempt has failed already and its end is awaited.
@@ -104,7 +120,7 @@ impl Step<'_> {
         });
         self.next.wake_at = match bot.state {
             BotState::Done | BotState::Fatal | BotState::Cancelled => None,
-            BotState::Scheduled => Some(before(bot.start_at, timing.lead)),
+            BotState::Scheduled => Some(bot.queue_deadline.unwrap_or(before(bot.start_at, timing.lead))),
             BotState::Queued => {
                 let again =
                     backoff::exponential(timing.assert_first, timing.assert_longest, bot.asserts.saturating_add(1));

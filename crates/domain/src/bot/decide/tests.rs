@@ -468,3 +468,4 @@ mod asked;
 mod extremes;
 mod failing;
 mod properties;
+mod rooms;

@@ -33,7 +33,8 @@ pub(super) async fn create(writer: &Writer, batch: &[Create]) -> Result<Vec<Answ
         .collect();
     // Taken before the transaction: it holds locks.
     let numbers = writer.numbers.take(batch.len()).await?;
-    let days: BTreeMap<TenantId, Date> = asked.iter().map(|asked| (asked.tenant, asked.day.date)).collect();
+    let days: BTreeMap<TenantId, (Date, Option<u32>)> =
+        asked.iter().map(|asked| (asked.tenant, (asked.day.date, asked.limits.concurrent))).collect();
     let keys: Vec<(TenantId, String)> =
         asked.iter().filter(|asked| !asked.key.is_empty()).map(|asked| (asked.tenant, asked.key.to_owned())).collect();
     let words: Vec<(TenantId, &str)> =

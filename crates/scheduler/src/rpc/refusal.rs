@@ -15,9 +15,12 @@ const TRY_AGAIN: Duration = Duration::from_secs(30);
 
 /// A limit is reached.
 pub fn over(over: &Over, now: Timestamp) -> Status {
-    let Over { limit, value, used, retry_at } = over;
+    let Over { limit, value, used, waiting, retry_at } = over;
     let said = match limit {
         Limit::Daily => format!("the limit of {value} bots a day is reached: {used} were made today"),
+        Limit::Concurrency if *waiting > 0 => format!(
+            "the limit of {value} bots at a time is reached: {used} are under way, and {waiting} that are due wait for room"
+        ),
         Limit::Concurrency => format!("the limit of {value} bots at a time is reached: {used} are under way"),
     };
     let wait = retry_at.and_then(|at| Duration::try_from(at.duration_since(now)).ok()).unwrap_or(TRY_AGAIN);
