@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use tracing::{Instrument as _, Span};
 
@@ -11,12 +11,14 @@ use crate::capture::Recorder;
 use crate::config::BrowserSettings;
 use crate::contract::runner_report::Report;
 use crate::contract::{
-    AutomaticLeave, InCall, InWaitingRoom, Leaving, Meeting, RecordingStarted, RecordingStopped, RunnerConfig,
+    AutomaticLeave, InCall, InWaitingRoom, Joining, Leaving, Meeting, RecordingStarted, RecordingStopped, RunnerConfig,
 };
 use crate::link::Link;
 use crate::orders::Orders;
 use crate::parts::Spool;
-use crate::policy::{self, BROWSER_LOST, Ending, Failure, Limits, Moment, Phase, Verdict, Wish};
+use crate::policy::{
+    self, BROWSER_LOST, Ending, Failure, Limits, Moment, PAGE_LOST, Place, Sight, Verdict, Visit, Wish,
+};
 use crate::provider::web::Web;
 use crate::provider::{self, Provider};
 use crate::reports::Reports;
@@ -28,6 +30,20 @@ const LOOK: Duration = Duration::from_millis(400);
 const JOIN: Duration = Duration::from_secs(60);
 /// A page under load may be deaf for a while; after this it is taken to be dead.
 const BLIND: Duration = Duration::from_secs(25);
+/// A page in the waiting room or the call that shows nothing we understand for so long has lost its meeting.
+const UNCLEAR: Duration = Duration::from_secs(30);
+/// A call that the owner wants recorded is not attended for longer than this without recording it.
+const UNRECORDED: Duration = Duration::from_secs(60);
+/// A page that throws us out so often in a row would go on doing it.
+const AGAIN: u32 = 5;
+/// In the call for so long, it is not "in a row" any more.
+const STEADY: Duration = Duration::from_secs(5 * 60);
+/// A recording of which no part comes for so long, beyond three parts' time, has stopped.
+const MUTE: Duration = Duration::from_secs(10);
+/// A recording that stopped, or could not be begun, is tried again after this.
+const RETRY_RECORDING: Duration = Duration::from_secs(5);
+/// How long a page may take to let go, and how long its recorder, when we leave. A page that failed may not answer at all.
+const LET_GO: Duration = Duration::from_secs(10);
 /// By so much earlier than everybody else gives a runner up does it give up itself.
 const ORPHAN_MARGIN: Duration = Duration::from_secs(60);
 
@@ -76,44 +92,29 @@ async fn with_browser(
     let browser = tokio::select! {
         launched = Browser::launch(run.settings, scratch, &allowed) => match launched {
             Ok(browser) => browser,
-            Err(error) => return (Ending::Failed(broken(&error)), Meetingless::Nothing),
+            Err(error) => return (Ending::Failed(error.failure()), Meetingless::Nothing),
         },
         () = run.orders.to_leave() => return (asked_to_leave(run.orders), Meetingless::Nothing),
     };
     let ending = match browser.tab().await {
         Ok(tab) => through(run, &provider, meeting, &tab).await,
-        Err(error) => Ending::Failed(broken(&error)),
+        Err(error) => Ending::Failed(error.failure()),
     };
     (ending, Meetingless::Browser(Box::new(browser)))
-}
-
-fn broken(error: &crate::browser::Error) -> Failure {
-    use std::error::Error as _;
-    let source = error.source().map(ToString::to_string).unwrap_or_default();
-    tracing::error!(event = "browser.failed", error = %error, source, "the browser failed");
-    match error {
-        crate::browser::Error::NotFound => {
-            Failure::lasting("browser_failed", "no browser is installed where the runner runs")
-        }
-        crate::browser::Error::Launch(why) => Failure::passing("browser_failed", why),
-        crate::browser::Error::Profile(_) => Failure::passing("browser_failed", "no room for the browser's profile"),
-        crate::browser::Error::Proxy(_) => Failure::passing("browser_failed", "no port for the browser's proxy"),
-        crate::browser::Error::Spawn(_) => Failure::passing("browser_failed", "the browser could not be started"),
-        crate::browser::Error::Gone | crate::browser::Error::Command { .. } => BROWSER_LOST,
-    }
 }
 
 async fn through(run: &Run<'_>, provider: &impl Provider, meeting: &Meeting, tab: &Tab) -> Ending {
     let recorder = tokio::select! {
         installed = Recorder::install(tab.clone(), run.spool.clone()) => match installed {
             Ok(recorder) => recorder,
-            Err(error) => return Ending::Failed(broken(&error)),
+            Err(error) => return Ending::Failed(error.failure()),
         },
         () = run.orders.to_leave() => return asked_to_leave(run.orders),
     };
     let joining = tracing::info_span!("join");
     let entering = tracing::info_span!(parent: &joining, "enter");
-    let mut stay = Stay { run, provider, tab, recorder, phase: joining, recording: None };
+    let mut stay =
+        Stay { run, provider, meeting, tab, recorder, phase: joining, recording: None, unrecorded: None, tried: None };
     tokio::select! {
         entered = provider.enter(tab, meeting, &run.config.display_name).instrument(entering) => {
             if let Err(failure) = entered {
@@ -144,12 +145,17 @@ fn asked_to_leave(orders: &Orders) -> Ending {
 struct Stay<'a, P> {
     run: &'a Run<'a>,
     provider: &'a P,
+    meeting: &'a Meeting,
     tab: &'a Tab,
     recorder: Recorder,
     /// The span of joining, waiting, being in the call or leaving, one after the other.
     phase: Span,
     /// While it records: the span of that.
     recording: Option<Span>,
+    /// In the call and not recording, although the owner wants a recording: since when.
+    unrecorded: Option<Instant>,
+    /// When a recording was begun last, or could not be.
+    tried: Option<Instant>,
 }
 
 impl<P: Provider> Stay<'_, P> {
@@ -157,8 +163,8 @@ impl<P: Provider> Stay<'_, P> {
     async fn watch(&mut self) -> Ending {
         let began = Instant::now();
         let limits = limits(self.run.config);
-        let mut phase = Phase::Joining { since: Duration::ZERO };
-        let mut seen = Instant::now();
+        let mut visit = Visit::new(Duration::ZERO);
+        let (mut seen, mut understood) = (began, began);
         let mut ticks = interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -166,44 +172,80 @@ impl<P: Provider> Stay<'_, P> {
                 _ = ticks.tick() => {}
                 () = self.run.orders.to_leave() => {}
             }
-            let sight = match self.run.orders.wish() {
+            // No look takes longer than we bear not to see.
+            let patience = limits.blind.saturating_sub(seen.elapsed()).max(LOOK);
+            let looked = tokio::select! {
+                biased;
                 // What the page shows does not matter any more; do not wait for it.
-                Wish::Leave | Wish::Terminate => None,
-                Wish::None => match self.provider.look(self.tab).await {
-                    Ok(sight) => Some(sight),
-                    Err(error @ crate::browser::Error::Gone) => return Ending::Failed(broken(&error)),
-                    Err(error) => {
-                        tracing::debug!(event = "page.unseen", error = %error, "could not look at the page");
-                        None
-                    }
-                },
+                () = self.run.orders.to_leave() => None,
+                looked = timeout(patience, self.look(&visit, &limits)) => looked.ok(),
+            };
+            let (sight, quiet_for) = match looked {
+                Some(Ok((sight, quiet_for))) => (Some(sight), quiet_for),
+                Some(Err(error)) if error.is_end() => return Ending::Failed(error.failure()),
+                Some(Err(error)) => {
+                    tracing::debug!(event = "page.unseen", error = %error, "could not look at the page");
+                    (None, None)
+                }
+                None => (None, None),
             };
             if sight.is_some() {
                 seen = Instant::now();
             }
-            let in_call = matches!(phase, Phase::InCall { .. });
-            let quiet_for = if in_call && limits.inactivity.is_some() { self.recorder.quiet_for().await } else { None };
+            if sight.is_some_and(|sight| sight != Sight::Unclear) {
+                understood = seen;
+            }
             let moment = Moment {
                 sight,
                 blind_for: seen.elapsed(),
+                unclear_for: seen.duration_since(understood),
                 quiet_for,
+                unrecorded_for: self.unrecorded.map(|since| since.elapsed()).unwrap_or_default(),
                 unanswered_for: self.run.link.unanswered_for(),
                 wish: self.run.orders.wish(),
             };
-            let (after, verdict) = policy::next(phase, &moment, &limits, began.elapsed());
-            phase = after;
+            let (after, verdict) = policy::next(visit, &moment, &limits, began.elapsed());
+            visit = after;
             match verdict {
                 Verdict::Stay => {}
-                Verdict::EnterWaitingRoom => {
-                    tracing::info!(event = "meeting.waiting", "in the waiting room");
-                    self.begin(|| tracing::info_span!("waiting_room"));
-                    self.run.reports.add(Report::InWaitingRoom(InWaitingRoom {}));
-                    self.run.screenshots.take(self.tab, "in_waiting_room").await;
-                }
+                Verdict::EnterWaitingRoom => self.enter_waiting_room().await,
                 Verdict::EnterCall => self.enter_call().await,
+                Verdict::AskAgain => match self.ask_again().await {
+                    Ok(()) => {}
+                    // As when the page of a call that we are in is not found.
+                    Err(failure) if failure.reason == "meeting_not_found" && visit.company.is_some() => {
+                        return Ending::Finished("meeting_ended");
+                    }
+                    Err(failure) => return Ending::Failed(failure),
+                },
+                Verdict::End(Ending::Failed(PAGE_LOST)) if !self.tab.browser_answers().await => {
+                    return Ending::Failed(BROWSER_LOST);
+                }
                 Verdict::End(ending) => return ending,
             }
         }
+    }
+
+    /// What the page shows; in the call, also how long nothing was heard, and the recording is seen to.
+    async fn look(
+        &mut self,
+        visit: &Visit,
+        limits: &Limits,
+    ) -> Result<(Sight, Option<Duration>), crate::browser::Error> {
+        let sight = self.provider.look(self.tab).await?;
+        let in_call = visit.place == Place::InCall && matches!(sight, Sight::Joined { .. });
+        if !in_call || !(self.run.config.recording_enabled || limits.inactivity.is_some()) {
+            return Ok((sight, None));
+        }
+        let pulse = self.recorder.pulse().await.ok();
+        if self.run.config.recording_enabled {
+            let part = Duration::from_millis(self.run.config.part_ms);
+            // A page that is busy does not answer, and may record all the same; what counts in the end is what comes.
+            let at_work = pulse.is_none_or(|pulse| pulse.recording) && self.recorder.silent_for() < MUTE + 3 * part;
+            self.keep_recording(at_work).await;
+        }
+        let quiet_for = pulse.map(|pulse| Duration::from_millis(pulse.quiet_ms));
+        Ok((sight, quiet_for.filter(|_| limits.inactivity.is_some())))
     }
 
     /// One phase ends before the next begins.
@@ -212,25 +254,84 @@ impl<P: Provider> Stay<'_, P> {
         self.phase = phase();
     }
 
+    async fn enter_waiting_room(&mut self) {
+        tracing::info!(event = "meeting.waiting", "in the waiting room");
+        self.stop_recording().await;
+        self.begin(|| tracing::info_span!("waiting_room"));
+        self.run.reports.add(Report::InWaitingRoom(InWaitingRoom {}));
+        self.run.screenshots.take(self.tab, "in_waiting_room").await;
+    }
+
     async fn enter_call(&mut self) {
         tracing::info!(event = "meeting.joined", "in the call");
         self.begin(|| tracing::info_span!("in_call"));
         self.run.reports.add(Report::InCall(InCall {}));
         if self.run.config.recording_enabled {
-            let part = Duration::from_millis(self.run.config.part_ms.max(1));
-            match self.recorder.start(part).await {
-                Ok(()) => {
-                    self.recording = Some(tracing::info_span!("recording"));
-                    self.run.reports.add(Report::RecordingStarted(RecordingStarted {}));
-                }
-                Err(error) => {
-                    tracing::error!(event = "recording.failed", error = %error, "could not record");
+            self.unrecorded = Some(Instant::now());
+            self.record().await;
+        }
+        self.run.screenshots.take(self.tab, if self.recording.is_some() { "recording" } else { "in_call" }).await;
+    }
+
+    /// The page shows its lobby again: whatever it was, it is not in the meeting.
+    async fn ask_again(&mut self) -> Result<(), Failure> {
+        tracing::info!(event = "meeting.lost", "the page is out of the meeting; asking to be let in again");
+        self.stop_recording().await;
+        self.begin(|| tracing::info_span!("join"));
+        self.run.reports.add(Report::Joining(Joining {}));
+        self.run.screenshots.take(self.tab, "joining_call").await;
+        tokio::select! {
+            asked = self.provider.ask(self.tab, self.meeting, &self.run.config.display_name) => asked,
+            () = self.run.orders.to_leave() => Ok(()),
+        }
+    }
+
+    /// Begins to record, and reports it once that is so.
+    async fn record(&mut self) {
+        let part = Duration::from_millis(self.run.config.part_ms.max(1));
+        match self.recorder.start(part).await {
+            Ok(()) => {
+                self.recording = Some(tracing::info_span!("recording"));
+                self.unrecorded = None;
+                self.run.reports.add(Report::RecordingStarted(RecordingStarted {}));
+            }
+            Err(error) => {
+                tracing::error!(event = "recording.failed", error = %error, "could not record; trying again");
+                if self.tried.is_none() {
                     let text = "the page could not be recorded".to_owned();
                     self.run.reports.add(Report::Note(crate::contract::Note { text }));
                 }
             }
         }
-        self.run.screenshots.take(self.tab, if self.recording.is_some() { "recording" } else { "in_call" }).await;
+        self.tried = Some(Instant::now());
+    }
+
+    /// RECORDING is said only while something is recorded: a page that was loaded anew has no recorder at work.
+    async fn keep_recording(&mut self, records: bool) {
+        if self.recording.is_some() && !records {
+            tracing::warn!(event = "recording.lost", "the page does not record any more; beginning anew");
+            self.unrecorded = Some(Instant::now());
+            self.recording = None;
+            self.run.reports.add(Report::RecordingStopped(RecordingStopped {}));
+        } else if self.recording.is_some() || self.tried.is_some_and(|tried| tried.elapsed() < RETRY_RECORDING) {
+            return;
+        }
+        self.record().await;
+    }
+
+    /// Ends the recording while there is still something to hear.
+    async fn stop_recording(&mut self) {
+        self.unrecorded = None;
+        let Some(recording) = self.recording.take() else { return };
+        match timeout(LET_GO, self.recorder.stop()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(event = "recording.cut", error = %error, "the last part of the recording may be missing");
+            }
+            Err(_) => tracing::warn!(event = "recording.cut", "the last part of the recording may be missing"),
+        }
+        drop(recording);
+        self.run.reports.add(Report::RecordingStopped(RecordingStopped {}));
     }
 
     async fn leave(&mut self, ending: Ending) {
@@ -239,24 +340,24 @@ impl<P: Provider> Stay<'_, P> {
         self.go(ending).instrument(leaving).await;
     }
 
-    /// Says so, ends the recording while there is still something to hear, and goes.
+    /// Says so, ends the recording, and goes. One that failed is not leaving in good order: it says so with its last report.
     async fn go(&mut self, ending: Ending) {
         tracing::info!(event = "meeting.leaving", reason = ending.reason(), "leaving");
-        self.run.reports.add(Report::Leaving(Leaving { reason: ending.reason().to_owned() }));
         let label = match ending {
-            Ending::Finished(_) => "leaving",
+            Ending::Finished(reason) => {
+                self.run.reports.add(Report::Leaving(Leaving { reason: reason.to_owned() }));
+                "leaving"
+            }
             Ending::Failed(failure) => failure.reason,
         };
         self.run.screenshots.take(self.tab, label).await;
-        if let Some(recording) = self.recording.take() {
-            if let Err(error) = self.recorder.stop().await {
-                tracing::warn!(event = "recording.cut", error = %error, "the last part of the recording may be missing");
+        self.stop_recording().await;
+        match timeout(LET_GO, self.provider.leave(self.tab)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(event = "meeting.left_rudely", error = %error, "the page did not let go");
             }
-            drop(recording);
-            self.run.reports.add(Report::RecordingStopped(RecordingStopped {}));
-        }
-        if let Err(error) = self.provider.leave(self.tab).await {
-            tracing::debug!(event = "meeting.left_rudely", error = %error, "the page did not let go");
+            Err(_) => tracing::debug!(event = "meeting.left_rudely", "the page did not let go"),
         }
     }
 }
@@ -277,6 +378,10 @@ fn limits(config: &RunnerConfig) -> Limits {
         inactivity: some(inactivity_timeout_ms),
         orphaned: some(config.orphan_timeout_ms).map(orphaned_after),
         blind: BLIND,
+        unclear: UNCLEAR,
+        unrecorded: UNRECORDED,
+        again: AGAIN,
+        steady: STEADY,
     }
 }
 

@@ -1,6 +1,8 @@
 //! One Chromium: found, started, watched and taken down again. It cannot outlive this process, not even when this
 //! process is SIGKILLed: see `browser/watchdog.sh`.
 
+mod dialogs;
+mod ends;
 mod flags;
 pub mod proxy;
 mod scratch;
@@ -12,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chromiumoxide::auth::Credentials;
+use chromiumoxide::cdp::browser_protocol::browser::CloseParams;
 use chromiumoxide::cdp::browser_protocol::fetch::{EnableParams, RequestPattern};
 use chromiumoxide::error::CdpError;
 use chromiumoxide::handler::HandlerConfig;
@@ -21,6 +24,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::BrowserSettings;
+use crate::policy::{BROWSER_LOST, Failure, PAGE_LOST};
+use ends::Ends;
 pub(crate) use flags::NOT_FOR_OPERATORS;
 pub use greenroom_domain::network::{AllowedNetwork, AllowedNetworks};
 use proxy::Proxy;
@@ -49,6 +54,12 @@ pub enum Error {
     /// It was started and is gone.
     #[error("the browser is gone")]
     Gone,
+    /// The process of the page ended.
+    #[error("the page's process ended")]
+    Crashed,
+    /// The page closed itself.
+    #[error("the page closed itself")]
+    Closed,
     /// A command failed.
     #[error("the browser could not {doing}: {why}")]
     Command {
@@ -68,6 +79,30 @@ impl Error {
     pub fn lacks_sandbox(&self) -> bool {
         matches!(self, Self::Launch(NO_SANDBOX))
     }
+
+    /// Whether nothing that is asked of this tab will be answered any more.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        matches!(self, Self::Gone | Self::Crashed | Self::Closed)
+    }
+
+    /// What it means for an attempt. Logs it.
+    #[must_use]
+    pub fn failure(&self) -> Failure {
+        use std::error::Error as _;
+        let source = self.source().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(event = "browser.failed", error = %self, source, "the browser failed");
+        match self {
+            Self::NotFound => Failure::lasting("browser_failed", "no browser is installed where the runner runs"),
+            Self::Launch(why) => Failure::passing("browser_failed", why),
+            Self::Profile(_) => Failure::passing("runner_failed", "no room for the browser's profile"),
+            Self::Proxy(_) => Failure::passing("runner_failed", "no port for the browser's proxy"),
+            Self::Spawn(_) => Failure::passing("browser_failed", "the browser could not be started"),
+            Self::Crashed => Failure::passing("browser_failed", "the browser's process for the page ended"),
+            Self::Closed => Failure { detail: "the meeting page closed itself", ..PAGE_LOST },
+            Self::Gone | Self::Command { .. } => BROWSER_LOST,
+        }
+    }
 }
 
 /// How long Chromium may take to open its debugging port: a cold start on a busy machine with a slow disk.
@@ -82,7 +117,8 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A running browser. Dropping it kills it.
 pub struct Browser {
-    cdp: chromiumoxide::Browser,
+    cdp: Arc<chromiumoxide::Browser>,
+    tabs: dialogs::Tabs,
     watchdog: Child,
     gone: CancellationToken,
     proxy: Arc<Proxy>,
@@ -159,7 +195,14 @@ impl Browser {
                 }
             }
         });
-        let browser = Self { cdp, watchdog, gone, proxy: Arc::new(proxy), scratch };
+        let browser = Self {
+            cdp: Arc::new(cdp),
+            tabs: dialogs::Tabs::default(),
+            watchdog,
+            gone,
+            proxy: Arc::new(proxy),
+            scratch,
+        };
         browser.sign_in().await?;
         Ok(browser)
     }
@@ -186,13 +229,23 @@ impl Browser {
         Err(Error::Launch("it does not use its proxy"))
     }
 
-    /// Opens an empty tab.
+    /// Opens an empty tab. From then on, dialogs that its page opens are accepted and windows are closed.
     ///
     /// # Errors
     /// When the browser does not answer.
     pub async fn tab(&self) -> Result<Tab, Error> {
+        let mut tabs = self.tabs.lock().await;
         let page = self.within("open a tab", self.cdp.new_page("about:blank")).await?;
-        Ok(Tab::new(page, self.gone.clone(), self.proxy.clone()))
+        let first = tabs.is_empty();
+        tabs.insert(page.target_id().clone());
+        drop(tabs);
+        self.within("listen to dialogs", dialogs::accept(page.clone())).await?;
+        if first {
+            self.within("listen to windows", dialogs::close_windows(self.cdp.clone(), self.tabs.clone())).await?;
+        }
+        let ends = Ends::new(self.gone.clone());
+        self.within("listen to crashes", ends.watch(&self.cdp, page.target_id().clone())).await?;
+        Ok(Tab::new(page, ends, self.proxy.clone()))
     }
 
     /// What it is called and which version it is, as it says itself: `Chrome/142.0.0.0`.
@@ -216,7 +269,7 @@ impl Browser {
 
     /// Closes the browser: asks it first, then kills what is left, and waits until nothing is.
     pub async fn close(mut self) {
-        let _ = timeout(Duration::from_secs(2), self.cdp.close()).await;
+        let _ = timeout(Duration::from_secs(2), self.cdp.execute(CloseParams::default())).await;
         drop(self.watchdog.stdin.take());
         if timeout(Duration::from_secs(5), self.watchdog.wait()).await.is_err() {
             tracing::warn!(event = "browser.watchdog_stuck", "the browser's watchdog did not end");
@@ -228,7 +281,7 @@ impl Browser {
         doing: &'static str,
         work: impl Future<Output = Result<T, CdpError>>,
     ) -> Result<T, Error> {
-        tab::bounded(&self.gone, doing, work).await
+        tab::bounded(&Ends::new(self.gone.clone()), doing, work).await
     }
 }
 

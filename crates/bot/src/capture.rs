@@ -7,6 +7,8 @@
 mod budget;
 mod framer;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -41,7 +43,38 @@ enum Stage {
 /// The recorder of one tab.
 pub struct Recorder {
     tab: Tab,
-    stage: watch::Receiver<Stage>,
+    stage: watch::Sender<Stage>,
+    /// When it began to record for the first time; parts say how long after that they began.
+    began: Option<Instant>,
+    taken: Arc<Taken>,
+}
+
+/// What was taken so far.
+struct Taken {
+    /// When the current recording began, in milliseconds after the first.
+    base_ms: AtomicU64,
+    /// When the last part came, or the recording began.
+    last: Mutex<Instant>,
+}
+
+impl Taken {
+    fn mark(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn silent_for(&self) -> Duration {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+}
+
+/// How the recorder is.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Pulse {
+    /// It is there, and at work.
+    pub recording: bool,
+    /// Milliseconds since something was heard last.
+    #[serde(rename = "quietMs")]
+    pub quiet_ms: u64,
 }
 
 #[derive(Deserialize)]
@@ -71,16 +104,21 @@ impl Recorder {
         let recorder = include_str!("capture/capture.js").replace("BINDING", &binding);
         tab.before_pages(World::Runner, recorder.replace("ANNOUNCED", &announced)).await?;
         tab.before_pages(World::Page, include_str!("capture/hook.js").replace("ANNOUNCED", &announced)).await?;
-        let (tell, stage) = watch::channel(Stage::Ready);
-        tokio::spawn(take(calls, spool, tell).in_current_span());
-        Ok(Self { tab, stage })
+        let stage = watch::Sender::new(Stage::Ready);
+        let taken = Arc::new(Taken { base_ms: AtomicU64::new(0), last: Mutex::new(Instant::now()) });
+        tokio::spawn(take(calls, spool, stage.clone(), taken.clone()).in_current_span());
+        Ok(Self { tab, stage, began: None, taken })
     }
 
-    /// Begins to record; parts hold `part` of sound each.
+    /// Begins to record, or to record anew in a page that was loaded anew; parts hold `part` of sound each.
     ///
     /// # Errors
     /// When the page cannot record.
     pub async fn start(&mut self, part: Duration) -> Result<(), Error> {
+        let base = self.began.get_or_insert_with(Instant::now).elapsed();
+        self.taken.base_ms.store(u64::try_from(base.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.stage.send_replace(Stage::Ready);
+        self.taken.mark();
         let expression = format!("greenroomRecorder.start({}), true", part.as_millis());
         self.tab.ask::<bool>("start to record", &expression).await?;
         self.reach(Stage::Started, "start to record").await
@@ -95,14 +133,22 @@ impl Recorder {
         self.reach(Stage::Stopped, "stop to record").await
     }
 
-    /// How long nothing was heard.
-    pub async fn quiet_for(&self) -> Option<Duration> {
-        let quiet = self.tab.ask::<u64>("listen", "greenroomRecorder.quietMs()").await;
-        quiet.ok().map(Duration::from_millis)
+    /// How the recorder in the page is.
+    ///
+    /// # Errors
+    /// When the page does not answer.
+    pub async fn pulse(&self) -> Result<Pulse, Error> {
+        self.tab.ask("listen", "greenroomRecorder.pulse()").await
+    }
+
+    /// For how long no part has come of a recording that was begun.
+    #[must_use]
+    pub fn silent_for(&self) -> Duration {
+        self.taken.silent_for()
     }
 
     async fn reach(&mut self, stage: Stage, doing: &'static str) -> Result<(), Error> {
-        match timeout(SETTLE, self.stage.wait_for(|now| *now >= stage)).await {
+        match timeout(SETTLE, self.stage.subscribe().wait_for(|now| *now >= stage)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(Error::Gone),
             Err(_) => Err(Error::Command { doing, why: "no answer in time" }),
@@ -110,7 +156,12 @@ impl Recorder {
     }
 }
 
-async fn take(mut calls: impl Stream<Item = Called> + Unpin, spool: Spool, stage: watch::Sender<Stage>) {
+async fn take(
+    mut calls: impl Stream<Item = Called> + Unpin,
+    spool: Spool,
+    stage: watch::Sender<Stage>,
+    taken: Arc<Taken>,
+) {
     let mut stream = None;
     while let Some(Called(text)) = calls.next().await {
         if text.len() > LONGEST_MESSAGE {
@@ -124,11 +175,11 @@ async fn take(mut calls: impl Stream<Item = Called> + Unpin, spool: Spool, stage
         }
         match serde_json::from_str(&text) {
             Ok(Message::Started) => {
-                stream = Some(Incoming::default());
-                let _ = stage.send(Stage::Started);
+                stream = Some(Incoming::new(taken.base_ms.load(Ordering::Relaxed)));
+                stage.send_replace(Stage::Started);
             }
             Ok(Message::Stopped) => {
-                let _ = stage.send(Stage::Stopped);
+                stage.send_replace(Stage::Stopped);
             }
             Ok(Message::Part { offset_ms, data }) => {
                 let Some(incoming) = &mut stream else {
@@ -137,11 +188,18 @@ async fn take(mut calls: impl Stream<Item = Called> + Unpin, spool: Spool, stage
                 };
                 match incoming.part(offset_ms, &data) {
                     Ok((_, content)) if content.is_empty() => {}
-                    Ok((offset_ms, content)) => spool.put(offset_ms, content).await,
+                    Ok((offset_ms, content)) => {
+                        taken.mark();
+                        spool.put(offset_ms, content).await;
+                    }
                     Err(why) => {
                         // What follows would not fit to what came before.
                         stream = None;
-                        tracing::error!(event = "recording.part_unreadable", why, "the recording ends here");
+                        tracing::error!(
+                            event = "recording.part_unreadable",
+                            why,
+                            "this stream of the recording ends here"
+                        );
                     }
                 }
             }
@@ -160,17 +218,17 @@ async fn take(mut calls: impl Stream<Item = Called> + Unpin, spool: Spool, stage
 /// One stream of the recorder: from its start to its stop, or to the end of its document.
 struct Incoming {
     began: Instant,
+    /// How long after the first stream this one began.
+    base_ms: u64,
     budget: Budget,
     framer: Framer,
 }
 
-impl Default for Incoming {
-    fn default() -> Self {
-        Self { began: Instant::now(), budget: Budget::default(), framer: Framer::default() }
-    }
-}
-
 impl Incoming {
+    fn new(base_ms: u64) -> Self {
+        Self { began: Instant::now(), base_ms, budget: Budget::default(), framer: Framer::default() }
+    }
+
     /// Checks what the recorder handed out. Returns the part that is to be kept, which may be empty, and when it began.
     fn part(&mut self, offset_ms: u64, data: &str) -> Result<(u64, Vec<u8>), &'static str> {
         let elapsed = self.began.elapsed();
@@ -181,6 +239,6 @@ impl Incoming {
         let content = self.framer.feed(&content).map_err(|framer::NotWebm(why)| why)?;
         // By the page's clock, which may be wrong; a part did not begin in the future.
         let latest = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-        Ok((offset_ms.min(latest), content))
+        Ok((self.base_ms.saturating_add(offset_ms.min(latest)), content))
     }
 }

@@ -136,7 +136,7 @@ async fn work(settings: &Settings, config: &RunnerConfig, link: &Link, orders: &
         }
         Err(error) => {
             tracing::error!(event = "runner.no_room", error = %error.kind(), "could not make a directory");
-            Ending::Failed(Failure::passing("browser_failed", "the runner has no room for its files"))
+            Ending::Failed(Failure::passing("runner_failed", "the runner has no room for its files"))
         }
     };
     let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);

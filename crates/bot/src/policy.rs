@@ -1,12 +1,14 @@
-//! The runner's own decisions: pure. [`next`] takes the phase, what is seen at this moment and the time, and returns the
-//! next phase and what to do. All times are measured from the start of the process by the monotonic clock.
+//! The runner's own decisions: pure. [`next`] takes where we are, what is seen at this moment and the time, and returns
+//! where we are then and what to do. All times are measured from the start of the process by the monotonic clock.
 
 use std::time::Duration;
 
 /// What a provider's page shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sight {
-    /// The page is still loading, or waits for our name.
+    /// The page is loading, or shows something that we do not understand.
+    Unclear,
+    /// The page waits for our name or our click.
     Lobby,
     /// A host has to let us in.
     Waiting,
@@ -53,28 +55,48 @@ pub struct Limits {
     pub orphaned: Option<Duration>,
     /// Without being able to look at the page.
     pub blind: Duration,
+    /// In the waiting room or in the call, without the page showing anything that is understood.
+    pub unclear: Duration,
+    /// In the call without recording, where the owner wants a recording.
+    pub unrecorded: Duration,
+    /// How many times in a row to ask to be let in again, after the page showed its lobby again.
+    pub again: u32,
+    /// After so long in the call, asking again is counted from one.
+    pub steady: Duration,
 }
 
-/// Where in the meeting's life we are.
+/// Where in the meeting's life we are, and how we came there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub struct Visit {
+    /// Where we are.
+    pub place: Place,
+    /// Since when.
+    pub since: Duration,
+    /// Who else is in the meeting; none before we were in it ourselves.
+    pub company: Option<Company>,
+    /// How many times in a row we asked to be let in again.
+    pub again: u32,
+    /// While we ask again from the waiting room: since when we wait for a host.
+    pub waits_since: Option<Duration>,
+}
+
+/// Where we are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
     /// We have asked to join.
-    Joining {
-        /// When we asked.
-        since: Duration,
-    },
+    Joining,
     /// In the waiting room.
-    Waiting {
-        /// When it began.
-        since: Duration,
-    },
+    Waiting,
     /// In the meeting.
-    InCall {
-        /// When it began.
-        since: Duration,
-        /// Who else is there.
-        company: Company,
-    },
+    InCall,
+}
+
+impl Visit {
+    /// We have just asked to join, for the first time.
+    #[must_use]
+    pub fn new(now: Duration) -> Self {
+        Self { place: Place::Joining, since: now, company: None, again: 0, waits_since: None }
+    }
 }
 
 /// Who else is in the meeting.
@@ -95,8 +117,12 @@ pub struct Moment {
     pub sight: Option<Sight>,
     /// How long it could not be looked at.
     pub blind_for: Duration,
+    /// How long the page has shown nothing that is understood.
+    pub unclear_for: Duration,
     /// How long nothing was heard, where that is known.
     pub quiet_for: Option<Duration>,
+    /// How long nothing has been recorded, although we are in the call and the owner wants a recording.
+    pub unrecorded_for: Duration,
     /// How long the gateway has not answered.
     pub unanswered_for: Duration,
     /// What somebody else wants.
@@ -112,6 +138,8 @@ pub enum Verdict {
     EnterWaitingRoom,
     /// Report that we are in the call, and begin to record.
     EnterCall,
+    /// Report that we are out, and ask to be let in again.
+    AskAgain,
     /// Leave.
     End(Ending),
 }
@@ -163,6 +191,14 @@ impl Failure {
 
 /// The browser stopped answering, or is gone.
 pub const BROWSER_LOST: Failure = Failure::passing("browser_failed", "the browser stopped answering");
+/// The browser answers, and the page in it does not.
+pub const PAGE_LOST: Failure = Failure::passing("page_unresponsive", "the meeting page stopped responding");
+
+const WAITED_TOO_LONG: Failure = Failure::lasting("waiting_room_timeout", "nobody let the bot in");
+const NO_ANSWER: Failure = Failure::passing("page_unreachable", "the meeting page did not answer the request to join");
+const NO_MEETING: Failure = Failure::passing("page_unreachable", "the page does not show the meeting any more");
+const TOO_OFTEN: Failure = Failure::passing("page_unreachable", "the meeting page was loaded anew again and again");
+const UNRECORDED: Failure = Failure::passing("recording_failed", "the meeting could not be recorded");
 
 /// The page is, or led to, where its browser may not go.
 pub const ADDRESS_REFUSED: Failure =
@@ -170,10 +206,11 @@ pub const ADDRESS_REFUSED: Failure =
 
 /// Decides. Wishes come first, then what the page says, then the limits.
 #[must_use]
-pub fn next(phase: Phase, moment: &Moment, limits: &Limits, now: Duration) -> (Phase, Verdict) {
-    let finish = |reason| (phase, Verdict::End(Ending::Finished(reason)));
-    let fail = |failure| (phase, Verdict::End(Ending::Failed(failure)));
+pub fn next(visit: Visit, moment: &Moment, limits: &Limits, now: Duration) -> (Visit, Verdict) {
+    let finish = |reason| (visit, Verdict::End(Ending::Finished(reason)));
+    let fail = |failure| (visit, Verdict::End(Ending::Failed(failure)));
     let over = |limit: Option<Duration>, spent: Duration| limit.is_some_and(|limit| spent >= limit);
+    let spent = now.saturating_sub(visit.since);
 
     match moment.wish {
         Wish::Terminate => return finish("terminated"),
@@ -184,57 +221,65 @@ pub fn next(phase: Phase, moment: &Moment, limits: &Limits, now: Duration) -> (P
         return fail(Failure::passing("orphaned", "the gateway did not answer for too long"));
     }
     let Some(sight) = moment.sight else {
-        return if moment.blind_for >= limits.blind { fail(BROWSER_LOST) } else { (phase, Verdict::Stay) };
+        return if moment.blind_for >= limits.blind { fail(PAGE_LOST) } else { (visit, Verdict::Stay) };
     };
-    let in_call = matches!(phase, Phase::InCall { .. });
-    match sight {
-        // From inside, being thrown out or the page being gone is the meeting's end for us.
-        Sight::Ended => finish("meeting_ended"),
-        Sight::Denied | Sight::NotFound if in_call => finish("meeting_ended"),
-        Sight::Denied => fail(Failure::lasting("join_denied", "the meeting did not let the bot in")),
-        Sight::NotFound => fail(Failure::lasting("meeting_not_found", "there is no such meeting")),
-        Sight::Refused => fail(ADDRESS_REFUSED),
-        Sight::Lobby => match phase {
-            Phase::Joining { since } if now.saturating_sub(since) >= limits.join => {
-                fail(Failure::passing("page_unreachable", "the meeting page did not answer the request to join"))
+    let was_in = visit.company.is_some();
+    match (sight, visit.place) {
+        (Sight::Ended, _) => finish("meeting_ended"),
+        // Once inside, being thrown out or the page being gone is the meeting's end for us.
+        (Sight::Denied | Sight::NotFound, _) if was_in => finish("meeting_ended"),
+        (Sight::Denied, _) => fail(Failure::lasting("join_denied", "the meeting did not let the bot in")),
+        (Sight::Refused, _) => fail(ADDRESS_REFUSED),
+        (Sight::NotFound, _) => fail(Failure::lasting("meeting_not_found", "there is no such meeting")),
+        (Sight::Lobby | Sight::Unclear, Place::Joining) if spent >= limits.join => fail(NO_ANSWER),
+        (Sight::Lobby | Sight::Unclear, Place::Joining) => (visit, Verdict::Stay),
+        (Sight::Lobby | Sight::Unclear | Sight::Waiting, Place::Waiting) if over(limits.waiting_room, spent) => {
+            fail(WAITED_TOO_LONG)
+        }
+        (Sight::Unclear, Place::Waiting | Place::InCall) if moment.unclear_for >= limits.unclear => fail(NO_MEETING),
+        (Sight::Unclear, Place::Waiting | Place::InCall) | (Sight::Waiting, Place::Waiting) => (visit, Verdict::Stay),
+        (Sight::Lobby, Place::Waiting | Place::InCall) => {
+            let in_call = visit.place == Place::InCall;
+            let again = if in_call && spent >= limits.steady { 1 } else { visit.again + 1 };
+            if again > limits.again {
+                return fail(TOO_OFTEN);
             }
-            Phase::Waiting { since } if over(limits.waiting_room, now.saturating_sub(since)) => fail(WAITED_TOO_LONG),
-            _ => (phase, Verdict::Stay),
-        },
-        Sight::Waiting => match phase {
-            Phase::Joining { .. } => (Phase::Waiting { since: now }, Verdict::EnterWaitingRoom),
-            Phase::Waiting { since } if over(limits.waiting_room, now.saturating_sub(since)) => fail(WAITED_TOO_LONG),
-            Phase::Waiting { .. } | Phase::InCall { .. } => (phase, Verdict::Stay),
-        },
-        Sight::Joined { people } => match phase {
-            Phase::Joining { .. } | Phase::Waiting { .. } => {
-                let company = company(Company::NotYet, people, now);
-                (Phase::InCall { since: now, company }, Verdict::EnterCall)
-            }
-            Phase::InCall { since, company: before } => {
-                let company = company(before, people, now);
-                let after = Phase::InCall { since, company };
-                let end = |reason| (after, Verdict::End(Ending::Finished(reason)));
-                match company {
-                    Company::NotYet if over(limits.no_one_joined, now.saturating_sub(since)) => end("no_one_joined"),
-                    Company::GoneSince(gone) if over(limits.everyone_left, now.saturating_sub(gone)) => {
-                        end("everyone_left")
-                    }
-                    // It was quiet before we came in, too: that does not count.
-                    _ if moment
-                        .quiet_for
-                        .is_some_and(|quiet| over(limits.inactivity, quiet.min(now.saturating_sub(since)))) =>
-                    {
-                        end("inactivity")
-                    }
-                    _ => (after, Verdict::Stay),
+            let waits_since = (!in_call).then_some(visit.since);
+            (Visit { place: Place::Joining, since: now, again, waits_since, ..visit }, Verdict::AskAgain)
+        }
+        (Sight::Waiting, Place::Joining | Place::InCall) => {
+            let since = visit.waits_since.unwrap_or(now);
+            let after = Visit { place: Place::Waiting, since, waits_since: None, ..visit };
+            (after, Verdict::EnterWaitingRoom)
+        }
+        (Sight::Joined { people }, Place::Joining | Place::Waiting) => {
+            let before = match visit.company {
+                None | Some(Company::NotYet) => Company::NotYet,
+                // While we were out, nobody counted how long they were gone.
+                Some(Company::Present | Company::GoneSince(_)) => Company::Present,
+            };
+            let company = Some(company(before, people, now));
+            (Visit { place: Place::InCall, since: now, company, waits_since: None, ..visit }, Verdict::EnterCall)
+        }
+        (Sight::Joined { people }, Place::InCall) => {
+            let company = company(visit.company.unwrap_or(Company::NotYet), people, now);
+            let after = Visit { company: Some(company), ..visit };
+            let end = |reason| (after, Verdict::End(Ending::Finished(reason)));
+            match company {
+                _ if moment.unrecorded_for >= limits.unrecorded => fail(UNRECORDED),
+                Company::NotYet if over(limits.no_one_joined, spent) => end("no_one_joined"),
+                Company::GoneSince(gone) if over(limits.everyone_left, now.saturating_sub(gone)) => {
+                    end("everyone_left")
                 }
+                // It was quiet before we came in, too: that does not count.
+                _ if moment.quiet_for.is_some_and(|quiet| over(limits.inactivity, quiet.min(spent))) => {
+                    end("inactivity")
+                }
+                _ => (after, Verdict::Stay),
             }
-        },
+        }
     }
 }
-
-const WAITED_TOO_LONG: Failure = Failure::lasting("waiting_room_timeout", "nobody let the bot in");
 
 fn company(before: Company, people: Option<u32>, now: Duration) -> Company {
     match (people, before) {

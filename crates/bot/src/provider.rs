@@ -12,6 +12,9 @@ pub trait Provider: Sync {
     /// Opens the meeting and asks to be let in. Returns once it has asked; being let in, or not, is seen later.
     fn enter(&self, tab: &Tab, meeting: &Meeting, name: &str) -> impl Future<Output = Result<(), Failure>> + Send;
 
+    /// Asks to be let in by the page that is open: it was loaded anew, or put the bot out of its meeting.
+    fn ask(&self, tab: &Tab, meeting: &Meeting, name: &str) -> impl Future<Output = Result<(), Failure>> + Send;
+
     /// What the page shows now.
     fn look(&self, tab: &Tab) -> impl Future<Output = Result<Sight, Error>> + Send;
 

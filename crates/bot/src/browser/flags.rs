@@ -39,6 +39,8 @@ const FLAGS: &[&str] = &[
     // Camera and microphone are asked for by nearly every provider; ours are fakes and need no click.
     "--use-fake-ui-for-media-stream",
     "--use-fake-device-for-media-stream",
+    // Nobody is there to answer any other request: it is denied at once.
+    "--deny-permission-prompts",
     "--autoplay-policy=no-user-gesture-required",
     // It would go past the proxy.
     "--disable-quic",

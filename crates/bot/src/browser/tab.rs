@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chromiumoxide::Page;
+use chromiumoxide::cdp::browser_protocol::browser::GetVersionParams;
 use chromiumoxide::cdp::browser_protocol::page::{
     AddScriptToEvaluateOnNewDocumentParams, CaptureScreenshotFormat, CaptureScreenshotParams,
     CreateIsolatedWorldParams, FrameId, GetFrameTreeParams, NavigateParams,
@@ -13,11 +14,10 @@ use chromiumoxide::error::CdpError;
 use futures::{Stream, StreamExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::proxy::{Proxy, Trouble};
-use super::{Error, kind};
+use super::{Ends, Error, kind};
 
 /// Where a script runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub struct Called(pub String);
 #[derive(Clone)]
 pub struct Tab {
     page: Page,
-    gone: CancellationToken,
+    ends: Ends,
     proxy: Arc<Proxy>,
     /// The name of that world.
     world: Arc<str>,
@@ -46,10 +46,12 @@ pub struct Tab {
 
 /// How long the browser may take for one answer.
 const ANSWER: Duration = Duration::from_secs(20);
+/// How long a browser that is asked whether it is well may take.
+const WELL: Duration = Duration::from_secs(5);
 
 impl Tab {
-    pub(super) fn new(page: Page, gone: CancellationToken, proxy: Arc<Proxy>) -> Self {
-        Self { page, gone, proxy, world: format!("greenroom-{}", Uuid::new_v4().simple()).into() }
+    pub(super) fn new(page: Page, ends: Ends, proxy: Arc<Proxy>) -> Self {
+        Self { page, ends, proxy, world: format!("greenroom-{}", Uuid::new_v4().simple()).into() }
     }
 
     /// Why there was no connection for the page that the tab was to show; `None`: it shows a page, or something else went
@@ -59,21 +61,22 @@ impl Tab {
     /// When the browser does not answer.
     pub async fn trouble(&self) -> Result<Option<Trouble>, Error> {
         let doing = "say what it shows";
-        let tree = bounded(&self.gone, doing, self.page.execute(GetFrameTreeParams::default())).await?.result;
+        let tree = bounded(&self.ends, doing, self.page.execute(GetFrameTreeParams::default())).await?.result;
         let unreachable = tree.frame_tree.frame.unreachable_url.and_then(|url| url::Url::parse(&url).ok());
         Ok(unreachable.and_then(|url| self.proxy.trouble(url.host_str()?, url.port_or_known_default()?)))
     }
 
-    /// Goes to an address. `Ok(Some(code))` is the network error (`net::ERR_…`) that came instead of a page.
+    /// Goes to an address, and waits until its server begins to answer. `Ok(Some(code))` is the network error
+    /// (`net::ERR_…`) that came instead of a page.
     ///
     /// # Errors
-    /// When the browser does not answer.
+    /// When the browser does not answer; because the page's server does not, as a rule: see [`Tab::browser_answers`].
     pub async fn navigate(&self, url: &str) -> Result<Option<String>, Error> {
         let params = NavigateParams::builder()
             .url(url)
             .build()
             .map_err(|_| Error::Command { doing: "go", why: "no address" })?;
-        let answer = bounded(&self.gone, "go to the page", self.page.execute(params)).await?;
+        let answer = bounded(&self.ends, "go to the page", self.page.execute(params)).await?;
         Ok(answer.result.error_text.filter(|text| !text.is_empty()).map(|text| {
             // Only the code: the text goes on with the address.
             text.split(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'))
@@ -81,6 +84,12 @@ impl Tab {
                 .unwrap_or("ERR_UNKNOWN")
                 .to_owned()
         }))
+    }
+
+    /// Whether the browser itself answers, whatever its page does.
+    pub async fn browser_answers(&self) -> bool {
+        let asked = bounded(&self.ends, "say its version", self.page.execute(GetVersionParams::default()));
+        matches!(tokio::time::timeout(WELL, asked).await, Ok(Ok(_)))
     }
 
     /// Evaluates an expression in the runner's world of the page, waits for it where it is a promise, and reads its value.
@@ -94,7 +103,7 @@ impl Tab {
             .world_name(&*self.world)
             .build()
             .map_err(|_| Error::Command { doing, why: "no frame" })?;
-        let world = bounded(&self.gone, doing, self.page.execute(world)).await?.result.execution_context_id;
+        let world = bounded(&self.ends, doing, self.page.execute(world)).await?.result.execution_context_id;
         let params = EvaluateParams::builder()
             .expression(expression)
             .context_id(world)
@@ -103,7 +112,7 @@ impl Tab {
             .user_gesture(true)
             .build()
             .map_err(|_| Error::Command { doing, why: "nothing to ask" })?;
-        let answer = bounded(&self.gone, doing, self.page.execute(params)).await?.result;
+        let answer = bounded(&self.ends, doing, self.page.execute(params)).await?.result;
         if answer.exception_details.is_some() {
             return Err(Error::Command { doing, why: "the page threw an error" });
         }
@@ -121,7 +130,7 @@ impl Tab {
             params = params.world_name(&*self.world);
         }
         let params = params.build().map_err(|_| Error::Command { doing: "take a script", why: "it is empty" })?;
-        bounded(&self.gone, "take a script", self.page.execute(params)).await.map(drop)
+        bounded(&self.ends, "take a script", self.page.execute(params)).await.map(drop)
     }
 
     /// Gives the runner's world a function `name(text)`; what it is called with comes out of the stream.
@@ -129,10 +138,10 @@ impl Tab {
     /// # Errors
     /// When the browser does not answer.
     pub async fn bind(&self, name: &str) -> Result<impl Stream<Item = Called> + Send + Unpin + 'static, Error> {
-        let calls = bounded(&self.gone, "listen", self.page.event_listener::<EventBindingCalled>()).await?;
+        let calls = bounded(&self.ends, "listen", self.page.event_listener::<EventBindingCalled>()).await?;
         let mut binding = AddBindingParams::new(name);
         binding.execution_context_name = Some(self.world.to_string());
-        bounded(&self.gone, "bind a function", self.page.execute(binding)).await?;
+        bounded(&self.ends, "bind a function", self.page.execute(binding)).await?;
         let name = name.to_owned();
         Ok(calls
             .filter_map(move |call| std::future::ready((call.name == name).then(|| Called(call.payload.clone()))))
@@ -161,7 +170,7 @@ impl Tab {
         if format == CaptureScreenshotFormat::Jpeg {
             params = params.quality(75);
         }
-        let answer = bounded(&self.gone, "take a picture", self.page.execute(params.build())).await?;
+        let answer = bounded(&self.ends, "take a picture", self.page.execute(params.build())).await?;
         base64::engine::general_purpose::STANDARD
             .decode(AsRef::<[u8]>::as_ref(&answer.result.data))
             .map_err(|_| Error::Command { doing: "take a picture", why: "the answer could not be read" })
@@ -170,13 +179,13 @@ impl Tab {
 
 /// Waits for an answer, but neither for ever nor for a browser that is gone.
 pub(super) async fn bounded<T>(
-    gone: &CancellationToken,
+    ends: &Ends,
     doing: &'static str,
     work: impl Future<Output = Result<T, CdpError>>,
 ) -> Result<T, Error> {
     tokio::select! {
         biased;
-        () = gone.cancelled() => Err(Error::Gone),
+        end = ends.end() => Err(end),
         answer = tokio::time::timeout(ANSWER, work) => match answer {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(Error::Command { doing, why: kind(&error) }),

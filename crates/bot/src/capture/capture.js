@@ -98,9 +98,15 @@
 
   globalThis.greenroomRecorder = {
     start(partMs) {
-      if (recorder) return;
+      if (recorder) {
+        // Whoever starts again has given up on this one.
+        recorder.onstart = recorder.ondataavailable = recorder.onerror = recorder.onstop = null;
+        if (recorder.state !== "inactive") recorder.stop();
+      }
       prepare();
-      recorder = new MediaRecorder(mix.stream, { mimeType: "audio/webm;codecs=opus", audioBitsPerSecond: 64000 });
+      queue = Promise.resolve();
+      const mine = new MediaRecorder(mix.stream, { mimeType: "audio/webm;codecs=opus", audioBitsPerSecond: 64000 });
+      recorder = mine;
       let began = performance.now();
       const start = began;
       recorder.onstart = () => send({ kind: "started" });
@@ -108,11 +114,14 @@
         const offsetMs = Math.round(began - start);
         began = performance.now();
         if (data.size === 0) return;
-        queue = queue.then(async () => send({ kind: "part", offsetMs, data: await encode(data) }));
+        queue = queue.then(async () => {
+          const encoded = await encode(data);
+          if (recorder === mine) send({ kind: "part", offsetMs, data: encoded });
+        });
       };
       recorder.onerror = ({ error }) => send({ kind: "error", name: error?.name ?? "Error" });
       recorder.onstop = () => {
-        queue = queue.then(() => send({ kind: "stopped" }));
+        queue = queue.finally(() => send({ kind: "stopped" }));
       };
       recorder.start(partMs);
     },
@@ -124,6 +133,9 @@
         send({ kind: "stopped" });
       }
     },
-    quietMs: () => Math.round(performance.now() - heardAt),
+    pulse: () => ({
+      recording: recorder !== null && recorder.state === "recording",
+      quietMs: Math.round(performance.now() - heardAt),
+    }),
   };
 })();

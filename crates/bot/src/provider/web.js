@@ -21,6 +21,7 @@
         people: Number.isInteger(people) && people >= 0 ? people : null,
         status: navigation?.responseStatus || null,
         loaded: document.readyState === "complete",
+        ready: navigation?.domContentLoadedEventEnd > 0,
         error: root?.dataset.greenroomError ?? null,
       };
     },

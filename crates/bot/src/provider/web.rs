@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Provider;
 use crate::browser::proxy::Trouble;
 use crate::browser::{Error, Tab};
 use crate::contract::Meeting;
-use crate::policy::{ADDRESS_REFUSED, BROWSER_LOST, Failure, Sight};
+use crate::policy::{ADDRESS_REFUSED, BROWSER_LOST, Failure, PAGE_LOST, Sight};
 
 /// How long the page may take until it shows a state.
 const OPEN: Duration = Duration::from_secs(30);
@@ -17,6 +17,8 @@ const OPEN: Duration = Duration::from_secs(30);
 const FILL: Duration = Duration::from_secs(15);
 /// How long the page may take to leave.
 const LEAVE: Duration = Duration::from_secs(3);
+/// How long a lobby whose scripts have run is given for the rest, before it is filled in without it.
+const REST: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// The adapter.
@@ -30,50 +32,41 @@ struct Page {
     state: Option<String>,
     people: Option<u32>,
     status: Option<u16>,
+    /// With everything in it.
     loaded: bool,
+    /// Its own scripts have run.
+    ready: bool,
     error: Option<String>,
 }
 
 const UNREACHABLE: Failure = Failure::passing("page_unreachable", "the meeting page could not be reached");
+const SLOW: Failure = Failure::passing("page_unreachable", "the meeting page did not answer in time");
+const NO_STATE: Failure = Failure::passing("page_unreachable", "the page does not show data-greenroom-state");
+const NO_BUTTON: Failure = Failure::passing("page_unreachable", "the lobby has no join button that can be pressed");
 const NOT_FOUND: Failure = Failure::lasting("meeting_not_found", "there is no such meeting");
 
 impl Provider for Web {
     async fn enter(&self, tab: &Tab, meeting: &Meeting, name: &str) -> Result<(), Failure> {
-        match tab.navigate(&meeting.url).await.map_err(lost)?.as_deref() {
-            None => {}
-            Some(code) => {
-                let trouble = tab.trouble().await.map_err(lost)?;
-                let why = trouble.map(|trouble| trouble.to_string()).unwrap_or_default();
-                tracing::info!(event = "page.unreachable", error = code, why, "the meeting page could not be reached");
-                return Err(match trouble {
-                    Some(Trouble::Refused(_)) => ADDRESS_REFUSED,
-                    Some(Trouble::NoAddress) => NOT_FOUND,
-                    Some(Trouble::Unreachable) | None => UNREACHABLE,
-                });
-            }
-        }
-        let deadline = Instant::now() + OPEN;
-        loop {
-            if let Ok(page) = read(tab).await {
-                match (page.sight(), page.status) {
-                    (Some(Sight::Lobby), _) => break,
-                    // Let in, told to wait or turned away without being asked for a name: seen by the next look.
-                    (Some(_), _) => return Ok(()),
-                    (None, Some(404 | 410)) => return Err(NOT_FOUND),
-                    (None, Some(401 | 403)) => {
-                        return Err(Failure::lasting("sign_in_required", "the meeting page wants an account"));
-                    }
-                    (None, Some(500..)) if page.loaded => return Err(UNREACHABLE),
-                    (None, _) if refused(tab).await => return Err(ADDRESS_REFUSED),
-                    (None, _) => {}
-                }
-            }
-            if Instant::now() > deadline {
-                return Err(Failure::passing("page_unreachable", "the page does not show data-greenroom-state"));
-            }
-            sleep(PAUSE).await;
-        }
-        self.fill_in(tab, meeting, name).await
+        let began = Instant::now();
+        let asking = ask(tab, meeting, name, began, SLOW);
+        tokio::pin!(asking);
+        let failure = tokio::select! {
+            asked = &mut asking => asked.err(),
+            went = tab.navigate(&meeting.url) => match went {
+                Ok(None) => asking.await.err(),
+                // A page all the same, without a word: its status says why.
+                Ok(Some(code)) if code == "ERR_HTTP_RESPONSE_CODE_FAILURE" => asking.await.err(),
+                Ok(Some(code)) => Some(unreachable(tab, &code).await),
+                Err(error) if error.is_end() => Some(error.failure()),
+                // Its server is slow, or something that the page loads is: it has its time.
+                Err(_) => asking.await.err(),
+            },
+        };
+        failure.map_or(Ok(()), Err)
+    }
+
+    async fn ask(&self, tab: &Tab, meeting: &Meeting, name: &str) -> Result<(), Failure> {
+        ask(tab, meeting, name, Instant::now(), PAGE_LOST).await
     }
 
     async fn look(&self, tab: &Tab) -> Result<Sight, Error> {
@@ -85,7 +78,7 @@ impl Provider for Web {
                 Some(sight) => sight,
                 None if refused(tab).await => Sight::Refused,
                 // A page that shows nothing is taken to be on its way; the limits say for how long.
-                None => Sight::Lobby,
+                None => Sight::Unclear,
             },
         })
     }
@@ -99,27 +92,71 @@ impl Provider for Web {
         while Instant::now() < deadline {
             match self.look(tab).await? {
                 Sight::Joined { .. } | Sight::Waiting => sleep(PAUSE).await,
-                Sight::Lobby | Sight::Denied | Sight::Ended | Sight::NotFound | Sight::Refused => break,
+                Sight::Unclear | Sight::Lobby | Sight::Denied | Sight::Ended | Sight::NotFound | Sight::Refused => {
+                    break;
+                }
             }
         }
         Ok(())
     }
 }
 
-impl Web {
-    async fn fill_in(self, tab: &Tab, meeting: &Meeting, name: &str) -> Result<(), Failure> {
-        let text = |text: &str| serde_json::Value::from(text).to_string();
-        let script = script(&format!("join({}, {})", text(name), text(&meeting.password)));
-        let deadline = Instant::now() + FILL;
-        loop {
-            if let Ok(true) = tab.ask::<bool>("fill in the lobby", &script).await {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                return Err(Failure::passing("page_unreachable", "the lobby has no join button that can be pressed"));
-            }
-            sleep(PAUSE).await;
+/// Waits for the lobby, and fills it in. `unanswered` is why it could not be when the page never says anything.
+async fn ask(tab: &Tab, meeting: &Meeting, name: &str, began: Instant, unanswered: Failure) -> Result<(), Failure> {
+    let text = |text: &str| serde_json::Value::from(text).to_string();
+    let join = script(&format!("join({}, {})", text(name), text(&meeting.password)));
+    let mut lobby = None;
+    let mut failure = unanswered;
+    loop {
+        let deadline = lobby.map_or(began + OPEN, |since| since + FILL);
+        match timeout_at(deadline, read(tab)).await {
+            Ok(Ok(page)) => match (page.sight(), page.status) {
+                (Some(Sight::Lobby), _) => {
+                    let since = *lobby.get_or_insert_with(Instant::now);
+                    failure = NO_BUTTON;
+                    // A click before the page's scripts have run leads nowhere, or somewhere else.
+                    let usable = page.loaded || (page.ready && since.elapsed() >= REST);
+                    if usable
+                        && let Ok(Ok(true)) = timeout_at(deadline, tab.ask::<bool>("fill in the lobby", &join)).await
+                    {
+                        return Ok(());
+                    }
+                }
+                // Let in, told to wait or turned away without being asked for a name: seen by the next look.
+                (Some(_), _) => return Ok(()),
+                (None, Some(404 | 410)) => return Err(NOT_FOUND),
+                (None, Some(401 | 403)) => {
+                    return Err(Failure::lasting("sign_in_required", "the meeting page wants an account"));
+                }
+                (None, Some(500..)) if page.loaded => return Err(UNREACHABLE),
+                (None, _) if matches!(timeout_at(deadline, refused(tab)).await, Ok(true)) => {
+                    return Err(ADDRESS_REFUSED);
+                }
+                (None, Some(_)) => failure = NO_STATE,
+                // Nothing is there yet.
+                (None, None) => {}
+            },
+            Ok(Err(error)) if error.is_end() => return Err(error.failure()),
+            Ok(Err(_)) => {}
+            // While a page's server has not answered, nothing in the tab does.
+            Err(_) => {}
         }
+        if Instant::now() >= deadline {
+            return Err(if tab.browser_answers().await { failure } else { BROWSER_LOST });
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// What a network error says about who is at fault.
+async fn unreachable(tab: &Tab, code: &str) -> Failure {
+    let trouble = tab.trouble().await.ok().flatten();
+    let why = trouble.map(|trouble| trouble.to_string()).unwrap_or_default();
+    tracing::info!(event = "page.unreachable", error = code, why, "the meeting page could not be reached");
+    match trouble {
+        Some(Trouble::Refused(_)) => ADDRESS_REFUSED,
+        Some(Trouble::NoAddress) => NOT_FOUND,
+        Some(Trouble::Unreachable) | None => UNREACHABLE,
     }
 }
 
@@ -150,10 +187,6 @@ fn script(call: &str) -> String {
     format!("({}).{call}", include_str!("web.js").trim())
 }
 
-fn lost(_: Error) -> Failure {
-    BROWSER_LOST
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,8 +194,15 @@ mod tests {
     #[test]
     fn every_documented_state_is_understood_and_others_are_not() {
         let see = |state: Option<&str>| {
-            Page { state: state.map(str::to_owned), people: Some(2), status: Some(200), loaded: true, error: None }
-                .sight()
+            Page {
+                state: state.map(str::to_owned),
+                people: Some(2),
+                status: Some(200),
+                loaded: true,
+                ready: true,
+                error: None,
+            }
+            .sight()
         };
         for (state, sight) in [
             ("lobby", Sight::Lobby),

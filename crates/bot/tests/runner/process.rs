@@ -46,6 +46,7 @@ impl Runner {
     }
 
     pub async fn ended(&mut self) -> ExitStatus {
+        // Longer than any time-out that a runner may run into.
         match timeout(Duration::from_secs(180), self.child.wait()).await {
             Ok(status) => status.unwrap(),
             Err(_) => panic!("the runner does not end:\n{}", self.log()),
@@ -75,6 +76,18 @@ impl Runner {
         let directory = self.left_behind().pop().expect("the runner's directory");
         let pid = std::fs::read_to_string(directory.join("browser.pid")).unwrap();
         kill(Pid::from_raw(pid.trim().parse().unwrap()), Signal::SIGKILL).unwrap();
+    }
+
+    /// Kills the process of the page, and of whatever other page there is.
+    pub fn kill_pages(&self) {
+        let mine = self.directory.path().to_str().unwrap();
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let Ok(command) = std::fs::read_to_string(entry.path().join("cmdline")) else { continue };
+            if command.contains(mine) && command.contains("--type=renderer") {
+                let pid = entry.file_name().to_string_lossy().parse().unwrap();
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
     }
 
     /// Files left in its temporary directory.
