@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use greenroom_chassis::Machine;
 use greenroom_deployer::{Finding, Quota, Wanted};
 
 use crate::Config;
@@ -53,26 +54,10 @@ fn tempfile(dir: &Path) -> std::io::Result<()> {
 
 /// All of the machine, of which others want something too.
 fn capacity(wanted: &Wanted) -> Finding {
-    let cores = std::thread::available_parallelism().map(|cores| cores.get() as u64).ok();
-    let memory = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text));
-    let machine = Quota { cpu_millis: cores.map(|cores| cores * 1000), memory_bytes: memory, ..Quota::default() };
+    let Machine { processors, memory_bytes } = Machine::look();
+    let cpu_millis = processors.map(|processors| processors * 1000);
+    let machine = Quota { cpu_millis, memory_bytes, ..Quota::default() };
     let mut finding = machine.finding(wanted, "LOCAL_BOT_LIMIT");
     finding.subject = "capacity".to_owned();
     finding
-}
-
-fn total(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn memory_is_read() {
-        assert_eq!(total("MemTotal:       24640016 kB\nMemFree: 1 kB\n"), Some(24_640_016 << 10));
-        assert_eq!(total("MemFree: 1 kB\n"), None);
-    }
 }

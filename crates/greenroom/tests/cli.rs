@@ -237,6 +237,8 @@ impl Up {
         let mut command = greenroom(&["up", "--print-json", "--http", "127.0.0.1:0", "--dir"]);
         command.arg(&dir).env("GREENROOM_INSTALLATION", installation.as_str());
         command.env("DATABASE_URL", &database).env("NATS_URL", &nats);
+        // Or it would be what this machine holds.
+        command.env("LOCAL_BOT_LIMIT", "20");
         let speaker = Speaker::new(command);
         until("it is up", SOON, async || !speaker.said().is_empty()).await;
         let ready: Value = serde_json::from_str(&speaker.said()[0]).expect("a line of JSON");

@@ -4,7 +4,7 @@ mod pools;
 
 use std::time::Duration;
 
-use greenroom_chassis::Settings;
+use greenroom_chassis::{Machine, Settings};
 use greenroom_domain::{PlatformName, Provider};
 use greenroom_store::Options;
 
@@ -181,11 +181,7 @@ impl PlatformConfig {
         Self {
             name: name.clone(),
             region: settings.get(&format!("{prefix}_REGION"), "", "Where that platform is, for people."),
-            limit: settings.get(
-                &format!("{prefix}_BOT_LIMIT"),
-                &limit.to_string(),
-                "Most runners on that platform at once.",
-            ),
+            limit: Self::limit(settings, &prefix, &kind, limit),
             permits: settings.get(
                 &format!("{prefix}_PERMITS"),
                 &permits.to_string(),
@@ -195,6 +191,22 @@ impl PlatformConfig {
             pooled,
             kind,
         }
+    }
+
+    /// A machine's own limit is what it holds; of every other kind only an operator knows what there is.
+    fn limit(settings: &mut Settings, prefix: &str, kind: &str, usual: u32) -> u32 {
+        let name = format!("{prefix}_BOT_LIMIT");
+        if kind != "local" {
+            return settings.get(&name, &usual.to_string(), "Most runners on that platform at once.");
+        }
+        let set = settings.optional(
+            &name,
+            "Most runners on that platform at once. Default: as many as the machine that reads this holds, which is its processors over RUNNER_CPU_MILLIS or its memory, but for 1 GiB, over RUNNER_MEMORY_MB, whichever is less.",
+        );
+        // The scheduler reads the same settings, and says whether they are any good.
+        let cpu = settings.get("RUNNER_CPU_MILLIS", "500", "Processor that a runner asks for, in thousandths.");
+        let memory: u64 = settings.get("RUNNER_MEMORY_MB", "1024", "Memory that a runner asks for, in MiB.");
+        set.or_else(|| Machine::look().holds(cpu, memory.saturating_mul(1 << 20))).unwrap_or(usual)
     }
 
     fn providers(settings: &mut Settings, prefix: &str, all: &[PlatformName]) -> Vec<(Provider, u32)> {
@@ -245,6 +257,15 @@ mod tests {
         assert_eq!(local.providers, [(Provider::new("zoom").expect("a name"), 3)]);
         assert_eq!((local_web.limit, local_web.providers.len()), (7, 0));
         assert_eq!(docker.limit, 20, "the environment has a limit, and not each of its platforms");
+    }
+
+    #[test]
+    fn a_local_platform_has_the_limit_that_its_machine_holds() {
+        let limit = |given: &[(&str, &str)]| parse(given, &["local"]).expect("good settings").platforms[0].limit;
+        let holds = |cpu, memory| Machine::look().holds(cpu, memory).expect("it is known what this machine has");
+        assert_eq!(limit(&[]), holds(500, 1 << 30));
+        assert_eq!(limit(&[("RUNNER_MEMORY_MB", "64"), ("RUNNER_CPU_MILLIS", "100")]), holds(100, 64 << 20));
+        assert_eq!(limit(&[("LOCAL_BOT_LIMIT", "37")]), 37);
     }
 
     #[test]
