@@ -218,6 +218,10 @@ impl Deployer for LocalDeployer {
         }
     }
 
+    fn keeps_logs(&self) -> bool {
+        true
+    }
+
     async fn ensure(&self, launch: &Launch, _: &Progress) -> Result<(), Error> {
         let runner = launch.spec.runner;
         if self.observe(runner)? != Observed::Gone {

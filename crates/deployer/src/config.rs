@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use greenroom_chassis::Settings;
 
+use crate::kept;
+
 /// How a deployer works, whatever it drives.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -22,6 +24,8 @@ pub struct Config {
     pub stop_wait: Duration,
     /// Where this platform's runners find the gateway, if elsewhere than those of others.
     pub gateway_url: Option<String>,
+    /// What is kept of what ended runners printed.
+    pub logs: kept::Config,
 }
 
 /// Reads the settings; `kind` is how those of the platform's kind begin: `DOCKER_`.
@@ -57,6 +61,7 @@ pub fn parse(settings: &mut Settings, kind: &str) -> Config {
             Duration::from_secs(30),
             "How long after its grace a stop waits for evidence, before it is said again.",
         ),
+        logs: kept::Config::parse(settings),
     };
     let at_least_one =
         [("DEPLOYER_STARTS", config.starts), ("DEPLOYER_STOPS", config.stops), ("DEPLOYER_PREPARES", config.prepares)];

@@ -129,6 +129,12 @@ pub trait Deployer: Send + Sync + 'static {
     /// What it can do.
     fn capabilities(&self) -> Capabilities;
 
+    /// It keeps what a runner printed after its remains are removed, for as long as its own settings say. Of others the end of
+    /// it is kept by the service around them.
+    fn keeps_logs(&self) -> bool {
+        false
+    }
+
     /// It says with which code a runner ended. One that does not only says that it ended.
     fn tells_exit_codes(&self) -> bool {
         true

@@ -27,6 +27,7 @@ mod driver;
 mod error;
 mod finding;
 mod images;
+mod kept;
 mod launches;
 mod memory;
 mod names;
@@ -47,6 +48,7 @@ pub use driver::{Capabilities, Deployer, Launch, Listed, LogStream, Observed, Pr
 pub use error::{Class, Error, with_causes};
 pub use finding::{Finding, Quota, Verdict, Wanted};
 pub use images::{Image, Images, Need, Registry, server_of};
+pub use kept::Config as KeptLogsConfig;
 pub use names::{INSTALLATION, Names, PLATFORM, RUNNER, SLOT};
 pub use probe::Probe;
 pub use pulls::{Pulled, Pulls};

@@ -51,6 +51,10 @@ impl fmt::Debug for Deployers {
 impl Deployers {
     /// Adds a platform; [`Service::register`](crate::Service::register) does so for its own.
     pub fn add<D: Deployer>(&self, platform: PlatformName, driver: Arc<D>) {
+        self.add_reader(platform, driver);
+    }
+
+    pub(crate) fn add_reader(&self, platform: PlatformName, driver: Arc<dyn Reader>) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(platform, driver);
     }
 

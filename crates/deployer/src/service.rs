@@ -14,6 +14,7 @@ use opentelemetry::{KeyValue, global};
 use tokio_util::sync::CancellationToken;
 
 use crate::consumers::{DescribeHandler, PrepareHandler, ResetHandler, RetireHandler, StartHandler, StopHandler};
+use crate::kept::{Keeping, KeptLogs};
 use crate::launches::Launches;
 use crate::memory::Memory;
 use crate::policy::refusal;
@@ -30,6 +31,7 @@ pub(crate) struct Shared<D> {
     pub voice: Voice,
     pub launches: Launches,
     pub memory: Memory,
+    pub kept: Arc<KeptLogs>,
     pub retirements: Retirements,
     pub meters: Meters,
     /// The platform has answered a list since we started.
@@ -83,6 +85,7 @@ impl<D: Deployer> Shared<D> {
             None
         });
         self.memory.exited(runner, exit, usage, self.host.clock.now());
+        self.kept.keep(self.driver.as_ref(), runner).await;
         self.driver.remove(runner).await?;
         self.voice.exited(runner, exit, self.memory.end_of(runner).1).await?;
         tracing::info!(
@@ -149,6 +152,7 @@ impl<D: Deployer> Service<D> {
         let shared = Shared {
             launches: Launches::new(&host.peers),
             memory: Memory::default(),
+            kept: Arc::new(KeptLogs::new(&config.logs, &platform)),
             retirements: Retirements::default(),
             meters: Meters::new(),
             listed: AtomicBool::new(false),
@@ -164,7 +168,8 @@ impl<D: Deployer> Service<D> {
     /// Puts its driver behind the process's one door, and says when it is ready: once the platform has answered. (A
     /// platform that falls silent later makes nobody unready, or nobody could be asked about its runners.)
     pub fn register(&self, process: &mut Process, deployers: &Deployers) {
-        deployers.add(self.shared.platform.clone(), self.shared.driver.clone());
+        let keeping = Keeping { driver: self.shared.driver.clone(), kept: self.shared.kept.clone() };
+        deployers.add_reader(self.shared.platform.clone(), Arc::new(keeping));
         let shared = self.shared.clone();
         process.health().require(format!("platform {}", self.shared.platform), move || {
             let listed = shared.listed.load(Ordering::Relaxed);

@@ -39,6 +39,7 @@ async fn turn<D: Deployer>(shared: &Shared<D>) -> Result<Option<Duration>, Unsai
         shared.voice.listed(page).await?;
     }
 
+    shared.kept.tidy().await;
     if shared.driver.capabilities().pooled {
         // It is not the runners' fault when these cannot be listed.
         if let Err(error) = slots(shared).await {

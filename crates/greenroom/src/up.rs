@@ -59,6 +59,7 @@ impl Up {
         unless_set("LOG_FILE", dir.join("greenroom.log").display().to_string());
         unless_set("LOG_FORMAT", "json".to_owned());
         unless_set("LOCAL_DIR", dir.join("local").display().to_string());
+        unless_set("DEPLOYER_LOGS_DIR", dir.join("runner-logs").display().to_string());
         unless_set("RECORDINGS_DIR", dir.join("recordings").display().to_string());
         unless_set("GRPC_ADDR", "127.0.0.1:0".to_owned());
         if let Some(http) = &self.http {

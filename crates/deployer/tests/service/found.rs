@@ -111,3 +111,13 @@ async fn lists_come_in_pages_and_nothing_is_a_list_too() {
         [(Some(0), Some(false), Some(500)), (Some(1), Some(false), Some(500)), (Some(2), Some(true), Some(1))]
     );
 }
+
+#[tokio::test]
+async fn what_an_ended_runner_printed_is_kept_when_its_remains_go() {
+    let runner = new_runner();
+    let house = House::with(1, Told { runners: [(runner, crate::stage::exited(0))].into(), ..Told::default() }).await;
+    house.hears(runner, "gone").await;
+    assert!(house.driver.told().runners.is_empty(), "the platform has its log no more");
+    let kept = std::fs::read_to_string(house.logs.path().join(format!("here/{runner}.log"))).expect("a kept log");
+    assert_eq!(kept, "tail Some(20000)\nend\n");
+}

@@ -266,6 +266,8 @@ impl OwnerService for Owner {
 
 pub struct House {
     _nats: Option<(Nats, Box<dyn std::any::Any + Send + Sync>)>,
+    /// Where the end of what runners printed is kept.
+    pub logs: tempfile::TempDir,
     pub host: Host,
     pub platform: PlatformName,
     pub driver: Arc<Scripted>,
@@ -330,12 +332,14 @@ impl House {
 
         let platform = PlatformName::new("here").expect("valid");
         let driver = Arc::new(Scripted { told: Mutex::new(told), changed: tokio::sync::Notify::new() });
-        let config = Config::parse(&mut Settings::new([], ""), "TEST_");
+        let mut config = Config::parse(&mut Settings::new([], ""), "TEST_");
+        let logs = scratch().expect("a folder");
+        logs.path().clone_into(&mut config.logs.dir);
         for _ in 0..replicas {
             let service = Service::build(config.clone(), platform.clone(), driver.clone(), &host);
             tokio::spawn(service.run(stop.clone()));
         }
-        Self { _nats: nats, host, platform, driver, owner, heard, stop }
+        Self { _nats: nats, logs, host, platform, driver, owner, heard, stop }
     }
 
     pub async fn new() -> Self {
