@@ -22,6 +22,7 @@ use tokio::process::Command;
 use tokio::sync::OnceCell;
 
 use crate::account::{self, Account};
+use crate::changes::Changes;
 use crate::folder::Folder;
 use crate::supervisor::{Answer, Order, is_stale};
 use crate::{Config, check, logs};
@@ -30,10 +31,12 @@ use crate::{Config, check, logs};
 const PASSED_ON: &[&str] = &["PATH", "LANG", "CHROMIUM", "CHROME_FLAGS", "GREENROOM_SANDBOX", "RUST_BACKTRACE"];
 /// A supervisor has this long to come to the point; it is a matter of milliseconds.
 const ANSWER: Duration = Duration::from_secs(15);
-/// After this long a supervisor that lives has read its note; it looks twenty times a second.
+/// After this long a supervisor that lives has read its note: it is told of it, or looks four times a second.
 const NOTE_READ: Duration = Duration::from_secs(1);
-/// Between two looks at everything, for whoever watches.
+/// Between two looks at everything, for whoever watches where this machine does not tell of files.
 const LOOK: Duration = Duration::from_millis(200);
+/// The same where it does: a supervisor that was killed writes no file.
+const LOOK_SLOWEST: Duration = Duration::from_secs(5);
 
 /// Runs runners as processes of this machine. It remembers nothing: any number of them may work on one folder.
 #[derive(Debug, Clone)]
@@ -315,7 +318,10 @@ impl Deployer for LocalDeployer {
     fn watch(&self) -> Option<BoxStream<'_, RunnerId>> {
         let stream = async_stream::stream! {
             let mut told = BTreeSet::new();
+            let mut changes = None;
             loop {
+                // Before the look: what happens after it is told.
+                changes = changes.or_else(|| Changes::of(&self.inner.runners).ok());
                 // What cannot be looked at now can be in a moment, and the list says so if not.
                 if let Ok(all) = self.scan().await {
                     let ended: BTreeSet<RunnerId> = all
@@ -328,7 +334,24 @@ impl Deployer for LocalDeployer {
                     }
                     told = ended;
                 }
-                tokio::time::sleep(LOOK).await;
+                let until = tokio::time::Instant::now() + LOOK_SLOWEST;
+                loop {
+                    let Some(following) = &mut changes else {
+                        tokio::time::sleep(LOOK).await;
+                        break;
+                    };
+                    match tokio::time::timeout_at(until, following.next()).await {
+                        Err(_) => break,
+                        Ok(None) => changes = None,
+                        Ok(Some(changed)) => {
+                            for runner in changed {
+                                if matches!(self.observe(runner), Ok(Observed::Exited(_))) && told.insert(runner) {
+                                    yield runner;
+                                }
+                            }
+                        }
+                    }
+                }
             }
         };
         Some(stream.boxed())

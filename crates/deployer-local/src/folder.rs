@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::processes::{self, Entry, Identity};
+use crate::supervisor::cgroup;
 
 /// `record.json`: who it is. There before the runner is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +25,9 @@ pub(crate) struct Record {
     pub runner: Option<Identity>,
     /// Its home and temporary folder.
     pub scratch: PathBuf,
+    /// Its control group, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<PathBuf>,
 }
 
 /// `stop.json`: have it end. A later one makes the time shorter, never longer.
@@ -140,15 +144,16 @@ impl Folder {
 
     /// Takes the folder away, at once for everybody who looks.
     pub fn remove(&self) -> io::Result<()> {
-        let scratch = self.record().ok().flatten().map(|record| record.scratch);
+        let record = self.record().ok().flatten();
         let away = self.0.with_file_name(format!(".removed-{}", Uuid::now_v7()));
         match fs::rename(&self.0, &away) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
         }
-        if let Some(scratch) = scratch {
-            remove_scratch(&scratch);
+        if let Some(record) = record {
+            remove_scratch(&record.scratch);
+            record.group.iter().for_each(|group| cgroup::remove(group));
         }
         fs::remove_dir_all(&away)
     }
@@ -173,6 +178,14 @@ impl Record {
     /// takes a killed supervisor, too.
     pub fn left(&self) -> io::Result<Vec<Entry>> {
         let Some(runner) = self.runner else { return Ok(Vec::new()) };
+        // Nobody else is ever in its group, and its name is not used again.
+        if let Some(members) = self.group.as_deref().and_then(cgroup::members) {
+            let mut left = Vec::new();
+            for pid in members.into_iter().filter(|pid| *pid != self.supervisor.pid) {
+                left.extend(processes::look(pid)?.filter(|entry| !entry.dead));
+            }
+            return Ok(left);
+        }
         let table = processes::table()?;
         // A new process by the supervisor's number, with a session of its own, would be a stranger: then ours is empty.
         if table.iter().any(|entry| entry.identity.pid == self.supervisor.pid && entry.identity != self.supervisor) {

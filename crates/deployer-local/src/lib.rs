@@ -12,14 +12,19 @@
 //!   process it is, when it started, how it ended. One lock makes sure that one name is started once, whoever asks.
 //! - A process is known by **its number and its start time**. We never send a signal to a number alone: a stop is a note
 //!   that the supervisor reads, and only a runner whose supervisor was killed gets its signals from us, after both agree.
-//! - Memory is what all processes of a runner have of their own (`RssAnon`), looked at twice a second: an address space
-//!   limit would keep Chromium from starting, and cgroups are rarely ours to write. A runner that is over its limit is
-//!   killed and reported as out of memory. What it really took, memory and processor time, stands in its folder as well.
+//! - Supervisors and the driver **sleep until something happens** (a child ends, a note or a file comes) and look at nothing
+//!   but a runner's own processes, so that what a runner costs does not depend on how many there are.
+//! - Where a **control group** (v2) can be made below our own, a runner has one: nothing of it escapes its end, and the kernel
+//!   counts what it takes. Where that group has the memory controller, the kernel holds it to its memory, too.
+//! - Elsewhere memory is what all processes of a runner have of their own (`RssAnon`), looked at twice a second: an address
+//!   space limit would keep Chromium from starting. A runner that is over its limit is killed and reported as out of memory.
+//!   What it really took, memory and processor time, stands in its folder as well.
 //!
 //! **Owns** the folder `LOCAL_DIR`. **Hears** and **says** nothing by itself: `greenroom-deployer`'s service does that.
 //! **Never** keeps a launch environment on disk: the supervisor gets it through a pipe.
 
 mod account;
+mod changes;
 mod check;
 mod config;
 mod driver;

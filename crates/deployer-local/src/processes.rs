@@ -81,8 +81,56 @@ pub(crate) fn table() -> io::Result<Vec<Entry>> {
     Ok(all)
 }
 
-/// The children of a process, theirs, and so on; zombies among them.
-pub(crate) fn descendants(table: &[Entry], of: i32) -> Vec<Entry> {
+/// The children of a process, theirs, and so on; zombies among them. It costs what they are, and not what else runs here,
+/// unless this kernel does not list children.
+pub(crate) fn tree(of: i32) -> io::Result<Vec<Entry>> {
+    let mut found: Vec<Entry> = Vec::new();
+    let mut parents = vec![of];
+    while let Some(parent) = parents.pop() {
+        let Some(children) = children(parent)? else { return Ok(descendants(&table()?, of)) };
+        for pid in children {
+            let known = found.iter().any(|entry| entry.identity.pid == pid);
+            if let Some(entry) = look(pid)?.filter(|_| !known && pid != of) {
+                found.push(entry);
+                parents.push(pid);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The children of all threads of a process. None: this kernel does not list them.
+fn children(pid: i32) -> io::Result<Option<Vec<i32>>> {
+    let gone =
+        |error: &io::Error| error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ESRCH);
+    let threads = match fs::read_dir(format!("/proc/{pid}/task")) {
+        Ok(threads) => threads,
+        Err(error) if gone(&error) => return Ok(Some(Vec::new())),
+        Err(error) => return Err(error),
+    };
+    let mut found = Vec::new();
+    for thread in threads {
+        let thread = match thread {
+            Ok(thread) => thread.path(),
+            Err(error) if gone(&error) => break,
+            Err(error) => return Err(error),
+        };
+        match fs::read_to_string(thread.join("children")) {
+            Ok(children) => found.extend(children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok())),
+            // Either this thread is gone, or the kernel has no such file.
+            Err(error) if gone(&error) => {
+                if thread.join("stat").exists() {
+                    return Ok(None);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Some(found))
+}
+
+/// The same, from a whole table.
+fn descendants(table: &[Entry], of: i32) -> Vec<Entry> {
     let mut found: Vec<Entry> = Vec::new();
     let mut parents = vec![of];
     while let Some(parent) = parents.pop() {
@@ -190,6 +238,37 @@ mod tests {
         assert!(proportional_memory(own.pid) > 0);
         assert_eq!(proportional_memory(i32::MAX), 0);
         assert!(table().expect("readable").iter().any(|entry| entry.identity == own));
+    }
+
+    #[test]
+    fn a_tree_is_walked_from_its_root_and_has_nobody_else_in_it() {
+        let own = i32::try_from(std::process::id()).expect("fits");
+        // The shell has a child, which has one. They end with their input.
+        let mut shell = std::process::Command::new("sh")
+            .args(["-c", "sh -c 'cat; true'; true"])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("a shell");
+        let root = i32::try_from(shell.id()).expect("fits");
+        let began = std::time::Instant::now();
+        let names = || {
+            let mut pids: Vec<_> = tree(root).expect("readable").iter().map(|entry| entry.identity.pid).collect();
+            pids.sort_unstable();
+            pids
+        };
+        while names().len() < 2 {
+            assert!(began.elapsed() < Duration::from_secs(120), "{:?}", names());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let mut by_table: Vec<_> =
+            descendants(&table().expect("readable"), root).iter().map(|entry| entry.identity.pid).collect();
+        by_table.sort_unstable();
+        assert_eq!(names(), by_table);
+        assert!(tree(own).expect("readable").iter().any(|entry| entry.identity.pid == root), "of any thread of ours");
+        drop(shell.stdin.take());
+        shell.wait().expect("it ends");
+        assert_eq!(tree(root).expect("readable"), []);
     }
 
     #[test]

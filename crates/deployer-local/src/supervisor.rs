@@ -3,6 +3,7 @@
 //! It gets its [`Order`] through stdin (there are secrets in it), answers with one line on stdout, and is alone from then
 //! on: no pipe of ours that could break, no terminal whose Ctrl-C could reach it.
 
+pub(crate) mod cgroup;
 mod scales;
 mod watch;
 
@@ -98,6 +99,7 @@ fn begin(order: &Order) -> Result<(Child, watch::Watch), Answer> {
     nix::unistd::setsid().map_err(|error| failed("make a session")(error.into()))?;
     nix::sys::prctl::set_child_subreaper(true).map_err(|error| failed("adopt what a runner leaves")(error.into()))?;
     let signals = watch::signals().map_err(failed("listen to signals"))?;
+    let group = cgroup::Cgroup::make(order.memory_bytes);
 
     let log = File::options().create(true).append(true).mode(0o600).open(&order.log).map_err(failed("open the log"))?;
     let scratch = make_scratch(order.account).map_err(failed("make a temporary folder"))?;
@@ -111,13 +113,19 @@ fn begin(order: &Order) -> Result<(Child, watch::Watch), Answer> {
         supervisor: own().map_err(|error| undo(failed("find myself")(error)))?,
         runner: None,
         scratch: scratch.clone(),
+        group: group.as_ref().map(|group| group.path().to_owned()),
     };
     // Before the runner is there, so that there is never one without a record.
     folder.set_record(&record).map_err(|error| undo(failed("write the record")(error)))?;
     if Timestamp::now() > order.start_by {
         return Err(undo(Answer::Late));
     }
-    let mut child = spawn(order, &scratch, &log).map_err(|error| undo(refusal(&order.program, &error)))?;
+    let start = || spawn(order, &scratch, &log);
+    let spawned = match &group {
+        Some(group) => group.around(start).map_err(|error| undo(failed("use a control group")(error)))?,
+        None => start(),
+    };
+    let mut child = spawned.map_err(|error| undo(refusal(&order.program, &error)))?;
     let written = pid_of(&child).and_then(Identity::of).and_then(|runner| {
         record.runner = Some(runner);
         folder.set_record(&record)
@@ -127,7 +135,7 @@ fn begin(order: &Order) -> Result<(Child, watch::Watch), Answer> {
         let _ = child.wait();
         return Err(undo(failed("write the record")(error)));
     }
-    let watch = watch::Watch::new(order, folder, lock, log, signals, scratch);
+    let watch = watch::Watch::new(order, folder, (lock, log), signals, scratch, group);
     Ok((child, watch))
 }
 

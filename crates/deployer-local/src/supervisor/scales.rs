@@ -6,6 +6,7 @@
 //!   what the limit is held against, may raise the peak.
 //! - **Processor time** is that of all processes, also of those that ended before somebody looked: whoever waits for a
 //!   child inherits its time, and in the end everything is our child.
+//! - In a control group of its own the kernel counts both, and is asked.
 
 use std::time::{Duration, Instant};
 
@@ -13,9 +14,10 @@ use greenroom_domain::Usage;
 
 use crate::folder::Folder;
 use crate::processes::{self, Entry, Times};
+use crate::supervisor::cgroup::Cgroup;
 
 /// Between two looks.
-const LOOK: Duration = Duration::from_secs(2);
+pub(super) const LOOK: Duration = Duration::from_secs(2);
 
 /// One runner's.
 pub(super) struct Scales {
@@ -36,24 +38,28 @@ impl Scales {
     }
 
     /// Looks at its processes, when it is time to. What cannot be written now can be in a while.
-    pub fn look(&mut self, now: Instant, runners: &[Entry], folder: &Folder) {
+    pub fn look(&mut self, now: Instant, runners: &[Entry], group: Option<&Cgroup>, folder: &Folder) {
         if self.looked.is_some_and(|at| now.duration_since(at) < LOOK) {
             return;
         }
         self.looked = Some(now);
-        let shared: u64 = runners.iter().map(|entry| processes::proportional_memory(entry.identity.pid)).sum();
-        self.peak = self.peak.max(shared);
-        self.time(runners);
+        let by_process = || runners.iter().map(|entry| processes::proportional_memory(entry.identity.pid)).sum();
+        self.peak = self.peak.max(group.and_then(Cgroup::memory).unwrap_or_else(by_process));
+        self.time(runners, group);
         let _ = folder.set_usage(&self.usage(now));
     }
 
     /// Nothing of it is left.
-    pub fn end(mut self, folder: &Folder) {
-        self.time(&[]);
+    pub fn end(mut self, group: Option<&Cgroup>, folder: &Folder) {
+        self.time(&[], group);
         let _ = folder.set_usage(&self.usage(Instant::now()));
     }
 
-    fn time(&mut self, runners: &[Entry]) {
+    fn time(&mut self, runners: &[Entry], group: Option<&Cgroup>) {
+        if let Some(counted) = group.and_then(Cgroup::cpu) {
+            self.cpu = self.cpu.max(counted);
+            return;
+        }
         let own = i32::try_from(std::process::id()).unwrap_or_default();
         // Of ourselves only what our children have left us; of the living their own as well.
         let left = Times::of(own).waited_for;

@@ -1,42 +1,55 @@
-//! From a runner's start to its end, and to the end of everything it started.
+//! From a runner's start to its end, and to the end of everything it started. It sleeps until something happens: a child
+//! ends, a signal or a note comes, a deadline passes, or it is time to weigh.
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::process::ExitStatusExt;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::process::{Child, ExitStatus};
+use std::process::Child;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use greenroom_domain::Exit;
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use uuid::Uuid;
 
 use super::Order;
-use super::scales::Scales;
+use super::cgroup::Cgroup;
+use super::scales::{self, Scales};
 use crate::folder::{Folder, remove_scratch};
-use crate::processes::{descendants, own_memory, table};
+use crate::processes::{own_memory, tree};
 
-/// Between two looks at the runner.
-const LOOK: Duration = Duration::from_millis(50);
-/// Between two looks at its memory.
+/// Between two looks at its memory, where the kernel does not hold it to its limit.
 const WEIGH: Duration = Duration::from_millis(500);
+/// Between two looks for a note, where this machine does not tell of new files.
+const LOOK: Duration = Duration::from_millis(250);
+/// Between two tries to kill what is left.
+const KILL: Duration = Duration::from_millis(20);
 /// For a runner that has to end and whose end nobody else has given a time.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Signals that would end us are a wish to end the runner.
+/// Signals that would end us are a wish to end the runner; and we want to know when a child has ended.
 pub(super) fn signals() -> io::Result<SignalFd> {
-    let mut ends = SigSet::empty();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
-        ends.add(signal);
+    let mut heard = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD] {
+        heard.add(signal);
     }
     // The runner does not inherit this: `Command` gives it an empty mask.
-    ends.thread_block()?;
-    Ok(SignalFd::with_flags(&ends, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
+    heard.thread_block()?;
+    Ok(SignalFd::with_flags(&heard, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
+}
+
+/// Tells of new files in a runner's folder. None: this machine does not (a user may have few of these).
+fn notes(folder: &Folder) -> Option<Inotify> {
+    let notes = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok()?;
+    notes.add_watch(&folder.0, AddWatchFlags::IN_MOVED_TO).ok()?;
+    Some(notes)
 }
 
 pub(super) struct Watch {
@@ -45,7 +58,9 @@ pub(super) struct Watch {
     _lock: File,
     log: File,
     signals: SignalFd,
+    notes: Option<Inotify>,
     scratch: PathBuf,
+    group: Option<Cgroup>,
     memory_bytes: u64,
     ends_at: Option<Instant>,
     /// Since when it was asked to end, and when it is forced.
@@ -56,13 +71,22 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub fn new(order: &Order, folder: Folder, lock: File, log: File, signals: SignalFd, scratch: PathBuf) -> Self {
+    pub fn new(
+        order: &Order,
+        folder: Folder,
+        (lock, log): (File, File),
+        signals: SignalFd,
+        scratch: PathBuf,
+        group: Option<Cgroup>,
+    ) -> Self {
         Self {
+            notes: notes(&folder),
             folder,
             _lock: lock,
             log,
             signals,
             scratch,
+            group,
             memory_bytes: order.memory_bytes,
             ends_at: Instant::now().checked_add(Duration::from_millis(order.max_lifetime_ms)),
             forced_at: None,
@@ -73,38 +97,56 @@ impl Watch {
     }
 
     /// Comes back when nothing of the runner is left, and that is written down.
-    pub fn until_the_end(mut self, mut child: Child) {
+    pub fn until_the_end(mut self, child: Child) {
         let runner = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
-        let mut weighed = Instant::now();
-        let mut scales = Scales::new(weighed);
-        let status = loop {
-            match child.try_wait() {
-                Ok(Some(status)) => break Some(status),
-                Ok(None) => {}
-                Err(_) => break None,
-            }
+        let began = Instant::now();
+        let mut weigh_at = began + WEIGH;
+        let mut scales = Scales::new(began);
+        let mut ended = None;
+        loop {
             let now = Instant::now();
+            // Before the look at children: the end of one that comes after that look is heard in the sleep.
             self.listen(runner, now);
+            self.reap(runner, &mut ended);
+            if ended.is_some() {
+                break;
+            }
             if self.forced_at.is_some_and(|at| now >= at) && !self.forced {
                 self.forced = true;
                 self.say("it did not end in time, so it is killed");
             }
             if self.forced {
-                kill_all(runner);
-            } else if now.duration_since(weighed) >= WEIGH {
-                weighed = now;
-                self.weigh(runner, now, &mut scales);
+                self.kill_all();
+                self.sleep_until(now + KILL);
+                continue;
             }
-            sleep(LOOK);
-        };
+            if now >= weigh_at {
+                let next = self.weigh(now, &mut scales);
+                weigh_at = now + next;
+            }
+            let deadlines = [Some(weigh_at), self.ends_at, self.forced_at];
+            let look = self.notes.is_none().then(|| now + LOOK);
+            self.sleep_until(deadlines.into_iter().chain([look]).flatten().min().unwrap_or(weigh_at));
+        }
         // A browser that is left behind is as much in the meeting as before.
-        while kill_all(runner) {
-            sleep(Duration::from_millis(10));
+        loop {
+            self.kill_all();
+            while let Ok(Some(_)) = self.signals.read_signal() {}
+            if !self.reap(runner, &mut ended) {
+                break;
+            }
+            self.sleep_until(Instant::now() + KILL);
+        }
+        if self.group.as_ref().is_some_and(Cgroup::ran_out_of_memory) && !self.out_of_memory {
+            self.out_of_memory = true;
+            let limit = self.memory_bytes;
+            self.say(&format!("it took all of the {limit} bytes of memory that it may have, so it was killed"));
         }
         // Before its end is known, with which its remains may go.
-        scales.end(&self.folder);
+        scales.end(self.group.as_ref(), &self.folder);
         remove_scratch(&self.scratch);
-        let exit = self.exit(status);
+        drop(self.group.take());
+        let exit = self.exit(ended.unwrap_or_default());
         while let Err(error) = self.folder.set_exit(&exit) {
             // The folder was removed by force: nobody wants to know. Anything else (a full disk) may pass.
             if error.kind() == io::ErrorKind::NotFound {
@@ -114,16 +156,35 @@ impl Watch {
         }
     }
 
+    /// Sleeps until then, or until there is a signal or a note.
+    fn sleep_until(&self, then: Instant) {
+        let mut wakers = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        wakers.extend(self.notes.as_ref().map(|notes| PollFd::new(notes.as_fd(), PollFlags::POLLIN)));
+        // Rounded up: a moment early would be a turn in vain.
+        let left = then.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        if let Err(error) = poll(&mut wakers, timeout)
+            && error != Errno::EINTR
+        {
+            // It cannot sleep so: then like this.
+            sleep(left.min(LOOK));
+        }
+    }
+
     /// Who wants it to end?
     fn listen(&mut self, runner: Pid, now: Instant) {
+        // What happened is read off the folder.
+        while self.notes.as_ref().is_some_and(|notes| notes.read_events().is_ok_and(|events| !events.is_empty())) {}
         if let Ok(Some(note)) = self.folder.stop_note()
             && self.last_note != Some(note.id)
         {
             self.last_note = Some(note.id);
             self.ask(runner, now, Duration::from_millis(note.grace_ms));
         }
-        if let Ok(Some(_)) = self.signals.read_signal() {
-            self.ask(runner, now, GRACE);
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            if i32::try_from(signal.ssi_signo) != Ok(Signal::SIGCHLD as i32) {
+                self.ask(runner, now, GRACE);
+            }
         }
         if self.ends_at.is_some_and(|at| now >= at) {
             self.ends_at = None;
@@ -140,30 +201,61 @@ impl Watch {
         let _ = killpg(runner, Signal::SIGTERM);
     }
 
-    fn weigh(&mut self, runner: Pid, now: Instant, scales: &mut Scales) {
-        let Ok(table) = table() else { return };
-        reap(runner);
-        let own = i32::try_from(std::process::id()).unwrap_or_default();
-        let runners = descendants(&table, own);
+    /// Looks at what it takes; when to look again.
+    fn weigh(&mut self, now: Instant, scales: &mut Scales) -> Duration {
+        if let Some(group) = self.group.as_ref().filter(|group| group.is_limited()) {
+            scales.look(now, &[], Some(group), &self.folder);
+            return scales::LOOK;
+        }
+        // What cannot be looked at now can be in a while.
+        let Ok(runners) = tree(own_pid()) else { return WEIGH };
         let used: u64 = runners.iter().map(|entry| own_memory(entry.identity.pid)).sum();
         scales.weighed(used);
-        scales.look(now, &runners, &self.folder);
+        scales.look(now, &runners, self.group.as_ref(), &self.folder);
         if self.memory_bytes > 0 && used > self.memory_bytes {
             self.out_of_memory = true;
             self.forced = true;
             let limit = self.memory_bytes;
             self.say(&format!("it takes {used} bytes of memory and may have {limit}, so it is killed"));
-            kill_all(runner);
+        }
+        WEIGH
+    }
+
+    /// Kills every descendant of ours. What a dying process leaves becomes our child, so that a few rounds find all of them;
+    /// the number of a child of ours is not used again before we have reaped it.
+    fn kill_all(&self) {
+        if let Some(group) = &self.group {
+            group.kill();
+        }
+        for entry in tree(own_pid()).unwrap_or_default().iter().filter(|entry| !entry.dead) {
+            let _ = kill(Pid::from_raw(entry.identity.pid), Signal::SIGKILL);
         }
     }
 
-    fn exit(&self, status: Option<ExitStatus>) -> Exit {
-        Exit {
-            code: status.and_then(|status| status.code()),
-            signal: status.and_then(|status| status.signal()),
-            out_of_memory: self.out_of_memory,
-            cause: None,
+    /// Takes leave of children that have ended, adopted ones among them; the runner's own end is kept. False: we have no
+    /// child, and so no descendant.
+    fn reap(&self, runner: Pid, ended: &mut Option<Ended>) -> bool {
+        loop {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) if pid == runner => {
+                    *ended = Some(Ended { code: Some(code), signal: None });
+                }
+                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == runner => {
+                    *ended = Some(Ended { code: None, signal: Some(signal as i32) });
+                }
+                Ok(WaitStatus::StillAlive) => return true,
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(_) => {
+                    // Nobody knows how it ended, but it has.
+                    ended.get_or_insert_default();
+                    return false;
+                }
+            }
         }
+    }
+
+    fn exit(&self, ended: Ended) -> Exit {
+        Exit { code: ended.code, signal: ended.signal, out_of_memory: self.out_of_memory, cause: None }
     }
 
     /// For whoever reads the runner's log.
@@ -172,27 +264,13 @@ impl Watch {
     }
 }
 
-/// Kills every descendant of ours; whether there was any. What a dying process leaves becomes our child, so that a few
-/// rounds find all of them; the number of a child of ours is not used again before we have reaped it.
-fn kill_all(runner: Pid) -> bool {
-    let own = i32::try_from(std::process::id()).unwrap_or_default();
-    // What cannot be looked at may be there.
-    let Ok(table) = table() else { return true };
-    let mut any = false;
-    for entry in descendants(&table, own).iter().filter(|entry| !entry.dead) {
-        any = true;
-        let _ = kill(Pid::from_raw(entry.identity.pid), Signal::SIGKILL);
-    }
-    reap(runner);
-    any
+/// How the runner's first process ended.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ended {
+    code: Option<i32>,
+    signal: Option<i32>,
 }
 
-/// Takes leave of adopted children that have ended. The runner itself is waited for by whoever started it.
-fn reap(runner: Pid) {
-    let own = i32::try_from(std::process::id()).unwrap_or_default();
-    let Ok(table) = table() else { return };
-    for entry in table.iter().filter(|entry| entry.parent == own && entry.dead && entry.identity.pid != runner.as_raw())
-    {
-        while waitpid(Pid::from_raw(entry.identity.pid), Some(WaitPidFlag::WNOHANG)) == Err(Errno::EINTR) {}
-    }
+fn own_pid() -> i32 {
+    i32::try_from(std::process::id()).unwrap_or_default()
 }
