@@ -175,7 +175,7 @@ pub async fn until(what: &str, condition: impl Fn() -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), wait).await.unwrap_or_else(|_| panic!("waited too long for {what}"));
+    tokio::time::timeout(Duration::from_secs(180), wait).await.unwrap_or_else(|_| panic!("waited too long for {what}"));
 }
 
 /// An open event stream.
@@ -215,7 +215,7 @@ impl Sse {
                 self.rest.push_str(std::str::from_utf8(&bytes).expect("text"));
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), read).await.expect("waited too long for an event")
+        tokio::time::timeout(Duration::from_secs(180), read).await.expect("waited too long for an event")
     }
 }
 
