@@ -60,7 +60,8 @@ impl Missed {
 
     /// The last attempt of a bot that is over.
     async fn ask(&self, row: &Row) -> Result<Option<u32>, tonic::Status> {
-        let request = SchedulerBotRequest { tenant_id: row.tenant_id.to_string(), bot_id: row.bot_id.to_string(), caller: None };
+        let request =
+            SchedulerBotRequest { tenant_id: row.tenant_id.to_string(), bot_id: row.bot_id.to_string(), caller: None };
         match SchedulerServiceClient::new(self.scheduler.clone()).get(request).await {
             Ok(bot) => {
                 let bot = bot.into_inner();

@@ -165,7 +165,8 @@ impl Joiner {
     /// What its runner recorded and could not hand in: on a full disk, for example.
     async fn missing(&self, row: &Row, parts: &[Part], duration_ms: u64) -> Vec<String> {
         let mut missing = missing::gaps(parts);
-        let request = SchedulerBotRequest { tenant_id: row.tenant_id.to_string(), bot_id: row.bot_id.to_string() };
+        let request =
+            SchedulerBotRequest { tenant_id: row.tenant_id.to_string(), bot_id: row.bot_id.to_string(), caller: None };
         match SchedulerServiceClient::new(self.scheduler.clone()).get(request).await {
             Ok(bot) => {
                 let recorded = missing::recorded(&bot.into_inner().timeline);
