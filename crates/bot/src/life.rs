@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::Instrument as _;
 
@@ -67,7 +68,7 @@ pub async fn live(settings: Settings, link: Link, orders: Orders, level: Level) 
 
     let reports = Reports::new();
     let first_beat = Duration::from_millis(config.beat_interval_ms.max(1));
-    let tasks = [
+    let mut tasks = [
         tokio::spawn(beat(link.clone(), first_beat, orders.clone(), level).in_current_span()),
         tokio::spawn(reports.clone().send(link.clone(), orders.clone()).in_current_span()),
     ];
@@ -75,11 +76,28 @@ pub async fn live(settings: Settings, link: Link, orders: Orders, level: Level) 
         biased;
         () = orders.to_exit() => Outcome::NotOurs,
         outcome = work(&settings, &config, &link, &orders, &reports) => outcome,
+        () = a_panic(&mut tasks) => {
+            // Without beats or reports nobody could tell what becomes of it: the next attempt can.
+            tracing::error!(event = "runner.task_panicked", "a task of the runner panicked; it ends");
+            Outcome::Untold
+        }
     };
     for task in tasks {
         task.abort();
     }
     outcome
+}
+
+/// Comes back when one of them has panicked. One that has ended in good order is nobody's trouble.
+async fn a_panic(tasks: &mut [JoinHandle<()>]) {
+    let watched = tasks.iter_mut().map(|task| {
+        Box::pin(async move {
+            if !task.await.is_err_and(|error| error.is_panic()) {
+                std::future::pending::<()>().await;
+            }
+        })
+    });
+    futures::future::select_all(watched).await;
 }
 
 /// Asks to be let in until there is an answer.
@@ -159,5 +177,23 @@ fn last(ending: Ending) -> Report {
             detail: failure.detail.to_owned(),
             may_pass: failure.may_pass,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_noticed_and_one_that_ends_is_not() {
+        let mut tasks = [tokio::spawn(async {}), tokio::spawn(std::future::pending())];
+        while !tasks[0].is_finished() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(a_panic(&mut tasks).now_or_never(), None);
+        let mut tasks = [tokio::spawn(async { panic!("no more beats") }), tokio::spawn(std::future::pending())];
+        a_panic(&mut tasks).await;
     }
 }

@@ -2,6 +2,7 @@
 //! part of its bot's trace.
 
 mod json;
+mod panics;
 mod traces;
 
 use std::sync::Arc;
@@ -53,6 +54,7 @@ pub fn start(settings: &Settings) -> Telemetry {
     };
     let spans = traces.as_ref().map(Traces::layer);
     tracing_subscriber::registry().with(log.with_filter(filter)).with(spans).init();
+    panics::log_them();
     if let Some(problem) = problem {
         // No reason to stay away from a meeting.
         tracing::warn!(event = "traces.none", error = problem, "traces are sent nowhere");

@@ -5,7 +5,7 @@
 
 mod beside;
 mod calls;
-mod clock;
+pub mod clock;
 mod doors;
 mod health;
 mod host;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
+use greenroom_chassis::clock::{Offset, steady};
 use greenroom_chassis::settings::Asked;
 use greenroom_chassis::{Peers, Secret, Settings, telemetry};
 use greenroom_domain::{Installation, PlatformName};
@@ -20,6 +21,8 @@ pub struct Common {
     pub secret: Secret,
     pub platforms: Vec<PlatformName>,
     pub time_scale: f64,
+    pub clock: steady::Limits,
+    pub clock_offset: Option<Offset>,
     pub drain: Duration,
     pub ack_wait: Duration,
     pub telemetry: telemetry::Config,
@@ -116,6 +119,15 @@ impl Common {
         if !(time_scale.is_finite() && time_scale > 0.0) {
             settings.problem("GREENROOM_TIME_SCALE", "must be a number above 0");
         }
+        let clock_settle = settings.millis(
+            "GREENROOM_CLOCK_SETTLE_MS",
+            steady::Limits::default().settle,
+            "How long the wall clock must stay where it jumped to before deadlines follow it: a wrong answer of a time server is usually corrected sooner.",
+        );
+        let clock_offset: Option<String> = settings.optional(
+            "GREENROOM_CLOCK_OFFSET_FILE",
+            "For tests: a file with the milliseconds that the wall clock is to be off by. Empty in production.",
+        );
         Self {
             installation,
             database_url,
@@ -123,6 +135,8 @@ impl Common {
             secret: secret.or_else(|| Secret::new(SecretString::from(NOBODYS))).expect("long enough"),
             platforms,
             time_scale: time_scale.clamp(1e-6, 1e6),
+            clock: steady::Limits { settle: clock_settle, ..steady::Limits::default() },
+            clock_offset: clock_offset.map(|file| Offset(file.into())),
             drain: settings.millis(
                 "GREENROOM_DRAIN_MS",
                 Duration::from_secs(20),

@@ -100,7 +100,7 @@ pub async fn build(
     let host = Host {
         installation: common.installation,
         bus: bus.clone(),
-        clock: Clock::system(),
+        clock: Clock::steady(common.clock, common.clock_offset),
         peers,
         secret: common.secret,
         time_scale: common.time_scale,
@@ -109,6 +109,7 @@ pub async fn build(
     };
     let mut process = Process::new(telemetry);
     let stop = process.stop();
+    process.spawn("clock", finish(host.clock.watch(stop.clone()), stop.clone()));
     process.health().require("nats", {
         let bus = bus.clone();
         move || {

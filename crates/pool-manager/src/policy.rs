@@ -288,6 +288,42 @@ mod tests {
     type Row = (&'static str, &'static [(i64, Event)], State, &'static [Effect]);
 
     #[test]
+    fn no_time_duration_or_count_makes_it_panic() {
+        let times = [Timestamp::MIN, at(0), Timestamp::MAX];
+        let durations = [Duration::ZERO, Duration::from_secs(1), Duration::MAX];
+        let events = [
+            Event::Started,
+            REFUSED,
+            UNSEEN,
+            SEEN,
+            RELEASE,
+            Event::Closed,
+            Event::Admitted,
+            Event::Forced,
+            Event::Tick,
+        ];
+        for (start_by, now, wake_at) in
+            times.iter().flat_map(|a| times.map(|b| (*a, b))).flat_map(|(a, b)| times.map(|c| (a, b, c)))
+        {
+            for (longest, asserts) in
+                durations.iter().flat_map(|longest| [0, u32::MAX].map(|asserts| (*longest, asserts)))
+            {
+                let timing = Timing { start: longest, ensure: longest, assert_first: longest, assert_longest: longest };
+                for state in [State::Assigned, State::Accepted, State::Stopping, State::Over, State::Closed] {
+                    let before = Assignment { state, start_by, wake_at: Some(wake_at), asserts, ..assigned() };
+                    for event in events {
+                        let next = decide(&before, event, now, &timing).map_or(before, |(next, _)| next);
+                        assert!(
+                            !matches!(state, State::Over | State::Closed) || next.state == state,
+                            "{state:?} {event:?}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn table() {
         use Effect::{AskToClose, Free, PermitFree, Start, Stop};
         use State::{Accepted, Assigned, Over, Stopping};

@@ -66,6 +66,15 @@ pub(crate) fn missing(trouble: Trouble, evidence: &Evidence) -> Vec<Violation> {
             let renewed = uses.keys().any(|standing| standing.generation > 1);
             expect(renewed, &|| "no slot was made anew".to_owned());
         }
+        Trouble::Clock => {
+            let by_the_clock =
+                ["max_duration", "queue_timeout", "missed_start", "waiting_room_timeout", "deploy_timeout"];
+            for bot in
+                evidence.bots.iter().filter(|bot| bot.reason.as_deref().is_some_and(|r| by_the_clock.contains(&r)))
+            {
+                expect(false, &|| format!("bot {} ended for {:?}, and only the clock was wrong", bot.id, bot.reason));
+            }
+        }
         Trouble::None
         | Trouble::Kill
         | Trouble::Pause

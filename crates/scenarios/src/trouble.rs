@@ -43,13 +43,15 @@ pub enum Trouble {
     Late,
     /// The platform keeps standing slots, and those who see to them are killed.
     Pooled,
+    /// The wall clock of every service jumps by hours and days, and comes back.
+    Clock,
     /// Kills, pauses and replicas, and servers that go and come.
     Combined,
 }
 
 impl Trouble {
     /// Every one.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::None,
         Self::Kill,
         Self::Pause,
@@ -61,6 +63,7 @@ impl Trouble {
         Self::Alone,
         Self::Late,
         Self::Pooled,
+        Self::Clock,
         Self::Combined,
     ];
 
@@ -79,6 +82,7 @@ impl Trouble {
             Self::Alone => "alone",
             Self::Late => "late",
             Self::Pooled => "pooled",
+            Self::Clock => "clock",
             Self::Combined => "combined",
         }
     }
@@ -125,6 +129,8 @@ impl Trouble {
                 ("POOL_PREPARE_TIMEOUT_MS", "100000"),
                 ("POOL_RECOVERY_MS", "40000"),
             ],
+            // However slow the machine is that plays this, the clock comes back before it has settled.
+            Self::Clock => &[("GREENROOM_CLOCK_SETTLE_MS", "86400000")],
             Self::None
             | Self::Kill
             | Self::Pause
@@ -162,6 +168,7 @@ impl Trouble {
             | Self::Postgres
             | Self::Nats
             | Self::Operators
+            | Self::Clock
             | Self::Combined => Vec::new(),
         }
     }
@@ -222,6 +229,18 @@ impl Trouble {
                     ["pool-manager", "deployer", "pool-manager", "queue", "deployer", "scheduler", "pool-manager"]
                 {
                     kill(sandbox, service).await?;
+                }
+            }
+            Self::Clock => {
+                // An hour that is set wrong, and a date.
+                for (turn, hours) in [5, -3 * 24, 3 * 24].into_iter().enumerate() {
+                    tokio::time::sleep(BETWEEN).await;
+                    sandbox.set_clock_off(hours * 3_600_000)?;
+                    until_logged(sandbox, "the wall clock jumped", turn + 1).await?;
+                    // The story goes on meanwhile: bots are made, wait, begin and end.
+                    tokio::time::sleep(BETWEEN).await;
+                    sandbox.set_clock_off(0)?;
+                    until_logged(sandbox, "the wall clock came back", turn + 1).await?;
                 }
             }
             Self::Combined => {
@@ -304,6 +323,19 @@ async fn until_breaker(sandbox: &Sandbox, platform: &str, state: &str) -> io::Re
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Err(io::Error::other(format!("no breaker of {platform} is {state}: {last}")))
+}
+
+/// Waits until every process has logged something so many times.
+async fn until_logged(sandbox: &Sandbox, message: &str, times: usize) -> io::Result<()> {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let missing = sandbox.nodes.iter().find(|node| sandbox.log_of(node).matches(message).count() < times);
+        let Some(missing) = missing else { return Ok(()) };
+        if Instant::now() > end {
+            return Err(io::Error::other(format!("{} has not logged {message:?} {times} times", missing.name)));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// What operators do on a busy day; in the end everything is as it was.

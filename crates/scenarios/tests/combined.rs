@@ -74,6 +74,14 @@ async fn of_two_of_everything_either_may_go() {
 }
 
 #[tokio::test]
+async fn a_clock_that_jumps_and_comes_back_ends_nobody() {
+    let plan = Plan { bots: 100, ..plan(Layout::Split, Trouble::Clock) };
+    let outcome = run(&plan).await.expect("the story is played");
+    assert_eq!(outcome.violations, [], "ends: {:?}\n{}", outcome.ends, outcome.logs);
+    assert!(outcome.ends.iter().any(|(end, count)| end.starts_with("DONE") && *count > 50), "{:?}", outcome.ends);
+}
+
+#[tokio::test]
 async fn standing_slots_outlive_those_who_see_to_them() {
     let plan = Plan { bots: 120, ..plan(Layout::Split, Trouble::Pooled) };
     let outcome = run(&plan).await.expect("the story is played");

@@ -54,7 +54,7 @@ pub struct Relay {
     bus: Bus,
     timing: RelayTiming,
     committed: mpsc::UnboundedReceiver<Vec<Row>>,
-    clock: fn() -> Timestamp,
+    clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
     marks: Vec<Sent>,
     /// The making of the event stream that our marks speak of.
     epoch: Option<Epoch>,
@@ -69,13 +69,19 @@ pub struct Relay {
 impl Relay {
     /// The relay that publishes what `store` commits.
     #[must_use]
-    pub fn new(store: Store, committed: Committed, bus: Bus, timing: RelayTiming, clock: fn() -> Timestamp) -> Self {
+    pub fn new(
+        store: Store,
+        committed: Committed,
+        bus: Bus,
+        timing: RelayTiming,
+        clock: impl Fn() -> Timestamp + Send + Sync + 'static,
+    ) -> Self {
         Self {
             store,
             bus,
             timing,
             committed: committed.0,
-            clock,
+            clock: Box::new(clock),
             marks: Vec::new(),
             epoch: None,
             highest: 0,

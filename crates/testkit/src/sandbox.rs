@@ -83,6 +83,8 @@ pub struct Sandbox {
     folder: tempfile::TempDir,
 }
 
+/// By how much the wall clock of every process is off.
+const CLOCK_OFFSET: &str = "clock-offset";
 /// The database's name.
 const DATABASE: &str = "greenroom";
 /// A server that is paused for longer than this loses its messages to another replica.
@@ -115,6 +117,7 @@ impl Sandbox {
             ("SIMULATED_BOT_LIMIT", settings.slots.to_string()),
             ("GREENROOM_TIME_SCALE", settings.time_scale.to_string()),
             ("GREENROOM_ACK_WAIT_MS", ACK_WAIT.as_millis().to_string()),
+            ("GREENROOM_CLOCK_OFFSET_FILE", folder.path().join(CLOCK_OFFSET).display().to_string()),
             ("RECORDINGS_DIR", folder.path().join("recordings").display().to_string()),
             ("LOG_LEVEL", std::env::var("GREENROOM_TEST_LOG").unwrap_or_else(|_| "info".to_owned())),
         ]
@@ -300,6 +303,23 @@ impl Sandbox {
             }
         }
         Ok(())
+    }
+
+    /// Has the wall clock of every process jump: from now on it is off by so many milliseconds. Servers and platforms keep
+    /// the right time.
+    ///
+    /// # Errors
+    /// When the file that says so cannot be written.
+    pub fn set_clock_off(&self, millis: i64) -> io::Result<()> {
+        let (file, half) = (self.folder.path().join(CLOCK_OFFSET), self.folder.path().join("clock-offset.half"));
+        std::fs::write(&half, millis.to_string())?;
+        std::fs::rename(half, file)
+    }
+
+    /// What a process has logged so far.
+    #[must_use]
+    pub fn log_of(&self, node: &Node) -> String {
+        std::fs::read_to_string(self.folder.path().join(format!("{}.log", node.name))).unwrap_or_default()
     }
 
     /// The last lines of every log.

@@ -118,3 +118,26 @@ fn verdicts_are_words() {
     }
     assert_eq!(Verdict::parse("recording"), None);
 }
+
+#[test]
+fn no_time_duration_or_count_makes_it_panic() {
+    let times = [Timestamp::MIN, Timestamp::UNIX_EPOCH, Timestamp::MAX];
+    for longest in [Duration::ZERO, Duration::MAX] {
+        let limits =
+            Limits { grace: longest, settle: longest, first_retry: longest, longest_retry: longest, tries: u32::MAX };
+        for (over_at, now) in times.into_iter().flat_map(|over_at| times.map(|now| (over_at, now))) {
+            let mut progress = Progress {
+                over: Some((over_at, u32::MAX)),
+                parts: 3,
+                last_part_at: Some(over_at),
+                settled: Some((Verdict::Ready, 2)),
+                tries: u32::MAX - 1,
+                retry_at: Some(over_at),
+                ..Progress::default()
+            };
+            let _ = progress.step(now, &limits);
+            assert!(!progress.clone().fail(Failure::Away, 3, now, &limits));
+            assert!(progress.fail(Failure::Ours, 3, now, &limits), "the last of its tries");
+        }
+    }
+}

@@ -11,7 +11,7 @@ use greenroom_testkit::checker::waits_by_priority;
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Only this trouble: none, kill, pause, double, postgres, nats, operators, refusing, alone, late, pooled,
-    /// combined.
+    /// clock, combined.
     #[arg(long)]
     trouble: Option<String>,
     /// Only this layout: all, split or twice.
