@@ -12,6 +12,8 @@ const PROVIDERS: [(&str, u32, u32); 4] =
 /// Less is no browser.
 const LEAST_CPU_MILLIS: u32 = 100;
 const LEAST_MEMORY_MB: u32 = 256;
+/// Of either: more than any machine has, and as much as a column holds.
+const MOST: u32 = 1 << 30;
 
 const CPU: &str =
     "Processor that such a bot's runner asks for, in thousandths, where neither its request nor its tenant says it.";
@@ -43,10 +45,10 @@ pub fn parse(settings: &mut Settings) -> Sizing {
         "The most memory that a runner may ask for or be limited to, in MiB; the least is 256.",
     );
     let bound = |settings: &mut Settings, name: &str, least: u32, most: u32| {
-        if most < least {
-            settings.problem(name, format!("must be at least {least}"));
+        if !(least..=MOST).contains(&most) {
+            settings.problem(name, format!("must be {least} to {MOST}"));
         }
-        Bound { least, most: most.max(least) }
+        Bound { least, most: most.clamp(least, MOST) }
     };
     let cpu = bound(settings, "RUNNER_CPU_MILLIS_MAX", LEAST_CPU_MILLIS, most_cpu);
     let memory = bound(settings, "RUNNER_MEMORY_MB_MAX", LEAST_MEMORY_MB, most_memory);

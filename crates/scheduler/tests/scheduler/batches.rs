@@ -4,20 +4,26 @@ use std::time::Duration;
 
 use futures::future::{join, join_all};
 use greenroom_contracts::proto::v1::runner_report::Report;
-use greenroom_contracts::proto::v1::{Bot, NewBot, Note, SchedulerUpdateRequest, UpdateBotRequest};
+use greenroom_contracts::proto::v1::{
+    Bot, NewAutomaticLeave, NewBot, NewResources, Note, SchedulerUpdateRequest, UpdateBotRequest,
+};
 use greenroom_domain::bot::BotState;
 use tonic::{Code, Response, Status};
 
-use crate::house::{House, new_bot, runner_of};
+use crate::house::{House, PASSWORD, new_bot, runner_of};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl House {
     async fn rename(&self, bot: &Bot, name: &str) -> Result<Bot, Status> {
+        self.change(bot, "display_name", NewBot { display_name: name.to_owned(), ..NewBot::default() }).await
+    }
+
+    async fn change(&self, bot: &Bot, path: &str, new: NewBot) -> Result<Bot, Status> {
         let update = UpdateBotRequest {
             id: bot.id.clone(),
-            bot: Some(NewBot { display_name: name.to_owned(), ..NewBot::default() }),
-            update_mask: Some(prost_types::FieldMask { paths: vec!["display_name".to_owned()] }),
+            bot: Some(new),
+            update_mask: Some(prost_types::FieldMask { paths: vec![path.to_owned()] }),
             ..UpdateBotRequest::default()
         };
         let caller = self.creation(self.tenant, new_bot(), "").caller;
@@ -99,4 +105,84 @@ async fn a_due_bot_that_cannot_be_stored_keeps_no_other_from_its_start() {
         assert_eq!(seen.state, "QUEUED", "{at}");
     }
     assert_eq!(house.get(&bots[7]).await.state, "SCHEDULED");
+}
+
+/// Every number that a caller can give, as large as its type has it: refused by name at the door, and never by the database.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_number_of_a_request_is_one_that_no_column_holds() {
+    let house = House::new().await;
+    let bot = house.create_later(HOUR).await;
+    let resources = |resources: NewResources| NewBot { resources: Some(resources), ..NewBot::default() };
+    let leave = |leave: NewAutomaticLeave| NewBot { automatic_leave: Some(leave), ..NewBot::default() };
+    for (path, field, new) in [
+        ("priority", "priority", NewBot { priority: Some(u32::MAX), ..NewBot::default() }),
+        ("max_retries", "maxRetries", NewBot { max_retries: Some(u32::MAX), ..NewBot::default() }),
+        ("queue_timeout_ms", "queueTimeoutMs", NewBot { queue_timeout_ms: Some(u64::MAX), ..NewBot::default() }),
+        (
+            "resources.cpu_millis",
+            "resources.cpuMillis",
+            resources(NewResources { cpu_millis: Some(u32::MAX), ..NewResources::default() }),
+        ),
+        (
+            "resources.memory_mb",
+            "resources.memoryMb",
+            resources(NewResources { memory_mb: Some(u32::MAX), ..NewResources::default() }),
+        ),
+        (
+            "resources.cpu_limit_millis",
+            "resources.cpuLimitMillis",
+            resources(NewResources { cpu_limit_millis: Some(u32::MAX), ..NewResources::default() }),
+        ),
+        (
+            "resources.memory_limit_mb",
+            "resources.memoryLimitMb",
+            resources(NewResources { memory_limit_mb: Some(u32::MAX), ..NewResources::default() }),
+        ),
+        (
+            "automatic_leave.waiting_room_timeout_ms",
+            "automaticLeave.waitingRoomTimeoutMs",
+            leave(NewAutomaticLeave { waiting_room_timeout_ms: Some(u64::MAX), ..NewAutomaticLeave::default() }),
+        ),
+        (
+            "automatic_leave.no_one_joined_timeout_ms",
+            "automaticLeave.noOneJoinedTimeoutMs",
+            leave(NewAutomaticLeave { no_one_joined_timeout_ms: Some(u64::MAX), ..NewAutomaticLeave::default() }),
+        ),
+        (
+            "automatic_leave.everyone_left_timeout_ms",
+            "automaticLeave.everyoneLeftTimeoutMs",
+            leave(NewAutomaticLeave { everyone_left_timeout_ms: Some(u64::MAX), ..NewAutomaticLeave::default() }),
+        ),
+        (
+            "automatic_leave.inactivity_timeout_ms",
+            "automaticLeave.inactivityTimeoutMs",
+            leave(NewAutomaticLeave { inactivity_timeout_ms: Some(u64::MAX), ..NewAutomaticLeave::default() }),
+        ),
+        (
+            "automatic_leave.max_duration_ms",
+            "automaticLeave.maxDurationMs",
+            leave(NewAutomaticLeave { max_duration_ms: Some(u64::MAX), ..NewAutomaticLeave::default() }),
+        ),
+    ] {
+        let whole = NewBot { meeting: new_bot().meeting, ..new.clone() };
+        for status in [house.try_create(whole, "").await, house.change(&bot, path, new).await].map(Result::unwrap_err) {
+            assert_eq!(status.code(), Code::InvalidArgument, "{field}: {status:?}");
+            assert!(status.message().starts_with(&format!("{field}: ")), "{status:?}");
+        }
+    }
+}
+
+/// Postgres says which row it refuses, and with it where the meeting is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_database_refuses_is_logged_without_its_row() {
+    let house = House::new().await;
+    house.create(new_bot()).await;
+    let refused =
+        sqlx::query("UPDATE scheduler.bots SET number = NULL").execute(&house.sql).await.expect_err("refused");
+    assert!(format!("{refused:?}").contains(PASSWORD), "the row stands in it: {refused:?}");
+    let said = greenroom_store::Error::from(refused).in_full();
+    assert!(said.contains("not-null"), "it says why: {said}");
+    for secret in [PASSWORD, "very-secret-room"] {
+        assert!(!said.contains(secret), "{said}");
+    }
 }
