@@ -160,6 +160,10 @@ async fn a_page_that_leads_inside_ends_the_bot_with_that_reason() {
         format!("https://127.0.0.1:{port}/"),
         format!("http://localhost:{port}/"),
         format!("http://[::ffff:127.0.0.1]:{port}/"),
+        // Chromium goes past a proxy to link-local addresses, unless it is told not to.
+        "http://169.254.169.254/latest/meta-data/".to_owned(),
+        "http://[fe80::1]/".to_owned(),
+        "https://10.255.255.1/".to_owned(),
         outside.url("/redirect"),
         outside.url("/script"),
         outside.url("/refresh"),
