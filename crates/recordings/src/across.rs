@@ -5,6 +5,7 @@ use greenroom_store::{Error, SqlTimestamp, sql_time};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
+use crate::gap::Gap;
 use crate::store::Row;
 
 /// Makes rows for bots that have none, each with the trace it is part of.
@@ -103,6 +104,8 @@ pub struct Joined {
     pub duration_ms: u64,
     pub size_bytes: u64,
     pub mean_volume_db: Option<f64>,
+    /// What is missing between its pieces.
+    pub gaps: Vec<Gap>,
 }
 
 /// Writes down what came of a recording: the joined file, if there is one, words for a person, and the sequence of the event
@@ -117,7 +120,8 @@ pub async fn settle(
     let sql = "UPDATE recordings.recordings
                   SET object = coalesce($2, object), media_type = coalesce($3, media_type),
                       duration_ms = coalesce($4, duration_ms), size_bytes = coalesce($5, size_bytes),
-                      mean_volume_db = coalesce($6, mean_volume_db), detail = $7, sequence = $8
+                      mean_volume_db = coalesce($6, mean_volume_db), detail = $7, sequence = $8,
+                      gaps = coalesce($9, gaps)
                 WHERE bot_id = $1";
     let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     sqlx::query(sql)
@@ -129,6 +133,7 @@ pub async fn settle(
         .bind(joined.and_then(|joined| joined.mean_volume_db))
         .bind(detail)
         .bind(sequence)
+        .bind(joined.map(|joined| sqlx::types::Json(&joined.gaps)))
         .execute(connection)
         .await?;
     Ok(())

@@ -5,11 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use greenroom_contracts::webm::{Beginning, beginning};
 use greenroom_domain::{BotId, TenantId};
+use greenroom_store::SqlTimestamp;
 use tokio::process::ChildStdin;
 
 use crate::across::Joined;
 use crate::error::chain;
 use crate::ffmpeg::{Ffmpeg, Measured};
+use crate::gap::{self, Stream};
 use crate::media::{self, Media};
 use crate::policy;
 use crate::store::Part;
@@ -69,26 +71,31 @@ pub async fn join(
     let input_bytes = parts.iter().map(|part| u64::try_from(part.size_bytes).unwrap_or(0)).sum();
     let ffmpeg = Ffmpeg { media, folder: folder.path(), input_bytes };
     let mut clean = Vec::new();
+    let mut streams = Vec::new();
     let mut left_out = Vec::new();
     let mut sum = Duration::ZERO;
-    let mut reader = Reader { vault, parts: parts.iter(), held: None };
-    while let Some((attempt, first)) = reader.next().await? {
+    let mut reader = Reader { vault, parts: parts.iter(), held: None, last: None };
+    while let Some((part, first)) = reader.next().await? {
+        let (attempt, offset_ms) = (part.attempt, part.offset_ms);
         if beginning(&first) != Some(Beginning::Header) {
             left_out.push(format!("attempt {attempt}: its first part is missing or not WebM"));
             reader.skip(attempt).await?;
             continue;
         }
         let name = format!("clean-{}.webm", clean.len());
-        match ffmpeg.remux(async |pipe| reader.feed(attempt, first, pipe).await, &name).await {
+        let remuxed = ffmpeg.remux(async |pipe| reader.feed(attempt, first, pipe).await, &name).await;
+        reader.skip(attempt).await?;
+        match remuxed {
             Ok(length) if length > Duration::ZERO => {
                 clean.push(name);
                 sum += length;
+                let ended_at = reader.last.and_then(|part| part.created_at).map(SqlTimestamp::to_jiff);
+                streams.push(Stream { attempt, offset_ms, length, ended_at });
             }
             Ok(_) => left_out.push(format!("attempt {attempt}: there is no sound in it")),
             Err(Error::Media(media::Error::Refused(why))) => left_out.push(format!("attempt {attempt}: {why}")),
             Err(error) => return Err(error),
         }
-        reader.skip(attempt).await?;
     }
     let detail = left_out.join("; ");
     let (file, measured) = match clean.as_slice() {
@@ -102,7 +109,8 @@ pub async fn join(
     vault.put_file(&object, content).await?;
     let duration_ms = u64::try_from(measured.duration.as_millis()).unwrap_or(u64::MAX);
     let media_type = MEDIA_TYPE.to_owned();
-    Ok((Joined { object, media_type, duration_ms, size_bytes, mean_volume_db: measured.mean_volume_db }, detail))
+    let (mean_volume_db, gaps) = (measured.mean_volume_db, gap::between(&streams));
+    Ok((Joined { object, media_type, duration_ms, size_bytes, mean_volume_db, gaps }, detail))
 }
 
 /// Reads parts in their order, stream by stream: the parts of one stream, one after the other, are one file. A stream ends
@@ -111,26 +119,34 @@ struct Reader<'a> {
     vault: &'a Vault,
     parts: std::slice::Iter<'a, Part>,
     /// Read, and of the next stream.
-    held: Option<(i32, Bytes)>,
+    held: Option<(&'a Part, Bytes)>,
+    /// The last part that was read of the current stream.
+    last: Option<&'a Part>,
 }
 
-impl Reader<'_> {
-    async fn next(&mut self) -> Result<Option<(i32, Bytes)>, Error> {
-        if let Some(held) = self.held.take() {
-            return Ok(Some(held));
-        }
-        match self.parts.next() {
-            Some(part) => Ok(Some((part.attempt, self.vault.get(&part.object).await?))),
-            None => Ok(None),
-        }
+impl<'a> Reader<'a> {
+    /// The next part, of whatever stream.
+    async fn next(&mut self) -> Result<Option<(&'a Part, Bytes)>, Error> {
+        let next = match self.held.take() {
+            Some(held) => held,
+            None => match self.parts.next() {
+                Some(part) => (part, self.vault.get(&part.object).await?),
+                None => return Ok(None),
+            },
+        };
+        self.last = Some(next.0);
+        Ok(Some(next))
     }
 
     /// The next part, if it is of the same stream.
     async fn of_stream(&mut self, attempt: i32) -> Result<Option<Bytes>, Error> {
+        let last = self.last;
         match self.next().await? {
-            Some((of, part)) if of == attempt && beginning(&part) != Some(Beginning::Header) => Ok(Some(part)),
+            Some((part, content)) if part.attempt == attempt && beginning(&content) != Some(Beginning::Header) => {
+                Ok(Some(content))
+            }
             other => {
-                self.held = other;
+                (self.held, self.last) = (other, last);
                 Ok(None)
             }
         }

@@ -19,6 +19,7 @@ mod config;
 mod consumers;
 mod error;
 mod ffmpeg;
+mod gap;
 mod join;
 mod media;
 mod missed;

@@ -70,7 +70,7 @@ mod tests {
 
     fn part(attempt: i32, index: i32) -> Part {
         let (media_type, object) = (String::new(), String::new());
-        Part { attempt, index, offset_ms: 0, media_type, size_bytes: 0, sha256: Vec::new(), object }
+        Part { attempt, index, offset_ms: 0, media_type, size_bytes: 0, sha256: Vec::new(), object, created_at: None }
     }
 
     fn entry(what: &str, attempt: u32, seconds: i64) -> TimelineEntry {

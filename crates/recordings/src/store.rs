@@ -7,6 +7,7 @@ use serde::Serialize;
 use sqlx::{FromRow, PgConnection, PgPool};
 use uuid::Uuid;
 
+use crate::gap::Gap;
 use crate::policy::{Limits, Progress, Verdict};
 
 /// A row of `recordings`.
@@ -30,6 +31,7 @@ pub struct Row {
     pub size_bytes: Option<i64>,
     pub mean_volume_db: Option<f64>,
     pub detail: String,
+    pub gaps: sqlx::types::Json<Vec<Gap>>,
     pub traceparent: Option<String>,
 }
 
@@ -141,6 +143,8 @@ pub struct Part {
     pub size_bytes: i64,
     pub sha256: Vec<u8>,
     pub object: String,
+    /// When it came; none for one that is only coming.
+    pub created_at: Option<SqlTimestamp>,
 }
 
 /// Adds a part unless it is there. Returns whether it was not.
@@ -187,7 +191,7 @@ pub async fn digest(
 
 /// Every part of a recording, in order.
 pub async fn parts(pool: &PgPool, tenant: TenantId, bot: BotId) -> Result<Vec<Part>, Error> {
-    let sql = "SELECT attempt, index, offset_ms, media_type, size_bytes, sha256, object
+    let sql = "SELECT attempt, index, offset_ms, media_type, size_bytes, sha256, object, created_at
                  FROM recordings.parts
                 WHERE tenant_id = $1 AND bot_id = $2
                 ORDER BY attempt, index";

@@ -1,6 +1,8 @@
 //! What HTTP says of bots and recordings: camelCase, ISO times, nothing empty. Never a meeting's address.
 
-use greenroom_contracts::proto::v1::{Bot, BotAttempt, BotResources, ListBotsResponse, Recording, TimelineEntry};
+use greenroom_contracts::proto::v1::{
+    Bot, BotAttempt, BotResources, ListBotsResponse, Recording, RecordingGap, TimelineEntry,
+};
 use greenroom_domain::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -140,6 +142,20 @@ pub(super) struct PageJson {
     next_cursor: String,
 }
 
+/// Time in which the meeting went on and nothing was recorded.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct GapJson {
+    at_ms: u64,
+    missing_ms: u64,
+}
+
+impl From<RecordingGap> for GapJson {
+    fn from(gap: RecordingGap) -> Self {
+        Self { at_ms: gap.at_ms, missing_ms: gap.missing_ms }
+    }
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RecordingJson {
@@ -163,6 +179,8 @@ pub(super) struct RecordingJson {
     /// Where to fetch them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     screenshots: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    gaps: Vec<GapJson>,
 }
 
 fn time(at: Option<prost_types::Timestamp>) -> Option<Timestamp> {
@@ -236,6 +254,7 @@ impl From<Recording> for RecordingJson {
             parts: recording.parts,
             location: recording.location,
             detail: recording.detail,
+            gaps: recording.gaps.into_iter().map(GapJson::from).collect(),
         }
     }
 }
@@ -321,12 +340,14 @@ mod tests {
                 bot_id: "b".to_owned(),
                 state: state.to_owned(),
                 screenshots: vec!["1-in_call.jpg".to_owned()],
+                gaps: vec![RecordingGap { at_ms: 61_000, missing_ms: 14_000 }],
                 ..Recording::default()
             };
             serde_json::to_value(RecordingJson::from(recording)).expect("plain data")
         };
         assert_eq!(json("ready")["url"], "/v1/bots/b/recording/content");
         assert_eq!(json("ready")["screenshots"][0], "/v1/bots/b/screenshots/1-in_call.jpg");
+        assert_eq!(json("ready")["gaps"], json!([{"atMs": 61_000, "missingMs": 14_000}]));
         assert_eq!(json("joining").get("url"), None);
     }
 }

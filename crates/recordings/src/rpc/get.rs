@@ -1,6 +1,6 @@
 //! `Get`: how far a bot's recording is. A bot of which nothing was heard has none.
 
-use greenroom_contracts::proto::v1::{Recording, RecordingRequest};
+use greenroom_contracts::proto::v1::{Recording, RecordingGap, RecordingRequest};
 use tonic::Status;
 
 use super::{Rpc, asked};
@@ -28,6 +28,7 @@ pub async fn handle(rpc: &Rpc, request: RecordingRequest) -> Result<Recording, S
         parts: progress.parts,
         location: row.object.map(|key| rpc.vault.location(&key)).unwrap_or_default(),
         detail: row.detail,
+        gaps: row.gaps.iter().map(|gap| RecordingGap { at_ms: gap.at_ms, missing_ms: gap.missing_ms }).collect(),
         screenshots,
     })
 }

@@ -35,6 +35,7 @@ pub async fn handle(rpc: &Rpc, tenant: TenantId, request: PutPartRequest) -> Res
         size_bytes: content.len() as i64,
         sha256: sha256(&content),
         object: vault::part(tenant, bot, runner.attempt.0, request.index),
+        created_at: None,
     };
     let outcome = put(rpc, tenant, (bot, runner), part, content).await?;
     rpc.parts.add(1, &[KeyValue::new("outcome", outcome)]);
