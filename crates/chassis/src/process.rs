@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use axum::{Json, Router};
@@ -16,11 +18,12 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tonic::service::{InterceptorLayer, Routes, RoutesBuilder};
-use tonic::{Request, Status};
+use tonic::Status;
+use tonic::service::{Routes, RoutesBuilder};
+use tracing::Instrument as _;
 
 use crate::telemetry::Telemetry;
-use crate::{Health, Inner};
+use crate::{Health, Inner, Limits, descriptors, listen};
 
 /// A task that ended when it should not have.
 #[derive(Debug, thiserror::Error)]
@@ -91,32 +94,21 @@ impl Process {
 
     /// Serves what was added to the inner door.
     pub fn serve_inner(&mut self, listener: TcpListener, inner: Inner) {
-        let stop = self.stop.clone();
-        let routes = std::mem::take(&mut self.routes).routes();
-        let admit = move |request: Request<()>| {
-            if inner.admits(request.metadata().as_ref()) {
-                Ok(request)
-            } else {
-                Err(Status::unauthenticated("this door is for Greenroom's own services"))
+        let router = std::mem::take(&mut self.routes).routes().into_axum_router();
+        // Before a byte of a message is read.
+        let admit = middleware::from_fn(move |request: axum::extract::Request, next: Next| {
+            let admitted = inner.admits(request.headers());
+            let span = tracing::info_span!("grpc", otel.kind = "server", otel.name = request.uri().path());
+            trace::continue_from(&span, request.headers().get("traceparent").and_then(|v| v.to_str().ok()));
+            async move {
+                if !admitted {
+                    let refused = Status::unauthenticated("this door is for Greenroom's own services");
+                    return refused.into_http();
+                }
+                next.run(request).instrument(span).await
             }
-        };
-        self.spawn("inner door", async move {
-            tonic::transport::Server::builder()
-                .trace_fn(|request| {
-                    let span = tracing::info_span!("grpc", otel.kind = "server", otel.name = request.uri().path());
-                    trace::continue_from(&span, request.headers().get("traceparent").and_then(|v| v.to_str().ok()));
-                    span
-                })
-                .tcp_nodelay(true)
-                .layer(InterceptorLayer::new(admit))
-                .add_routes(routes)
-                .serve_with_incoming_shutdown(
-                    tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true)),
-                    stop.cancelled_owned(),
-                )
-                .await
-                .map_err(|error| error.to_string())
         });
+        self.serve_http("inner door", listener, router.layer(admit), Limits::default().inner());
     }
 
     /// `/health`, `/health/live`, `/health/ready`, `/metrics`, and `PUT /log-level` where `operators` may reach it.
@@ -128,21 +120,53 @@ impl Process {
             .route("/health/ready", get(ready))
             .route("/metrics", get(metrics));
         let router = if operators { router.route("/log-level", put(log_level).get(get_log_level)) } else { router };
-        router.with_state(state)
+        let other_method = || async { listen::problem::answer(StatusCode::METHOD_NOT_ALLOWED) };
+        router.method_not_allowed_fallback(other_method).with_state(state)
     }
 
     /// Serves a router over HTTP/1 and HTTP/2 without TLS.
-    pub fn serve_http(&mut self, name: &'static str, listener: TcpListener, router: Router) {
+    pub fn serve_http(&mut self, name: &'static str, listener: TcpListener, router: Router, limits: Limits) {
         let stop = self.stop.clone();
         self.spawn(name, async move {
-            use axum::serve::ListenerExt;
-            let listener = listener.tap_io(|stream| {
-                let _ = stream.set_nodelay(true);
-            });
-            axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
-                .with_graceful_shutdown(stop.cancelled_owned())
-                .await
-                .map_err(|error| error.to_string())
+            listen::serve(name, listener, router, limits, stop.clone()).await;
+            if stop.is_cancelled() { Ok(()) } else { Err("it came back without being told to".to_owned()) }
+        });
+    }
+
+    /// Counts the file descriptors of the process from now on: a metric, a condition for being ready, and an error in the log
+    /// when they run out.
+    pub fn watch_descriptors(&mut self) {
+        let scarce = Arc::new(AtomicBool::new(false));
+        self.health.require("descriptors", {
+            let scarce = scarce.clone();
+            move || std::future::ready(!scarce.load(Ordering::Relaxed))
+        });
+        let meter = opentelemetry::global::meter("greenroom");
+        let gauge = |name: &'static str, about: &'static str| meter.u64_gauge(name).with_description(about).build();
+        let open_now = gauge("greenroom_open_descriptors", "File descriptors that the process has open.");
+        let may_open = gauge("greenroom_descriptor_limit", "File descriptors that the process may open.");
+        let stop = self.stop.clone();
+        self.spawn("descriptors", async move {
+            while !stop.is_cancelled() {
+                // Without a descriptor they cannot be counted.
+                let (open, limit) = (descriptors::open().unwrap_or(u64::MAX), descriptors::limit());
+                open_now.record(open.min(limit), &[]);
+                may_open.record(limit, &[]);
+                let now = descriptors::scarce(open, limit);
+                if scarce.swap(now, Ordering::Relaxed) != now {
+                    if now {
+                        let advice = "raise the limit (ulimit -n, LimitNOFILE) or lower HTTP_CONNECTIONS";
+                        tracing::error!(open = open.min(limit), limit, advice, "file descriptors run out");
+                    } else {
+                        tracing::info!(open, limit, "enough file descriptors again");
+                    }
+                }
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = tokio::time::sleep(descriptors::COUNT_EVERY) => {}
+                }
+            }
+            Ok(())
         });
     }
 

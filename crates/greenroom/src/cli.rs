@@ -86,6 +86,10 @@ pub fn main(platforms: Platforms) -> ExitCode {
     if matches!(cli.command, Command::LocalSupervise) {
         return greenroom_deployer_local::supervise();
     }
+    // Each connection takes a descriptor, and the usual 1,024 are few.
+    if let Err(error) = greenroom_chassis::raise_descriptor_limit() {
+        eprintln!("greenroom: cannot raise the limit of file descriptors: {error}");
+    }
     // The only TLS stack; without it nothing that may use TLS starts.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

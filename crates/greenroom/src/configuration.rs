@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use greenroom_chassis::clock::{Offset, steady};
 use greenroom_chassis::settings::Asked;
-use greenroom_chassis::{Peers, Secret, Settings, telemetry};
+use greenroom_chassis::{Limits, Peers, Secret, Settings, telemetry};
 use greenroom_domain::{Installation, PlatformName};
 use secrecy::SecretString;
 
@@ -42,6 +42,8 @@ pub struct Doors {
 pub struct Configuration {
     pub common: Common,
     pub peers: Peers,
+    /// Of the gateway's listener.
+    pub limits: Limits,
     pub accounts: greenroom_accounts::Config,
     pub gateway: greenroom_gateway::Config,
     pub heartbeat_monitor: greenroom_heartbeat_monitor::Config,
@@ -185,6 +187,7 @@ impl Configuration {
             "OPS_ADDR",
             "Where health, metrics and the log level are served, for operators; default: nowhere but at the gateway.",
         );
+        let limits = Limits::parse(&mut settings);
         let doors = if listen { Some(Doors::open(outer.then_some(http), grpc, ops)?) } else { None };
         let at = |listener: Option<&TcpListener>, otherwise: SocketAddr| {
             listener.and_then(|listener| listener.local_addr().ok()).unwrap_or(otherwise).to_string()
@@ -194,6 +197,7 @@ impl Configuration {
         let database = common.database_url.clone();
         let mut configuration = Self {
             peers: Peers::parse(settings.section("peers"), &own, &common.platforms, &common.secret),
+            limits,
             gateway: greenroom_gateway::Config::parse(&mut settings),
             accounts: greenroom_accounts::Config::parse(&mut settings, &database),
             scheduler: greenroom_scheduler::Config::parse(&mut settings, &database, &common.platforms, &gateway),

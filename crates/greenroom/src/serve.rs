@@ -108,6 +108,7 @@ pub async fn build(
         ack_wait: common.ack_wait,
     };
     let mut process = Process::new(telemetry);
+    process.watch_descriptors();
     let stop = process.stop();
     process.spawn("clock", finish(host.clock.watch(stop.clone()), stop.clone()));
     process.health().require("nats", {
@@ -190,11 +191,11 @@ pub async fn build(
     process.serve_inner(listener(doors.inner)?, host.peers.inner().clone());
     if let Some((door, router)) = doors.outer.zip(outer) {
         let router = router.merge(process.operations(false));
-        process.serve_http("gateway's door", listener(door)?, router);
+        process.serve_http("gateway's door", listener(door)?, router, configuration.limits.clone());
     }
     if let Some(door) = doors.operations {
         let router = process.operations(true);
-        process.serve_http("operators' door", listener(door)?, router);
+        process.serve_http("operators' door", listener(door)?, router, configuration.limits.operations());
     }
     Ok(Ready { process, host, drain: common.drain })
 }

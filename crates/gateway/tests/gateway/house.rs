@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use greenroom_bus::Bus;
-use greenroom_chassis::{Clock, Host, Peers, RunnerToken, Secret, Settings};
+use greenroom_chassis::{Clock, Host, Limits, Peers, RunnerToken, Secret, Settings};
 use greenroom_contracts::proto::v1::Caller;
 use greenroom_domain::{Attempt, BotId, Installation, RunnerId, TenantId};
 use greenroom_embedded::{Binaries, Nats, scratch};
@@ -67,15 +67,22 @@ impl House {
 
     /// `behind`: where the services are, if not at the fakes.
     pub async fn on(nats: &str, behind: Option<&str>) -> Self {
+        Self::set(nats, behind, &[]).await
+    }
+
+    /// With settings.
+    pub async fn set(nats: &str, behind: Option<&str>, settings: &[(&str, &str)]) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (fakes, fakes_at) = Fakes::start().await;
         let installation =
             Installation::new(format!("t{}", &Uuid::new_v4().simple().to_string()[..12])).expect("a name");
         let secret = Secret::new("sixteen characters".to_owned().into()).expect("long enough");
-        let mut settings = Settings::new([], "");
+        let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let mut settings = Settings::new(settings, "");
         let behind = behind.map_or_else(|| fakes_at.to_string(), str::to_owned);
         let peers = Peers::parse(&mut settings, &behind, &[], &secret);
         let config = Config::parse(&mut settings);
+        let limits = Limits::parse(&mut settings);
         settings.finish().expect("defaults are fine");
         let bus = Bus::connect(nats, installation.clone(), "gateway").await.expect("an address");
         let host = Host {
@@ -92,8 +99,7 @@ impl House {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let stop = CancellationToken::new();
-        let serve = axum::serve(listener, service.router()).with_graceful_shutdown(stop.clone().cancelled_owned());
-        tokio::spawn(async move { serve.await });
+        tokio::spawn(greenroom_chassis::serve("gateway", listener, service.router(), limits, stop.clone()));
         tokio::spawn(service.run(stop.clone()));
         let http = Client::builder().no_proxy().build().expect("a client");
         let tenant = TenantId::generate();
