@@ -82,6 +82,12 @@ pub fn events(installation: &Installation) -> String {
     format!("{installation}.evt.>")
 }
 
+/// The events of those nouns that tenants hear of. Each is public when it has a tenant and a number.
+#[must_use]
+pub fn public_events(installation: &Installation) -> Vec<String> {
+    ["bot", "recording"].map(|noun| format!("{installation}.evt.{noun}.>")).into()
+}
+
 /// One kind of event, from every shard.
 #[must_use]
 pub fn event(installation: &Installation, noun: &str, event: &str) -> String {

@@ -5,6 +5,8 @@ use std::time::Duration;
 use greenroom_chassis::Settings;
 use greenroom_domain::network::AllowedNetworks;
 
+use crate::events::MostWatchers;
+
 /// The settings of this service.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -16,6 +18,8 @@ pub struct Config {
     pub event_keep_alive: Duration,
     /// Networks that meetings may be in although their addresses are not public.
     pub allowed_networks: AllowedNetworks,
+    /// How many may watch events.
+    pub(crate) watchers: MostWatchers,
 }
 
 impl Config {
@@ -44,6 +48,25 @@ impl Config {
             settings.problem("EVENT_KEEP_ALIVE_MS", "must not be 0");
         }
         let allowed_networks = settings.meeting_addresses_allowed();
-        Self { heartbeat_interval, key_cache, event_keep_alive, allowed_networks }
+        let mut number = |name: &'static str, default: &str, about| {
+            let number: usize = settings.get(name, default, about);
+            if number == 0 {
+                settings.problem(name, "must be at least 1");
+            }
+            number
+        };
+        let watchers = MostWatchers {
+            all: number(
+                "EVENT_WATCHERS",
+                "5000",
+                "Most open event streams at one gateway; one more is answered with 503. Each takes about 25 KiB.",
+            ),
+            of_tenant: number(
+                "EVENT_WATCHERS_PER_TENANT",
+                "1000",
+                "Most open event streams of one tenant at one gateway; one more is answered with 429.",
+            ),
+        };
+        Self { heartbeat_interval, key_cache, event_keep_alive, allowed_networks, watchers }
     }
 }

@@ -49,7 +49,7 @@ impl Core {
                 secret: host.secret.clone(),
                 next_beat: host.scaled(config.heartbeat_interval),
             },
-            events: Events::new(host, closing.clone()),
+            events: Events::new(host, config.watchers, closing.clone()),
             desired,
             event_keep_alive: config.event_keep_alive,
             closing,

@@ -1,35 +1,62 @@
 //! A tenant's events, from a place on, for ever.
 //!
+//! One reader per gateway reads the public events from the bus and keeps the newest in memory; watchers take them from
+//! there. A watcher that comes back after a while reads what it missed from the bus, page by page, a few of them at a time:
+//! the bus has few consumers, however many watch.
+//!
 //! A cursor is `<epoch>-<sequence>`: which making of the event stream, and the place in it. In another making everything
 //! starts from its beginning: at least once, and the events' ids tell repeats.
 
+mod recent;
+
+use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use greenroom_bus::{Bus, Epoch};
 use greenroom_chassis::Host;
-use greenroom_contracts::{streams, subjects};
+use greenroom_contracts::{refusal, streams, subjects};
 use greenroom_domain::{BotId, TenantId, Timestamp};
 use serde::Deserialize;
-use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+pub(crate) use recent::MostWatchers;
+use recent::{Full, Kept, Next, Recent, Watcher};
 
 /// How often we look whether the stream was made again.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(250);
 /// How long the opening of a stream may wait for the bus.
 const OPEN_WITHIN: Duration = Duration::from_secs(3);
+/// What is kept in memory: at a hundred events a second a watcher may be away for minutes before it reads from the bus.
+const KEPT: Kept = Kept { events: 16_384, bytes: 16 << 20 };
+/// How many watchers may read from the bus at once.
+const REPLAYS: usize = 16;
+/// How many events a watcher takes at once.
+const PAGE: usize = 256;
+/// The same warning again at the earliest after so many failures.
+const WARN_EACH: u32 = 40;
 
 /// A place in the stream of events: everything up to it was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cursor {
     pub epoch: Epoch,
     pub sequence: u64,
+}
+
+impl Cursor {
+    /// The same place; in another making of the stream, its beginning.
+    fn within(self, epoch: Epoch) -> Self {
+        Self { epoch, sequence: if self.epoch == epoch { self.sequence } else { 0 } }
+    }
 }
 
 impl fmt::Display for Cursor {
@@ -60,7 +87,15 @@ pub(crate) struct Event {
     pub json: Bytes,
 }
 
-/// The attributes that say who may see an event.
+/// What decides who may see an event.
+#[derive(Debug, PartialEq, Eq)]
+struct Public {
+    kind: String,
+    subject: String,
+    tenant: TenantId,
+}
+
+/// The attributes of a CloudEvent.
 #[derive(Deserialize)]
 struct Attributes {
     #[serde(rename = "type")]
@@ -70,100 +105,235 @@ struct Attributes {
     sequence: Option<i64>,
 }
 
-/// Reads the events for clients.
-#[derive(Debug)]
+/// Reads the events for clients. Cheap to clone.
+#[derive(Debug, Clone)]
 pub(crate) struct Events {
     bus: Bus,
-    epoch: watch::Sender<Option<Epoch>>,
+    recent: Recent,
+    most: MostWatchers,
+    /// Whether the reader reads.
+    reading: watch::Sender<bool>,
+    replays: Arc<Semaphore>,
     look_every: Duration,
     closing: CancellationToken,
 }
 
 impl Events {
-    pub fn new(host: &Host, closing: CancellationToken) -> Self {
-        let look_every = host.scaled(LOOK_EVERY).max(PAUSE);
-        Self { bus: host.bus.clone(), epoch: watch::Sender::new(None), look_every, closing }
+    pub fn new(host: &Host, most: MostWatchers, closing: CancellationToken) -> Self {
+        Self {
+            bus: host.bus.clone(),
+            recent: Recent::new(KEPT, most),
+            most,
+            reading: watch::Sender::new(false),
+            replays: Arc::new(Semaphore::new(REPLAYS)),
+            look_every: host.scaled(LOOK_EVERY).max(PAUSE),
+            closing,
+        }
     }
 
-    /// Notices when the stream was made again, until `stop`. (A reader alone would wait for places that do not come.)
-    pub async fn look(&self, stop: &CancellationToken) {
-        let stream = streams::events(self.bus.installation());
+    /// Whether events are read from the bus now.
+    pub fn is_reading(&self) -> bool {
+        *self.reading.borrow()
+    }
+
+    /// Reads the events for all watchers, until `stop`.
+    pub async fn read(&self, stop: &CancellationToken) {
+        let mut failures = 0_u32;
         while !stop.is_cancelled() {
-            if self.bus.is_connected()
-                && let Ok(epoch) = self.bus.ensure(&stream).await
-            {
-                self.epoch.send_if_modified(|known| known.replace(epoch) != Some(epoch));
+            let read = tokio::select! {
+                () = stop.cancelled() => break,
+                read = self.read_on() => read,
+            };
+            let was_reading = self.reading.send_replace(false);
+            if let Err(error) = read {
+                // One word for an outage, and one now and then while it lasts.
+                if was_reading || failures.is_multiple_of(WARN_EACH) {
+                    let watchers = self.recent.watchers();
+                    tracing::warn!(%error, watchers, "cannot read the events, trying again");
+                }
+                failures = if was_reading { 1 } else { failures.wrapping_add(1) };
             }
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = sleep(self.look_every) => {}
+                () = sleep(PAUSE) => {}
+            }
+        }
+        self.reading.send_replace(false);
+    }
+
+    /// Reads until the stream was made again, or something fails.
+    async fn read_on(&self) -> Result<(), greenroom_bus::Error> {
+        let stream = streams::events(self.bus.installation());
+        let (epoch, end) = self.bus.end_of(&stream).await?;
+        let after = self.recent.begin(epoch, end);
+        let events = self.bus.events_of(self.subjects(), after + 1).await?;
+        let mut events = std::pin::pin!(events);
+        self.reading.send_replace(true);
+        let mut look = interval(self.look_every);
+        loop {
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(Ok((sequence, json))) => self.recent.push(sequence, public(&json), json),
+                    Some(Err(error)) => return Err(error),
+                    None => return Ok(()),
+                },
+                // A reader alone would wait for places that do not come.
+                _ = look.tick() => if self.bus.ensure(&stream).await? != epoch {
+                    return Ok(());
+                },
             }
         }
     }
 
-    /// Where a watcher begins who names no place: at what is new from this moment on.
-    pub async fn now(&self) -> Result<Cursor, Status> {
-        let stream = streams::events(self.bus.installation());
-        match timeout(OPEN_WITHIN, self.bus.end_of(&stream)).await {
-            Ok(Ok((epoch, sequence))) => Ok(Cursor { epoch, sequence }),
-            Ok(Err(_)) | Err(_) => Err(Status::unavailable("the events cannot be read now, try again")),
-        }
+    /// Where the events are that a tenant may see.
+    fn subjects(&self) -> Vec<String> {
+        subjects::public_events(self.bus.installation())
     }
 
-    /// The tenant's public events after a place. It ends with the process alone; what fails on the way is met by reading
-    /// again from where it was.
-    pub fn watch(
+    /// The tenant's public events after a place; without one, those that are new from this moment on. It ends with the
+    /// process alone; what fails on the way is met by reading again from where it was.
+    ///
+    /// # Errors
+    /// When there are too many watchers, or the events cannot be read now.
+    pub async fn watch(
         &self,
         tenant: TenantId,
         bot: Option<BotId>,
-        after: Cursor,
-    ) -> impl Stream<Item = Event> + Send + use<> {
-        let bus = self.bus.clone();
-        let mut epochs = self.epoch.subscribe();
-        let closing = self.closing.clone();
-        let events = async_stream::stream! {
-            let subject = subjects::events(bus.installation());
-            let stream = streams::events(bus.installation());
-            let bot = bot.map(|bot| bot.to_string());
-            let mut place = after;
-            loop {
-                let Ok(epoch) = bus.ensure(&stream).await else {
-                    sleep(PAUSE).await;
-                    continue;
-                };
-                if place.epoch != epoch {
-                    place = Cursor { epoch, sequence: 0 };
+        after: Option<Cursor>,
+    ) -> Result<(Cursor, impl Stream<Item = Event> + Send + use<>), Status> {
+        let watcher = self.recent.watch(tenant).map_err(|full| self.full(full))?;
+        let open = async {
+            // Its sender lives as long as the process.
+            let _ = self.reading.subscribe().wait_for(|reading| *reading).await;
+            let place = match after {
+                Some(place) => place,
+                None => {
+                    let stream = streams::events(self.bus.installation());
+                    let (epoch, sequence) = self.bus.end_of(&stream).await.map_err(|_| away())?;
+                    Cursor { epoch, sequence }
                 }
-                match bus.events_from(&subject, Some(place.sequence + 1)).await {
-                    Ok(read) => {
-                        let mut read = std::pin::pin!(read);
-                        loop {
-                            let item = tokio::select! {
-                                item = read.next() => item,
-                                // Its sender lives as long as the process.
-                                _ = epochs.wait_for(|known| known.is_some_and(|known| known > epoch)) => None,
-                            };
-                            let Some(Ok((sequence, json))) = item else { break };
-                            place.sequence = sequence;
-                            if let Some(kind) = seen_by(&json, tenant, bot.as_deref()) {
-                                yield Event { cursor: place, kind, json };
+            };
+            let bot = bot.map(|bot| bot.to_string());
+            // Who cannot be served is told so at once, and not by silence.
+            let first = match self.recent.next(tenant, bot.as_deref(), place, PAGE) {
+                Next::Behind(place) => {
+                    let turn = self.turn().await;
+                    self.replay(turn, tenant, bot.as_deref(), place).await.map_err(|_| away())?
+                }
+                Next::Events(events, place) => (events, place),
+                Next::Wait(place) => (Vec::new(), place),
+            };
+            Ok::<_, Status>((place, bot, first))
+        };
+        let (place, bot, first) = timeout(OPEN_WITHIN, open).await.map_err(|_| away())??;
+        let closing = self.closing.clone();
+        let events = self.clone().follow(watcher, tenant, bot, first);
+        Ok((place, events.take_until(async move { closing.cancelled().await })))
+    }
+
+    fn follow(
+        self,
+        mut watcher: Watcher,
+        tenant: TenantId,
+        bot: Option<String>,
+        (first, mut place): (Vec<Event>, Cursor),
+    ) -> impl Stream<Item = Event> + Send + use<> {
+        async_stream::stream! {
+            for event in first {
+                yield event;
+            }
+            loop {
+                match self.recent.next(tenant, bot.as_deref(), place, PAGE) {
+                    Next::Events(events, next) => {
+                        place = next;
+                        for event in events {
+                            yield event;
+                        }
+                    }
+                    Next::Wait(next) => {
+                        place = next;
+                        watcher.woken().await;
+                    }
+                    Next::Behind(from) => {
+                        let turn = self.turn().await;
+                        match self.replay(turn, tenant, bot.as_deref(), from).await {
+                            Ok((events, next)) => {
+                                place = next;
+                                for event in events {
+                                    yield event;
+                                }
+                            }
+                            Err(error) => {
+                                tracing::debug!(%error, "cannot read the events, trying again");
+                                sleep(PAUSE).await;
                             }
                         }
                     }
-                    Err(error) => tracing::debug!(%error, "cannot read the events, trying again"),
                 }
-                sleep(PAUSE).await;
             }
-        };
-        events.take_until(async move { closing.cancelled().await })
+        }
+    }
+
+    /// The right to read from the bus.
+    async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        // It is never closed.
+        self.replays.clone().acquire_owned().await.ok()
+    }
+
+    /// The next page of what is not in memory any more. The right to read ends with it, and not with a slow watcher.
+    async fn replay(
+        &self,
+        _turn: Option<OwnedSemaphorePermit>,
+        tenant: TenantId,
+        bot: Option<&str>,
+        place: Cursor,
+    ) -> Result<(Vec<Event>, Cursor), greenroom_bus::Error> {
+        let stream = streams::events(self.bus.installation());
+        let (epoch, end) = self.bus.end_of(&stream).await?;
+        let mut place = place.within(epoch);
+        let events = self.bus.events_so_far(self.subjects(), place.sequence + 1).await?;
+        let mut events = std::pin::pin!(events);
+        let mut found = Vec::new();
+        while let Some(event) = events.next().await {
+            let (sequence, json) = event?;
+            place.sequence = sequence;
+            let public = public(&json).filter(|public| public.tenant == tenant);
+            if let Some(public) = public.filter(|public| bot.is_none_or(|bot| bot == public.subject)) {
+                found.push(Event { cursor: place, kind: public.kind, json });
+                if found.len() == PAGE {
+                    return Ok((found, place));
+                }
+            }
+        }
+        place.sequence = place.sequence.max(end);
+        Ok((found, place))
+    }
+
+    fn full(&self, full: Full) -> Status {
+        match full {
+            Full::All => Status::unavailable(format!("this gateway serves {} watchers, and no more", self.most.all)),
+            Full::Tenant => {
+                let most = self.most.of_tenant;
+                let parts = [("limit", "watchers".to_owned()), ("value", most.to_string()), ("used", most.to_string())];
+                let parts: HashMap<_, _> = parts.map(|(name, text)| (name.to_owned(), text)).into();
+                let mut details = ErrorDetails::with_error_info(refusal::LIMIT, refusal::DOMAIN, parts);
+                details.set_retry_info(Some(OPEN_WITHIN));
+                let message = format!("the tenant has {most} watchers of events, the most that it may have");
+                Status::with_error_details(tonic::Code::ResourceExhausted, message, details)
+            }
+        }
     }
 }
 
-/// The type of an event that this tenant may see. Only numbered events with a tenant are public.
-fn seen_by(json: &[u8], tenant: TenantId, bot: Option<&str>) -> Option<String> {
-    let attributes: Attributes = serde_json::from_slice(json).ok()?;
-    let public = attributes.tenantid == Some(tenant) && attributes.sequence.is_some();
-    (public && bot.is_none_or(|bot| bot == attributes.subject)).then_some(attributes.kind)
+fn away() -> Status {
+    Status::unavailable("the events cannot be read now, try again")
+}
+
+/// Who may see an event. Only numbered events with a tenant are public.
+fn public(json: &[u8]) -> Option<Public> {
+    let Attributes { kind, subject, tenantid, sequence } = serde_json::from_slice(json).ok()?;
+    sequence?;
+    Some(Public { kind, subject, tenant: tenantid? })
 }
 
 #[cfg(test)]
@@ -182,19 +352,14 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_sees_its_own_numbered_events() {
-        let ours = TenantId::generate();
-        let event = |tenant: &str, sequence: &str| {
-            format!(r#"{{"type":"t","subject":"b"{tenant}{sequence},"data":{{}}}}"#).into_bytes()
-        };
-        let owned = format!(r#","tenantid":"{ours}""#);
-        let others = format!(r#","tenantid":"{}""#, TenantId::generate());
-        assert_eq!(seen_by(&event(&owned, r#","sequence":1"#), ours, None).as_deref(), Some("t"));
-        assert_eq!(seen_by(&event(&owned, r#","sequence":1"#), ours, Some("b")).as_deref(), Some("t"));
-        assert_eq!(seen_by(&event(&owned, r#","sequence":1"#), ours, Some("c")), None);
-        assert_eq!(seen_by(&event(&owned, ""), ours, None), None);
-        assert_eq!(seen_by(&event(&others, r#","sequence":1"#), ours, None), None);
-        assert_eq!(seen_by(&event("", r#","sequence":1"#), ours, None), None);
-        assert_eq!(seen_by(b"no json", ours, None), None);
+    fn numbered_events_of_a_tenant_are_public() {
+        let tenant = TenantId::generate();
+        let event = |more: &str| public(format!(r#"{{"type":"t","subject":"b"{more},"data":{{}}}}"#).as_bytes());
+        let owned = format!(r#","tenantid":"{tenant}""#);
+        let expected = Public { kind: "t".to_owned(), subject: "b".to_owned(), tenant };
+        assert_eq!(event(&format!(r#"{owned},"sequence":1"#)), Some(expected));
+        assert_eq!(event(&owned), None);
+        assert_eq!(event(r#","sequence":1"#), None);
+        assert_eq!(public(b"not JSON"), None);
     }
 }

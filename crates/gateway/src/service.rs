@@ -52,9 +52,11 @@ impl Service {
             let bus = bus.clone();
             async move { bus.works() }
         });
+        let events = self.core.events.clone();
+        process.health().require("gateway.events", move || std::future::ready(events.is_reading()));
     }
 
-    /// The work in the background: listening to events of bots, noticing a new event stream, gRPC health. When it is told to
+    /// The work in the background: listening to events of bots, reading the events for watchers, gRPC health. When it is told to
     /// stop, open streams end, so that the listener can close.
     pub async fn run(self, stop: CancellationToken) {
         let health = async {
@@ -71,6 +73,6 @@ impl Service {
             stop.cancelled().await;
             self.core.closing.cancel();
         };
-        tokio::join!(self.core.desired.listen(&self.bus, &stop), self.core.events.look(&stop), health, close);
+        tokio::join!(self.core.desired.listen(&self.bus, &stop), self.core.events.read(&stop), health, close);
     }
 }

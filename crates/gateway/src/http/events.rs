@@ -39,12 +39,9 @@ pub(super) async fn get(
         }
     };
     // Known before the answer begins: what happens after it is not missed, even if the line breaks before the first event.
-    let after = match last.or(asked) {
-        Some(cursor) => cursor,
-        None => core.events.now().await?,
-    };
+    let (after, events) = core.events.watch(client.tenant, bot, last.or(asked)).await?;
     let first = Sent::default().id(after.to_string()).comment("from here on");
-    let events = core.events.watch(client.tenant, bot, after).filter_map(|event| std::future::ready(sent(&event)));
+    let events = events.filter_map(|event| std::future::ready(sent(&event)));
     let events = futures::stream::iter([first]).chain(events).map(Ok::<_, Infallible>);
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(core.event_keep_alive)).into_response())
 }

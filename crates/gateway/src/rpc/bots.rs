@@ -109,10 +109,10 @@ impl BotService for Bots {
             id => Some(id.parse().map_err(|_| BadField::new("bot_id", "must be a bot's id"))?),
         };
         let after = match cursor.as_str() {
-            "" => self.0.events.now().await?,
-            cursor => cursor.parse().map_err(|problem| BadField::new("cursor", problem))?,
+            "" => None,
+            cursor => Some(cursor.parse().map_err(|problem| BadField::new("cursor", problem))?),
         };
-        let events = self.0.events.watch(client.tenant, bot, after);
+        let (_, events) = self.0.events.watch(client.tenant, bot, after).await?;
         let events = events.map(|event| Ok(CloudEvent { cursor: event.cursor.to_string(), json: event.json.into() }));
         Ok(Response::new(Box::pin(events)))
     }

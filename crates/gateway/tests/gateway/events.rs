@@ -1,12 +1,14 @@
 //! The event stream.
 
 use greenroom_contracts::messages::{BotCreated, RunnerStarted};
+use greenroom_contracts::proto::v1::WatchEventsRequest;
+use greenroom_contracts::proto::v1::bot_service_client::BotServiceClient;
 use greenroom_contracts::{Envelope, Origin};
 use greenroom_domain::bot::BotState;
 use greenroom_domain::{Attempt, BotId, PlatformName, Provider, RunnerId, TenantId};
 use serde_json::Value;
 
-use crate::house::{Bed, Block, House, Sse, problem};
+use crate::house::{Bed, Block, House, KEY, Sse, problem};
 
 pub async fn say(house: &House, tenant: TenantId, bot: BotId) -> String {
     let origin = Origin { installation: house.bus.installation().clone(), service: "scheduler" };
@@ -115,4 +117,67 @@ async fn a_wiped_bus_does_not_end_the_stream() {
 async fn without_a_bus_it_says_so() {
     let house = House::without_bus().await;
     assert_eq!(problem(house.get("/v1/events")).await.0, 503);
+}
+
+#[tokio::test]
+async fn more_watchers_than_the_bus_has_consumers_see_every_event() {
+    const WATCHERS: usize = 1_200;
+    let bed = Bed::own().await;
+    let house = House::set(&bed.url, None, &[("EVENT_WATCHERS_PER_TENANT", "2000")]).await;
+    crate::house::until("the bus", || house.bus.is_connected()).await;
+    let request = || {
+        let mut request = tonic::Request::new(WatchEventsRequest::default());
+        request.metadata_mut().insert("authorization", format!("Bearer {KEY}").parse().expect("a header"));
+        request
+    };
+    let mut open = Vec::new();
+    for _ in 0..WATCHERS / 50 {
+        let bots = BotServiceClient::connect(house.url("")).await.expect("a connection");
+        let watch = (0..50).map(|_| {
+            let mut bots = bots.clone();
+            async move { bots.watch_events(request()).await.expect("an open stream").into_inner() }
+        });
+        open.extend(futures::future::join_all(watch).await);
+    }
+    let said = say(&house, house.tenant, BotId::generate()).await;
+    for (number, watcher) in open.iter_mut().enumerate() {
+        let event = tokio::time::timeout(std::time::Duration::from_secs(20), watcher.message()).await;
+        let event = event.unwrap_or_else(|_| panic!("watcher {number} of {WATCHERS} sees nothing"));
+        assert_eq!(event.expect("no error").expect("an event").json, said.as_bytes());
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_has_so_many_watchers_and_the_gateway_too() {
+    let bed = Bed::make().await;
+    let settings = [("EVENT_WATCHERS_PER_TENANT", "2"), ("EVENT_WATCHERS", "3")];
+    let house = House::set(&bed.url, None, &settings).await;
+    crate::house::until("the bus", || house.bus.is_connected()).await;
+    house.add_tenant("grk_another", TenantId::generate());
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut watcher = Sse::open(house.get("/v1/events")).await;
+        watcher.next().await.expect("a place to begin with");
+        open.push(watcher);
+    }
+    let response = crate::house::send(house.get("/v1/events")).await;
+    assert_eq!(response.status(), 429);
+    assert!(response.headers().contains_key("retry-after"));
+    let found: Value = response.json().await.expect("JSON");
+    assert_eq!((&found["limit"], &found["value"]), (&"watchers".into(), &2.into()), "{found}");
+    let another = || house.http.get(house.url("/v1/events")).bearer_auth("grk_another");
+    let mut last = Sse::open(another()).await;
+    last.next().await.expect("a place to begin with");
+    let response = crate::house::send(another()).await;
+    assert_eq!((response.status().as_u16(), response.headers().contains_key("retry-after")), (503, true));
+    drop(open.pop());
+    let again = async {
+        loop {
+            let response = house.get("/v1/events").send().await.expect("an answer");
+            if response.status() == 200 {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), again).await.expect("a place is free again");
 }
