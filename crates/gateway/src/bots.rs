@@ -123,7 +123,12 @@ impl Bots {
             let request = within(request.clone());
             async move { recordings.get(request).await }
         });
-        Ok(answer.await?)
+        let recording = answer.await?;
+        if recording.state == "none" {
+            // Recordings do not know which bots there are.
+            self.get(client, bot).await?;
+        }
+        Ok(recording)
     }
 
     /// The joined recording.

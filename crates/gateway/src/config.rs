@@ -20,6 +20,12 @@ pub struct Config {
     pub allowed_networks: AllowedNetworks,
     /// How many may watch events.
     pub(crate) watchers: MostWatchers,
+    /// Most requests at once, of everybody; an open event stream is one.
+    pub requests: usize,
+    /// Most requests at once from one address.
+    pub requests_per_address: usize,
+    /// Most uploads at once, of all runners.
+    pub uploads: usize,
 }
 
 impl Config {
@@ -67,6 +73,30 @@ impl Config {
                 "Most open event streams of one tenant at one gateway; one more is answered with 429.",
             ),
         };
-        Self { heartbeat_interval, key_cache, event_keep_alive, allowed_networks, watchers }
+        let requests = number(
+            "HTTP_REQUESTS",
+            "8192",
+            "Most requests at once at one gateway, open streams among them; one more is answered with 503.",
+        );
+        let requests_per_address = number(
+            "HTTP_REQUESTS_PER_ADDRESS",
+            "4096",
+            "Most requests at once from one address (IPv6: one /64); one more is answered with 429. Behind a proxy that TRUSTED_PROXIES names, the address is the one that it says.",
+        );
+        let uploads = number(
+            "UPLOADS",
+            "32",
+            "Most parts and screenshots that a gateway takes in at once, up to 16 MiB each; further ones wait.",
+        );
+        Self {
+            heartbeat_interval,
+            key_cache,
+            event_keep_alive,
+            allowed_networks,
+            watchers,
+            requests,
+            requests_per_address,
+            uploads,
+        }
     }
 }

@@ -11,7 +11,9 @@ use crate::desired::DesiredCache;
 use crate::events::Events;
 use crate::keys::Keys;
 use crate::pool::Pool;
+use crate::requests::Requests;
 use crate::runners::Runners;
+use crate::uploads::Uploads;
 use crate::upstream::Upstream;
 use crate::{Config, Error};
 
@@ -23,6 +25,8 @@ pub(crate) struct Core {
     pub pool: Pool,
     pub runners: Runners,
     pub events: Events,
+    pub requests: Requests,
+    pub uploads: Uploads,
     pub desired: DesiredCache,
     pub event_keep_alive: Duration,
     /// Ends what would otherwise go on for ever, when the process ends.
@@ -50,6 +54,8 @@ impl Core {
                 next_beat: host.scaled(config.heartbeat_interval),
             },
             events: Events::new(host, config.watchers, closing.clone()),
+            requests: Requests::new(config.requests, config.requests_per_address),
+            uploads: Uploads::new(config.uploads),
             desired,
             event_keep_alive: config.event_keep_alive,
             closing,

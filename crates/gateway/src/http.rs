@@ -17,18 +17,20 @@ mod runner;
 mod runner_json;
 mod sizes;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
-use axum::middleware;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
+use greenroom_chassis::{CallerAddress, UntilSent};
 use tonic::Status;
 
 use crate::core::Core;
-use problem::{Kind, Problem};
+pub(crate) use problem::{Kind, Problem};
 
 /// Everything but gRPC, and what is said to whoever asks for something else; `grpc` is asked through the same door.
 pub(crate) fn router(core: Arc<Core>, grpc: Router) -> Router {
@@ -65,10 +67,48 @@ pub(crate) fn router(core: Arc<Core>, grpc: Router) -> Router {
         .method_not_allowed_fallback(|| async {
             Problem::new(Kind::MethodNotAllowed, "this address takes other methods")
         })
-        .with_state(core)
+        .with_state(core.clone())
         .merge(grpc)
         .fallback(nothing_here)
+        .layer(middleware::from_fn_with_state(core, admit))
         .layer(middleware::from_fn(observe::observe))
+}
+
+/// Longest address of a request.
+const LONGEST_URI: usize = 8 << 10;
+/// Largest headers of a request. (The listener takes twice as much, so that what is too large is told so.)
+const LARGEST_HEADERS: usize = 32 << 10;
+
+/// Refuses what is too large, and what is too much.
+async fn admit(State(core): State<Arc<Core>>, request: Request, next: Next) -> Response {
+    let grpc = is_grpc(request.headers());
+    let refuse = |problem: Problem| match problem.kind {
+        _ if !grpc => problem.into_response(),
+        _ => Status::out_of_range(problem.detail).into_http(),
+    };
+    let uri = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+    if uri > LONGEST_URI {
+        return refuse(Problem::new(
+            Kind::UriTooLong,
+            format!("the address must not be longer than {LONGEST_URI} bytes"),
+        ));
+    }
+    let headers: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if headers > LARGEST_HEADERS {
+        let detail = format!("the headers must not be larger than {} KiB", LARGEST_HEADERS >> 10);
+        return refuse(Problem::new(Kind::HeadersTooLarge, detail));
+    }
+    // Without the chassis' listener, as in a test, nobody knows where it came from.
+    let caller = request.extensions().get::<CallerAddress>().copied();
+    let address = caller.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), CallerAddress::network);
+    let under_way = match core.requests.begin(address) {
+        Ok(under_way) => under_way,
+        Err(status) if grpc => return status.into_http(),
+        Err(status) => return Problem::from(status).into_response(),
+    };
+    let mut response = next.run(request).await;
+    response.extensions_mut().insert(UntilSent(Arc::new(under_way)));
+    response
 }
 
 async fn nothing_here(request: Request) -> Response {
@@ -78,11 +118,11 @@ async fn nothing_here(request: Request) -> Response {
     Problem::new(Kind::NotFound, "there is nothing at this address").into_response()
 }
 
-fn is_grpc(headers: &HeaderMap) -> bool {
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     text(headers, header::CONTENT_TYPE.as_str()).is_some_and(|kind| kind.starts_with("application/grpc"))
 }
 
 /// A header, where it is text.
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }

@@ -23,9 +23,11 @@ mod http;
 mod keys;
 mod policy;
 mod pool;
+mod requests;
 mod rpc;
 mod runners;
 mod service;
+mod uploads;
 mod upstream;
 mod validate;
 

@@ -1,16 +1,16 @@
 //! The gRPC door: the same calls as over HTTP, and for those who ask, what can be called.
 
+mod authorize;
 mod bots;
 mod runner;
 
 use std::sync::Arc;
 
-use axum::Router;
+use axum::{Router, middleware};
 use greenroom_contracts::proto::DESCRIPTORS;
 use greenroom_contracts::proto::v1::bot_service_server::{BotServiceServer, SERVICE_NAME as BOTS};
 use greenroom_contracts::proto::v1::runner_service_server::{RunnerServiceServer, SERVICE_NAME as RUNNERS};
 use tonic::Status;
-use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::pb::FILE_DESCRIPTOR_SET as HEALTH;
@@ -23,6 +23,8 @@ use crate::upstream::LARGEST;
 
 /// What is public. Inner services are not served here, and reflection does not list them.
 const PUBLIC: [&str; 3] = [BOTS, RUNNERS, "grpc.health.v1.Health"];
+/// Largest message to what is open to everybody: health and reflection.
+const LARGEST_OF_STRANGERS: usize = 4 << 10;
 /// Largest message of a client.
 const LARGEST_OF_CLIENTS: usize = 128 << 10;
 
@@ -41,11 +43,15 @@ pub(crate) fn router(core: &Arc<Core>, health: &HealthReporter) -> Result<Router
     let routes = Routes::default()
         .add_service(BotServiceServer::new(bots::Bots(core.clone())).max_decoding_message_size(LARGEST_OF_CLIENTS))
         .add_service(RunnerServiceServer::new(runner::Runners(core.clone())).max_decoding_message_size(LARGEST))
-        .add_service(HealthServer::new(HealthService::from_health_reporter(health.clone())))
-        .add_service(reflection.build_v1()?)
-        .add_service(old_reflection.build_v1alpha()?);
+        .add_service(
+            HealthServer::new(HealthService::from_health_reporter(health.clone()))
+                .max_decoding_message_size(LARGEST_OF_STRANGERS),
+        )
+        .add_service(reflection.build_v1()?.max_decoding_message_size(LARGEST_OF_STRANGERS))
+        .add_service(old_reflection.build_v1alpha()?.max_decoding_message_size(LARGEST_OF_STRANGERS));
     // What is said to whoever asks for something else is the HTTP door's.
-    Ok(routes.into_axum_router().reset_fallback())
+    let router = routes.into_axum_router().reset_fallback();
+    Ok(router.route_layer(middleware::from_fn_with_state(core.clone(), authorize::authorize)))
 }
 
 /// Says over gRPC whether the public services work.
@@ -54,10 +60,6 @@ pub(crate) async fn set_serving(health: &HealthReporter, serving: bool) {
     for service in ["", BOTS, RUNNERS] {
         health.set_service_status(service, status).await;
     }
-}
-
-fn authorization(metadata: &MetadataMap) -> Option<&str> {
-    metadata.get("authorization").and_then(|value| value.to_str().ok())
 }
 
 /// A bot's id in a request.

@@ -3,6 +3,7 @@
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
+use greenroom_chassis::BodyTooSlow;
 use serde::de::DeserializeOwned;
 
 use super::problem::{Kind, Problem};
@@ -33,6 +34,9 @@ pub(super) async fn bytes(headers: &HeaderMap, body: Body, largest: usize) -> Re
         while let Some(error) = cause {
             if error.to_string() == "length limit exceeded" {
                 return too_large();
+            }
+            if error.is::<BodyTooSlow>() {
+                return Problem::new(Kind::TooSlow, error.to_string());
             }
             cause = error.source();
         }

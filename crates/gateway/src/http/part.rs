@@ -83,7 +83,7 @@ impl Query {
         if self.bad.is_empty() {
             return Ok(());
         }
-        Err(Problem { kind: Kind::InvalidRequest, ..Problem::fields(self.bad) })
+        Err(Problem { kind: Kind::InvalidRequest, ..Problem::called(self.bad) })
     }
 }
 

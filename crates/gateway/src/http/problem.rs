@@ -24,6 +24,9 @@ pub(crate) enum Kind {
     MethodNotAllowed,
     Conflict,
     TooLarge,
+    UriTooLong,
+    HeadersTooLarge,
+    TooSlow,
     UnsupportedMediaType,
     TooMany,
     Unavailable,
@@ -42,6 +45,9 @@ impl Kind {
             Self::MethodNotAllowed => "method-not-allowed",
             Self::Conflict => "conflict",
             Self::TooLarge => "too-large",
+            Self::UriTooLong => "uri-too-long",
+            Self::HeadersTooLarge => "headers-too-large",
+            Self::TooSlow => "too-slow",
             Self::UnsupportedMediaType => "unsupported-media-type",
             Self::TooMany => "too-many",
             Self::Unavailable => "unavailable",
@@ -60,6 +66,9 @@ impl Kind {
             Self::MethodNotAllowed => "Method not allowed",
             Self::Conflict => "Not possible now",
             Self::TooLarge => "Too large",
+            Self::UriTooLong => "URI too long",
+            Self::HeadersTooLarge => "Request headers too large",
+            Self::TooSlow => "Request timeout",
             Self::UnsupportedMediaType => "Unsupported media type",
             Self::TooMany => "Too many",
             Self::Unavailable => "Away for the moment",
@@ -77,6 +86,9 @@ impl Kind {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict => StatusCode::CONFLICT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -125,9 +137,13 @@ impl Problem {
 
     /// Names every field once, in protobuf's words or ours.
     pub fn fields(bad: impl IntoIterator<Item = BadField>) -> Self {
+        Self::called(bad.into_iter().map(|BadField { field, problem }| BadField::new(json_name(&field), problem)))
+    }
+
+    /// Names everything once, as the caller calls it: a parameter or a header.
+    pub fn called(bad: impl IntoIterator<Item = BadField>) -> Self {
         let mut errors: Vec<FieldProblem> = Vec::new();
         for BadField { field, problem } in bad {
-            let field = json_name(&field);
             if !errors.iter().any(|known| known.field == field) {
                 errors.push(FieldProblem { field, problem });
             }
@@ -205,7 +221,7 @@ impl From<Status> for Problem {
             Code::Unauthenticated => Kind::Unauthorized,
             Code::PermissionDenied => Kind::Forbidden,
             Code::NotFound => Kind::NotFound,
-            Code::FailedPrecondition | Code::AlreadyExists | Code::Aborted => Kind::Conflict,
+            Code::FailedPrecondition | Code::AlreadyExists | Code::Aborted => return conflict(&status),
             Code::ResourceExhausted => Kind::TooMany,
             Code::Unavailable | Code::DeadlineExceeded => Kind::Unavailable,
             Code::Ok | Code::Cancelled | Code::Unknown | Code::Unimplemented | Code::Internal | Code::DataLoss => {
@@ -217,13 +233,22 @@ impl From<Status> for Problem {
 }
 
 /// What a service behind says of a field begins with its name, as a [`BadField`] does.
-fn invalid_argument(message: &str) -> Problem {
+fn field(message: &str) -> Option<BadField> {
     let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '[' | ']');
-    match message.split_once(": ") {
-        Some((field, problem)) if field.starts_with(|c: char| c.is_ascii_lowercase()) && field.chars().all(inner) => {
-            BadField::new(field, problem).into()
-        }
-        _ => Problem::new(Kind::InvalidRequest, message),
+    let (field, problem) = message.split_once(": ")?;
+    let is_field = field.starts_with(|c: char| c.is_ascii_lowercase()) && field.chars().all(inner);
+    is_field.then(|| BadField::new(field, problem))
+}
+
+fn invalid_argument(message: &str) -> Problem {
+    field(message).map_or_else(|| Problem::new(Kind::InvalidRequest, message), Problem::from)
+}
+
+/// A conflict may be about one field: a key that was used for something else.
+fn conflict(status: &Status) -> Problem {
+    match field(status.message()).filter(|bad| bad.field == "idempotency_key") {
+        Some(bad) => Problem { kind: Kind::Conflict, ..bad.into() },
+        None => Problem::new(Kind::Conflict, status.message()).with_parts(status),
     }
 }
 

@@ -15,6 +15,7 @@ use super::problem::Problem;
 use super::runner_json::{AdmittedJson, BeatenJson, CallJson, ProbedJson, ReportedJson, ReportsJson};
 use super::{body, text};
 use crate::core::Core;
+use crate::error::Refused;
 use crate::runners::{LARGEST_PART, LARGEST_SCREENSHOT};
 
 /// Which process uploads; in JSON bodies it has a field.
@@ -63,10 +64,11 @@ pub(super) async fn put_part(
     let index = path.word("index").parse().map_err(|_| BadField::new("index", "must be a number"))?;
     let offset_ms = query.take("offsetMs", "must be a number of milliseconds").unwrap_or_default();
     query.finish()?;
+    let _upload = core.uploads.begin(token.runner).await?;
     let content = body::bytes(&headers, body, LARGEST_PART).await?.into();
     let (runner, instance, media_type) = upload(token, &headers);
     let part = PutPartRequest { runner, instance, index, offset_ms, media_type, content };
-    core.runners.put_part(token, part).await?;
+    core.runners.put_part(token, part).await.map_err(as_sent)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -77,11 +79,12 @@ pub(super) async fn put_screenshot(
     headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode, Problem> {
+    let _upload = core.uploads.begin(token.runner).await?;
     let content = body::bytes(&headers, body, LARGEST_SCREENSHOT).await?.into();
     let (runner, instance, media_type) = upload(token, &headers);
     let label = path.word("label").to_owned();
     let screenshot = PutScreenshotRequest { runner, instance, label, media_type, content };
-    core.runners.put_screenshot(token, screenshot).await?;
+    core.runners.put_screenshot(token, screenshot).await.map_err(as_sent)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -89,6 +92,21 @@ pub(super) async fn put_screenshot(
 fn upload(token: RunnerToken, headers: &HeaderMap) -> (Option<RunnerRef>, String, String) {
     let header = |name| text(headers, name).unwrap_or_default().to_owned();
     (Some(token.runner.into()), header(INSTANCE), header(header::CONTENT_TYPE.as_str()))
+}
+
+/// A problem that names what the runner sent: here some fields of the message are headers, and one is the body.
+fn as_sent(refused: Refused) -> Problem {
+    let Refused::Fields(mut fields) = refused else { return refused.into() };
+    for bad in &mut fields {
+        let sent = match bad.field.as_str() {
+            "media_type" => "Content-Type",
+            "instance" => "Greenroom-Instance",
+            "content" => "(body)",
+            _ => continue,
+        };
+        sent.clone_into(&mut bad.field);
+    }
+    Problem::fields(fields)
 }
 
 pub(super) async fn probe(State(core): State<Arc<Core>>, Runner(token): Runner) -> Result<Json<ProbedJson>, Problem> {

@@ -11,20 +11,20 @@ use greenroom_contracts::proto::v1::{
     GetLogsRequest, GetRecordingRequest, LeaveBotRequest, ListBotsRequest, ListBotsResponse, LogChunk, Recording,
     RestartBotRequest, UpdateBotRequest, WatchEventsRequest,
 };
-use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
-use super::{authorization, bot_id};
+use super::bot_id;
 use crate::core::Core;
 use crate::keys::Client;
 
 pub(super) struct Bots(pub Arc<Core>);
 
-impl Bots {
-    async fn client(&self, metadata: &MetadataMap) -> Result<Client, Status> {
-        self.0.keys.client(authorization(metadata)).await
-    }
+/// Who asks; the layer in front has made sure of it.
+fn client<T>(request: &Request<T>) -> Result<Client, Status> {
+    request.extensions().get().cloned().ok_or_else(|| Status::unauthenticated("send Authorization: Bearer <API key>"))
+}
 
+impl Bots {
     /// Until the process ends.
     fn open<T: Send + 'static>(
         &self,
@@ -41,58 +41,58 @@ impl BotService for Bots {
     type WatchEventsStream = Pin<Box<dyn Stream<Item = Result<CloudEvent, Status>> + Send>>;
 
     async fn create_bot(&self, request: Request<CreateBotRequest>) -> Result<Response<Bot>, Status> {
-        let client = self.client(request.metadata()).await?;
+        let client = client(&request)?;
         Ok(Response::new(self.0.bots.create(&client, request.into_inner()).await?))
     }
 
     async fn get_bot(&self, request: Request<GetBotRequest>) -> Result<Response<Bot>, Status> {
-        let client = self.client(request.metadata()).await?;
+        let client = client(&request)?;
         Ok(Response::new(self.0.bots.get(&client, bot_id(&request.get_ref().id)?).await?))
     }
 
     async fn list_bots(&self, request: Request<ListBotsRequest>) -> Result<Response<ListBotsResponse>, Status> {
-        let client = self.client(request.metadata()).await?;
+        let client = client(&request)?;
         Ok(Response::new(self.0.bots.list(&client, request.into_inner()).await?))
     }
 
     async fn update_bot(&self, request: Request<UpdateBotRequest>) -> Result<Response<Bot>, Status> {
-        let client = self.client(request.metadata()).await?;
+        let client = client(&request)?;
         bot_id(&request.get_ref().id)?;
         Ok(Response::new(self.0.bots.update(&client, request.into_inner()).await?))
     }
 
     async fn deploy_bot(&self, request: Request<DeployBotRequest>) -> Result<Response<Bot>, Status> {
-        let client = self.client(request.metadata()).await?;
+        let client = client(&request)?;
         Ok(Response::new(self.0.bots.deploy(&client, bot_id(&request.get_ref().id)?).await?))
     }
 
     async fn fail_bot(&self, request: Request<FailBotRequest>) -> Result<Response<Bot>, Status> {
-        let client = self.client(request.metadata()).await?;
+        let client = client(&request)?;
         Ok(Response::new(self.0.bots.fail(&client, bot_id(&request.get_ref().id)?).await?))
     }
 
     async fn restart_bot(&self, request: Request<RestartBotRequest>) -> Result<Response<Bot>, Status> {
-        let client = self.client(request.metadata()).await?;
+        let client = client(&request)?;
         Ok(Response::new(self.0.bots.restart(&client, bot_id(&request.get_ref().id)?).await?))
     }
 
     async fn leave_bot(&self, request: Request<LeaveBotRequest>) -> Result<Response<Bot>, Status> {
-        let client = self.client(request.metadata()).await?;
+        let client = client(&request)?;
         Ok(Response::new(self.0.bots.leave(&client, bot_id(&request.get_ref().id)?).await?))
     }
 
     async fn cancel_bot(&self, request: Request<CancelBotRequest>) -> Result<Response<Bot>, Status> {
-        let client = self.client(request.metadata()).await?;
+        let client = client(&request)?;
         Ok(Response::new(self.0.bots.cancel(&client, bot_id(&request.get_ref().id)?).await?))
     }
 
     async fn get_recording(&self, request: Request<GetRecordingRequest>) -> Result<Response<Recording>, Status> {
-        let client = self.client(request.metadata()).await?;
+        let client = client(&request)?;
         Ok(Response::new(self.0.bots.recording(&client, bot_id(&request.get_ref().bot_id)?).await?))
     }
 
     async fn get_logs(&self, request: Request<GetLogsRequest>) -> Result<Response<Self::GetLogsStream>, Status> {
-        let client = self.client(request.metadata()).await?;
+        let client = client(&request)?;
         let bot = bot_id(&request.get_ref().bot_id)?;
         let chunks = self.0.bots.logs(&client, bot, request.into_inner()).await?;
         Ok(Response::new(self.open(chunks.map(|chunk| chunk.map(|content| LogChunk { content: content.into() })))))
@@ -102,7 +102,7 @@ impl BotService for Bots {
         &self,
         request: Request<WatchEventsRequest>,
     ) -> Result<Response<Self::WatchEventsStream>, Status> {
-        let client = self.client(request.metadata()).await?;
+        let client = client(&request)?;
         let WatchEventsRequest { cursor, bot_id } = request.into_inner();
         let bot = match bot_id.as_str() {
             "" => None,

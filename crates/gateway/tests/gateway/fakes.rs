@@ -31,6 +31,8 @@ pub struct Kept {
     pub asked: Vec<(&'static str, SchedulerBotRequest)>,
     pub updated: Vec<SchedulerUpdateRequest>,
     pub listed: Vec<SchedulerListRequest>,
+    /// Bots that the scheduler does not know.
+    pub unknown: Vec<String>,
     /// So many calls to the scheduler fail first.
     pub fail: u32,
     pub fail_with: Option<Status>,
@@ -144,6 +146,9 @@ impl SchedulerService for Fakes {
     }
 
     async fn get(&self, request: Request<SchedulerBotRequest>) -> Answer<Bot> {
+        if self.kept().unknown.contains(&request.get_ref().bot_id) {
+            return Err(Status::not_found("there is no such bot"));
+        }
         self.asked("get", request.into_inner())
     }
 

@@ -1,11 +1,13 @@
 //! The gateway as its callers see it: a real listener, fakes behind it, a real nats-server where the bus matters.
 
 mod clients;
+mod door;
 mod events;
 mod fakes;
 mod grpc;
 mod house;
 mod order;
 mod pool;
+mod routes;
 mod runners;
 mod sizes;

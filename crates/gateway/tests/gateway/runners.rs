@@ -134,15 +134,15 @@ async fn uploads_carry_their_tenant() {
     assert_eq!(problem(put("/runner/v1/screenshots/x", "image/png", vec![7; (8 << 20) + 1])).await.0, 413);
     for (path, kind, field) in [
         ("/runner/v1/parts/four", "audio/webm", "index"),
-        ("/runner/v1/parts/4", "audio", "mediaType"),
+        ("/runner/v1/parts/4", "audio", "Content-Type"),
         ("/runner/v1/screenshots/In%20call", "image/png", "label"),
-        ("/runner/v1/screenshots/in_call", "image/gif", "mediaType"),
+        ("/runner/v1/screenshots/in_call", "image/gif", "Content-Type"),
     ] {
         let (status, bad) = problem(put(path, kind, vec![1])).await;
         assert_eq!((status, named(&bad)), (422, vec![field]), "{path}");
     }
     let (status, bad) = problem(put("/runner/v1/parts/4", "audio/webm", vec![])).await;
-    assert_eq!((status, named(&bad)), (422, vec!["content"]));
+    assert_eq!((status, named(&bad)), (422, vec!["(body)"]));
 }
 
 fn changed(house: &House, bot: BotId, sequence: i64, attempt: u32, state: BotState) -> Envelope<BotStateChanged> {
