@@ -8,9 +8,10 @@ use futures::StreamExt as _;
 use greenroom_chassis::Clock;
 use greenroom_contracts::BadField;
 use greenroom_contracts::proto::v1::{
-    Bot, CreateBotRequest, GetLogsRequest, ListBotsRequest, ListBotsResponse, LogsRequest, ReadScreenshotRequest,
-    Recording, RecordingRequest, RunnerRef, SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest,
-    SchedulerOperatorRequest, SchedulerUpdateRequest, UpdateBotRequest,
+    Bot, CreateBotRequest, GetLogsRequest, ListBotsRequest, ListBotsResponse, ListTimelineRequest,
+    ListTimelineResponse, LogsRequest, ReadScreenshotRequest, Recording, RecordingRequest, RunnerRef,
+    SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest, SchedulerOperatorRequest,
+    SchedulerTimelineRequest, SchedulerUpdateRequest, UpdateBotRequest,
 };
 use greenroom_domain::bot::BotState;
 use greenroom_domain::network::AllowedNetworks;
@@ -28,6 +29,8 @@ use crate::validate;
 const CALL: Duration = Duration::from_secs(10);
 /// Most bots on a page.
 pub(crate) const LONGEST_PAGE: u32 = 200;
+/// Most lines of a timeline on a page.
+pub(crate) const LONGEST_TIMELINE: u32 = 1_000;
 const LONGEST_CURSOR: usize = 512;
 
 /// Asks scheduler, recordings and deployers in a client's name.
@@ -64,6 +67,27 @@ impl Bots {
 
     pub async fn get(&self, client: &Client, bot: BotId) -> Result<Bot, Refused> {
         Ok(scheduler!(self.get(of(client, bot))).await?)
+    }
+
+    pub async fn timeline(
+        &self,
+        client: &Client,
+        bot: BotId,
+        list: ListTimelineRequest,
+    ) -> Result<ListTimelineResponse, Refused> {
+        let mut bad = Vec::new();
+        if list.limit > LONGEST_TIMELINE {
+            bad.push(BadField::new("limit", format!("must be 1 to {LONGEST_TIMELINE}")));
+        }
+        if !list.cursor.is_empty() && list.cursor.parse::<i64>().is_err() {
+            bad.push(BadField::new("cursor", "must be what an answer gave"));
+        }
+        if !bad.is_empty() {
+            return Err(Refused::Fields(bad));
+        }
+        let list = ListTimelineRequest { bot_id: bot.to_string(), ..list };
+        let request = SchedulerTimelineRequest { tenant_id: client.tenant.to_string(), list: Some(list) };
+        Ok(scheduler!(self.list_timeline(request)).await?)
     }
 
     pub async fn list(&self, client: &Client, list: ListBotsRequest) -> Result<ListBotsResponse, Refused> {
@@ -203,10 +227,15 @@ impl Bots {
     }
 }
 
-/// Where an attempt has or had its slot: the current one's platform stands in the bot, an earlier one's in its timeline.
+/// Where an attempt has or had its slot: the current one's platform stands in the bot, an earlier one's among its attempts or
+/// in its timeline.
 fn platform_of(bot: &Bot, attempt: u32) -> Option<PlatformName> {
     if attempt == bot.attempt && !bot.platform.is_empty() {
         return PlatformName::new(bot.platform.clone()).ok();
+    }
+    let of_attempt = bot.attempts.iter().find(|of| of.attempt == attempt && !of.platform.is_empty());
+    if let Some(of_attempt) = of_attempt {
+        return PlatformName::new(of_attempt.platform.clone()).ok();
     }
     let assigned = bot.timeline.iter().rfind(|entry| entry.attempt == attempt && entry.what == "assigned")?;
     // "<slot> on <platform>"

@@ -37,6 +37,7 @@ pub(crate) fn router(core: Arc<Core>, grpc: Router) -> Router {
     Router::new()
         .route("/v1/bots", post(bots::create).get(bots::list))
         .route("/v1/bots/{id}", get(bots::get).patch(bots::update))
+        .route("/v1/bots/{id}/timeline", get(bots::timeline))
         .route("/v1/bots/{id}/deploy", post(bots::deploy))
         .route("/v1/bots/{id}/fail", post(bots::fail))
         .route("/v1/bots/{id}/restart", post(bots::restart))

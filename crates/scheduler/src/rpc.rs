@@ -14,6 +14,7 @@ mod get_sizes;
 mod launch_environment;
 mod leave;
 mod list;
+mod list_timeline;
 mod platform_order;
 mod refusal;
 mod report;
@@ -32,9 +33,9 @@ use greenroom_contracts::proto::v1::sizes_service_server::SizesService;
 use greenroom_contracts::proto::v1::{
     AdmitRequest, AdmitResponse, Bot, CloseAttemptRequest, CloseAttemptResponse, GetDesiredRequest, GetDesiredResponse,
     GetForecastRequest, GetForecastResponse, GetPlatformOrderRequest, GetSizesRequest, GetSizesResponse,
-    LaunchEnvironmentRequest, LaunchEnvironmentResponse, ListBotsResponse, PlatformOrder, ReportRequest,
-    ReportResponse, SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest, SchedulerOperatorRequest,
-    SchedulerUpdateRequest, SetPlatformOrderRequest,
+    LaunchEnvironmentRequest, LaunchEnvironmentResponse, ListBotsResponse, ListTimelineResponse, PlatformOrder,
+    ReportRequest, ReportResponse, SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest,
+    SchedulerOperatorRequest, SchedulerTimelineRequest, SchedulerUpdateRequest, SetPlatformOrderRequest,
 };
 use greenroom_domain::{BotId, RunnerId, TenantId};
 use greenroom_store::{Coalescer, Lanes, halve};
@@ -147,6 +148,13 @@ impl SchedulerService for Door {
 
     async fn list(&self, request: Request<SchedulerListRequest>) -> Result<Response<ListBotsResponse>, Status> {
         list::list(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_timeline(
+        &self,
+        request: Request<SchedulerTimelineRequest>,
+    ) -> Result<Response<ListTimelineResponse>, Status> {
+        list_timeline::list_timeline(self, request.into_inner()).await.map(Response::new)
     }
 
     async fn update(&self, request: Request<SchedulerUpdateRequest>) -> Result<Response<Bot>, Status> {

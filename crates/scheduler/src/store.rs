@@ -57,14 +57,22 @@ pub async fn get(pool: &PgPool, tenant: TenantId, bot: BotId) -> Result<Option<S
     row.map(Stored::try_from).transpose()
 }
 
-pub async fn timeline(pool: &PgPool, tenant: TenantId, bot: BotId) -> Result<Vec<TimelineRow>, Error> {
+/// A page of a timeline, newest first, of the lines before `before`. The primary key has them in order.
+pub async fn timeline(
+    pool: &PgPool,
+    tenant: TenantId,
+    bot: BotId,
+    before: Option<i64>,
+    limit: i64,
+) -> Result<Vec<TimelineRow>, Error> {
     let sql = "SELECT t.sequence, t.at, t.what, t.state, t.attempt, t.reason, t.detail
                  FROM scheduler.timeline t
                  JOIN scheduler.bots b ON b.id = t.bot_id
-                WHERE b.tenant_id = $1 AND t.bot_id = $2
-                ORDER BY t.sequence
-                LIMIT 1000";
-    Ok(sqlx::query_as(sql).bind(tenant.uuid()).bind(bot.uuid()).fetch_all(pool).await?)
+                WHERE b.tenant_id = $1 AND t.bot_id = $2 AND t.sequence < $3
+                ORDER BY t.sequence DESC
+                LIMIT $4";
+    let query = sqlx::query_as(sql).bind(tenant.uuid()).bind(bot.uuid());
+    Ok(query.bind(before.unwrap_or(i64::MAX)).bind(limit).fetch_all(pool).await?)
 }
 
 /// A page, newest first, of what is older than `before`.

@@ -1,7 +1,7 @@
 //! What HTTP says of bots and recordings: camelCase, ISO times, nothing empty. Never a meeting's address.
 
 use greenroom_contracts::proto::v1::{
-    Bot, BotAttempt, BotResources, ListBotsResponse, Recording, RecordingGap, TimelineEntry,
+    Bot, BotAttempt, BotResources, ListBotsResponse, ListTimelineResponse, Recording, RecordingGap, TimelineEntry,
 };
 use greenroom_domain::Timestamp;
 use serde::Serialize;
@@ -51,6 +51,9 @@ pub(super) struct BotJson {
     attempts: Vec<AttemptJson>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     timeline: Vec<EntryJson>,
+    /// Where the lines before those are, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    earlier_timeline: Option<String>,
 }
 
 /// What runners ask for and may take.
@@ -158,6 +161,20 @@ impl From<RecordingGap> for GapJson {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
+pub(super) struct TimelineJson {
+    entries: Vec<EntryJson>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    next_cursor: String,
+}
+
+impl From<ListTimelineResponse> for TimelineJson {
+    fn from(page: ListTimelineResponse) -> Self {
+        Self { entries: page.entries.into_iter().map(EntryJson::from).collect(), next_cursor: page.next_cursor }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct RecordingJson {
     bot_id: String,
     state: String,
@@ -189,7 +206,9 @@ fn time(at: Option<prost_types::Timestamp>) -> Option<Timestamp> {
 
 impl From<Bot> for BotJson {
     fn from(bot: Bot) -> Self {
+        let earlier = Some(&bot.earlier_timeline_cursor).filter(|cursor| !cursor.is_empty());
         Self {
+            earlier_timeline: earlier.map(|cursor| format!("/v1/bots/{}/timeline?cursor={cursor}", bot.id)),
             id: bot.id,
             number: bot.number,
             state: bot.state,

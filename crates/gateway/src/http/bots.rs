@@ -8,14 +8,14 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use greenroom_contracts::BadField;
-use greenroom_contracts::proto::v1::{CreateBotRequest, ListBotsRequest, UpdateBotRequest};
+use greenroom_contracts::proto::v1::{CreateBotRequest, ListBotsRequest, ListTimelineRequest, UpdateBotRequest};
 use prost_types::FieldMask;
 
-use super::answer::{BotJson, PageJson};
+use super::answer::{BotJson, PageJson, TimelineJson};
 use super::part::{InPath, Query};
 use super::problem::Problem;
 use super::{body, parse};
-use crate::bots::LONGEST_PAGE;
+use crate::bots::{LONGEST_PAGE, LONGEST_TIMELINE};
 use crate::core::Core;
 use crate::keys::Client;
 use crate::validate;
@@ -67,6 +67,22 @@ pub(super) async fn list(
 
 pub(super) async fn get(State(core): State<Arc<Core>>, client: Client, path: InPath) -> Result<Json<BotJson>, Problem> {
     Ok(Json(core.bots.get(&client, path.bot()?).await?.into()))
+}
+
+pub(super) async fn timeline(
+    State(core): State<Arc<Core>>,
+    client: Client,
+    path: InPath,
+    mut query: Query,
+) -> Result<Json<TimelineJson>, Problem> {
+    let bot = path.bot()?;
+    let list = ListTimelineRequest {
+        bot_id: String::new(),
+        limit: query.take("limit", &format!("must be 1 to {LONGEST_TIMELINE}")).unwrap_or_default(),
+        cursor: query.take("cursor", "must be text").unwrap_or_default(),
+    };
+    query.finish()?;
+    Ok(Json(core.bots.timeline(&client, bot, list).await?.into()))
 }
 
 /// A JSON merge patch (RFC 7386).

@@ -8,8 +8,8 @@ use greenroom_contracts::BadField;
 use greenroom_contracts::proto::v1::bot_service_server::BotService;
 use greenroom_contracts::proto::v1::{
     Bot, CancelBotRequest, CloudEvent, CreateBotRequest, DeployBotRequest, FailBotRequest, GetBotRequest,
-    GetLogsRequest, GetRecordingRequest, LeaveBotRequest, ListBotsRequest, ListBotsResponse, LogChunk, Recording,
-    RestartBotRequest, UpdateBotRequest, WatchEventsRequest,
+    GetLogsRequest, GetRecordingRequest, LeaveBotRequest, ListBotsRequest, ListBotsResponse, ListTimelineRequest,
+    ListTimelineResponse, LogChunk, Recording, RestartBotRequest, UpdateBotRequest, WatchEventsRequest,
 };
 use tonic::{Request, Response, Status};
 
@@ -53,6 +53,15 @@ impl BotService for Bots {
     async fn list_bots(&self, request: Request<ListBotsRequest>) -> Result<Response<ListBotsResponse>, Status> {
         let client = client(&request)?;
         Ok(Response::new(self.0.bots.list(&client, request.into_inner()).await?))
+    }
+
+    async fn list_timeline(
+        &self,
+        request: Request<ListTimelineRequest>,
+    ) -> Result<Response<ListTimelineResponse>, Status> {
+        let client = client(&request)?;
+        let bot = bot_id(&request.get_ref().bot_id)?;
+        Ok(Response::new(self.0.bots.timeline(&client, bot, request.into_inner()).await?))
     }
 
     async fn update_bot(&self, request: Request<UpdateBotRequest>) -> Result<Response<Bot>, Status> {

@@ -157,6 +157,15 @@ impl SchedulerService for Fakes {
         Ok(Response::new(ListBotsResponse { bots: vec![bot("a"), bot("b")], next_cursor: "more".to_owned() }))
     }
 
+    async fn list_timeline(&self, request: Request<SchedulerTimelineRequest>) -> Answer<ListTimelineResponse> {
+        let list = request.into_inner().list.unwrap_or_default();
+        if self.kept().unknown.contains(&list.bot_id) {
+            return Err(Status::not_found("there is no such bot"));
+        }
+        let entries = vec![TimelineEntry { sequence: 7, what: "note".to_owned(), ..TimelineEntry::default() }];
+        Ok(Response::new(ListTimelineResponse { entries, next_cursor: list.cursor }))
+    }
+
     async fn update(&self, request: Request<SchedulerUpdateRequest>) -> Answer<Bot> {
         let request = request.into_inner();
         let answer = bot(&request.update.clone().unwrap_or_default().id);

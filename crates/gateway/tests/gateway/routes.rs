@@ -23,6 +23,7 @@ const ROUTES: &[(&str, &str, For, bool)] = &[
     ("GET", "/v1/bots", Clients, true),
     ("GET", "/v1/bots/{id}", Clients, false),
     ("PATCH", "/v1/bots/{id}", Clients, false),
+    ("GET", "/v1/bots/{id}/timeline", Clients, true),
     ("POST", "/v1/bots/{id}/deploy", Clients, false),
     ("POST", "/v1/bots/{id}/fail", Operators, false),
     ("POST", "/v1/bots/{id}/restart", Operators, false),

@@ -11,9 +11,9 @@ use greenroom_contracts::messages::{BotStateChanged, Message, RecordingFailed, R
 use greenroom_contracts::proto::v1::recording_service_client::RecordingServiceClient;
 use greenroom_contracts::proto::v1::scheduler_service_server::{SchedulerService, SchedulerServiceServer};
 use greenroom_contracts::proto::v1::{
-    Bot as SchedulersBot, ListBotsResponse, PutPartRequest, PutScreenshotRequest, Recording, RecordingChunk,
-    RecordingRequest, SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest, SchedulerOperatorRequest,
-    SchedulerUpdateRequest, TimelineEntry,
+    Bot as SchedulersBot, ListBotsResponse, ListTimelineResponse, PutPartRequest, PutScreenshotRequest, Recording,
+    RecordingChunk, RecordingRequest, SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest,
+    SchedulerOperatorRequest, SchedulerTimelineRequest, SchedulerUpdateRequest, TimelineEntry,
 };
 use greenroom_contracts::{Envelope, Origin, subjects};
 use greenroom_domain::bot::BotState;
@@ -48,6 +48,13 @@ pub struct Scheduler {
 
 #[tonic::async_trait]
 impl SchedulerService for Scheduler {
+    async fn list_timeline(
+        &self,
+        _: Request<SchedulerTimelineRequest>,
+    ) -> Result<Response<ListTimelineResponse>, Status> {
+        Err(Status::unimplemented("not asked by recordings"))
+    }
+
     async fn get(&self, request: Request<SchedulerBotRequest>) -> Result<Response<SchedulersBot>, Status> {
         let id = request.into_inner().bot_id;
         let state = self.over.lock().expect("no panic").get(&id).copied().unwrap_or(BotState::InCall);

@@ -33,6 +33,7 @@ pub fn bot(stored: &Stored) -> v1::Bot {
         updated_at: Some(proto_timestamp(stored.updated_at)),
         sequence: stored.sequence,
         timeline: Vec::new(),
+        earlier_timeline_cursor: String::new(),
         queue_position: None,
         position_is_at_least: false,
         estimated_wait_ms: None,

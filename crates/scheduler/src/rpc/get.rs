@@ -6,7 +6,7 @@ use greenroom_contracts::proto::v1::{Bot, GetPositionRequest, SchedulerBotReques
 use greenroom_domain::bot::BotState;
 use tonic::{Request, Status};
 
-use super::{Door, answer};
+use super::{Door, answer, list_timeline};
 use crate::{Error, store};
 
 /// The place is a kindness: the answer does not wait long for it.
@@ -16,11 +16,13 @@ pub async fn get(door: &Door, request: SchedulerBotRequest) -> Result<Bot, Statu
     let (tenant, id) = (super::tenant(&request.tenant_id)?, super::bot(&request.bot_id)?);
     let pool = door.writer.store().pool();
     let stored = store::get(pool, tenant, id).await.map_err(Error::from)?.ok_or_else(super::no_such_bot)?;
-    let timeline = store::timeline(pool, tenant, id).await.map_err(Error::from)?;
+    let timeline = list_timeline::page(pool, tenant, id, None, list_timeline::LONGEST).await.map_err(Error::from)?;
     let attempts = store::attempts(pool, tenant, id).await.map_err(Error::from)?;
     let mut bot = answer::bot(&stored);
     bot.attempts = attempts.into_iter().map(answer::attempt).collect();
-    bot.timeline = timeline.into_iter().map(answer::line).collect();
+    bot.timeline = timeline.entries;
+    bot.timeline.reverse();
+    bot.earlier_timeline_cursor = timeline.next_cursor;
     if stored.bot.state == BotState::Queued
         && let Some(runner) = stored.bot.runner()
     {

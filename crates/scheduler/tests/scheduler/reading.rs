@@ -1,9 +1,12 @@
 //! What callers see, and whose.
 
-use greenroom_contracts::proto::v1::{ListBotsRequest, ListBotsResponse, SchedulerBotRequest, SchedulerListRequest};
+use greenroom_contracts::proto::v1::{
+    Bot, ListBotsRequest, ListBotsResponse, ListTimelineRequest, ListTimelineResponse, SchedulerBotRequest,
+    SchedulerListRequest, SchedulerTimelineRequest,
+};
 use greenroom_domain::TenantId;
 use greenroom_domain::bot::BotState;
-use tonic::Code;
+use tonic::{Code, Status};
 
 use crate::house::{House, new_bot};
 
@@ -11,6 +14,59 @@ impl House {
     async fn list(&self, tenant: TenantId, list: ListBotsRequest) -> ListBotsResponse {
         let request = SchedulerListRequest { tenant_id: tenant.to_string(), list: Some(list) };
         self.scheduler.clone().list(request).await.expect("answered").into_inner()
+    }
+
+    async fn page(
+        &self,
+        tenant: TenantId,
+        bot: &Bot,
+        limit: u32,
+        cursor: &str,
+    ) -> Result<ListTimelineResponse, Status> {
+        let list = ListTimelineRequest { bot_id: bot.id.clone(), limit, cursor: cursor.to_owned() };
+        let request = SchedulerTimelineRequest { tenant_id: tenant.to_string(), list: Some(list) };
+        self.scheduler.clone().list_timeline(request).await.map(tonic::Response::into_inner)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_timeline_shows_its_newest_lines_and_has_the_others_in_pages() {
+    let house = House::new().await;
+    let (bot, _) = house.at(BotState::InCall).await;
+    let before = house.get(&bot).await;
+    assert_eq!(before.earlier_timeline_cursor, "", "a short one is whole");
+    let insert = "INSERT INTO scheduler.timeline (bot_id, sequence, at, what, state, attempt)
+                  SELECT $1::uuid, n, now(), 'note', 'IN_CALL', 1 FROM generate_series($2, $3) n";
+    let (first, last) = (before.sequence + 1, 2_345_i64);
+    sqlx::query(insert).bind(&bot.id).bind(first).bind(last).execute(&house.sql).await.expect("inserted");
+
+    let seen = house.get(&bot).await;
+    let sequences = |lines: &[greenroom_contracts::proto::v1::TimelineEntry]| {
+        lines.iter().map(|line| line.sequence).collect::<Vec<_>>()
+    };
+    let shown = sequences(&seen.timeline);
+    assert_eq!((shown.len(), shown.first(), shown.last()), (1_000, Some(&(last - 999)), Some(&last)));
+    assert!(shown.is_sorted());
+
+    // From where the bot's answer ended, and from the newest line.
+    for (cursor, newest) in [(seen.earlier_timeline_cursor.as_str(), last - 1_000), ("", last)] {
+        let (mut found, mut cursor) = (Vec::new(), cursor.to_owned());
+        loop {
+            let page = house.page(house.tenant, &bot, 300, &cursor).await.expect("a page");
+            assert!((1..=300).contains(&page.entries.len()));
+            found.extend(sequences(&page.entries));
+            cursor = page.next_cursor;
+            if cursor.is_empty() {
+                break;
+            }
+        }
+        assert!(found.iter().copied().eq((1..=newest).rev()), "{} lines before {newest}", found.len());
+    }
+    assert_eq!(house.page(house.tenant, &bot, 0, "").await.expect("a page").entries.len(), 200);
+    assert_eq!(house.page(TenantId::generate(), &bot, 0, "").await.expect_err("another's").code(), Code::NotFound);
+    for (field, limit, cursor) in [("limit", 1_001, ""), ("cursor", 0, "x")] {
+        let status = house.page(house.tenant, &bot, limit, cursor).await.expect_err(field);
+        assert_eq!((status.code(), status.message().starts_with(field)), (Code::InvalidArgument, true));
     }
 }
 

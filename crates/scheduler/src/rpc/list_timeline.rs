@@ -1,0 +1,48 @@
+//! A bot's timeline, newest line first, in pages.
+
+use greenroom_contracts::proto::v1::{ListTimelineResponse, SchedulerTimelineRequest};
+use greenroom_domain::{BotId, TenantId};
+use sqlx::PgPool;
+use tonic::Status;
+
+use super::{Door, answer};
+use crate::{Error, store};
+
+/// Most lines on a page.
+pub(super) const LONGEST: u32 = 1_000;
+
+pub async fn list_timeline(door: &Door, request: SchedulerTimelineRequest) -> Result<ListTimelineResponse, Status> {
+    let tenant = super::tenant(&request.tenant_id)?;
+    let list = request.list.unwrap_or_default();
+    let id = super::bot(&list.bot_id)?;
+    let limit = match list.limit {
+        0 => 200,
+        1..=LONGEST => list.limit,
+        _ => return Err(Status::invalid_argument(format!("limit: must not be more than {LONGEST}"))),
+    };
+    let before: Option<i64> = match list.cursor.as_str() {
+        "" => None,
+        cursor => Some(cursor.parse().map_err(|_| Status::invalid_argument("cursor: must be what an answer gave"))?),
+    };
+    let pool = door.writer.store().pool();
+    let page = page(pool, tenant, id, before, limit).await.map_err(Error::from)?;
+    if page.entries.is_empty() && store::get(pool, tenant, id).await.map_err(Error::from)?.is_none() {
+        return Err(super::no_such_bot());
+    }
+    Ok(page)
+}
+
+/// Lines before `before`, newest first. There is a next page only when it has a line.
+pub(super) async fn page(
+    pool: &PgPool,
+    tenant: TenantId,
+    bot: BotId,
+    before: Option<i64>,
+    limit: u32,
+) -> Result<ListTimelineResponse, greenroom_store::Error> {
+    let mut rows = store::timeline(pool, tenant, bot, before, i64::from(limit) + 1).await?;
+    let more = rows.len() > limit as usize;
+    rows.truncate(limit as usize);
+    let next_cursor = rows.last().filter(|_| more).map(|last| last.sequence.to_string()).unwrap_or_default();
+    Ok(ListTimelineResponse { entries: rows.into_iter().map(answer::line).collect(), next_cursor })
+}
