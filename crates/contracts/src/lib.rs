@@ -6,6 +6,7 @@
 //! - [`probe`]: what a runner tells that looks at its platform from inside;
 //! - [`webm`]: how a part of a recording begins;
 //! - [`beat`]: the one thing on the bus that is no message;
+//! - [`text`]: what may stand in a text that people read, and how foreign text is shown;
 //! - [`proto`]: the gRPC contracts of `proto/greenroom/v1`, and what turns domain words into them and back.
 //!
 //! No framework and no I/O: whoever speaks to Greenroom in Rust needs this crate alone.
@@ -19,6 +20,7 @@ pub mod proto;
 pub mod refusal;
 pub mod streams;
 pub mod subjects;
+pub mod text;
 pub mod webm;
 
 pub use convert::{BadField, proto_timestamp, runner_of, timestamp};

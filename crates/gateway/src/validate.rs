@@ -5,6 +5,7 @@
 use greenroom_contracts::proto::v1::{
     CreateBotRequest, NewAutomaticLeave, NewBot, NewMeeting, NewResources, UpdateBotRequest,
 };
+use greenroom_contracts::text::unreadable;
 use greenroom_contracts::{BadField, timestamp};
 use greenroom_domain::bot::{END_AFTER, START_AHEAD, START_LATE};
 use greenroom_domain::network::{AllowedNetworks, local_name};
@@ -111,9 +112,6 @@ fn new_bot(bad: &mut Problems, bot: &NewBot, now: Option<Timestamp>, allowed: &A
 
 fn display_name(bad: &mut Problems, name: &str) {
     bad.text("display_name", name, LONGEST_NAME);
-    if !name.is_empty() && name.trim().is_empty() {
-        bad.add("display_name", "must not be blank");
-    }
 }
 
 fn priority(bad: &mut Problems, given: Option<u32>) {
@@ -309,8 +307,8 @@ impl Problems {
     fn text(&mut self, field: &str, text: &str, longest: usize) {
         if text.chars().count() > longest {
             self.add(field, format!("must not be longer than {longest} characters"));
-        } else if text.chars().any(char::is_control) {
-            self.add(field, "must not contain control characters");
+        } else if let Some(problem) = unreadable(text) {
+            self.add(field, problem);
         }
     }
 

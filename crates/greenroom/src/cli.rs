@@ -6,6 +6,7 @@ mod keys;
 mod parked;
 mod platforms;
 mod pool;
+mod shown;
 mod simulate;
 mod tail;
 mod tenants;

@@ -69,7 +69,8 @@ fn exit(done: Result<(), Error>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("greenroom: {error}");
+            // What another Greenroom answered may hold anything.
+            eprintln!("greenroom: {}", greenroom_contracts::text::shown_lines(&error.to_string()));
             ExitCode::FAILURE
         }
     }

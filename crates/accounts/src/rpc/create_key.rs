@@ -2,6 +2,7 @@
 
 use greenroom_contracts::BadField;
 use greenroom_contracts::proto::v1::{CreateKeyRequest, CreateKeyResponse};
+use greenroom_contracts::text::unreadable;
 use tonic::Status;
 
 use super::Rpc;
@@ -19,8 +20,8 @@ pub(super) async fn handle(rpc: &Rpc, request: CreateKeyRequest) -> Result<Creat
         if text.chars().count() > LONGEST {
             return Err(BadField::new(field, format!("must not be longer than {LONGEST} characters")).into());
         }
-        if text.chars().any(char::is_control) {
-            return Err(BadField::new(field, "must not contain control characters").into());
+        if let Some(problem) = unreadable(text) {
+            return Err(BadField::new(field, problem).into());
         }
     }
     let api_key = key::generate();

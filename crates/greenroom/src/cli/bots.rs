@@ -7,7 +7,8 @@ use comfy_table::{Table, presets};
 use greenroom_contracts::proto::v1::bot_service_client::BotServiceClient;
 use greenroom_contracts::proto::v1::{
     Bot, CancelBotRequest, CreateBotRequest, DeployBotRequest, FailBotRequest, GetBotRequest, LeaveBotRequest,
-    ListBotsRequest, NewBot, NewMeeting, NewResources, RestartBotRequest, UpdateBotRequest, WatchEventsRequest,
+    ListBotsRequest, ListBotsResponse, ListTimelineRequest, ListTimelineResponse, NewBot, NewMeeting, NewResources,
+    RestartBotRequest, TimelineEntry, UpdateBotRequest, WatchEventsRequest,
 };
 use greenroom_contracts::{proto_timestamp, timestamp};
 use greenroom_domain::bot::BotState;
@@ -17,6 +18,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
+use super::shown::{say, shown};
 use crate::Error;
 
 #[derive(Debug, Args)]
@@ -69,15 +71,30 @@ pub enum Command {
         /// Only those in this state.
         #[arg(long)]
         state: Option<String>,
-        /// At most so many.
+        /// At most so many, and no more than 200.
         #[arg(long, default_value_t = 50)]
         limit: u32,
+        /// Those that come after this place, as the last list gave it.
+        #[arg(long)]
+        cursor: Option<String>,
     },
     /// Shows a bot and its timeline.
     Get {
         #[command(flatten)]
         connection: Connection,
         id: String,
+    },
+    /// Shows a page of a bot's timeline: its newest lines, or those before a place.
+    Timeline {
+        #[command(flatten)]
+        connection: Connection,
+        id: String,
+        /// At most so many, and no more than 1000.
+        #[arg(long, default_value_t = 200)]
+        limit: u32,
+        /// Lines before this place, as the last page gave it.
+        #[arg(long)]
+        cursor: Option<String>,
     },
     /// Follows a bot to its end.
     Watch {
@@ -204,9 +221,11 @@ impl Command {
                 let request = CreateBotRequest { bot: Some(bot), idempotency_key: idempotency_key.unwrap_or_default() };
                 show(&connection.client()?.create_bot(request).await?.into_inner());
             }
-            Self::Ls { connection, state, limit } => {
-                let request = ListBotsRequest { limit, cursor: String::new(), state: state.unwrap_or_default() };
-                let bots = connection.client()?.list_bots(request).await?.into_inner().bots;
+            Self::Ls { connection, state, limit, cursor } => {
+                let request =
+                    ListBotsRequest { limit, cursor: cursor.unwrap_or_default(), state: state.unwrap_or_default() };
+                let ListBotsResponse { bots, next_cursor } =
+                    connection.client()?.list_bots(request).await?.into_inner();
                 let mut table = Table::new();
                 table
                     .load_style(presets::NOTHING)
@@ -216,16 +235,32 @@ impl Command {
                         bot.number.to_string(),
                         bot.id.clone(),
                         bot.state.clone(),
-                        bot.provider.clone(),
-                        bot.platform.clone(),
+                        shown(&bot.provider).into_owned(),
+                        shown(&bot.platform).into_owned(),
                         time(bot.start_time.as_ref()),
-                        bot.reason,
+                        shown(&bot.reason).into_owned(),
                     ]);
                 }
-                println!("{table}");
+                say(table);
+                if !next_cursor.is_empty() {
+                    say(format!("… more: --cursor {}", shown(&next_cursor)));
+                }
             }
             Self::Get { connection, id } => {
                 show(&connection.client()?.get_bot(GetBotRequest { id }).await?.into_inner())
+            }
+            Self::Timeline { connection, id, limit, cursor } => {
+                let bot_id = id.clone();
+                let request = ListTimelineRequest { bot_id, limit, cursor: cursor.unwrap_or_default() };
+                let ListTimelineResponse { entries, next_cursor } =
+                    connection.client()?.list_timeline(request).await?.into_inner();
+                if !next_cursor.is_empty() {
+                    say(format!("… earlier lines: greenroom bots timeline {id} --cursor {}", shown(&next_cursor)));
+                }
+                // As they happened.
+                for line in entries.iter().rev() {
+                    say(line_of(line));
+                }
             }
             Self::Watch { connection, id } => watch(connection.client()?, id).await?,
             Self::Edit { connection, id, start, end, name, priority, platforms } => {
@@ -284,7 +319,7 @@ async fn watch(mut client: Client, id: String) -> Result<(), Error> {
         // Listening first and asking then, nothing falls between; after each event the timeline says what is new.
         let bot = client.get_bot(GetBotRequest { id: id.clone() }).await?.into_inner();
         for line in bot.timeline.iter().filter(|line| line.sequence > shown) {
-            println!("{}  {:<16} {:<18} {}", time(line.at.as_ref()), line.state, line.what, line.detail);
+            say(line_of(line));
         }
         shown = bot.timeline.last().map_or(shown, |line| line.sequence);
         if bot.state.parse::<BotState>().is_ok_and(BotState::is_terminal) {
@@ -297,44 +332,54 @@ async fn watch(mut client: Client, id: String) -> Result<(), Error> {
 }
 
 fn show(bot: &Bot) {
-    println!(
+    say(format!(
         "bot {}  {}\n  id        {}\n  provider  {}\n  start     {}",
         bot.number,
         bot.state,
-        bot.id,
-        bot.provider,
+        shown(&bot.id),
+        shown(&bot.provider),
         time(bot.start_time.as_ref())
-    );
+    ));
     if !bot.platform.is_empty() {
-        println!("  platform  {} (attempt {})", bot.platform, bot.attempt);
+        say(format!("  platform  {} (attempt {})", shown(&bot.platform), bot.attempt));
     }
     if !bot.reason.is_empty() {
-        println!("  reason    {}: {}", bot.reason, bot.advice);
+        say(format!("  reason    {}: {}", shown(&bot.reason), shown(&bot.advice)));
     }
     if let Some(size) = &bot.resources {
-        println!(
+        say(format!(
             "  size      {}m of a processor ({}m at most), {} MiB ({} at most)",
             size.cpu_millis, size.cpu_limit_millis, size.memory_mb, size.memory_limit_mb
-        );
+        ));
     }
     for attempt in &bot.attempts {
         if let Some(usage) = &attempt.usage {
             let (cpu, lasted) = (usage.cpu_ms.div_ceil(1000), usage.lasted_ms.div_ceil(1000));
             let peak = usage.peak_memory_bytes.div_ceil(1 << 20);
-            println!(
+            say(format!(
                 "  took      {peak} MiB at most, {cpu} s of processor in {lasted} s (attempt {})",
                 attempt.attempt
-            );
+            ));
         }
     }
     if let Some(position) = bot.queue_position {
         let least = if bot.position_is_at_least { " or behind" } else { "" };
         let wait = bot.estimated_wait_ms.map(|wait| format!(", about {} s", wait.div_ceil(1_000))).unwrap_or_default();
-        println!("  queue     place {position}{least}{wait}");
+        say(format!("  queue     place {position}{least}{wait}"));
+    }
+    if !bot.earlier_timeline_cursor.is_empty() {
+        let (id, cursor) = (shown(&bot.id), shown(&bot.earlier_timeline_cursor));
+        say(format!("  … earlier lines: greenroom bots timeline {id} --cursor {cursor}"));
     }
     for line in &bot.timeline {
-        println!("  {}  {:<16} {:<18} {}", time(line.at.as_ref()), line.state, line.what, line.detail);
+        say(format!("  {}", line_of(line)));
     }
+}
+
+/// A line of a timeline. What stands in it may come from a runner, and so from a meeting.
+fn line_of(line: &TimelineEntry) -> String {
+    let (state, what) = (shown(&line.state), shown(&line.what));
+    format!("{}  {state:<16} {what:<18} {}", time(line.at.as_ref()), shown(&line.detail))
 }
 
 fn time(at: Option<&prost_types::Timestamp>) -> String {

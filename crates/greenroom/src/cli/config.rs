@@ -4,6 +4,7 @@ use clap::Subcommand;
 use comfy_table::{Table, presets};
 use greenroom_chassis::Settings;
 
+use super::shown::say;
 use crate::configuration::{Configuration, Role};
 use crate::{Error, Platforms};
 
@@ -22,7 +23,7 @@ impl Command {
         for asked in asked {
             table.add_row([asked.name, asked.value, asked.from.to_string()]);
         }
-        println!("{}", table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n"));
+        say(table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n"));
         Ok(())
     }
 }

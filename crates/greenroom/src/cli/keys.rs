@@ -3,6 +3,7 @@
 use clap::Subcommand;
 use greenroom_chassis::{Clock, Host, Settings};
 
+use super::shown::say;
 use crate::configuration::{Configuration, Role};
 use crate::{Error, Platforms};
 
@@ -43,7 +44,7 @@ impl Command {
     pub async fn run(self, settings: Settings, platforms: &Platforms) -> Result<(), Error> {
         let Self::Create { tenant, label, operator } = self;
         let accounts = accounts(settings, platforms).await?;
-        println!("{}", accounts.create_key(&tenant, &label, operator).await?.api_key);
+        say(accounts.create_key(&tenant, &label, operator).await?.api_key);
         Ok(())
     }
 }

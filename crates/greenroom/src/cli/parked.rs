@@ -4,6 +4,7 @@ use clap::Subcommand;
 use comfy_table::{Table, presets};
 use greenroom_chassis::Settings;
 
+use super::shown::{say, shown};
 use crate::{Error, Platforms};
 
 #[derive(Debug, Subcommand)]
@@ -34,12 +35,12 @@ impl Command {
                     table.add_row([
                         parked.sequence.to_string(),
                         at,
-                        parked.consumer.clone(),
-                        parked.subject.clone(),
-                        parked.reason.clone(),
+                        shown(&parked.consumer).into_owned(),
+                        shown(&parked.subject).into_owned(),
+                        shown(&parked.reason).into_owned(),
                     ]);
                 }
-                println!("{table}");
+                say(table);
             }
             Self::Replay { numbers, all } => {
                 for number in &numbers {
@@ -49,7 +50,7 @@ impl Command {
                 }
                 for parked in parked.iter().filter(|parked| all || numbers.contains(&parked.sequence)) {
                     bus.replay(parked).await?;
-                    println!("sent {} again to {}", parked.sequence, parked.subject);
+                    say(format!("sent {} again to {}", parked.sequence, parked.subject));
                 }
             }
         }

@@ -12,6 +12,7 @@ use greenroom_deployer::{Finding, Probe, Verdict, Wanted};
 use greenroom_domain::{Attempt, BotId, Provider, RunnerId, RunnerSpec, TenantId};
 use serde_json::json;
 
+use super::shown::{say, say_json, shown};
 use crate::configuration::{Configuration, Role};
 use crate::platforms::{Driven, Home};
 use crate::{Error, Platforms};
@@ -80,9 +81,9 @@ impl Command {
                     "subject": finding.subject, "verdict": finding.verdict.to_string(), "detail": finding.detail, "advice": finding.advice,
                 })).collect::<Vec<_>>(),
             })).collect();
-            println!("{:#}", json!({ "platforms": found }));
+            say_json(&format!("{:#}", json!({ "platforms": found })));
         } else {
-            println!("{}", table(&found));
+            say(table(&found));
         }
         if failed > 0 {
             return Err(Error::Plain(format!("{failed} of what was looked at does not work")));
@@ -138,9 +139,14 @@ fn table(found: &[(greenroom_domain::PlatformName, String, Vec<Finding>)]) -> St
     for (name, kind, findings) in found {
         let name = if name.as_str() == kind { name.to_string() } else { format!("{name} ({kind})") };
         for finding in findings {
-            table.add_row([name.clone(), finding.subject.clone(), finding.verdict.to_string(), finding.detail.clone()]);
+            table.add_row([
+                name.clone(),
+                shown(&finding.subject).into_owned(),
+                finding.verdict.to_string(),
+                shown(&finding.detail).into_owned(),
+            ]);
             if let Some(advice) = &finding.advice {
-                table.add_row([String::new(), String::new(), String::new(), format!("→ {advice}")]);
+                table.add_row([String::new(), String::new(), String::new(), format!("→ {}", shown(advice))]);
             }
         }
     }

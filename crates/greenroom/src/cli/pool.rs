@@ -6,6 +6,7 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use super::bots::Connection;
+use super::shown::{say, shown};
 use crate::Error;
 
 #[derive(Debug, Subcommand)]
@@ -162,7 +163,7 @@ impl Door {
 
     async fn slot(&self, slot: &str, action: &str) -> Result<(), Error> {
         let slot = self.send(self.request(Method::POST, &["slots", slot, action])?).await?;
-        println!("{}  {}", word(&slot["name"]), word(&slot["description"]));
+        say(format!("{}  {}", word(&slot["name"]), word(&slot["description"])));
         Ok(())
     }
 }
@@ -176,7 +177,7 @@ impl Command {
                 if let (Some(slots), limit) = (pool["slots"]["busy"].as_u64(), &pool["limit"])
                     && !limit.is_null()
                 {
-                    println!("all platforms together: {slots} busy, at most {limit}");
+                    say(format!("all platforms together: {slots} busy, at most {limit}"));
                 }
             }
             Self::Show { connection, platform } => {
@@ -217,9 +218,9 @@ impl Command {
                     door.send(door.request(Method::PUT, &["order"])?.json(&json!({ "platforms": platforms }))).await?
                 };
                 let names = |of: &str| items(&order[of]).iter().map(word).collect::<Vec<_>>().join(", ");
-                println!("{}", names("platforms"));
+                say(names("platforms"));
                 if order["byOperator"] == true {
-                    println!("(set by an operator; the settings say {})", names("setting"));
+                    say(format!("(set by an operator; the settings say {})", names("setting")));
                 }
             }
             Self::Sizes { connection } => sizes(&Door::new(connection)?.get(&["sizes"], &[]).await?),
@@ -229,7 +230,7 @@ impl Command {
                 for point in items(&history["points"]) {
                     table.add_row([word(&point["at"]), word(&point["used"]), word(&point["limit"])]);
                 }
-                println!("{table}");
+                say(table);
             }
         }
         Ok(())
@@ -253,7 +254,7 @@ async fn slots(door: &Door, platform: Option<String>, state: Option<String>) -> 
         }
         cursor = word(&page["nextCursor"]);
         if cursor.is_empty() {
-            println!("{table}");
+            say(table);
             return Ok(());
         }
     }
@@ -280,8 +281,8 @@ fn sizes(sizes: &Value) {
             advice.join(" "),
         ]);
     }
-    println!("{table}");
-    println!(
+    say(table);
+    say(format!(
         "\nOf the last seven days; fewer than {} runners recommend nothing. {}",
         word(&sizes["sampleNeeded"]),
         if sizes["rightSizing"] == true {
@@ -289,7 +290,7 @@ fn sizes(sizes: &Value) {
         } else {
             "RUNNER_RIGHT_SIZING is off: runners ask for what is set."
         }
-    );
+    ));
 }
 
 const STATES: [&str; 6] = ["idle", "deploying", "busy", "releasing", "error", "cordoned"];
@@ -310,7 +311,7 @@ fn platforms(platforms: &[Value]) {
         row.push(if platform["draining"] == true { "draining".to_owned() } else { String::new() });
         table.add_row(row);
     }
-    println!("{table}");
+    say(table);
 }
 
 fn show(platform: &Value) {
@@ -327,7 +328,7 @@ fn show(platform: &Value) {
         row.push(word(&provider["breaker"]["state"]));
         table.add_row(row);
     }
-    println!("\n{table}");
+    say(format!("\n{table}"));
 }
 
 /// Standing slots, and why there are so many.
@@ -343,12 +344,12 @@ fn pools(pools: &[Value]) {
         row.push(word(&pool["why"]));
         table.add_row(row);
     }
-    println!("\n{table}");
+    say(format!("\n{table}"));
     let changes = pools.iter().flat_map(|pool| items(&pool["changes"]).iter().map(move |change| (pool, change)));
     let mut changes: Vec<(&Value, &Value)> = changes.collect();
     changes.sort_by_key(|(_, change)| std::cmp::Reverse(word(&change["at"])));
     for (pool, change) in changes.into_iter().take(10) {
-        println!("{}  {}: {}", word(&change["at"]), word(&pool["provider"]), word(&change["why"]));
+        say(format!("{}  {}: {}", word(&change["at"]), word(&pool["provider"]), word(&change["why"])));
     }
 }
 
@@ -364,7 +365,7 @@ fn items(value: &Value) -> &[Value] {
 fn word(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => shown(text).into_owned(),
         other => other.to_string(),
     }
 }

@@ -5,6 +5,7 @@ use futures::StreamExt;
 use greenroom_chassis::Settings;
 use serde_json::Value;
 
+use super::shown::{say, say_json, shown};
 use crate::{Error, Platforms};
 
 #[derive(Debug, Args)]
@@ -29,13 +30,14 @@ impl Tail {
                 continue;
             }
             if self.json {
-                println!("{message}");
+                say_json(&message.to_string());
                 continue;
             }
             let time = message["time"].as_str().and_then(|time| time.split('T').nth(1)).unwrap_or_default();
+            let about = shown(about);
             let short = subject.split_once('.').map_or(subject.as_str(), |(_, rest)| rest);
             let attempt = message["attempt"].as_u64().map(|attempt| format!("#{attempt}")).unwrap_or_default();
-            println!("{:>16.15}  {short:<36} {about}{attempt}  {}", time, summary(&message["data"]));
+            say(format!("{:>16.15}  {short:<36} {about}{attempt}  {}", time, shown(&summary(&message["data"]))));
         }
         Ok(())
     }

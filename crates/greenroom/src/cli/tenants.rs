@@ -6,6 +6,7 @@ use greenroom_chassis::Settings;
 use greenroom_contracts::proto::v1::{ImageList, SetTenantRequest, Tenant};
 
 use super::keys;
+use super::shown::{say, shown};
 use crate::{Error, Platforms};
 
 #[derive(Debug, Subcommand)]
@@ -114,7 +115,7 @@ impl Command {
             None => accounts.list_tenants().await?,
             Some(set) => vec![accounts.set_tenant(set).await?],
         };
-        println!("{}", table(&tenants));
+        say(table(&tenants));
         Ok(())
     }
 }
@@ -144,7 +145,7 @@ fn table(tenants: &[Tenant]) -> Table {
         let size =
             |size: Option<u32>, unit: &str| size.map_or_else(|| "default".to_owned(), |size| format!("{size}{unit}"));
         table.add_row([
-            tenant.name.clone(),
+            shown(&tenant.name).into_owned(),
             tenant.plan.clone(),
             own("priority", tenant.priority.to_string()),
             own("weight", tenant.weight.to_string()),
