@@ -22,8 +22,11 @@ pub struct Panicked(pub String);
 ///
 /// # Errors
 /// When the work panicked. What it held is dropped by then: transactions are rolled back.
-pub async fn catch_panic<F: Future>(work: F) -> Result<F::Output, Panicked> {
-    AssertUnwindSafe(work).catch_unwind().await.map_err(|payload| Panicked(panic_message(payload.as_ref())))
+pub fn catch_panic<F: Future>(work: F) -> impl Future<Output = Result<F::Output, Panicked>> {
+    // On the heap: it is awaited deep in other work, and in a debug build each level would have a copy of all of it on a
+    // worker's stack.
+    let work = AssertUnwindSafe(Box::pin(work)).catch_unwind();
+    work.map(|done| done.map_err(|payload| Panicked(panic_message(payload.as_ref()))))
 }
 
 /// Describes a panic by its payload. Quoted text is left out: it is what a caller, a page or a peer sent, and may hold
