@@ -39,8 +39,8 @@ pub struct Behaviour {
     pub pending: Duration,
     /// How long a new task is neither listed nor described.
     pub unseen: Duration,
-    /// How many tasks it starts at once, and a second; none: any number.
-    pub pace: Option<(u32, u32)>,
+    /// How many of the next starts it refuses because they come too fast.
+    pub too_fast: usize,
     /// A token is spent on a request that found no room, too. AWS does not say whether it is.
     pub spends_tokens: bool,
 }
@@ -48,7 +48,7 @@ pub struct Behaviour {
 impl Default for Behaviour {
     fn default() -> Self {
         let pending = Duration::from_millis(20);
-        Self { room: None, spot_room: None, pending, unseen: Duration::ZERO, pace: None, spends_tokens: false }
+        Self { room: None, spot_room: None, pending, unseen: Duration::ZERO, too_fast: 0, spends_tokens: false }
     }
 }
 

@@ -25,24 +25,10 @@ const PAGE: usize = 100;
 pub struct Starting {
     /// Tokens that were spent on nothing.
     spent: HashSet<String>,
-    /// Starts that may be made at once, and since when.
-    tokens: Option<(f64, Instant)>,
     /// Starts that came too fast.
     pub refused: usize,
     /// When each start came.
     pub came: Vec<Instant>,
-}
-
-impl Starting {
-    fn takes(&mut self, (burst, per_second): (u32, u32)) -> bool {
-        let now = Instant::now();
-        let (left, at) = self.tokens.unwrap_or((f64::from(burst), now));
-        let filled = (left + (now - at).as_secs_f64() * f64::from(per_second)).min(f64::from(burst));
-        let takes = filled >= 1.0;
-        self.tokens = Some((if takes { filled - 1.0 } else { filled }, now));
-        self.refused += usize::from(!takes);
-        takes
-    }
 }
 
 pub fn routes(shared: Arc<Shared>) -> Router {
@@ -98,10 +84,15 @@ async fn run_task(shared: &Arc<Shared>, target: &str, asked: Value) -> Response 
     let came = Instant::now();
     let mut starting = shared.starting.lock().await;
     starting.came.push(came);
-    let behaviour = *lock(&shared.behaviour);
-    if behaviour.pace.is_some_and(|pace| !starting.takes(pace)) {
-        return refuse("ClientException", "Rate exceeded");
-    }
+    let behaviour = {
+        let mut behaviour = lock(&shared.behaviour);
+        if let Some(left) = behaviour.too_fast.checked_sub(1) {
+            behaviour.too_fast = left;
+            starting.refused += 1;
+            return refuse("ClientException", "Rate exceeded");
+        }
+        *behaviour
+    };
     let token = words(&asked["clientToken"]);
     if token.len() > 64 || words(&asked["startedBy"]).len() > 128 {
         return refuse("InvalidParameterException", "clientToken and startedBy must be shorter.");
