@@ -55,6 +55,20 @@ pub struct House {
 
 impl House {
     pub async fn start() -> Result<Self, Error> {
+        let house =
+            Self::of(platforms().collect(), &["gateway", "accounts", "scheduler", "queue", "pool-manager"]).await?;
+        house.stocked().await?;
+        Ok(house)
+    }
+
+    /// All services in one process as `greenroom up` has them, and a handful of slots.
+    pub async fn small() -> Result<Self, Error> {
+        let platform = PlatformName::new(BOTS).map_err(|error| Error::Plain(error.to_string()))?;
+        let services = ["gateway", "accounts", "scheduler", "queue", "pool-manager", "heartbeat-monitor", "recordings"];
+        Self::of(vec![(platform, 10)], &services).await
+    }
+
+    async fn of(platforms: Vec<(PlatformName, usize)>, services: &[&str]) -> Result<Self, Error> {
         let binaries = Binaries::find()?;
         let scratch = scratch()?;
         let folder = scratch.path().to_owned();
@@ -64,14 +78,16 @@ impl House {
         postgres.create_database("greenroom").await?;
         let nats = Nats::start(&binaries, folder.join("nats"), None).await?;
         let (http, inner) = (free_address()?, free_address()?);
-        let common = common(&postgres, &nats);
+        let mut common = common(&postgres, &nats, platforms);
+        common.push(("RECORDINGS_DIR".to_owned(), folder.join("recordings").display().to_string()));
         let migrated = command(&common)?.arg("migrate").stderr(log(&folder, "migrate")?).status().await;
         if !migrated.map_err(Error::machine("run greenroom migrate"))?.success() {
             return Err(Error::Plain(format!("greenroom migrate failed: {}", tail(&folder, "migrate"))));
         }
         let services = command(&common)?
             // Without the deployer: its streams are ours.
-            .args(["serve", "gateway", "accounts", "scheduler", "queue", "pool-manager"])
+            .arg("serve")
+            .args(services)
             .envs([("HTTP_ADDR", &http), ("GRPC_ADDR", &inner)])
             .stderr(log(&folder, "services")?)
             .spawn()
@@ -96,14 +112,25 @@ impl House {
         let request = CreateKeyRequest { tenant_name: "bench".to_owned(), label: "bench".to_owned(), operator: true };
         let made = AccountsServiceClient::new(house.channel("accounts")?).create_key(request).await?;
         house.key = made.into_inner().api_key;
-        house.stocked().await?;
         Ok(house)
+    }
+
+    /// A key of one more tenant.
+    pub async fn tenant(&self, name: &str) -> Result<String, Error> {
+        let request = CreateKeyRequest { tenant_name: name.to_owned(), label: "bench".to_owned(), operator: false };
+        let made = AccountsServiceClient::new(self.channel("accounts")?).create_key(request).await?;
+        Ok(made.into_inner().api_key)
+    }
+
+    /// What its tokens are signed with.
+    pub fn secret(&self) -> Result<Secret, Error> {
+        Secret::new(SECRET.to_owned().into()).ok_or_else(|| Error::Plain("too short".to_owned()))
     }
 
     /// A heartbeat monitor of its own process, and its operators' door.
     pub async fn start_monitor(&self) -> Result<(u32, String), Error> {
         let (inner, operations) = (free_address()?, free_address()?);
-        let child = command(&common(&self.postgres, &self.nats))?
+        let child = command(&common(&self.postgres, &self.nats, platforms().collect()))?
             .args(["serve", "heartbeat-monitor"])
             .envs([("GRPC_ADDR", &inner), ("OPS_ADDR", &operations)])
             .env("POOL_MANAGER_URL", format!("http://{}", self.inner))
@@ -177,13 +204,18 @@ impl House {
         Ok(Bus::connect(&self.nats.url(), self.installation.clone(), name).await?)
     }
 
+    /// The gateway's address.
+    pub fn address(&self) -> &str {
+        &self.http
+    }
+
     pub fn gateway(&self) -> String {
         format!("http://{}", self.http)
     }
 
     /// A connection to a service's inner door.
     pub fn channel(&self, service: &str) -> Result<InnerChannel, Error> {
-        let secret = Secret::new(SECRET.to_owned().into()).ok_or_else(|| Error::Plain("too short".to_owned()))?;
+        let secret = self.secret()?;
         let mut settings = Settings::new([], "");
         let peers = Peers::parse(&mut settings, &self.inner, &[], &secret);
         settings.finish()?;
@@ -209,7 +241,7 @@ pub fn platforms() -> impl Iterator<Item = (PlatformName, usize)> {
     names.filter_map(|(name, slots)| Some((PlatformName::new(name).ok()?, slots)))
 }
 
-fn common(postgres: &Postgres, nats: &Nats) -> Vec<(String, String)> {
+fn common(postgres: &Postgres, nats: &Nats, platforms: Vec<(PlatformName, usize)>) -> Vec<(String, String)> {
     let mut settings = vec![
         ("GREENROOM_INSTALLATION".to_owned(), "bench".to_owned()),
         ("GREENROOM_SECRET".to_owned(), SECRET.to_owned()),
@@ -217,7 +249,7 @@ fn common(postgres: &Postgres, nats: &Nats) -> Vec<(String, String)> {
         ("NATS_URL".to_owned(), nats.url()),
     ];
     let mut names = Vec::new();
-    for (platform, slots) in platforms() {
+    for (platform, slots) in platforms {
         let prefix = platform.as_str().to_uppercase().replace('-', "_");
         // Of any kind: nobody in the house deploys, the bench does.
         settings.push((format!("{prefix}_KIND"), "local".to_owned()));

@@ -16,6 +16,7 @@ mod creates;
 mod deployer;
 mod depth;
 mod docker;
+mod door;
 mod error;
 mod figures;
 mod floor;
@@ -61,6 +62,8 @@ enum What {
     Beats,
     /// The next one, with a thousand and with a million waiting.
     Depth,
+    /// What the gateway holds while callers misbehave.
+    Door,
     /// Starts on Docker, beside docker run: where there is an engine.
     Docker,
     /// Job queues on Postgres that others keep.
@@ -95,6 +98,10 @@ fn main() -> ExitCode {
     }
     let cli = Cli::parse();
     let _ = rustls::crypto::ring::default_provider().install_default();
+    // Thousands of connections have one end here.
+    if let Err(error) = greenroom_chassis::raise_descriptor_limit() {
+        eprintln!("cannot raise the limit of file descriptors: {error}");
+    }
     let done = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -134,6 +141,17 @@ async fn run(cli: Cli) -> Result<(), Error> {
         report.print(began.elapsed());
         return Ok(());
     }
+    // And so is the gateway's own memory.
+    let (door, what): (Vec<What>, Vec<What>) = what.into_iter().partition(|what| *what == What::Door);
+    if !door.is_empty() {
+        tokio::select! {
+            measured = door::measure() => measured?,
+            _ = tokio::signal::ctrl_c() => return Err(Error::Plain("stopped".to_owned())),
+        }
+    }
+    if what.is_empty() {
+        return Ok(());
+    }
     figures::say("starting Postgres, nats-server and the services");
     let mut house = House::start().await?;
     report.facts(machine::facts(&house).await?);
@@ -160,7 +178,7 @@ async fn measure(what: &[What], effort: Effort, house: &House, report: &mut Repo
             What::Beats => beats::measure(house, effort, report).await?,
             What::Depth => depth::measure(house, &deployer, effort, report).await?,
             // Before there was a house.
-            What::Docker => {}
+            What::Docker | What::Door => {}
             What::Peers => peers::measure(house, effort, report).await?,
         }
     }
