@@ -178,14 +178,16 @@ async fn keep<S: Server>(
 ) -> Result<(), GaveUp> {
     let mut restarts = Restarts::default();
     loop {
-        let mut why = tokio::select! {
+        let (mut why, mut asked) = tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            error = server.death() => error.to_string(),
-            why = is_broken() => why,
+            error = server.death() => (error.to_string(), false),
+            why = is_broken() => (why, true),
         };
         loop {
             tracing::error!(server = S::NAME, error = why, "a server has to be started again");
-            let Some(pause) = restarts.next(Instant::now()) else { return Err(GaveUp { server: S::NAME, why }) };
+            // One that runs, and is only opened anew, is not one that ends again and again.
+            let pause = if std::mem::take(&mut asked) { Some(Duration::ZERO) } else { restarts.next(Instant::now()) };
+            let Some(pause) = pause else { return Err(GaveUp { server: S::NAME, why }) };
             let started = async {
                 tokio::time::sleep(pause).await;
                 until_there_is_room(S::NAME, &server.folder()).await;

@@ -13,8 +13,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// A server that went on refusing for so long, with room on its disk, will not stop by itself. Longer than a message that was
 /// refused takes to be published again.
 const STUCK_AFTER: Duration = Duration::from_secs(15);
-/// A server that was reopened is given time to show that it helped: it reads its streams, and clients connect.
-const REOPENED_AT_MOST_EVERY: Duration = Duration::from_secs(60);
+/// A server that was reopened is given time to show that it helped: it reads its streams, and clients connect. Doubles each time
+/// that it did not.
+const FIRST_REOPENING: Duration = Duration::from_secs(60);
+const LONGEST_REOPENING: Duration = Duration::from_secs(1_800);
 
 /// The restarts of one server.
 #[derive(Debug, Default)]
@@ -42,6 +44,8 @@ impl Restarts {
 pub(super) struct Reopening {
     stuck_since: Option<Instant>,
     reopened: Option<Instant>,
+    /// In vain, one after the other.
+    times: u32,
 }
 
 impl Reopening {
@@ -49,15 +53,21 @@ impl Reopening {
     pub(super) fn is_due(&mut self, refuses: bool, has_room: bool, now: Instant) -> bool {
         if !(refuses && has_room) {
             self.stuck_since = None;
+            if has_room && self.reopened.is_some_and(|at| now.saturating_duration_since(at) >= FIRST_REOPENING) {
+                self.times = 0;
+            }
             return false;
         }
         let since = *self.stuck_since.get_or_insert(now);
         let is_stuck = now.saturating_duration_since(since) >= STUCK_AFTER;
-        let is_early = self.reopened.is_some_and(|at| now.saturating_duration_since(at) < REOPENED_AT_MOST_EVERY);
+        let doublings = self.times.saturating_sub(1);
+        let pause = FIRST_REOPENING.saturating_mul(2_u32.saturating_pow(doublings)).min(LONGEST_REOPENING);
+        let is_early = self.reopened.is_some_and(|at| now.saturating_duration_since(at) < pause);
         if !is_stuck || is_early {
             return false;
         }
         (self.stuck_since, self.reopened) = (None, Some(now));
+        self.times = self.times.saturating_add(1);
         true
     }
 }
@@ -106,5 +116,12 @@ mod tests {
             assert!(!reopening.is_due(true, true, at(second)), "{second}: it was reopened a moment ago");
         }
         assert!(reopening.is_due(true, true, at(186)), "that did not help: again");
+        for second in 187..306 {
+            assert!(!reopening.is_due(true, true, at(second)), "{second}: and less and less often");
+        }
+        assert!(reopening.is_due(true, true, at(306)));
+        assert!(!reopening.is_due(false, true, at(370)), "it helped at last");
+        assert!(!reopening.is_due(true, true, at(400)));
+        assert!(reopening.is_due(true, true, at(415)), "so the next time is a first one");
     }
 }
