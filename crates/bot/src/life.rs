@@ -12,7 +12,7 @@ use crate::beat::beat;
 use crate::browser::Scratch;
 use crate::config::Settings;
 use crate::contract::runner_report::Report;
-use crate::contract::{Failed, Finished, RunnerConfig};
+use crate::contract::{Failed, Finished, Note, RunnerConfig};
 use crate::link::{Backoff, Error, Link};
 use crate::orders::Orders;
 use crate::parts;
@@ -137,12 +137,17 @@ async fn work(settings: &Settings, config: &RunnerConfig, link: &Link, orders: &
             let (ending, browser) = attend::attend(run, scratch).await;
             // The last report follows the last part: on that report the recording is joined.
             let deadline = Instant::now() + FLUSH / 2;
-            if timeout_at(deadline, spool.flushed()).await.is_err() {
+            let _ = timeout_at(deadline, spool.flushed()).await;
+            let missing = spool.missing();
+            if missing > 0 {
                 tracing::error!(
                     event = "recording.incomplete",
-                    parts = spool.waiting(),
+                    parts = missing,
                     "parts of the recording did not arrive"
                 );
+                let parts = if missing == 1 { "1 part".to_owned() } else { format!("{missing} parts") };
+                let text = format!("{parts} of the recording could not be handed in");
+                reports.add(Report::Note(Note { text }));
             }
             sender.abort();
             // Its directory holds the parts: it goes last.

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
@@ -21,6 +21,7 @@ pub struct Spool {
     next: Arc<AtomicU32>,
     line: mpsc::UnboundedSender<Part>,
     waiting: Arc<watch::Sender<usize>>,
+    lost: Arc<AtomicUsize>,
 }
 
 struct Part {
@@ -39,6 +40,7 @@ enum Content {
 pub struct Uploads {
     line: mpsc::UnboundedReceiver<Part>,
     waiting: Arc<watch::Sender<usize>>,
+    lost: Arc<AtomicUsize>,
 }
 
 /// A spool that keeps its files in `directory` and counts up from `first`.
@@ -51,8 +53,10 @@ pub fn spool(directory: PathBuf, first: u32) -> (Spool, Uploads) {
         next: Arc::new(AtomicU32::new(first)),
         line,
         waiting: Arc::clone(&waiting),
+        lost: Arc::default(),
     };
-    (spool, Uploads { line: parts, waiting })
+    let uploads = Uploads { line: parts, waiting, lost: Arc::clone(&spool.lost) };
+    (spool, uploads)
 }
 
 impl Spool {
@@ -78,10 +82,10 @@ impl Spool {
         let _ = self.waiting.subscribe().wait_for(|waiting| *waiting == 0).await;
     }
 
-    /// How many parts the gateway does not have.
+    /// How many parts the gateway does not have: those that wait, and those that it will never get.
     #[must_use]
-    pub fn waiting(&self) -> usize {
-        *self.waiting.borrow()
+    pub fn missing(&self) -> usize {
+        *self.waiting.borrow() + self.lost.load(Ordering::Relaxed)
     }
 }
 
@@ -97,6 +101,7 @@ impl Uploads {
                         Ok(content) => content,
                         Err(error) => {
                             tracing::error!(event = "recording.part_lost", part.index, error = %error.kind(), "a part is gone");
+                            self.lost.fetch_add(1, Ordering::Relaxed);
                             break;
                         }
                     },
@@ -110,8 +115,10 @@ impl Uploads {
                     }
                     Err(error @ (Error::Refused(_) | Error::Address)) => {
                         tracing::error!(event = "recording.part_refused", part.index, error = %error, "a part was refused");
+                        self.lost.fetch_add(1, Ordering::Relaxed);
                         break;
                     }
+                    // A gateway whose storage takes nothing, because its disk is full, is as good as none.
                     Err(error @ Error::Away(_)) => {
                         tracing::debug!(event = "recording.unanswered", part.index, error = %error, "trying again");
                         sleep(backoff.wait()).await;

@@ -28,6 +28,10 @@ pub struct Kept {
     pub refuse_admission: bool,
     /// So many calls of each kind are answered with UNAVAILABLE first.
     pub away: u32,
+    /// The storage takes nothing: as on a full disk.
+    pub is_full: bool,
+    /// Parts that came while it was so.
+    pub refused_parts: u32,
 }
 
 #[derive(Clone)]
@@ -157,6 +161,12 @@ impl RunnerService for Gateway {
         let mut kept = self.enter(&request, request.get_ref().runner.as_ref())?;
         let finished = kept.reports.iter().any(|r| matches!(r.report, Some(Report::Finished(_) | Report::Failed(_))));
         assert!(!finished, "a part came after the last report");
+        if kept.is_full {
+            kept.refused_parts += 1;
+            drop(kept);
+            self.change();
+            return Err(Status::unavailable("the recordings' place does not work, try again"));
+        }
         kept.parts.push(request.into_inner());
         drop(kept);
         self.change();

@@ -85,6 +85,38 @@ fn decode(webm: &[u8]) -> (f64, Vec<f64>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn parts_that_storage_refuses_are_kept_and_in_the_end_counted() {
+    let room = Room::open(PASSWORD).await.unwrap();
+    let gateway = Gateway::start(config(&room.url())).await;
+    let host = Host::start(&room, &BrowserSettings::default()).await.unwrap();
+    let mut runner = Runner::start(&gateway);
+    let_in(&gateway, &host).await;
+    gateway.until("two parts", |kept| kept.parts.len() >= 2).await;
+    gateway.kept().is_full = true;
+    // A disk that is freed in time costs nothing.
+    gateway.until("a refused part", |kept| kept.refused_parts > 0).await;
+    gateway.kept().is_full = false;
+    gateway.until("six parts", |kept| kept.parts.len() >= 6).await;
+    gateway.kept().is_full = true;
+    host.end().await.unwrap();
+
+    assert_eq!(runner.ended().await.code(), Some(0), "{}", runner.log());
+    let indexes: Vec<u32> = gateway.kept().parts.iter().map(|part| part.index).collect();
+    assert_eq!(indexes, (7..7 + u32::try_from(indexes.len()).unwrap()).collect::<Vec<_>>());
+    let notes: Vec<_> = gateway
+        .kept()
+        .reports
+        .iter()
+        .filter_map(|report| match &report.report {
+            Some(Report::Note(note)) => Some(note.text.clone()),
+            _ => None,
+        })
+        .collect();
+    assert!(notes.iter().any(|note| note.ends_with("of the recording could not be handed in")), "{notes:?}");
+    assert_eq!(gateway.words().last().map(String::as_str), Some("finished:meeting_ended"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bot_waits_is_let_in_records_the_melody_and_goes_when_the_meeting_ends() {
     let room = Room::open(PASSWORD).await.unwrap();
     let gateway = Gateway::start(config(&room.url())).await;
