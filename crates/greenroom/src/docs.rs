@@ -66,7 +66,8 @@ fn subjects() -> String {
     }
     text.push_str(
         "\nBeside these, on core NATS and lossy by design: `hb.<shard>` (beats, 21 bytes: kind, id, attempt), `hb-ask` (a heartbeat \
-         monitor asks its replicas). What no service could handle is kept under `parked.<service>`: `greenroom parked ls`.\n",
+         monitor asks its replicas). What no service could handle is kept under `parked.<service>`: `greenroom parked ls`. By `probe` each process finds out \
+         whether messages are kept; nobody listens.\n",
     );
     text
 }

@@ -11,6 +11,7 @@ use sqlx::{Connection, PgConnection, Row};
 use crate::Sandbox;
 use crate::checker::slots_at_rest;
 use crate::simulated::Fact;
+use crate::simulated::SimulatedPlatform;
 use crate::story::{Acknowledged, Listener};
 
 /// Everything that a checker needs to know.
@@ -125,11 +126,19 @@ impl Evidence {
     /// # Errors
     /// When Postgres does not answer.
     pub async fn collect(sandbox: &Sandbox) -> io::Result<Self> {
-        let mut connection = PgConnection::connect(&sandbox.database_url()).await.map_err(io::Error::other)?;
+        Self::of(&sandbox.database_url(), &sandbox.platform).await
+    }
+
+    /// The same of any Greenroom whose runners are on a simulated platform.
+    ///
+    /// # Errors
+    /// When Postgres does not answer.
+    pub async fn of(database_url: &str, platform: &SimulatedPlatform) -> io::Result<Self> {
+        let mut connection = PgConnection::connect(database_url).await.map_err(io::Error::other)?;
         let evidence = Self {
-            facts: Fact::read(sandbox.platform.facts())?,
-            standing_there: sandbox.platform.standing_anywhere(),
-            left: sandbox.platform.left_anywhere().iter().map(ToString::to_string).collect(),
+            facts: Fact::read(platform.facts())?,
+            standing_there: platform.standing_anywhere(),
+            left: platform.left_anywhere().iter().map(ToString::to_string).collect(),
             ..Self::read(&mut connection).await.map_err(io::Error::other)?
         };
         Ok(evidence)

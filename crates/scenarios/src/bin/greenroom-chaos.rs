@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use greenroom_scenarios::{Plan, Trouble, run};
+use greenroom_scenarios::{Plan, ServerTrouble, Trouble, endure, run};
 use greenroom_testkit::Layout;
 use greenroom_testkit::checker::waits_by_priority;
 
@@ -11,10 +11,10 @@ use greenroom_testkit::checker::waits_by_priority;
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Only this trouble: none, kill, pause, double, postgres, nats, operators, refusing, alone, late, pooled,
-    /// clock, combined.
+    /// clock, combined; of the servers of `greenroom up`: servers, disk.
     #[arg(long)]
     trouble: Option<String>,
-    /// Only this layout: all, split or twice.
+    /// Only this layout: all, split, twice or up.
     #[arg(long)]
     layout: Option<String>,
     /// Bots in each story.
@@ -86,6 +86,38 @@ async fn main() -> ExitCode {
                         failed += 1;
                         println!("could not be played: {error}");
                     }
+                }
+            }
+        }
+    }
+    for seed in arguments.seed..arguments.seed + arguments.rounds {
+        for trouble in ServerTrouble::ALL {
+            let name = trouble.as_str();
+            if !wanted(&arguments.layout, "up") || !wanted(&arguments.trouble, name) {
+                continue;
+            }
+            print!("{name:<9} up     seed {seed:<3} ");
+            let _ = std::io::Write::flush(&mut std::io::stdout());
+            if let Some(why) = trouble.obstacle() {
+                println!("skipped: {why}");
+                continue;
+            }
+            match endure(&program, trouble, arguments.bots, seed).await {
+                Ok(endured) if endured.violations.is_empty() => {
+                    passed += 1;
+                    println!("kept    {:>5.1} s  {} DONE", endured.took.as_secs_f64(), endured.done);
+                }
+                Ok(endured) => {
+                    failed += 1;
+                    println!("BROKEN  {:>5.1} s", endured.took.as_secs_f64());
+                    for violation in endured.violations.iter().take(20) {
+                        println!("    {}: {}", violation.promise, violation.how);
+                    }
+                    eprintln!("{}", endured.log);
+                }
+                Err(error) => {
+                    failed += 1;
+                    println!("could not be played: {error}");
                 }
             }
         }

@@ -1,12 +1,13 @@
 //! What else tests can be held against: a Docker engine, something that speaks like AWS, something that knows Coolify's API.
 //!
 //! None of it is needed to run the rest. What is missing is said, with the reason and how to get it, so that the tests that
-//! need it can be left out and be called skipped. Those tests are in test binaries of a name: `engine`, `moto`, `prism`.
+//! need it can be left out and be called skipped. Those tests are in test binaries of a name: `engine`, `moto`, `prism`, `disk`.
 
 use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use greenroom_embedded::{Docker, DockerClient, Error, tools_folder};
 
@@ -45,6 +46,7 @@ impl StandIns {
         }
         found.moto();
         found.prism();
+        found.disk(folder);
         found
     }
 
@@ -88,6 +90,25 @@ impl StandIns {
         self.environment.push(("GREENROOM_TEST_DOCKER_IMAGE", image.into()));
         self.environment.push(("GREENROOM_TEST_DOCKER_IMAGE_ID", id.into()));
         Ok(())
+    }
+
+    /// A disk that can be filled without harm to the machine's own.
+    fn disk(&mut self, folder: &Path) {
+        let place = folder.join("disk");
+        let _ = fs::create_dir(&place);
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "greenroom-test"]).arg(&place).output();
+        match mount {
+            Ok(output) if output.status.success() => {
+                let _ = Command::new("umount").arg(&place).output();
+            }
+            Ok(output) => {
+                let why = String::from_utf8_lossy(&output.stderr).into_owned();
+                self.skip("disk", "tests with a full disk", &why, "run them as root, where mounting is allowed");
+            }
+            Err(error) => {
+                self.skip("disk", "tests with a full disk", &format!("mount: {error}"), "install util-linux");
+            }
+        }
     }
 
     fn moto(&mut self) {
