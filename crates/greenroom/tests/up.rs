@@ -181,6 +181,13 @@ async fn a_servers_password_comes_from_the_secret_and_is_read_by_nobody() {
     let refused = connect("postgres".to_owned()).await;
     assert!(refused.as_ref().is_some_and(|why| why.contains("password")), "{refused:?}");
 
+    // Who runs it has them at hand.
+    let config = up.dir.join("servers.conf");
+    let mut list = Command::new(env!("CARGO_BIN_EXE_greenroom"));
+    list.args(["tenants", "ls", "--config"]).arg(&config).env_clear().env("PATH", "/usr/bin:/bin");
+    let listed = list.output().await.expect("it runs");
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("default"), "{listed:?}");
+
     let everything = log(&up.dir);
     let is_root = fs::metadata("/proc/self").is_ok_and(|found| std::os::unix::fs::MetadataExt::uid(&found) == 0);
     let seen = if is_root { read_by_another_user(&up.dir) } else { String::new() };

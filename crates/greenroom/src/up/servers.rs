@@ -3,7 +3,10 @@
 mod policy;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::future::Future;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -112,6 +115,10 @@ impl Servers {
             environment.insert("NATS_URL".to_owned(), server.url());
             servers.nats = Some(server);
         }
+        let addresses =
+            ["DATABASE_URL", "NATS_URL"].into_iter().filter_map(|name| Some((name, environment.get(name)?)));
+        let addresses: String = addresses.map(|(name, url)| format!("{name}={url}\n")).collect();
+        write_private(&dir.join("servers.conf"), &addresses)?;
         Ok(servers)
     }
 
@@ -156,6 +163,17 @@ impl Servers {
             eprintln!("greenroom: {error}");
         }
     }
+}
+
+/// Where they are and how they are opened, for who runs us alone: `greenroom tenants ls --config servers.conf`.
+fn write_private(path: &Path, text: &str) -> Result<(), Error> {
+    let failed = |doing: &str| Error::machine(format!("{doing} {}", path.display()));
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("remove")(error)),
+        _ => {}
+    }
+    let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(failed("write"))
 }
 
 /// The servers' folders.
