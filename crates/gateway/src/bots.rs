@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 use greenroom_chassis::Clock;
 use greenroom_contracts::BadField;
 use greenroom_contracts::proto::v1::{
-    Bot, CreateBotRequest, GetLogsRequest, ListBotsRequest, ListBotsResponse, ListTimelineRequest,
+    Bot, CreateBotRequest, GetLogsRequest, JoinRequest, ListBotsRequest, ListBotsResponse, ListTimelineRequest,
     ListTimelineResponse, LogsRequest, ReadScreenshotRequest, Recording, RecordingRequest, RunnerRef,
     SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest, SchedulerOperatorRequest,
     SchedulerTimelineRequest, SchedulerUpdateRequest, UpdateBotRequest,
@@ -153,6 +153,17 @@ impl Bots {
             self.get(client, bot).await?;
         }
         Ok(recording)
+    }
+
+    /// Any tenant's.
+    pub async fn join_recording(&self, client: &Client, bot: BotId) -> Result<Recording, Refused> {
+        Operator::new(client)?;
+        let answer = self.upstream.ask("RecordingService.Join", || {
+            let mut recordings = self.upstream.recordings.clone();
+            let request = within(JoinRequest { bot_id: bot.to_string() });
+            async move { recordings.join(request).await }
+        });
+        Ok(answer.await?)
     }
 
     /// The joined recording.

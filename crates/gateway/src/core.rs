@@ -13,6 +13,7 @@ use crate::keys::Keys;
 use crate::pool::Pool;
 use crate::requests::Requests;
 use crate::runners::Runners;
+use crate::upload_fence::UploadFence;
 use crate::uploads::Uploads;
 use crate::upstream::Upstream;
 use crate::{Config, Error};
@@ -36,7 +37,8 @@ pub(crate) struct Core {
 impl Core {
     pub fn new(config: &Config, host: &Host) -> Result<Arc<Self>, Error> {
         let upstream = Upstream::new(host);
-        let desired = DesiredCache::new(host, upstream.clone());
+        let upload_fence = UploadFence::new(host, upstream.clone());
+        let desired = DesiredCache::new(host, upstream.clone(), upload_fence.clone());
         let closing = CancellationToken::new();
         Ok(Arc::new(Self {
             keys: Keys::new(config, host, upstream.clone()),
@@ -49,6 +51,7 @@ impl Core {
             runners: Runners {
                 upstream,
                 desired: desired.clone(),
+                upload_fence,
                 bus: host.bus.clone(),
                 secret: host.secret.clone(),
                 next_beat: host.scaled(config.heartbeat_interval),

@@ -14,6 +14,7 @@ use moka::ops::compute::Op;
 use tokio_util::sync::CancellationToken;
 
 use crate::policy::{self, Heard};
+use crate::upload_fence::UploadFence;
 use crate::upstream::Upstream;
 
 /// After so long the owner is asked again, so that a lost event is repaired.
@@ -28,14 +29,17 @@ const MOST: u64 = 200_000;
 pub(crate) struct DesiredCache {
     heard: Cache<BotId, Heard>,
     asked: Cache<RunnerId, Desired>,
+    /// Told of what is heard.
+    upload_fence: UploadFence,
     upstream: Upstream,
 }
 
 impl DesiredCache {
-    pub fn new(host: &Host, upstream: Upstream) -> Self {
+    pub fn new(host: &Host, upstream: Upstream, upload_fence: UploadFence) -> Self {
         Self {
             heard: Cache::builder().max_capacity(MOST).time_to_live(host.scaled(HEARD_KEPT)).build(),
             asked: Cache::builder().max_capacity(MOST).time_to_live(host.scaled(ASKED_KEPT)).build(),
+            upload_fence,
             upstream,
         }
     }
@@ -77,6 +81,7 @@ impl DesiredCache {
                             continue;
                         };
                         let sequence = header.sequence.unwrap_or_default();
+                        self.upload_fence.forget(data.bot, data.attempt).await;
                         self.take(data.bot, Heard { sequence, attempt: data.attempt, state: data.state }).await;
                     }
                 }

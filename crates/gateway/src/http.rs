@@ -44,6 +44,7 @@ pub(crate) fn router(core: Arc<Core>, grpc: Router) -> Router {
         .route("/v1/bots/{id}/leave", post(bots::leave))
         .route("/v1/bots/{id}/cancel", post(bots::cancel))
         .route("/v1/bots/{id}/recording", get(recordings::get))
+        .route("/v1/bots/{id}/recording/join", post(recordings::join))
         .route("/v1/bots/{id}/recording/content", get(recordings::content))
         .route("/v1/bots/{id}/screenshots/{name}", get(recordings::screenshot))
         .route("/v1/bots/{id}/logs", get(logs::get))

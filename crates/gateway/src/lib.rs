@@ -27,6 +27,7 @@ mod requests;
 mod rpc;
 mod runners;
 mod service;
+mod upload_fence;
 mod uploads;
 mod upstream;
 mod validate;

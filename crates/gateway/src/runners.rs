@@ -9,13 +9,14 @@ use greenroom_contracts::proto::v1::{
     PutPartResponse, PutScreenshotRequest, PutScreenshotResponse, ReportRequest, ReportResponse, RunnerRef,
 };
 use greenroom_contracts::{BadField, beat, runner_of, subjects};
+use greenroom_domain::InstanceId;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Request, Status};
-use uuid::Uuid;
 
 use crate::desired::DesiredCache;
 use crate::error::Refused;
 use crate::keys::bearer;
+use crate::upload_fence::UploadFence;
 use crate::upstream::Upstream;
 
 /// Largest recording part: about ten seconds of sound are a tenth of a MiB, of a whole meeting's page a few.
@@ -32,6 +33,7 @@ const MOST_REPORTS: usize = 1_000;
 pub(crate) struct Runners {
     pub upstream: Upstream,
     pub desired: DesiredCache,
+    pub upload_fence: UploadFence,
     pub bus: Bus,
     pub secret: Secret,
     pub next_beat: Duration,
@@ -86,9 +88,10 @@ impl Runners {
     }
 
     pub async fn put_part(&self, token: RunnerToken, part: PutPartRequest) -> Result<PutPartResponse, Refused> {
-        own(token, part.runner.as_ref(), &part.instance)?;
+        let instance = own(token, part.runner.as_ref(), &part.instance)?;
         content(&part.content, LARGEST_PART)?;
         media_type(&part.media_type)?;
+        self.upload_fence.pass(token.runner, instance).await?;
         let answer = self.upstream.ask("RecordingService.PutPart", || {
             let mut recordings = self.upstream.recordings.clone();
             let request = of_tenant(token, part.clone());
@@ -102,7 +105,7 @@ impl Runners {
         token: RunnerToken,
         screenshot: PutScreenshotRequest,
     ) -> Result<PutScreenshotResponse, Refused> {
-        own(token, screenshot.runner.as_ref(), &screenshot.instance)?;
+        let instance = own(token, screenshot.runner.as_ref(), &screenshot.instance)?;
         content(&screenshot.content, LARGEST_SCREENSHOT)?;
         if !matches!(screenshot.media_type.as_str(), "image/png" | "image/jpeg") {
             return Err(BadField::new("media_type", "must be image/png or image/jpeg").into());
@@ -111,6 +114,7 @@ impl Runners {
         if screenshot.label.is_empty() || screenshot.label.len() > 64 || !screenshot.label.chars().all(fine) {
             return Err(BadField::new("label", "must be a word of a-z, 0-9, _ and -, at most 64 characters").into());
         }
+        self.upload_fence.pass(token.runner, instance).await?;
         let answer = self.upstream.ask("RecordingService.PutScreenshot", || {
             let mut recordings = self.upstream.recordings.clone();
             let request = of_tenant(token, screenshot.clone());
@@ -130,14 +134,12 @@ impl Runners {
 }
 
 /// A runner speaks for itself alone.
-fn own(token: RunnerToken, runner: Option<&RunnerRef>, instance: &str) -> Result<(), Refused> {
+fn own(token: RunnerToken, runner: Option<&RunnerRef>, instance: &str) -> Result<InstanceId, Refused> {
     if runner_of(runner)? != token.runner {
         return Err(Status::permission_denied("the token is for another attempt").into());
     }
-    if instance.parse::<Uuid>().is_err() {
-        return Err(BadField::new("instance", "must be a UUID that this process made up at its start").into());
-    }
-    Ok(())
+    let instance = instance.parse::<InstanceId>();
+    instance.map_err(|_| BadField::new("instance", "must be a UUID that this process made up at its start").into())
 }
 
 fn content(content: &[u8], largest: usize) -> Result<(), BadField> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use greenroom_chassis::{Host, Settings};
 use greenroom_store::Options;
 
-use crate::policy::Limits;
+use crate::policy::{Limits, Quota};
 
 /// The settings of this service.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub struct Config {
     pub joins: usize,
     /// How long one run of ffmpeg may take.
     pub join_timeout: Duration,
+    /// How much one bot's runners may upload.
+    pub quota: Quota,
 }
 
 /// A joiner that is not heard for so long is dead, and another may claim its work.
@@ -59,7 +61,24 @@ impl Config {
             Duration::from_secs(600),
             "How long one run of ffmpeg may take, of which three quarters may be processor time; eight hours of sound take about two minutes.",
         );
-        Self { database: Options { url, connections }, directory, ffmpeg, joins, join_timeout }
+        let quota = Quota {
+            parts: settings.get(
+                "RECORDING_PARTS_PER_BOT",
+                "20000",
+                "Most parts of one bot; a day in a meeting has 8,640 of ten seconds.",
+            ),
+            bytes: settings.get::<u64>(
+                "RECORDING_MIB_PER_BOT",
+                "4096",
+                "Most MiB of one bot's parts together, and of its screenshots; a day of sound has about 700.",
+            ) << 20,
+            screenshots: settings.get(
+                "SCREENSHOTS_PER_BOT",
+                "500",
+                "Most screenshots of one bot; a runner takes one at each change of state.",
+            ),
+        };
+        Self { database: Options { url, connections }, directory, ffmpeg, joins, join_timeout, quota }
     }
 
     pub(crate) fn timing(&self, host: &Host) -> Timing {
@@ -70,6 +89,7 @@ impl Config {
                 settle: seconds(5),
                 first_retry: seconds(5),
                 longest_retry: seconds(60),
+                longest_wait: seconds(600),
                 tries: 3,
             },
             sweep: seconds(10),

@@ -1,5 +1,7 @@
 use tonic::Status;
 
+use crate::policy::Beyond;
+
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -9,6 +11,9 @@ pub enum Error {
     /// The store could not do it.
     #[error("the store failed")]
     Store(#[from] greenroom_store::Error),
+    /// The bot has uploaded all that it may.
+    #[error(transparent)]
+    Quota(#[from] Beyond),
     /// The objects' place could not do it.
     #[error("cannot {doing}")]
     Objects {
@@ -43,6 +48,8 @@ impl From<Error> for Status {
                 tracing::error!(error = %chain(&error), "the database refuses");
                 Self::internal("recordings failed; its log says why")
             }
+            // Not "resource exhausted", which is tried again: there will be no room for this bot.
+            Error::Quota(beyond) => Self::out_of_range(beyond.to_string()),
             // A full disk, a lost mount: the runner keeps its part and tries again.
             Error::Objects { .. } => {
                 tracing::error!(error = %chain(&error), "the recordings' place does not work");

@@ -43,6 +43,8 @@ impl Error {
     /// Whether it is the parts' fault.
     pub fn failure(&self) -> policy::Failure {
         match self {
+            // Only uploads have a quota.
+            Self::Objects(crate::Error::Quota(_)) => policy::Failure::Ours,
             // Gone for good: somebody removed it.
             Self::Objects(crate::Error::Objects { source: object_store::Error::NotFound { .. }, .. }) => {
                 policy::Failure::Ours

@@ -18,10 +18,59 @@ pub struct Limits {
     pub settle: Duration,
     /// After the first failure; doubles with each.
     pub first_retry: Duration,
-    /// Longest pause between tries, and the pause while something that joining needs is away.
+    /// Longest pause between tries.
     pub longest_retry: Duration,
+    /// Longest pause while something that joining needs is away: it begins as short as the first retry and doubles.
+    pub longest_wait: Duration,
     /// So many failures are the end.
     pub tries: u32,
+}
+
+/// How much the runners of one bot may upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    /// Parts.
+    pub parts: u32,
+    /// Bytes of all parts together, and of all screenshots.
+    pub bytes: u64,
+    /// Screenshots.
+    pub screenshots: u32,
+}
+
+/// What a bot would have too much of with one more upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Beyond {
+    /// Parts.
+    #[error("this bot has its {0} parts, and no more are taken (RECORDING_PARTS_PER_BOT)")]
+    Parts(u32),
+    /// Bytes.
+    #[error("this bot has uploaded its {0} MiB, and no more is taken (RECORDING_MIB_PER_BOT)")]
+    Bytes(u64),
+    /// Screenshots.
+    #[error("this bot has its {0} screenshots, and no more are taken (SCREENSHOTS_PER_BOT)")]
+    Screenshots(u32),
+}
+
+impl Quota {
+    /// Whether a bot with so many parts of so many bytes may have one more of `size`.
+    pub fn part(&self, parts: u32, bytes: u64, size: u64) -> Result<(), Beyond> {
+        if parts >= self.parts {
+            return Err(Beyond::Parts(self.parts));
+        }
+        self.room(bytes, size)
+    }
+
+    /// Whether a bot with so many screenshots of so many bytes may have one more of `size`.
+    pub fn screenshot(&self, screenshots: u32, bytes: u64, size: u64) -> Result<(), Beyond> {
+        if screenshots >= self.screenshots {
+            return Err(Beyond::Screenshots(self.screenshots));
+        }
+        self.room(bytes, size)
+    }
+
+    fn room(&self, bytes: u64, size: u64) -> Result<(), Beyond> {
+        if bytes.saturating_add(size) > self.bytes { Err(Beyond::Bytes(self.bytes >> 20)) } else { Ok(()) }
+    }
 }
 
 /// What came of a recording.
@@ -100,7 +149,7 @@ pub enum Step {
 pub enum Failure {
     /// These parts do not become a file: a few more tries, and it is the end.
     Ours,
-    /// What joining needs is away (ffmpeg, the disk, the database): no try.
+    /// What joining needs is away or used up (ffmpeg, room on a disk, memory, the database): no try, however often.
     Away,
 }
 
@@ -117,8 +166,10 @@ pub struct Progress {
     pub last_part_at: Option<Timestamp>,
     /// What came of it, and for how many parts that holds.
     pub settled: Option<(Verdict, u32)>,
-    /// Failures in a row.
+    /// Failures in a row that are the parts'.
     pub tries: u32,
+    /// Failures in a row that may pass.
+    pub waits: u32,
     /// Not before then.
     pub retry_at: Option<Timestamp>,
 }
@@ -136,10 +187,25 @@ impl Progress {
                 self.parts += 1;
                 self.last_part_at = Some(now);
                 // Another set of parts: what failed before may work now.
-                self.tries = 0;
-                self.retry_at = None;
+                self.begin_again();
             }
         }
+    }
+
+    /// Failures of before say nothing about the next try.
+    fn begin_again(&mut self) {
+        (self.tries, self.waits, self.retry_at) = (0, 0, None);
+    }
+
+    /// An operator wants it joined, whatever came of it before. Returns whether there is something to join: a bot that is
+    /// over, and parts.
+    pub fn join_again(&mut self) -> bool {
+        let possible = self.over.is_some() && self.parts > 0;
+        if possible {
+            self.settled = None;
+            self.begin_again();
+        }
+        possible
     }
 
     /// Where it is, as clients see it.
@@ -180,14 +246,16 @@ impl Progress {
     /// It was settled on so many parts. When more have come meanwhile it is not, and is joined again.
     pub fn settle(&mut self, verdict: Verdict, parts: u32) {
         self.settled = Some((verdict, parts));
-        self.tries = 0;
-        self.retry_at = None;
+        self.begin_again();
     }
 
     /// Joining so many parts failed. Returns whether that is the end.
     pub fn fail(&mut self, failure: Failure, parts: u32, now: Timestamp, limits: &Limits) -> bool {
         match failure {
-            Failure::Away => self.retry_at = Some(after(now, limits.longest_retry)),
+            Failure::Away => {
+                self.waits = self.waits.saturating_add(1);
+                self.retry_at = Some(after(now, exponential(limits.first_retry, limits.longest_wait, self.waits)));
+            }
             Failure::Ours => {
                 self.tries = self.tries.saturating_add(1);
                 if self.tries >= limits.tries {

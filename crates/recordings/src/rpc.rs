@@ -1,6 +1,7 @@
 //! What the inner door serves.
 
 mod get;
+mod join;
 pub(crate) mod probe;
 mod put_part;
 mod put_screenshot;
@@ -16,8 +17,8 @@ use futures::{Stream, StreamExt};
 use greenroom_chassis::Clock;
 use greenroom_contracts::proto::v1::recording_service_server::RecordingService;
 use greenroom_contracts::proto::v1::{
-    ProbeRequest, ProbeResponse, PutPartRequest, PutPartResponse, PutScreenshotRequest, PutScreenshotResponse,
-    ReadScreenshotRequest, Recording, RecordingChunk, RecordingRequest, RunnerRef,
+    JoinRequest, ProbeRequest, ProbeResponse, PutPartRequest, PutPartResponse, PutScreenshotRequest,
+    PutScreenshotResponse, ReadScreenshotRequest, Recording, RecordingChunk, RecordingRequest, RunnerRef,
 };
 use greenroom_contracts::{BadField, runner_of};
 use greenroom_domain::{BotId, RunnerId, TenantId};
@@ -28,7 +29,7 @@ use tokio::sync::Notify;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
-use crate::policy::Limits;
+use crate::policy::{Limits, Quota};
 use crate::vault::Vault;
 
 /// The largest part or screenshot.
@@ -41,6 +42,7 @@ pub(crate) struct Rpc {
     pub vault: Vault,
     pub clock: Clock,
     pub limits: Limits,
+    pub quota: Quota,
     pub signal: Arc<Notify>,
     pub parts: Counter<u64>,
     pub probed: Arc<probe::Probed>,
@@ -72,6 +74,10 @@ impl RecordingService for Rpc {
 
     async fn get(&self, request: Request<RecordingRequest>) -> Result<Response<Recording>, Status> {
         get::handle(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn join(&self, request: Request<JoinRequest>) -> Result<Response<Recording>, Status> {
+        join::handle(self, request.into_inner()).await.map(Response::new)
     }
 
     async fn read(&self, request: Request<RecordingRequest>) -> Result<Response<Chunks>, Status> {

@@ -75,6 +75,7 @@ impl Service {
             vault: vault.clone(),
             clock: host.clock,
             limits: timing.limits.clone(),
+            quota: config.quota,
             signal: signal.clone(),
             parts,
             probed: Arc::default(),

@@ -23,6 +23,9 @@ pub struct Row {
     verdict: Option<String>,
     settled_parts: Option<i32>,
     tries: i32,
+    waits: i32,
+    /// Of all parts together.
+    pub bytes: i64,
     retry_at: Option<SqlTimestamp>,
     pub sequence: i64,
     pub object: Option<String>,
@@ -50,6 +53,7 @@ impl Row {
             last_part_at: self.last_part_at.map(SqlTimestamp::to_jiff),
             settled: verdict.map(|verdict| (verdict, unsigned(self.settled_parts.unwrap_or(0)))),
             tries: unsigned(self.tries),
+            waits: unsigned(self.waits),
             retry_at: self.retry_at.map(SqlTimestamp::to_jiff),
         })
     }
@@ -76,6 +80,7 @@ struct Saved {
     verdict: Option<&'static str>,
     settled_parts: Option<u32>,
     tries: u32,
+    waits: u32,
     retry_at: Option<Timestamp>,
     due_at: Option<Timestamp>,
 }
@@ -99,6 +104,7 @@ pub async fn save(
             verdict: progress.settled.map(|(verdict, _)| verdict.as_str()),
             settled_parts: progress.settled.map(|(_, parts)| parts),
             tries: progress.tries,
+            waits: progress.waits,
             retry_at: progress.retry_at,
             due_at: progress.due(limits),
         })
@@ -106,11 +112,11 @@ pub async fn save(
     let sql = "UPDATE recordings.recordings r
                   SET over_at = s.over_at, over_attempt = s.over_attempt, gone_attempt = s.gone_attempt, parts = s.parts,
                       last_part_at = s.last_part_at, verdict = s.verdict, settled_parts = s.settled_parts,
-                      tries = s.tries, retry_at = s.retry_at, due_at = s.due_at
+                      tries = s.tries, waits = s.waits, retry_at = s.retry_at, due_at = s.due_at
                  FROM jsonb_to_recordset($1) AS s (
                       tenant_id uuid, bot_id uuid, over_at timestamptz, over_attempt integer, gone_attempt integer,
                       parts integer, last_part_at timestamptz, verdict text, settled_parts integer, tries integer,
-                      retry_at timestamptz, due_at timestamptz)
+                      waits integer, retry_at timestamptz, due_at timestamptz)
                 WHERE r.tenant_id = s.tenant_id AND r.bot_id = s.bot_id";
     sqlx::query(sql).bind(sqlx::types::Json(rows)).execute(connection).await?;
     Ok(())
@@ -175,6 +181,13 @@ pub async fn add_part(
     Ok(done.rows_affected() == 1)
 }
 
+/// Counts what was uploaded; the recording's row is locked by this transaction.
+pub async fn add_bytes(connection: &mut PgConnection, tenant: TenantId, bot: BotId, bytes: i64) -> Result<(), Error> {
+    let sql = "UPDATE recordings.recordings SET bytes = bytes + $3 WHERE tenant_id = $1 AND bot_id = $2";
+    sqlx::query(sql).bind(tenant.uuid()).bind(bot.uuid()).bind(bytes).execute(connection).await?;
+    Ok(())
+}
+
 /// What a part that is there holds.
 pub async fn digest(
     pool: &PgPool,
@@ -221,6 +234,13 @@ pub async fn add_screenshot(
         .execute(pool)
         .await?;
     Ok(())
+}
+
+/// How many screenshots a bot has, and how many bytes they are.
+pub async fn count_screenshots(pool: &PgPool, tenant: TenantId, bot: BotId) -> Result<(i64, i64), Error> {
+    let sql = "SELECT count(*), coalesce(sum(size_bytes), 0)::bigint
+                 FROM recordings.screenshots WHERE tenant_id = $1 AND bot_id = $2";
+    Ok(sqlx::query_as(sql).bind(tenant.uuid()).bind(bot.uuid()).fetch_one(pool).await?)
 }
 
 /// A bot's screenshots, oldest first.

@@ -364,3 +364,85 @@ async fn what_was_not_recorded_between_two_pieces_is_a_gap() {
     let [gap] = gaps.as_slice() else { panic!("one gap: {gaps:?}") };
     assert!((5_700..6_300).contains(&gap.at_ms) && (23_500..24_500).contains(&gap.missing_ms), "{gap:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_is_waited_for_however_long_it_takes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (full, program) = (folder.path().join("full"), folder.path().join("ffmpeg"));
+    let text = format!(
+        "#!/bin/sh\n[ -e {} ] || exec /usr/bin/env PATH={} ffmpeg \"$@\"\ncat > /dev/null\n\
+         echo 'av_interleaved_write_frame(): No space left on device' >&2\nexit 1\n",
+        full.display(),
+        std::env::var("PATH").expect("a path")
+    );
+    std::fs::write(&program, text).expect("written");
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("set");
+    std::fs::write(&full, "").expect("written");
+
+    let house = House::with(&[("FFMPEG", program.to_str().expect("UTF-8"))], 1).await;
+    let bot = house.bot();
+    house.put(&bot, 1, 0, &sound::webm(2)).await.expect("stored");
+    house.over(&bot, BotState::Done, 1).await;
+    house.gone(&bot, 1).await;
+    // More often than parts that cannot be read are tried.
+    house.until("it was tried four times", async |house| house.waits(&bot).await >= 4 || house.count(&bot) > 0).await;
+    assert_eq!(house.count(&bot), 0, "it was given up: {:?}", house.get(&bot).await.detail);
+    let recording = house.get(&bot).await;
+    assert_eq!(recording.state, "joining");
+    assert!(recording.detail.contains("No space left on device"), "{recording:?}");
+    std::fs::remove_file(&full).expect("removed");
+    assert!(matches!(house.said(&bot, 1).await, Said::Ready { sequence: 1, .. }));
+    assert_eq!(house.get(&bot).await.detail, "");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_has_a_recording_joined_again() {
+    let house = House::new().await;
+    let bot = house.bot();
+    assert_eq!(house.join(&bot).await.expect_err("unknown").code(), Code::NotFound);
+    house.put(&bot, 1, 0, &sound::header_and(b"this is no sound")).await.expect("stored");
+    assert_eq!(house.join(&bot).await.expect_err("it lives").code(), Code::FailedPrecondition);
+    house.over(&bot, BotState::Done, 1).await;
+    house.gone(&bot, 1).await;
+    assert!(matches!(house.said(&bot, 1).await, Said::Failed { sequence: 1, .. }));
+
+    // Somebody has brought the part back from a backup.
+    let part = house.directory.path().join(format!("{}/{}/parts/1/000000.webm", bot.tenant, bot.id));
+    std::fs::write(part, sound::webm(2)).expect("written");
+    assert_eq!(house.join(&bot).await.expect("joined again").state, "joining");
+    assert!(matches!(house.said(&bot, 2).await, Said::Ready { sequence: 2, .. }));
+    house.until("it is ready", async |house| house.get(&bot).await.state == "ready").await;
+    assert_eq!(house.read(&bot).await.expect("readable").get(..4), Some(&[0x1A, 0x45, 0xDF, 0xA3][..]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bot_uploads_so_much_and_no_more() {
+    let settings = [("RECORDING_PARTS_PER_BOT", "3"), ("RECORDING_MIB_PER_BOT", "1"), ("SCREENSHOTS_PER_BOT", "2")];
+    let house = House::with(&settings, 1).await;
+    let (many, large) = (house.bot(), house.bot());
+    let content = sound::cluster_of(b"x");
+    for index in 0..3 {
+        house.put(&many, 1, index, &content).await.expect("stored");
+    }
+    let refused = house.put(&many, 1, 3, &content).await.expect_err("a fourth");
+    assert_eq!(refused.code(), Code::OutOfRange, "the runner goes on without it");
+    assert!(refused.message().contains("RECORDING_PARTS_PER_BOT"), "{refused:?}");
+    house.put(&many, 1, 2, &content).await.expect("one that is there is answered as before");
+    assert_eq!(house.get(&many).await.parts, 3);
+
+    let mut half = sound::cluster_of(&[]);
+    half.resize(600 << 10, 7);
+    house.put(&large, 1, 0, &half).await.expect("stored");
+    let refused = house.put(&large, 1, 1, &half).await.expect_err("too much");
+    assert!(refused.code() == Code::OutOfRange && refused.message().contains("RECORDING_MIB_PER_BOT"), "{refused:?}");
+    let kept = house.directory.path().join(format!("{}/{}/parts/1/000001.webm", large.tenant, large.id));
+    assert!(!kept.exists(), "it was written all the same");
+
+    for label in ["one", "two"] {
+        house.put_screenshot(&many, label, b"x").await.expect("stored");
+    }
+    let refused = house.put_screenshot(&many, "three", b"x").await.expect_err("a third");
+    assert!(refused.code() == Code::OutOfRange && refused.message().contains("SCREENSHOTS_PER_BOT"), "{refused:?}");
+    house.put_screenshot(&many, "two", b"x").await.expect("one that is there is answered as before");
+    assert_eq!(house.get(&many).await.screenshots.len(), 2);
+}

@@ -34,6 +34,10 @@ pub struct Config {
     pub sweep: Duration,
     /// How long a released runner may take to leave in good order.
     pub release_grace: Duration,
+    /// So long after a bot's end its last runner may still upload.
+    pub late_uploads: Duration,
+    /// Most notes of a bot's runners that are kept.
+    pub most_notes: u32,
     /// What a bot gets that says nothing.
     pub defaults: Defaults,
     /// How large runners are.
@@ -128,6 +132,17 @@ impl Config {
                 // Our own runner leaves, hands in its last part and reports, each with tries: a minute is enough.
                 ms(60_000),
                 "How long a released runner may take to leave in good order.",
+            ),
+            late_uploads: settings.millis(
+                "LATE_UPLOADS_MS",
+                // A runner hands in what it has within half a minute; this is for one that was cut off meanwhile.
+                ms(600_000),
+                "So long after a bot's end its last runner may still upload parts and screenshots.",
+            ),
+            most_notes: settings.get(
+                "NOTES_PER_BOT",
+                "1000",
+                "Most notes of a bot's runners that its timeline keeps; each is a line of at most 500 characters and an event.",
             ),
             defaults: Defaults {
                 queue_timeout: settings.millis(

@@ -1,9 +1,11 @@
 //! Small decisions of the scheduler; the large one is [`greenroom_domain::bot::decide`].
 
+use std::time::Duration;
+
 use greenroom_contracts::proto::v1::Desired;
 use greenroom_domain::bot::{Bot, BotState, Event, Report};
 use greenroom_domain::time::after;
-use greenroom_domain::{Attempt, Reason, Timestamp};
+use greenroom_domain::{Attempt, InstanceId, Reason, Timestamp};
 
 use crate::sizing::{Size, Sizing, after_out_of_memory};
 
@@ -29,6 +31,41 @@ pub fn desired(bot: &Bot, attempt: Attempt) -> Desired {
         },
         _ => Desired::Exit,
     }
+}
+
+/// Why a process may not upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoUpload {
+    /// The bot has gone on without this attempt, or has been over for too long.
+    #[error("this attempt is over")]
+    Over,
+    /// Nobody was admitted for this attempt.
+    #[error("nobody was admitted for this attempt")]
+    NotAdmitted,
+    /// Another process is the attempt's runner.
+    #[error("another instance was admitted for this attempt")]
+    AnotherInstance,
+}
+
+/// Whether a process may upload parts and screenshots, and for how long that holds when nothing changes. The fence is that of
+/// reports; what its runner still has in its hands when the bot is over, or when its platform calls it gone, may come for
+/// `late` longer.
+pub fn may_upload(
+    bot: &Bot,
+    attempt: Attempt,
+    instance: InstanceId,
+    now: Timestamp,
+    late: Duration,
+) -> Result<Duration, NoUpload> {
+    let current = bot.attempt.as_ref().filter(|current| current.number == attempt).ok_or(NoUpload::Over)?;
+    let admission = current.admission.ok_or(NoUpload::NotAdmitted)?;
+    if admission.instance != instance {
+        return Err(NoUpload::AnotherInstance);
+    }
+    let over = bot.state.is_terminal().then_some(bot.state_since);
+    let Some(ended) = [over, current.gone_at].into_iter().flatten().min() else { return Ok(late) };
+    let left = Duration::try_from(after(ended, late).duration_since(now)).unwrap_or_default();
+    if left.is_zero() { Err(NoUpload::Over) } else { Ok(left) }
 }
 
 /// Whether an attempt's runner is over for its owner, although it may still be there.

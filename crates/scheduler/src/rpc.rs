@@ -2,6 +2,7 @@
 
 mod admit;
 mod answer;
+mod authorize_upload;
 mod cancel;
 mod close_attempt;
 mod create;
@@ -31,11 +32,12 @@ use greenroom_contracts::proto::v1::queue_service_client::QueueServiceClient;
 use greenroom_contracts::proto::v1::scheduler_service_server::SchedulerService;
 use greenroom_contracts::proto::v1::sizes_service_server::SizesService;
 use greenroom_contracts::proto::v1::{
-    AdmitRequest, AdmitResponse, Bot, CloseAttemptRequest, CloseAttemptResponse, GetDesiredRequest, GetDesiredResponse,
-    GetForecastRequest, GetForecastResponse, GetPlatformOrderRequest, GetSizesRequest, GetSizesResponse,
-    LaunchEnvironmentRequest, LaunchEnvironmentResponse, ListBotsResponse, ListTimelineResponse, PlatformOrder,
-    ReportRequest, ReportResponse, SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest,
-    SchedulerOperatorRequest, SchedulerTimelineRequest, SchedulerUpdateRequest, SetPlatformOrderRequest,
+    AdmitRequest, AdmitResponse, AuthorizeUploadRequest, AuthorizeUploadResponse, Bot, CloseAttemptRequest,
+    CloseAttemptResponse, GetDesiredRequest, GetDesiredResponse, GetForecastRequest, GetForecastResponse,
+    GetPlatformOrderRequest, GetSizesRequest, GetSizesResponse, LaunchEnvironmentRequest, LaunchEnvironmentResponse,
+    ListBotsResponse, ListTimelineResponse, PlatformOrder, ReportRequest, ReportResponse, SchedulerBotRequest,
+    SchedulerCreateRequest, SchedulerListRequest, SchedulerOperatorRequest, SchedulerTimelineRequest,
+    SchedulerUpdateRequest, SetPlatformOrderRequest,
 };
 use greenroom_domain::{BotId, RunnerId, TenantId};
 use greenroom_store::{Coalescer, Lanes, halve};
@@ -194,6 +196,13 @@ impl OwnerService for Door {
 
     async fn get_desired(&self, request: Request<GetDesiredRequest>) -> Result<Response<GetDesiredResponse>, Status> {
         get_desired::get_desired(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn authorize_upload(
+        &self,
+        request: Request<AuthorizeUploadRequest>,
+    ) -> Result<Response<AuthorizeUploadResponse>, Status> {
+        authorize_upload::authorize_upload(self, request.into_inner()).await.map(Response::new)
     }
 
     async fn launch_environment(

@@ -49,6 +49,7 @@ impl Service {
         let config = Config {
             timing: config.timing.scaled(host.time_scale),
             beat_interval: host.scaled(config.beat_interval),
+            late_uploads: host.scaled(config.late_uploads),
             ..config
         };
         let (store, committed) = Store::new(&config.database, SCHEMA, origin)?;

@@ -108,6 +108,14 @@ pub async fn lock(connection: &mut PgConnection, bots: &[BotId]) -> Result<Vec<S
     stored(sqlx::query_as(AssertSqlSafe(sql)).bind(ids).fetch_all(connection).await?)
 }
 
+/// How many notes a bot's timeline has; not counted beyond `most`.
+pub async fn notes(pool: &PgPool, bot: BotId, most: u32) -> Result<u32, Error> {
+    let sql = "SELECT count(*)
+                 FROM (SELECT 1 FROM scheduler.timeline WHERE bot_id = $1 AND what = 'note' LIMIT $2) n";
+    let query = sqlx::query_scalar::<_, i64>(sql).bind(bot.uuid()).bind(i64::from(most));
+    Ok(u32::try_from(query.fetch_one(pool).await?).unwrap_or(u32::MAX))
+}
+
 /// Reads bots as they are.
 pub async fn read(pool: &PgPool, bots: &[BotId]) -> Result<Vec<Stored>, Error> {
     let sql = format!("{SELECT} WHERE b.id = ANY($1)");

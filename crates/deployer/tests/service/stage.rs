@@ -241,6 +241,13 @@ impl OwnerService for Owner {
         Ok(Response::new(proto::LaunchEnvironmentResponse { variables }))
     }
 
+    async fn authorize_upload(
+        &self,
+        _: Request<proto::AuthorizeUploadRequest>,
+    ) -> Result<Response<proto::AuthorizeUploadResponse>, Status> {
+        Err(Status::unimplemented("not asked by deployers"))
+    }
+
     async fn admit(&self, _: Request<proto::AdmitRequest>) -> Result<Response<proto::AdmitResponse>, Status> {
         Err(Status::unimplemented("not asked by deployers"))
     }

@@ -23,6 +23,14 @@ pub(super) async fn get(
     Ok(Json(core.bots.recording(&client, path.bot()?).await?.into()))
 }
 
+pub(super) async fn join(
+    State(core): State<Arc<Core>>,
+    client: Client,
+    path: InPath,
+) -> Result<Json<RecordingJson>, Problem> {
+    Ok(Json(core.bots.join_recording(&client, path.bot()?).await?.into()))
+}
+
 pub(super) async fn content(State(core): State<Arc<Core>>, client: Client, path: InPath) -> Result<Response, Problem> {
     let (recording, content) = core.bots.recording_content(&client, path.bot()?).await?;
     let kind = HeaderValue::from_str(&recording.media_type).ok().filter(|kind| !kind.is_empty());

@@ -8,8 +8,9 @@ use greenroom_contracts::BadField;
 use greenroom_contracts::proto::v1::bot_service_server::BotService;
 use greenroom_contracts::proto::v1::{
     Bot, CancelBotRequest, CloudEvent, CreateBotRequest, DeployBotRequest, FailBotRequest, GetBotRequest,
-    GetLogsRequest, GetRecordingRequest, LeaveBotRequest, ListBotsRequest, ListBotsResponse, ListTimelineRequest,
-    ListTimelineResponse, LogChunk, Recording, RestartBotRequest, UpdateBotRequest, WatchEventsRequest,
+    GetLogsRequest, GetRecordingRequest, JoinRecordingRequest, LeaveBotRequest, ListBotsRequest, ListBotsResponse,
+    ListTimelineRequest, ListTimelineResponse, LogChunk, Recording, RestartBotRequest, UpdateBotRequest,
+    WatchEventsRequest,
 };
 use tonic::{Request, Response, Status};
 
@@ -98,6 +99,11 @@ impl BotService for Bots {
     async fn get_recording(&self, request: Request<GetRecordingRequest>) -> Result<Response<Recording>, Status> {
         let client = client(&request)?;
         Ok(Response::new(self.0.bots.recording(&client, bot_id(&request.get_ref().bot_id)?).await?))
+    }
+
+    async fn join_recording(&self, request: Request<JoinRecordingRequest>) -> Result<Response<Recording>, Status> {
+        let client = client(&request)?;
+        Ok(Response::new(self.0.bots.join_recording(&client, bot_id(&request.get_ref().id)?).await?))
     }
 
     async fn get_logs(&self, request: Request<GetLogsRequest>) -> Result<Response<Self::GetLogsStream>, Status> {

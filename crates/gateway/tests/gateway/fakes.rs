@@ -40,6 +40,9 @@ pub struct Kept {
     pub reported: Vec<ReportRequest>,
     pub desired: Desired,
     pub desired_asked: u32,
+    /// Instances that the owner was asked about, and those that it refuses.
+    pub authorized: Vec<String>,
+    pub fenced: Vec<String>,
     pub parts: Vec<(String, PutPartRequest)>,
     pub screenshots: Vec<(String, PutScreenshotRequest)>,
     pub logs: Vec<LogsRequest>,
@@ -232,6 +235,16 @@ impl OwnerService for Fakes {
         Ok(Response::new(GetDesiredResponse { desired: kept.desired.into() }))
     }
 
+    async fn authorize_upload(&self, request: Request<AuthorizeUploadRequest>) -> Answer<AuthorizeUploadResponse> {
+        let request = request.into_inner();
+        let mut kept = self.kept();
+        kept.authorized.push(request.instance.clone());
+        if kept.fenced.contains(&request.instance) {
+            return Err(Status::failed_precondition("another instance was admitted for this attempt"));
+        }
+        Ok(Response::new(AuthorizeUploadResponse { valid_ms: 600_000 }))
+    }
+
     async fn launch_environment(&self, _: Request<LaunchEnvironmentRequest>) -> Answer<LaunchEnvironmentResponse> {
         unreachable!("that is for deployers")
     }
@@ -254,6 +267,11 @@ impl RecordingService for Fakes {
         let tenant = tenant(&request);
         self.kept().parts.push((tenant, request.into_inner()));
         Ok(Response::new(PutPartResponse {}))
+    }
+
+    async fn join(&self, request: Request<JoinRequest>) -> Answer<Recording> {
+        let bot_id = request.into_inner().bot_id;
+        Ok(Response::new(Recording { bot_id, state: "joining".to_owned(), ..Recording::default() }))
     }
 
     async fn put_screenshot(&self, request: Request<PutScreenshotRequest>) -> Answer<PutScreenshotResponse> {

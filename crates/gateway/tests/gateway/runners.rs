@@ -235,3 +235,51 @@ async fn a_beat_that_nobody_hears_is_not_answered() {
     let house = House::without_bus().await;
     assert_eq!(problem(call(&house, "beat", house.runner(1), json!({}))).await.0, 503);
 }
+
+#[tokio::test]
+async fn uploads_are_fenced_and_the_owner_is_asked_once() {
+    let bed = Bed::make().await;
+    let house = House::with_bus(&bed).await;
+    let token = house.runner(2);
+    let (admitted, zombie) = (Uuid::new_v4().to_string(), Uuid::new_v4().to_string());
+    house.fakes.kept().fenced.push(zombie.clone());
+    let put = |path: &str, kind: &str, instance: &str| {
+        let request = house.http.put(house.url(path)).bearer_auth(token.sign(&house.secret)).body("content");
+        request.header("content-type", kind).header("greenroom-instance", instance)
+    };
+    let part = |instance: &str| put("/runner/v1/parts/4", "audio/webm", instance);
+    let screenshot = |instance: &str| put("/runner/v1/screenshots/in_call", "image/png", instance);
+    for upload in [part(&zombie), screenshot(&zombie)] {
+        assert_eq!(problem(upload).await.0, 409);
+    }
+    for upload in [part(&admitted), part(&admitted), screenshot(&admitted)] {
+        assert_eq!(send(upload).await.status(), 204);
+    }
+    assert_eq!(problem(part(&zombie)).await.0, 409, "what is kept is of the other");
+    assert_eq!(send(part(&admitted)).await.status(), 204);
+    {
+        let kept = house.fakes.kept();
+        assert_eq!((kept.parts.len(), kept.screenshots.len()), (3, 1), "the zombie's went nowhere");
+        assert_eq!(
+            kept.authorized.iter().filter(|instance| **instance == admitted).count(),
+            1,
+            "{:?}",
+            kept.authorized
+        );
+    }
+
+    // Its end is heard of: what was kept is kept no more.
+    house.fakes.kept().fenced.push(admitted.clone());
+    let bot = token.runner.bot().expect("a bot's");
+    let say = async {
+        loop {
+            house.bus.say(changed(&house, bot, 7, 3, BotState::Queued)).await.expect("published");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let hear = async { while send(part(&admitted)).await.status() != 409 {} };
+    tokio::select! {
+        () = hear => {}
+        () = say => {}
+    }
+}

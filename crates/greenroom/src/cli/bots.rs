@@ -6,9 +6,9 @@ use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
 use greenroom_contracts::proto::v1::bot_service_client::BotServiceClient;
 use greenroom_contracts::proto::v1::{
-    Bot, CancelBotRequest, CreateBotRequest, DeployBotRequest, FailBotRequest, GetBotRequest, LeaveBotRequest,
-    ListBotsRequest, ListBotsResponse, ListTimelineRequest, ListTimelineResponse, NewBot, NewMeeting, NewResources,
-    RestartBotRequest, TimelineEntry, UpdateBotRequest, WatchEventsRequest,
+    Bot, CancelBotRequest, CreateBotRequest, DeployBotRequest, FailBotRequest, GetBotRequest, JoinRecordingRequest,
+    LeaveBotRequest, ListBotsRequest, ListBotsResponse, ListTimelineRequest, ListTimelineResponse, NewBot, NewMeeting,
+    NewResources, RestartBotRequest, TimelineEntry, UpdateBotRequest, WatchEventsRequest,
 };
 use greenroom_contracts::{proto_timestamp, timestamp};
 use greenroom_domain::bot::BotState;
@@ -137,6 +137,12 @@ pub enum Command {
     },
     /// For operators: replaces a bot's runner.
     Restart {
+        #[command(flatten)]
+        connection: Connection,
+        id: String,
+    },
+    /// For operators: joins the parts of a bot's recording again.
+    JoinRecording {
         #[command(flatten)]
         connection: Connection,
         id: String,
@@ -293,6 +299,11 @@ impl Command {
             }
             Self::Restart { connection, id } => {
                 show(&connection.client()?.restart_bot(RestartBotRequest { id }).await?.into_inner())
+            }
+            Self::JoinRecording { connection, id } => {
+                let request = JoinRecordingRequest { id };
+                let recording = connection.client()?.join_recording(request).await?.into_inner();
+                println!("{}  {}  {} parts", recording.bot_id, recording.state, recording.parts);
             }
             Self::Leave { connection, id } => {
                 show(&connection.client()?.leave_bot(LeaveBotRequest { id }).await?.into_inner())

@@ -7,10 +7,10 @@ use greenroom_contracts::proto::v1::deployer_service_server::DeployerService;
 use greenroom_contracts::proto::v1::forecast_service_server::ForecastService;
 use greenroom_contracts::proto::v1::owner_service_server::OwnerService;
 use greenroom_contracts::proto::v1::{
-    AdmitRequest, AdmitResponse, CloseAttemptRequest, CloseAttemptResponse, ForecastStep, GetDesiredRequest,
-    GetDesiredResponse, GetForecastRequest, GetForecastResponse, InspectRequest, InspectResponse,
-    LaunchEnvironmentRequest, LaunchEnvironmentResponse, LogsChunk, LogsRequest, ReportRequest, ReportResponse,
-    inspect_response,
+    AdmitRequest, AdmitResponse, AuthorizeUploadRequest, AuthorizeUploadResponse, CloseAttemptRequest,
+    CloseAttemptResponse, ForecastStep, GetDesiredRequest, GetDesiredResponse, GetForecastRequest, GetForecastResponse,
+    InspectRequest, InspectResponse, LaunchEnvironmentRequest, LaunchEnvironmentResponse, LogsChunk, LogsRequest,
+    ReportRequest, ReportResponse, inspect_response,
 };
 use greenroom_contracts::runner_of;
 use greenroom_domain::RunnerId;
@@ -66,6 +66,13 @@ impl OwnerService for Neighbours {
             Owner::HasAdmitted => Err(Status::failed_precondition("it was admitted")),
             Owner::IsAway => Err(Status::unavailable("away")),
         }
+    }
+
+    async fn authorize_upload(
+        &self,
+        _: Request<AuthorizeUploadRequest>,
+    ) -> Result<Response<AuthorizeUploadResponse>, Status> {
+        Err(Status::unimplemented("not asked by the pool manager"))
     }
 
     async fn admit(&self, _: Request<AdmitRequest>) -> Result<Response<AdmitResponse>, Status> {

@@ -2,7 +2,7 @@ use super::*;
 
 fn limits() -> Limits {
     let s = Duration::from_secs;
-    Limits { grace: s(30), settle: s(5), first_retry: s(5), longest_retry: s(60), tries: 3 }
+    Limits { grace: s(30), settle: s(5), first_retry: s(5), longest_retry: s(60), longest_wait: s(600), tries: 3 }
 }
 
 fn at(second: i64) -> Timestamp {
@@ -99,16 +99,40 @@ fn three_failures_are_the_end_and_what_is_away_is_none() {
     let mut progress = after(&[(1, PART), (10, over(1)), (11, gone(1))]);
     assert!(!progress.fail(Failure::Ours, 1, at(20), &limits()));
     assert_eq!(progress.due(&limits()), Some(at(25)));
-    for _ in 0..10 {
+    for pause in [5, 10, 20, 40, 80, 160, 320, 600, 600, 600] {
         assert!(!progress.fail(Failure::Away, 1, at(30), &limits()));
-        assert_eq!(progress.due(&limits()), Some(at(90)));
+        assert_eq!(progress.due(&limits()), Some(at(30 + pause)));
     }
     assert!(!progress.fail(Failure::Ours, 1, at(90), &limits()));
-    assert_eq!(progress.due(&limits()), Some(at(100)));
+    assert_eq!(progress.due(&limits()), Some(at(100)), "what passed was no try");
     assert!(progress.fail(Failure::Ours, 1, at(100), &limits()));
     assert_eq!((progress.state(), progress.due(&limits())), (State::Settled(Verdict::Failed), None));
     progress.hear(PART, at(200));
-    assert_eq!((progress.tries, progress.state()), (0, State::Joining), "another part, another chance");
+    assert_eq!(
+        (progress.tries, progress.waits, progress.state()),
+        (0, 0, State::Joining),
+        "another part, another chance"
+    );
+}
+
+#[test]
+fn an_operator_has_it_joined_again_once_there_is_something_to_join() {
+    let mut progress = Progress::default();
+    assert!(!progress.join_again(), "the bot is not over");
+    progress.hear(PART, at(1));
+    assert!(!progress.join_again(), "the bot is not over");
+    progress.hear(Fact::BotOver { attempt: 1 }, at(2));
+    progress.hear(Fact::RunnerGone { attempt: 1 }, at(2));
+    progress.settle(Verdict::Failed, 1);
+    assert_eq!(progress.due(&limits()), None);
+    assert!(progress.join_again());
+    assert_eq!((progress.state(), progress.step(at(3), &limits())), (State::Joining, Step::Join));
+    progress.settle(Verdict::Ready, 1);
+    assert!(progress.join_again(), "a ready one too");
+
+    let mut empty = Progress::default();
+    empty.hear(Fact::BotOver { attempt: 1 }, at(2));
+    assert!(!empty.join_again(), "there are no parts");
 }
 
 #[test]
@@ -123,8 +147,14 @@ fn verdicts_are_words() {
 fn no_time_duration_or_count_makes_it_panic() {
     let times = [Timestamp::MIN, Timestamp::UNIX_EPOCH, Timestamp::MAX];
     for longest in [Duration::ZERO, Duration::MAX] {
-        let limits =
-            Limits { grace: longest, settle: longest, first_retry: longest, longest_retry: longest, tries: u32::MAX };
+        let limits = Limits {
+            grace: longest,
+            settle: longest,
+            first_retry: longest,
+            longest_retry: longest,
+            longest_wait: longest,
+            tries: u32::MAX,
+        };
         for (over_at, now) in times.into_iter().flat_map(|over_at| times.map(|now| (over_at, now))) {
             let mut progress = Progress {
                 over: Some((over_at, u32::MAX)),
@@ -140,4 +170,16 @@ fn no_time_duration_or_count_makes_it_panic() {
             assert!(progress.fail(Failure::Ours, 3, now, &limits), "the last of its tries");
         }
     }
+}
+
+#[test]
+fn a_bot_has_so_much_and_no_more() {
+    let quota = Quota { parts: 3, bytes: 10 << 20, screenshots: 2 };
+    assert_eq!(quota.part(2, 9 << 20, 1 << 20), Ok(()));
+    assert_eq!(quota.part(3, 0, 1), Err(Beyond::Parts(3)));
+    assert_eq!(quota.part(0, 9 << 20, (1 << 20) + 1), Err(Beyond::Bytes(10)));
+    assert_eq!(quota.part(0, u64::MAX, u64::MAX), Err(Beyond::Bytes(10)));
+    assert_eq!(quota.screenshot(1, 0, 1), Ok(()));
+    assert_eq!(quota.screenshot(2, 0, 1), Err(Beyond::Screenshots(2)));
+    assert_eq!(quota.screenshot(0, 10 << 20, 1), Err(Beyond::Bytes(10)));
 }

@@ -50,6 +50,15 @@ async fn put(
     content: Bytes,
 ) -> Result<&'static str, Error> {
     let ours = part.sha256.clone();
+    // Before anything is written. One that is sent again is answered as before.
+    if let Some(row) = store::get(rpc.store.pool(), tenant, bot).await? {
+        let size = u64::try_from(part.size_bytes).unwrap_or(u64::MAX);
+        let parts = row.progress()?.parts;
+        if let Err(beyond) = rpc.quota.part(parts, u64::try_from(row.bytes).unwrap_or(0), size) {
+            let there = store::digest(rpc.store.pool(), tenant, bot, part.attempt, part.index).await?;
+            return there.map(|there| repeated(runner, part.index, there == ours)).ok_or_else(|| beyond.into());
+        }
+    }
     if !rpc.vault.put_new(&part.object, content).await? {
         if let Some(there) = store::digest(rpc.store.pool(), tenant, bot, part.attempt, part.index).await? {
             return Ok(repeated(runner, part.index, there == ours));
@@ -72,6 +81,7 @@ async fn put(
     progress.hear(Fact::PartCame, now);
     let late = progress.due(&rpc.limits).is_some();
     store::save(&mut tx, &[(tenant, bot, progress)], &rpc.limits).await?;
+    store::add_bytes(&mut tx, tenant, bot, part.size_bytes).await?;
     tx.commit().await?;
     if late {
         tracing::info!(bot.id = %bot, attempt = runner.attempt.0, part.index, "a part came after the bot was over");

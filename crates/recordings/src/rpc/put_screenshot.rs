@@ -33,6 +33,14 @@ pub async fn handle(
     let name = format!("{}-{label}-{digest}.{suffix}", runner.attempt);
     let object = vault::screenshot(tenant, bot, &name);
     let size_bytes = content.len() as i64;
+    let pool = rpc.store.pool();
+    let (screenshots, bytes) = store::count_screenshots(pool, tenant, bot).await.map_err(Error::Store)?;
+    let unsigned = |n: i64| u64::try_from(n).unwrap_or(0);
+    let screenshots = u32::try_from(screenshots).unwrap_or(u32::MAX);
+    if let Err(beyond) = rpc.quota.screenshot(screenshots, unsigned(bytes), unsigned(size_bytes)) {
+        let there = store::screenshot(pool, tenant, bot, &name).await.map_err(Error::Store)?;
+        return there.map(|_| PutScreenshotResponse {}).ok_or_else(|| Error::Quota(beyond).into());
+    }
     rpc.vault.put_new(&object, content).await?;
     store::add_screenshot(
         rpc.store.pool(),

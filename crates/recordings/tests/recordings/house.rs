@@ -11,8 +11,8 @@ use greenroom_contracts::messages::{BotStateChanged, Message, RecordingFailed, R
 use greenroom_contracts::proto::v1::recording_service_client::RecordingServiceClient;
 use greenroom_contracts::proto::v1::scheduler_service_server::{SchedulerService, SchedulerServiceServer};
 use greenroom_contracts::proto::v1::{
-    Bot as SchedulersBot, ListBotsResponse, ListTimelineResponse, PutPartRequest, PutScreenshotRequest, Recording,
-    RecordingChunk, RecordingRequest, SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest,
+    Bot as SchedulersBot, JoinRequest, ListBotsResponse, ListTimelineResponse, PutPartRequest, PutScreenshotRequest,
+    Recording, RecordingChunk, RecordingRequest, SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest,
     SchedulerOperatorRequest, SchedulerTimelineRequest, SchedulerUpdateRequest, TimelineEntry,
 };
 use greenroom_contracts::{Envelope, Origin, subjects};
@@ -295,6 +295,18 @@ impl House {
 
     pub async fn read(&self, bot: &Bot) -> Result<Vec<u8>, Status> {
         collect(self.client().read(self.asked(bot)).await?.into_inner()).await
+    }
+
+    /// An operator has a recording joined again.
+    pub async fn join(&self, bot: &Bot) -> Result<Recording, Status> {
+        self.client().join(JoinRequest { bot_id: bot.id.to_string() }).await.map(Response::into_inner)
+    }
+
+    /// How often in a row joining failed for a reason that may pass.
+    pub async fn waits(&self, bot: &Bot) -> i32 {
+        let pool = sqlx::PgPool::connect(&self.database).await.expect("connected");
+        let sql = "SELECT waits FROM recordings.recordings WHERE bot_id = $1";
+        sqlx::query_scalar(sql).bind(bot.id.uuid()).fetch_one(&pool).await.expect("a row")
     }
 
     /// The scheduler says that a bot is over.

@@ -2,13 +2,14 @@
 
 use greenroom_contracts::BadField;
 use greenroom_contracts::proto::v1::runner_report::Report as Said;
-use greenroom_contracts::proto::v1::{ReportRequest, ReportResponse, RunnerReport};
+use greenroom_contracts::proto::v1::{Note, ReportRequest, ReportResponse, RunnerReport};
 use greenroom_domain::bot::{Event, Report};
 use greenroom_domain::{InstanceId, Reason};
 use tonic::Status;
 
 use super::{Door, refusal};
 use crate::writer::{Applied, Input};
+use crate::{Error, policy, store};
 
 pub async fn report(door: &Door, request: ReportRequest) -> Result<ReportResponse, Status> {
     let (bot, runner) = super::runner(request.runner.as_ref())?;
@@ -22,7 +23,20 @@ pub async fn report(door: &Door, request: ReportRequest) -> Result<ReportRespons
         }
     }
     reports.sort_by_key(|report| report.sequence);
-    let sequences: Vec<u64> = reports.iter().map(|report| report.sequence).collect();
+    let last = reports.last().map_or(0, |report| report.sequence);
+    if reports.iter().any(is_note) {
+        let (most, pool) = (door.config.most_notes, door.writer.store().pool());
+        let kept = store::notes(pool, bot, most.saturating_add(1)).await.map_err(Error::from)?;
+        limit_notes(&mut reports, kept, most);
+        if reports.is_empty() {
+            // Nothing is left that the fence would be asked about, and whoever is fenced has to hear of it.
+            let found = store::read(pool, &[bot]).await.map_err(Error::from)?;
+            let stored = found.first().ok_or_else(|| Status::failed_precondition("there is no such bot"))?;
+            let (now, late) = (door.host.clock.now(), door.config.late_uploads);
+            policy::may_upload(&stored.bot, runner.attempt, instance, now, late)
+                .map_err(|why| Status::failed_precondition(why.to_string()))?;
+        }
+    }
     let inputs = reports.into_iter().map(|said| {
         let sequence = said.sequence;
         let (report, detail) = understand(said);
@@ -30,17 +44,36 @@ pub async fn report(door: &Door, request: ReportRequest) -> Result<ReportRespons
         Input::new(bot, event, detail)
     });
     let answers = door.apply_all(inputs.collect()).await?;
-    let mut acknowledged = 0;
-    for (sequence, answer) in sequences.into_iter().zip(answers) {
+    for answer in answers {
         match answer {
-            Applied::Advanced(_) | Applied::Ignored(..) => acknowledged = sequence,
+            Applied::Advanced(_) | Applied::Ignored(..) => {}
             Applied::Invalid(bad) => return Err(bad.into()),
             Applied::Over(over) => return Err(refusal::over(&over, door.writer.now())),
             Applied::Rejected(why) => return Err(Status::failed_precondition(why.to_string())),
             Applied::NoSuchBot => return Err(Status::failed_precondition("there is no such bot")),
         }
     }
-    Ok(ReportResponse { acknowledged })
+    Ok(ReportResponse { acknowledged: last })
+}
+
+fn is_note(report: &RunnerReport) -> bool {
+    matches!(report.report, Some(Said::Note(_)) | None)
+}
+
+/// Leaves out notes beyond the most that a bot's timeline keeps, of which it has `kept`. The first of them is told in their
+/// place. They are acknowledged: a runner that kept them would hold back what matters.
+fn limit_notes(reports: &mut Vec<RunnerReport>, mut kept: u32, most: u32) {
+    reports.retain_mut(|report| {
+        if !is_note(report) {
+            return true;
+        }
+        if kept == most {
+            let text = format!("further notes of this bot are not kept: NOTES_PER_BOT is {most}");
+            report.report = Some(Said::Note(Note { text }));
+        }
+        kept = kept.saturating_add(1);
+        kept <= most.saturating_add(1)
+    });
 }
 
 /// A report of a newer kind than ours is a note.
@@ -68,4 +101,30 @@ fn short(mut text: String) -> String {
         text.truncate(end);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use greenroom_contracts::proto::v1::InCall;
+
+    use super::*;
+
+    #[test]
+    fn notes_beyond_the_most_are_left_out_and_nothing_else_is() {
+        let note = |text: &str| Some(Said::Note(Note { text: text.to_owned() }));
+        let in_call = Some(Said::InCall(InCall {}));
+        let said = |kept: u32| {
+            let reports = [note("a"), in_call.clone(), note("b"), note("c"), None];
+            let mut reports: Vec<_> =
+                reports.into_iter().map(|report| RunnerReport { report, ..RunnerReport::default() }).collect();
+            limit_notes(&mut reports, kept, 10);
+            reports.into_iter().map(|report| report.report).collect::<Vec<_>>()
+        };
+        let told = note("further notes of this bot are not kept: NOTES_PER_BOT is 10");
+        assert_eq!(said(0), [note("a"), in_call.clone(), note("b"), note("c"), None]);
+        assert_eq!(said(8), [note("a"), in_call.clone(), note("b"), told.clone()]);
+        assert_eq!(said(10), [told, in_call.clone()]);
+        assert_eq!(said(11), [in_call.clone()]);
+        assert_eq!(said(u32::MAX), [in_call]);
+    }
 }

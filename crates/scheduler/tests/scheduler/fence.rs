@@ -2,15 +2,17 @@
 
 use futures::future::join_all;
 use greenroom_chassis::RunnerToken;
+use greenroom_contracts::proto::v1::runner_report::Report;
 use greenroom_contracts::proto::v1::{
-    CloseAttemptRequest, Desired, GetDesiredRequest, LaunchEnvironmentRequest, LaunchEnvironmentResponse,
+    AuthorizeUploadRequest, CloseAttemptRequest, Desired, GetDesiredRequest, InCall, LaunchEnvironmentRequest,
+    LaunchEnvironmentResponse, Note, ReportRequest, RunnerReport,
 };
 use greenroom_domain::bot::BotState;
 use greenroom_domain::{InstanceId, Reason, RunnerId};
 use tonic::{Code, Response, Status};
 
 use crate::heard::until;
-use crate::house::{House, PASSWORD, URL, admit, id_of, runner_of};
+use crate::house::{House, Owner, PASSWORD, URL, admit, id_of, runner_of};
 
 impl House {
     async fn environment(&self, runner: RunnerId) -> Result<LaunchEnvironmentResponse, Status> {
@@ -162,4 +164,63 @@ async fn a_runner_is_told_what_is_desired() {
     let (bot, _) = house.at(BotState::InCall).await;
     house.cancel(&bot).await;
     assert_eq!(house.desired(runner_of(&bot, 1)).await, Desired::Leave);
+}
+
+async fn authorize(owner: &Owner, runner: RunnerId, instance: InstanceId) -> Result<u64, Status> {
+    let request = AuthorizeUploadRequest { runner: Some(runner.into()), instance: instance.to_string() };
+    owner.clone().authorize_upload(request).await.map(|answer| answer.into_inner().valid_ms)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_the_admitted_instance_uploads_and_for_a_while_after_the_end() {
+    let house = House::new().await;
+    let (_, strict) = house.replica_with(&[("LATE_UPLOADS_MS", "1")]).await;
+    let (bot, _) = house.at(BotState::Deploying).await;
+    let (runner, instance, zombie) = (runner_of(&bot, 1), InstanceId::generate(), InstanceId::generate());
+    let refused = async |owner: &Owner, runner, instance| {
+        let refused = authorize(owner, runner, instance).await.expect_err("fenced");
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+        refused.message().to_owned()
+    };
+    assert_eq!(refused(&house.owner, runner, instance).await, "nobody was admitted for this attempt");
+    house.admit(runner, instance).await.expect("admitted");
+    assert!(authorize(&house.owner, runner, instance).await.expect("it may") > 0);
+    assert_eq!(refused(&house.owner, runner, zombie).await, "another instance was admitted for this attempt");
+    assert_eq!(refused(&house.owner, runner_of(&bot, 2), instance).await, "this attempt is over");
+
+    house.cancel(&bot).await;
+    let left = authorize(&house.owner, runner, instance).await.expect("what it has in its hands");
+    assert!((1..=600_000).contains(&left), "{left} ms");
+    assert_eq!(refused(&house.owner, runner, zombie).await, "another instance was admitted for this attempt");
+    until("the bound has passed", async || authorize(&strict, runner, instance).await.is_err().then_some(())).await;
+    assert_eq!(refused(&strict, runner, instance).await, "this attempt is over");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bot_keeps_so_many_notes_and_reports_all_the_same() {
+    let house = House::new().await;
+    let (_, owner) = house.replica_with(&[("NOTES_PER_BOT", "3")]).await;
+    let (bot, instance) = house.at(BotState::JoiningCall).await;
+    let runner = runner_of(&bot, 1);
+    let say = async |instance: InstanceId, sequences: std::ops::RangeInclusive<u64>, last: Option<Report>| {
+        let note = |sequence| (sequence, Some(Report::Note(Note { text: format!("note {sequence}") })));
+        let reports = sequences.map(note).chain(last.map(|last| (99, Some(last))));
+        let reports = reports.map(|(sequence, report)| RunnerReport { sequence, report, ..RunnerReport::default() });
+        let request =
+            ReportRequest { runner: Some(runner.into()), instance: instance.to_string(), reports: reports.collect() };
+        owner.clone().report(request).await.map(|answer| answer.into_inner().acknowledged)
+    };
+    assert_eq!(say(instance, 1..=2, None).await.expect("kept"), 2);
+    assert_eq!(say(instance, 3..=9, None).await.expect("kept, or left out"), 9);
+    assert_eq!(say(instance, 10..=20, None).await.expect("left out"), 20);
+    let fenced = say(InstanceId::generate(), 21..=22, None).await.expect_err("a zombie");
+    assert_eq!(fenced.code(), Code::FailedPrecondition, "it hears of the fence, whatever it says");
+    assert_eq!(say(instance, 21..=30, Some(Report::InCall(InCall {}))).await.expect("kept"), 99);
+
+    let bot = house.get(&bot).await;
+    assert_eq!(bot.state, BotState::InCall.to_string());
+    let notes: Vec<_> =
+        bot.timeline.iter().filter(|line| line.what == "note").map(|line| line.detail.as_str()).collect();
+    let told = "further notes of this bot are not kept: NOTES_PER_BOT is 3";
+    assert_eq!(notes, ["note 1", "note 2", "note 3", told]);
 }
