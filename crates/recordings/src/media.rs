@@ -156,10 +156,9 @@ impl Media {
             return Err(Error::TimedOut(self.timeout).into());
         };
         let (progress, log) = (progress.map_err(Error::Io)?, log.map_err(Error::Io)?);
-        let judged = judge(status.map_err(Error::Io)?, &log);
-        // Why it ended says more than that it stopped reading.
-        judged?;
+        // What was fed broke off when this fails: how the program took that says nothing.
         fed?;
+        judge(status.map_err(Error::Io)?, &log)?;
         Ok(Output { progress, log })
     }
 }

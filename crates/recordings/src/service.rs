@@ -142,6 +142,7 @@ impl Service {
             tasks.wait().await;
         };
         let listen = self.host.bus.consume(subscription, handler, stop.clone());
-        tokio::join!(join, ask, listen, self.relay.run(stop.clone()));
+        let hide = joiner.vault.hide_earlier();
+        tokio::join!(join, ask, listen, hide, self.relay.run(stop.clone()));
     }
 }

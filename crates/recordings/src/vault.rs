@@ -48,7 +48,7 @@ impl Vault {
             let generic =
                 |source: std::io::Error| object_store::Error::Generic { store: "local", source: source.into() };
             tokio::fs::create_dir_all(&self.directory).await.map_err(generic)?;
-            close(&self.directory).await.map_err(generic)?;
+            set_folder_mode(&self.directory).await.map_err(generic)?;
             // What a runner was told is kept has to outlive a power cut: the runner forgets it.
             let store = LocalFileSystem::new_with_prefix(&self.directory)?.with_fsync(true);
             Ok(Arc::new(store) as Arc<dyn ObjectStore>)
@@ -64,9 +64,21 @@ impl Vault {
         let mut path = self.directory.join(key);
         set_mode(&path, FILE).await.map_err(failed)?;
         while path.pop() && path != self.directory {
-            set_mode(&path, FOLDER).await.map_err(failed)?;
+            set_folder_mode(&path).await.map_err(failed)?;
         }
         Ok(())
+    }
+
+    /// Takes from everybody else's sight what an earlier version has left open.
+    pub async fn hide_earlier(&self) {
+        let directory = self.directory.clone();
+        match tokio::task::spawn_blocking(move || close_below(&directory)).await {
+            Ok(Ok(())) => {}
+            // Nothing was kept yet.
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Ok(Err(error)) => tracing::error!(%error, "recordings of before cannot be closed to other users"),
+            Err(error) => tracing::error!(%error, "closing recordings of before was broken off"),
+        }
     }
 
     /// Where an object is, for people.
@@ -144,12 +156,19 @@ async fn set_mode(path: &std::path::Path, mode: u32) -> std::io::Result<()> {
     tokio::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).await
 }
 
-/// Closes the directory to others at once, then everything in it that an earlier version has left open.
-async fn close(directory: &std::path::Path) -> std::io::Result<()> {
-    set_mode(directory, FOLDER).await?;
-    let directory = directory.to_owned();
-    let closed = tokio::task::spawn_blocking(move || close_below(&directory)).await.map_err(std::io::Error::other)?;
-    closed
+/// Closes a folder to others. One that belongs to somebody else, such as the root of a mounted volume, stays as it is: whoever
+/// mounted it decides.
+async fn set_folder_mode(path: &std::path::Path) -> std::io::Result<()> {
+    match set_mode(path, FOLDER).await {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            static TOLD: std::sync::OnceLock<()> = std::sync::OnceLock::new();
+            TOLD.get_or_init(|| {
+                tracing::warn!(folder = %path.display(), "this folder belongs to somebody else: its mode stays as it is");
+            });
+            Ok(())
+        }
+        set => set,
+    }
 }
 
 fn close_below(directory: &std::path::Path) -> std::io::Result<()> {
@@ -163,8 +182,15 @@ fn close_below(directory: &std::path::Path) -> std::io::Result<()> {
             let mode = if found.is_dir() { FOLDER } else { FILE };
             if !found.is_symlink() && found.permissions().mode() & 0o777 != mode {
                 match std::fs::set_permissions(entry.path(), std::fs::Permissions::from_mode(mode)) {
-                    // A replica has removed it meanwhile.
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                    // A replica has removed it meanwhile, or it is not ours.
+                    Err(error)
+                        if matches!(
+                            error.kind(),
+                            std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied
+                        ) =>
+                    {
+                        continue;
+                    }
                     set => set?,
                 }
             }
@@ -213,6 +239,7 @@ mod tests {
         std::fs::write(&source, "joined").expect("written");
         let joined = tokio::fs::File::open(&source).await.expect("there");
         vault.put_file("new/recording.webm", joined).await.expect("stored");
+        vault.hide_earlier().await;
         for (path, mode) in modes(&directory) {
             let expected = if path.ends_with(".webm") { FILE } else { FOLDER };
             assert_eq!(mode, expected, "{path}: {mode:o}");
