@@ -77,7 +77,9 @@ with-servers +command:
 # kills, pauses and doubles services under load, and checks the promises
 [no-exit-message]
 chaos *args:
-    @cargo build --quiet -p greenroom-scenarios --bins
+    @cargo build --quiet -p greenroom-scenarios -p greenroom-bot --bins
+    @# All of it: pages that lie to the recorder too, each with a browser.
+    @if [ $# -eq 0 ]; then GREENROOM_LIARS=4 cargo nextest run -p greenroom-scenarios --test liars; fi
     @exec {{ target }}/greenroom-chaos "$@"
 
 # how many bots, how fast, on this machine

@@ -67,11 +67,13 @@ impl Config {
                 "20000",
                 "Most parts of one bot; a day in a meeting has 8,640 of ten seconds.",
             ),
-            bytes: settings.get::<u64>(
-                "RECORDING_MIB_PER_BOT",
-                "4096",
-                "Most MiB of one bot's parts together, and of its screenshots; a day of sound has about 700.",
-            ) << 20,
+            bytes: settings
+                .get::<u64>(
+                    "RECORDING_MIB_PER_BOT",
+                    "4096",
+                    "Most MiB of one bot's parts together, and of its screenshots; a day of sound has about 700.",
+                )
+                .saturating_mul(1 << 20),
             screenshots: settings.get(
                 "SCREENSHOTS_PER_BOT",
                 "500",
