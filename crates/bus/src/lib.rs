@@ -13,6 +13,7 @@ mod client;
 mod consumer;
 mod each;
 mod error;
+mod events;
 mod outgoing;
 mod panics;
 mod parked;
