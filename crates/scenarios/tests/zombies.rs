@@ -187,36 +187,6 @@ async fn nor_where_the_deployer_has_forgotten_the_stop() {
     house.check().await;
 }
 
-/// Six bots are created and cancelled before the deployer hears of either. Nothing was started, so each slot is free long
-/// before its start would be given up.
-#[tokio::test]
-async fn a_bot_cancelled_before_its_start_frees_its_slot_at_once() {
-    // Twenty minutes, in which nothing here is free because time has passed.
-    let mut house = House::with(Layout::Split, script(), &[("START_TIMEOUT_MS", "24000000")]).await;
-    for round in 1..=6 {
-        house.sandbox.node_of("deployer").pause().expect("it is stopped");
-        let runner = house.bot("hasty").await;
-        until("it has the slot", SOON, async || {
-            let evidence = Evidence::collect(&house.sandbox).await.expect("evidence");
-            let name = runner.to_string();
-            evidence.assignments.iter().any(|one| one.runner == name && one.state == "assigned")
-        })
-        .await;
-        house.cancel(runner).await;
-        house.sandbox.node_of("deployer").resume().expect("it goes on");
-        until(&format!("its slot is free, round {round}"), SOON, async || {
-            let evidence = Evidence::collect(&house.sandbox).await.expect("evidence");
-            let name = runner.to_string();
-            evidence.assignments.iter().any(|one| one.runner == name && one.state == "over")
-        })
-        .await;
-        assert_eq!(house.happened(runner, &What::Started), 0, "round {round}");
-    }
-    let next = house.bot("next").await;
-    house.until_happened(next, What::Entered).await;
-    house.check().await;
-}
-
 /// The platform gives a start up and does it all the same, when its bot is cancelled and everybody has proof that nothing
 /// runs. Nobody watches either: only the list shows the remains.
 #[tokio::test]
