@@ -16,6 +16,12 @@ type Done<T> = Result<T, Box<dyn Error>>;
 
 /// As many as graphile-worker has beside it.
 const WORKERS: u32 = 24;
+/// A drain is over after so long, and its rate is that of the jobs that were done by then: however slow it is, it has one.
+const DRAINED_WITHIN: Duration = Duration::from_secs(30);
+/// For jobs that were added and have not started.
+const STARTED_WITHIN: Duration = Duration::from_secs(20);
+/// For what is in hand, at the end.
+const STOPPED_WITHIN: Duration = Duration::from_secs(5);
 
 #[derive(Serialize, Deserialize, JobArgs)]
 struct Paced {
@@ -78,10 +84,16 @@ async fn latency(pool: &PgPool, rate: usize, paced: usize) -> Done<()> {
     for added in adding {
         added.await??;
     }
-    while started.lock().expect("no panic").iter().any(Option::is_none) {
+    let added = Instant::now();
+    while started.lock().expect("no panic").iter().any(Option::is_none) && added.elapsed() < STARTED_WITHIN {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    client.shutdown(Duration::from_secs(5)).await;
+    client.shutdown(STOPPED_WITHIN).await;
+    let missing = started.lock().expect("no panic").iter().filter(|at| at.is_none()).count();
+    if missing > 0 {
+        let within = STARTED_WITHIN.as_secs();
+        return Err(format!("error: {missing} of {count} paced jobs had not started {within} s after the last was added").into());
+    }
     let started = started.lock().expect("no panic").clone();
     let late = started.iter().enumerate().skip(rate);
     let millis: Vec<f64> =
@@ -108,11 +120,12 @@ async fn drain(pool: &PgPool, jobs: usize, queue: &str, config: QueueConfig, how
         .build()?;
     let began = Instant::now();
     client.start().await?;
-    while done.load(Ordering::Relaxed) < jobs {
+    while done.load(Ordering::Relaxed) < jobs && began.elapsed() < DRAINED_WITHIN {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     // Stopped is when the last completion is in the database.
-    client.shutdown(Duration::from_secs(30)).await;
-    say(serde_json::json!({ "how": how, "batched": batched, "jobs": jobs, "seconds": began.elapsed().as_secs_f64() }));
+    client.shutdown(STOPPED_WITHIN).await;
+    let (jobs, seconds) = (done.load(Ordering::Relaxed).min(jobs), began.elapsed().as_secs_f64());
+    say(serde_json::json!({ "how": how, "batched": batched, "jobs": jobs, "seconds": seconds }));
     Ok(())
 }
