@@ -2,11 +2,12 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::{self, AckKind};
 use futures::StreamExt;
 use greenroom_contracts::Header;
+use greenroom_domain::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -29,9 +30,34 @@ pub trait EachHandler: Send + Sync + 'static {
     /// Handles one message.
     fn handle(&self, input: Self::Input) -> impl Future<Output = Outcome> + Send;
 
-    /// Handles one message that the server delivers again: another replica may have begun with it, or still be at it.
-    fn handle_again(&self, input: Self::Input) -> impl Future<Output = Outcome> + Send {
+    /// Handles one message, for whom it matters whether another replica may have it too.
+    fn handle_delivered(&self, input: Self::Input, _delivery: Delivery) -> impl Future<Output = Outcome> + Send {
         self.handle(input)
+    }
+}
+
+/// How a message came here.
+#[derive(Debug, Clone, Copy)]
+pub struct Delivery {
+    /// Whether this is the server's first delivery of it.
+    first: bool,
+    /// When the server stored it, by the server's clock; `None`: not known.
+    published: Option<Timestamp>,
+    received: Instant,
+    /// How long the server waits for a word before it delivers a message again.
+    ack_wait: Duration,
+}
+
+impl Delivery {
+    /// Whether the server cannot have delivered this message to anybody else by `now`. A process that was frozen, or that
+    /// left the message in its buffer, is not the first for ever: the server delivers again after `ack_wait`, and no earlier
+    /// than that after it stored the message. Half of it is left for clocks that differ.
+    #[must_use]
+    pub fn is_only(&self, now: Timestamp) -> bool {
+        let fresh = |age: Duration| age < self.ack_wait / 2;
+        self.first
+            && fresh(self.received.elapsed())
+            && self.published.is_some_and(|at| fresh(now.duration_since(at).unsigned_abs()))
     }
 }
 
@@ -126,8 +152,14 @@ async fn one<H: EachHandler>(
     trace::continue_from(&span, header.traceparent.as_deref());
     let mut progress = tokio::time::interval(subscription.ack_wait / 3);
     progress.tick().await;
-    let first = message.info().is_ok_and(|info| info.delivered == 1);
-    let handling = async { if first { handler.handle(input).await } else { handler.handle_again(input).await } };
+    let info = message.info().ok();
+    let delivery = Delivery {
+        first: info.as_ref().is_some_and(|info| info.delivered == 1),
+        published: info.and_then(|info| Timestamp::from_nanosecond(info.published.unix_timestamp_nanos()).ok()),
+        received: Instant::now(),
+        ack_wait: subscription.ack_wait,
+    };
+    let handling = handler.handle_delivered(input, delivery);
     let mut handling = std::pin::pin!(catch_panic(handling.instrument(span)));
     let outcome = loop {
         tokio::select! {
@@ -160,6 +192,23 @@ fn after_panic(deliveries: i64, why: &str) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_fresh_first_delivery_is_the_only_one() {
+        let stored: Timestamp = "2027-01-01T10:00:00Z".parse().expect("a time");
+        let at = |seconds: i64| stored + jiff::SignedDuration::from_secs(seconds);
+        let received = Instant::now();
+        let ack_wait = Duration::from_secs(30);
+        let delivery = Delivery { first: true, published: Some(stored), received, ack_wait };
+        // A clock that is behind the server's by as much says nothing either.
+        for (seconds, only) in [(0, true), (14, true), (15, false), (3_600, false), (-14, true), (-15, false)] {
+            assert_eq!(delivery.is_only(at(seconds)), only, "after {seconds} s");
+        }
+        assert!(!Delivery { first: false, ..delivery }.is_only(stored));
+        assert!(!Delivery { published: None, ..delivery }.is_only(stored));
+        let Some(long_ago) = received.checked_sub(Duration::from_secs(15)) else { return };
+        assert!(!Delivery { received: long_ago, ..delivery }.is_only(stored));
+    }
 
     #[test]
     fn a_message_whose_handler_panics_is_tried_again_and_then_parked() {

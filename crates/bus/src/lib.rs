@@ -23,7 +23,7 @@ pub mod trace;
 pub use batch::{BatchHandler, Failure, Outcome};
 pub use client::{Bus, Epoch, Published, with_credentials};
 pub use consumer::Subscription;
-pub use each::EachHandler;
+pub use each::{Delivery, EachHandler};
 pub use error::Error;
 pub use outgoing::Outgoing;
 pub use panics::{Panicked, catch_panic, panic_message};

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use greenroom_bus::{EachHandler, Outcome};
+use greenroom_bus::{Delivery, EachHandler, Outcome};
 use greenroom_contracts::messages::Start;
 use greenroom_contracts::{Envelope, Header, Message};
 use greenroom_domain::MessageId;
@@ -37,19 +37,19 @@ impl<D: Deployer> EachHandler for StartHandler<D> {
     }
 
     async fn handle(&self, input: Self::Input) -> Outcome {
-        self.settle(input, true).await
+        self.settle(input, None).await
     }
 
-    async fn handle_again(&self, input: Self::Input) -> Outcome {
-        self.settle(input, false).await
+    async fn handle_delivered(&self, input: Self::Input, delivery: Delivery) -> Outcome {
+        self.settle(input, Some(delivery)).await
     }
 }
 
 impl<D: Deployer> StartHandler<D> {
-    async fn settle(&self, (id, start): (MessageId, Start), first: bool) -> Outcome {
+    async fn settle(&self, (id, start): (MessageId, Start), delivery: Option<Delivery>) -> Outcome {
         let shared = &self.0;
         let runner = start.runner;
-        match self.start(id, &start, first).await {
+        match self.start(id, &start, delivery).await {
             Ok(outcome) => {
                 shared.count_start(outcome);
                 tracing::info!(runner.id = %runner, platform = %shared.platform, slot = start.slot, outcome, "start");
@@ -64,7 +64,7 @@ impl<D: Deployer> StartHandler<D> {
     }
 
     /// What came of it, in a word; an error: nothing is said yet, bring it again.
-    async fn start(&self, id: MessageId, start: &Start, first: bool) -> Result<&'static str, Unsaid> {
+    async fn start(&self, id: MessageId, start: &Start, delivery: Option<Delivery>) -> Result<&'static str, Unsaid> {
         let shared = &self.0;
         let (runner, arrived) = (start.runner, Instant::now());
         let mut environment = None;
@@ -79,7 +79,7 @@ impl<D: Deployer> StartHandler<D> {
                 break last.unwrap_or_else(|| Error::Transient("not in time".to_owned()));
             }
             if shared.memory.was_stopped(runner) {
-                return self.over_before(id, start, first, "stopped before").await;
+                return self.over_before(id, start, delivery, "stopped before").await;
             }
             let tried = match &environment {
                 None => match shared.launches.environment(runner).await {
@@ -88,7 +88,7 @@ impl<D: Deployer> StartHandler<D> {
                         // The answer may have taken long: look at the clock again.
                         continue;
                     }
-                    Answer::Over => return self.over_before(id, start, first, "over before").await,
+                    Answer::Over => return self.over_before(id, start, delivery, "over before").await,
                     Answer::Away(why) => Err(Error::Transient(format!("the owner does not answer: {why}"))),
                 },
                 Some(variables) => {
@@ -155,22 +155,24 @@ impl<D: Deployer> StartHandler<D> {
         Ok("started")
     }
 
-    /// Nobody wants it any more. What an earlier delivery may have started is ended by its stop. Where this is the first
-    /// delivery and nothing has begun here, nothing was started and nothing will be: the pool manager need not wait.
+    /// Nobody wants it any more. What an earlier delivery may have started is ended by its stop. Where nobody
+    /// else can have been delivered it and nothing has begun here, nothing was started and nothing will be: the pool manager
+    /// need not wait.
     async fn over_before(
         &self,
         id: MessageId,
         start: &Start,
-        first: bool,
+        delivery: Option<Delivery>,
         outcome: &'static str,
     ) -> Result<&'static str, Unsaid> {
         let shared = &self.0;
         let never_begun = shared.memory.void(start.runner, shared.host.clock.now());
+        let only = || delivery.is_some_and(|delivery| delivery.is_only(shared.host.clock.now()));
         match shared.driver.inspect(start.runner).await? {
             Observed::Running => {}
             Observed::Refused(error) => shared.never_ran(start.runner, &error, "start").await?,
             Observed::Exited(exit) => shared.over(start.runner, exit, "start").await?,
-            Observed::Gone if first && never_begun => shared.voice.never_started(start.runner, id).await?,
+            Observed::Gone if never_begun && only() => shared.voice.never_started(start.runner, id).await?,
             Observed::Gone => {
                 let observed = shared.memory.was_seen(start.runner);
                 shared.voice.gone(start.runner, shared.memory.end_of(start.runner), observed, id).await?;

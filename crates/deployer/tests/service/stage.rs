@@ -324,7 +324,7 @@ impl House {
             secret,
             time_scale: 0.05,
             drain: Duration::from_secs(1),
-            ack_wait: Duration::from_secs(3),
+            ack_wait: Duration::from_secs(60),
         };
 
         let heard = Arc::new(Mutex::new(Vec::new()));
