@@ -30,6 +30,7 @@ const ROUTES: &[(&str, &str, For, bool)] = &[
     ("POST", "/v1/bots/{id}/leave", Clients, false),
     ("POST", "/v1/bots/{id}/cancel", Clients, false),
     ("GET", "/v1/bots/{id}/recording", Clients, false),
+    ("POST", "/v1/bots/{id}/recording/join", Operators, false),
     ("GET", "/v1/bots/{id}/recording/content", Clients, false),
     ("GET", "/v1/bots/{id}/screenshots/{name}", Clients, false),
     ("GET", "/v1/bots/{id}/logs", Clients, true),
