@@ -45,6 +45,10 @@ pub fn between(streams: &[Stream]) -> Vec<Gap> {
         begins.entry(stream.attempt).and_modify(|earliest| *earliest = began.min(*earliest)).or_insert(began);
     }
     let mut gaps = Vec::new();
+    // Nothing came of what its attempt recorded first.
+    if let Some(first) = streams.first().filter(|first| first.offset_ms >= UNNOTICED) {
+        gaps.push(Gap { at_ms: 0, missing_ms: first.offset_ms.unsigned_abs() });
+    }
     let mut at = Duration::ZERO;
     for pair in streams.windows(2) {
         let [before, after] = pair else { continue };
@@ -100,7 +104,8 @@ mod tests {
                 vec![stream(1, 0, 60, 60_100), stream(1, 75_000, 10, 999_000), stream(2, 0, 30, 140_100)],
                 vec![gap(60_000, 15_000), gap(70_000, 25_000)],
             ),
-            ("offsets that cannot be", vec![stream(1, i64::MAX, 60, 60_100), stream(1, i64::MIN, 10, 1)], vec![]),
+            ("nothing came before", vec![stream(1, 9_000, 60, 69_100)], vec![gap(0, 9_000)]),
+            ("offsets that cannot be", vec![stream(1, i64::MIN, 60, 60_100), stream(1, i64::MIN, 10, 1)], vec![]),
         ];
         for (name, streams, expected) in rows {
             assert_eq!(between(&streams), expected, "{name}");

@@ -5,6 +5,7 @@
 //! A [`ServerTrouble`] is what happens to the servers that `greenroom up` runs itself; [`endure`] plays a story meanwhile.
 
 mod expected;
+pub mod pages;
 mod run;
 mod trouble;
 mod under_up;

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use greenroom_scenarios::pages::{Misbehaviour, visit};
 use greenroom_scenarios::{Plan, ServerTrouble, Trouble, endure, run};
 use greenroom_testkit::Layout;
 use greenroom_testkit::checker::waits_by_priority;
@@ -11,7 +12,7 @@ use greenroom_testkit::checker::waits_by_priority;
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Only this trouble: none, kill, pause, double, postgres, nats, operators, refusing, alone, late, pooled,
-    /// clock, combined; of the servers of `greenroom up`: servers, disk.
+    /// clock, combined, pages; of the servers of `greenroom up`: servers, disk.
     #[arg(long)]
     trouble: Option<String>,
     /// Only this layout: all, split, twice or up.
@@ -119,6 +120,29 @@ async fn main() -> ExitCode {
                     failed += 1;
                     println!("could not be played: {error}");
                 }
+            }
+        }
+    }
+    // Beside the matrix: no service is in trouble, and the pages are.
+    let plays_pages = wanted(&arguments.trouble, "pages") && wanted(&arguments.layout, Layout::AllInOne.as_str());
+    for _ in 0..if plays_pages { arguments.rounds } else { 0 } {
+        print!("pages     {:<6} ", Layout::AllInOne.as_str());
+        let _ = std::io::Write::flush(&mut std::io::stdout());
+        match visit(&program, &Misbehaviour::ALL).await {
+            Ok(violations) if violations.is_empty() => {
+                passed += 1;
+                println!("kept");
+            }
+            Ok(violations) => {
+                failed += 1;
+                println!("BROKEN");
+                for violation in violations {
+                    println!("    {}: {}", violation.promise, violation.how);
+                }
+            }
+            Err(error) => {
+                failed += 1;
+                println!("could not be played: {error}");
             }
         }
     }
