@@ -53,7 +53,6 @@ impl Clock {
     }
 
     /// As a plain function, for crates below this one.
-    #[must_use]
     pub fn as_fn(&self) -> &'static (dyn Fn() -> Timestamp + Send + Sync) {
         self.0
     }

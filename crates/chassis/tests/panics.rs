@@ -3,6 +3,10 @@
 use greenroom_chassis::telemetry::{Config, Telemetry};
 use serde_json::Value;
 
+fn refuse(address: &str) -> Result<u8, &str> {
+    Err(address)
+}
+
 #[tokio::test]
 async fn a_panic_is_a_line_of_json_with_its_place_and_without_what_it_quotes() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -10,11 +14,7 @@ async fn a_panic_is_a_line_of_json_with_its_place_and_without_what_it_quotes() {
     let config = Config { level: "info".to_owned(), json: true, file: Some(log.clone()), otlp: None };
     let _telemetry = Telemetry::install(&config, "test").expect("it is the first");
     let address = "https://meet.example/secret";
-    let ended = tokio::spawn(async move {
-        let number: Result<u8, &str> = Err(address);
-        number.unwrap()
-    })
-    .await;
+    let ended = tokio::spawn(async move { refuse(address).unwrap() }).await;
     assert!(ended.expect_err("it panicked").is_panic());
     let log = std::fs::read_to_string(log).expect("a log");
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
