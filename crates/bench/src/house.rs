@@ -80,6 +80,7 @@ impl House {
         let (http, inner) = (free_address()?, free_address()?);
         let mut common = common(&postgres, &nats, platforms);
         common.push(("RECORDINGS_DIR".to_owned(), folder.join("recordings").display().to_string()));
+        common.push(("DEPLOYER_LOGS_DIR".to_owned(), folder.join("runner-logs").display().to_string()));
         let migrated = command(&common)?.arg("migrate").stderr(log(&folder, "migrate")?).status().await;
         if !migrated.map_err(Error::machine("run greenroom migrate"))?.success() {
             return Err(Error::Plain(format!("greenroom migrate failed: {}", tail(&folder, "migrate"))));

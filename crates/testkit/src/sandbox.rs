@@ -119,6 +119,7 @@ impl Sandbox {
             ("GREENROOM_ACK_WAIT_MS", ACK_WAIT.as_millis().to_string()),
             ("GREENROOM_CLOCK_OFFSET_FILE", folder.path().join(CLOCK_OFFSET).display().to_string()),
             ("RECORDINGS_DIR", folder.path().join("recordings").display().to_string()),
+            ("DEPLOYER_LOGS_DIR", folder.path().join("runner-logs").display().to_string()),
             ("LOG_LEVEL", std::env::var("GREENROOM_TEST_LOG").unwrap_or_else(|_| "info".to_owned())),
         ]
         .map(|(name, value)| (name.to_owned(), value))

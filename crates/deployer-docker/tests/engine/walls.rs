@@ -162,5 +162,9 @@ async fn the_host_has_a_name_inside() {
     let asks = format!("nc -w 3 host.docker.internal {port} </dev/null && echo reached || echo not reached");
     let said = said(&driver, &launch(&asks)).await;
     assert!(said.contains("reached"), "{said}");
-    tokio::time::timeout(Duration::from_secs(180), accepted).await.expect("in time").expect("joined").expect("accepted");
+    tokio::time::timeout(Duration::from_secs(180), accepted)
+        .await
+        .expect("in time")
+        .expect("joined")
+        .expect("accepted");
 }
