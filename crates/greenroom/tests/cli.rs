@@ -25,6 +25,12 @@ fn greenroom(arguments: &[&str]) -> Command {
     command
 }
 
+/// A day of the next year, as in `day("02-01")`: a start may lie five years ahead at most.
+fn day(day: &str) -> String {
+    let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
+    format!("{}-{day}", now.year() + 1)
+}
+
 /// What it said, and how it ended.
 struct Said {
     out: String,
@@ -265,7 +271,8 @@ impl Up {
     /// A bot for later; its id.
     async fn bot(&self) -> String {
         let meeting = "https://meeting.example/later";
-        let shown = fine(self.client(&["bots", "create", meeting, "--start", "2100-01-01T10:00:00+01:00"])).await;
+        let start = day("01-01T10:00:00+01:00");
+        let shown = fine(self.client(&["bots", "create", meeting, "--start", &start])).await;
         id(&shown)
     }
 }
@@ -280,11 +287,11 @@ fn id(shown: &str) -> String {
 async fn bots_are_made_shown_watched_and_ended() {
     let mut up = Up::start().await;
     let meeting = "https://meeting.example/later";
-    let create =
-        ["bots", "create", meeting, "--name", "Note", "--start", "2100-01-01T10:00:00Z", "--idempotency-key", "one"];
+    let start = day("01-01T10:00:00Z");
+    let create = ["bots", "create", meeting, "--name", "Note", "--start", &start, "--idempotency-key", "one"];
     let shown = fine(up.client(&create)).await;
     let one = id(&shown);
-    assert!(shown.contains("SCHEDULED") && shown.contains("2100-01-01 10:00:00"), "{shown}");
+    assert!(shown.contains("SCHEDULED") && shown.contains(&day("01-01 10:00:00")), "{shown}");
     assert_eq!(id(&fine(up.client(&create)).await), one, "the same key makes the same bot");
     let two = up.bot().await;
 
@@ -380,11 +387,12 @@ async fn a_tenants_limit_holds_and_a_bot_is_edited() {
         command
     };
     let meeting = "https://meeting.example/later";
-    let one = fine(as_small(&["bots", "create", meeting, "--start", "2100-01-01T10:00:00Z"])).await;
-    let Said { err, code, .. } = said(as_small(&["bots", "create", meeting, "--start", "2100-01-01T10:00:00Z"])).await;
+    let (start, later) = (day("01-01T10:00:00Z"), day("02-01T10:00:00Z"));
+    let one = fine(as_small(&["bots", "create", meeting, "--start", &start])).await;
+    let Said { err, code, .. } = said(as_small(&["bots", "create", meeting, "--start", &start])).await;
     assert!(code == Some(1) && err.contains("the limit of 1 bots a day is reached"), "{code:?} {err}");
-    let edited = fine(as_small(&["bots", "edit", &id(&one), "--start", "2100-02-01T10:00:00Z", "--name", "Ada"])).await;
-    assert!(edited.contains("2100-02-01 10:00:00"), "{edited}");
+    let edited = fine(as_small(&["bots", "edit", &id(&one), "--start", &later, "--name", "Ada"])).await;
+    assert!(edited.contains(&day("02-01 10:00:00")), "{edited}");
     let shown = fine(as_small(&["bots", "get", &id(&one)])).await;
     assert!(shown.contains("edited") && shown.contains("startTime, displayName"), "{shown}");
     assert!(shown.contains("500m of a processor (1000m at most), 2048 MiB (3072 at most)"), "its tenant's: {shown}");

@@ -1,6 +1,7 @@
 (() => {
-  const part = (name) => document.querySelector(`[data-greenroom="${name}"]`);
   const usable = (element) => element && !element.disabled && element.getClientRects().length > 0;
+  // A page may have several, one for each of its states: the one that can be used now.
+  const part = (name) => [...document.querySelectorAll(`[data-greenroom="${name}"]`)].find(usable);
 
   // Sets a field the way a person does: frameworks listen to the events and keep their own idea of the value.
   const type = (field, text) => {

@@ -43,6 +43,7 @@ const UNREACHABLE: Failure = Failure::passing("page_unreachable", "the meeting p
 const SLOW: Failure = Failure::passing("page_unreachable", "the meeting page did not answer in time");
 const NO_STATE: Failure = Failure::passing("page_unreachable", "the page does not show data-greenroom-state");
 const NO_BUTTON: Failure = Failure::passing("page_unreachable", "the lobby has no join button that can be pressed");
+const ACCOUNT: Failure = Failure::lasting("sign_in_required", "the meeting page wants an account");
 const NOT_FOUND: Failure = Failure::lasting("meeting_not_found", "there is no such meeting");
 
 impl Provider for Web {
@@ -56,6 +57,8 @@ impl Provider for Web {
                 Ok(None) => asking.await.err(),
                 // A page all the same, without a word: its status says why.
                 Ok(Some(code)) if code == "ERR_HTTP_RESPONSE_CODE_FAILURE" => asking.await.err(),
+                // A 401 that asks for a name and a password: the runner has none to give.
+                Ok(Some(code)) if code == "ERR_INVALID_AUTH_CREDENTIALS" => Some(ACCOUNT),
                 Ok(Some(code)) => Some(unreachable(tab, &code).await),
                 Err(error) if error.is_end() => Some(error.failure()),
                 // Its server is slow, or something that the page loads is: it has its time.
@@ -125,9 +128,7 @@ async fn ask(tab: &Tab, meeting: &Meeting, name: &str, began: Instant, unanswere
                 // Let in, told to wait or turned away without being asked for a name: seen by the next look.
                 (Some(_), _) => return Ok(()),
                 (None, Some(404 | 410)) => return Err(NOT_FOUND),
-                (None, Some(401 | 403)) => {
-                    return Err(Failure::lasting("sign_in_required", "the meeting page wants an account"));
-                }
+                (None, Some(401 | 403)) => return Err(ACCOUNT),
                 (None, Some(500..)) if page.loaded => return Err(UNREACHABLE),
                 (None, _) if matches!(timeout_at(deadline, refused(tab)).await, Ok(true)) => {
                     return Err(ADDRESS_REFUSED);

@@ -318,7 +318,7 @@ async fn an_orphan_leaves_by_itself() {
     }
     gateway.kept().away = 0;
     assert_eq!(runner.ended().await.code(), Some(0), "{}", runner.log());
-    assert_eq!(gateway.words()[3..], ["stopped", "failed:orphaned:true"]);
+    assert_eq!(gateway.words()[3..], ["stopped", "failed:orphaned:true"], "{}", runner.log());
     runner.assert_nothing_left();
     host.close().await;
 }

@@ -303,7 +303,7 @@ impl Command {
             Self::JoinRecording { connection, id } => {
                 let request = JoinRecordingRequest { id };
                 let recording = connection.client()?.join_recording(request).await?.into_inner();
-                println!("{}  {}  {} parts", recording.bot_id, recording.state, recording.parts);
+                say(format!("{}  {}  {} parts", recording.bot_id, recording.state, recording.parts));
             }
             Self::Leave { connection, id } => {
                 show(&connection.client()?.leave_bot(LeaveBotRequest { id }).await?.into_inner())
