@@ -161,7 +161,9 @@ impl Evidence {
             let is_over = |bot: &BotEnd| bot.state.parse::<BotState>().is_ok_and(BotState::is_terminal);
             let up_to = listener.complete_up_to();
             let heard = evidence.bots.iter().all(|bot| up_to.get(&bot.id) == Some(&bot.sequence));
-            if (evidence.bots.iter().all(is_over) && heard && slots_at_rest(&evidence).is_empty())
+            // One table is read after the other: a slot may have come back since the assignments were read.
+            let ended = evidence.assignments.iter().all(|assignment| assignment.state == "over");
+            if (evidence.bots.iter().all(is_over) && heard && ended && slots_at_rest(&evidence).is_empty())
                 || Instant::now() > end
             {
                 return Ok(Self { acknowledged, heard: listener.heard(), ..evidence });
