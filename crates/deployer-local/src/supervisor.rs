@@ -14,10 +14,11 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::thread::sleep;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use greenroom_domain::Timestamp;
+use nix::sys::signal::SigSet;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -194,7 +195,14 @@ fn spawn(order: &Order, scratch: &Path, log: &File) -> io::Result<Child> {
     if let Some(account) = order.account {
         command.uid(account.uid).gid(account.gid);
     }
-    command.spawn()
+    // A child inherits the mask of the thread that starts it, and ours blocks what the runner has to hear.
+    thread::scope(|scope| {
+        let start = scope.spawn(|| {
+            SigSet::empty().thread_set_mask()?;
+            command.spawn()
+        });
+        start.join().unwrap_or_else(|_| Err(io::Error::other("the thread that starts it panicked")))
+    })
 }
 
 fn refusal(program: &Path, error: &io::Error) -> Answer {

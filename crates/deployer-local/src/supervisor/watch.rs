@@ -40,7 +40,7 @@ pub(super) fn signals() -> io::Result<SignalFd> {
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD] {
         heard.add(signal);
     }
-    // The runner does not inherit this: `Command` gives it an empty mask.
+    // The runner must not inherit this: it is started by a thread that blocks nothing.
     heard.thread_block()?;
     Ok(SignalFd::with_flags(&heard, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
 }

@@ -41,6 +41,16 @@ async fn a_deployer_process() {
 }
 
 #[tokio::test]
+async fn a_runner_begins_with_no_signal_blocked() {
+    // One that inherits what its supervisor blocks does not hear that it is to stop, and its shells never see a child's end.
+    let stage = Stage::new();
+    let driver = stage.driver();
+    let runner = start(&driver, "exec grep SigBlk /proc/self/status").await;
+    assert_eq!(exit(&driver, runner).await.code, Some(0));
+    assert!(stage.log(runner).contains("SigBlk:\t0000000000000000"), "{}", stage.log(runner));
+}
+
+#[tokio::test]
 async fn a_runner_outlives_its_deployer_and_its_end_is_known_to_the_next() {
     let stage = Stage::new();
     let runner = new_runner();
