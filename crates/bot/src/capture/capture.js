@@ -77,10 +77,13 @@
       reader.readAsDataURL(blob);
     });
 
+  const { get: sourceOf, set: setSource } = Object.getOwnPropertyDescriptor(HTMLMediaElement.prototype, "srcObject");
+  const { getAudioTracks } = MediaStream.prototype;
+
   addEventListener("ANNOUNCED", (event) => {
     event.stopImmediatePropagation();
     const carrier = event.relatedTarget;
-    if (!(carrier instanceof EventTarget)) return;
+    if (!carrier) return;
     // A page in a frame of the same origin hands its tracks to the page at the top.
     if (globalThis.top !== globalThis) {
       try {
@@ -90,10 +93,15 @@
         // Of another origin: nobody listens there.
       }
     }
-    const stream = carrier.srcObject;
-    if (!(stream instanceof MediaStream)) return;
-    carrier.srcObject = null;
-    for (const track of stream.getAudioTracks()) add(track);
+    let tracks;
+    try {
+      // Not `instanceof`: what comes from a frame has that frame's prototypes. These throw for anything that is not theirs.
+      tracks = getAudioTracks.call(sourceOf.call(carrier));
+      setSource.call(carrier, null);
+    } catch {
+      return;
+    }
+    for (const track of tracks) add(track);
   });
 
   globalThis.greenroomRecorder = {

@@ -390,3 +390,45 @@ async fn a_page_that_lies_to_the_recorder_neither_finds_nor_changes_it() {
     assert!(sound.len() > 4 * melody::RATE as usize, "only {} samples", sound.len());
     runner.assert_nothing_left();
 }
+
+/// A page joins, and a frame of it holds the call: FRAME says how.
+const FRAMED: &str = r#"
+show("joined");
+const call = async (Connection) => {
+  const context = new AudioContext(), tone = context.createOscillator(), out = context.createMediaStreamDestination();
+  tone.connect(out);
+  tone.start();
+  const [a, b] = [new Connection(), new Connection()];
+  a.onicecandidate = ({ candidate }) => candidate && b.addIceCandidate(candidate);
+  b.onicecandidate = ({ candidate }) => candidate && a.addIceCandidate(candidate);
+  a.addTrack(out.stream.getAudioTracks()[0], out.stream);
+  await a.setLocalDescription(await a.createOffer());
+  await b.setRemoteDescription(a.localDescription);
+  await b.setLocalDescription(await b.createAnswer());
+  await a.setRemoteDescription(b.localDescription);
+};
+const frame = document.createElement("iframe");
+FRAME
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_heard_in_a_frame_of_the_same_origin_is_recorded() {
+    for (kind, script) in [
+        (
+            "a document",
+            "frame.srcdoc = `<script>(${call})(RTCPeerConnection)<\\/script>`; document.body.append(frame);",
+        ),
+        ("an empty one", "document.body.append(frame); call(frame.contentWindow.RTCPeerConnection);"),
+    ] {
+        let page = page::Page::open(&FRAMED.replace("FRAME\n", script)).await;
+        let gateway = Gateway::start(config(&page.url())).await;
+        let mut runner = Runner::start(&gateway);
+        gateway.until("five parts", |kept| kept.parts.len() >= 5).await;
+        gateway.kept().desired = Desired::Leave;
+        assert_eq!(runner.ended().await.code(), Some(0), "{}", runner.log());
+        let parts = std::mem::take(&mut gateway.kept().parts);
+        let webm: Vec<u8> = parts.into_iter().flat_map(|part| part.content).collect();
+        let (volume, _) = decode(&webm);
+        assert!(volume > -40.0, "{kind}: {volume} dB");
+    }
+}
