@@ -142,6 +142,8 @@ impl Recent {
         let state = self.lock();
         let Some(epoch) = state.epoch else { return Next::Wait(place) };
         let mut place = place.within(epoch);
+        // Nothing is there yet of what lies ahead: an id that never was, or one of a gateway that is ahead of this one.
+        place.sequence = place.sequence.min(state.tail);
         if place.sequence + 1 < state.covered_from {
             return Next::Behind(place);
         }
