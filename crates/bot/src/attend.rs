@@ -233,6 +233,12 @@ impl<P: Provider> Stay<'_, P> {
         limits: &Limits,
     ) -> Result<(Sight, Option<Duration>), crate::browser::Error> {
         let sight = self.provider.look(self.tab).await?;
+        let unclear = visit.place == Place::InCall && sight == Sight::Unclear;
+        if unclear && self.recording.is_some() && self.recorder.pulse().await.is_ok_and(|pulse| !pulse.recording) {
+            // Another document, which may become the meeting again.
+            self.unrecorded = Some(Instant::now());
+            self.lose_recording();
+        }
         let in_call = visit.place == Place::InCall && matches!(sight, Sight::Joined { .. });
         if !in_call || !(self.run.config.recording_enabled || limits.inactivity.is_some()) {
             return Ok((sight, None));
@@ -311,12 +317,18 @@ impl<P: Provider> Stay<'_, P> {
         if self.recording.is_some() && !records {
             tracing::warn!(event = "recording.lost", "the page does not record any more; beginning anew");
             self.unrecorded = Some(Instant::now());
-            self.recording = None;
-            self.run.reports.add(Report::RecordingStopped(RecordingStopped {}));
+            self.lose_recording();
         } else if self.recording.is_some() || self.tried.is_some_and(|tried| tried.elapsed() < RETRY_RECORDING) {
             return;
         }
         self.record().await;
+    }
+
+    /// Reports that nothing is recorded any more, where something was.
+    fn lose_recording(&mut self) {
+        if self.recording.take().is_some() {
+            self.run.reports.add(Report::RecordingStopped(RecordingStopped {}));
+        }
     }
 
     /// Ends the recording while there is still something to hear.
@@ -350,6 +362,10 @@ impl<P: Provider> Stay<'_, P> {
             }
             Ending::Failed(failure) => failure.reason,
         };
+        if matches!(ending, Ending::Failed(PAGE_LOST | BROWSER_LOST)) {
+            // It has not answered for long enough: to ask for a picture, the last part and the way out would only take longer.
+            return self.lose_recording();
+        }
         self.run.screenshots.take(self.tab, label).await;
         self.stop_recording().await;
         match timeout(LET_GO, self.provider.leave(self.tab)).await {
