@@ -38,6 +38,10 @@ pub(super) async fn get(
             Some(last.ok_or_else(bad)?)
         }
     };
+    if let Some(bot) = bot {
+        // Of an unknown bot there will never be an event.
+        core.bots.get(&client, bot).await?;
+    }
     // Known before the answer begins: what happens after it is not missed, even if the line breaks before the first event.
     let (after, events) = core.events.watch(client.tenant, bot, last.or(asked)).await?;
     let first = Sent::default().id(after.to_string()).comment("from here on");

@@ -127,6 +127,10 @@ impl BotService for Bots {
             "" => None,
             cursor => Some(cursor.parse().map_err(|problem| BadField::new("cursor", problem))?),
         };
+        if let Some(bot) = bot {
+            // Of an unknown bot there will never be an event.
+            self.0.bots.get(&client, bot).await?;
+        }
         let (_, events) = self.0.events.watch(client.tenant, bot, after).await?;
         let events = events.map(|event| Ok(CloudEvent { cursor: event.cursor.to_string(), json: event.json.into() }));
         Ok(Response::new(Box::pin(events)))

@@ -162,6 +162,8 @@ async fn nothing_of_an_unknown_bot_is_found() {
             assert_eq!(status, 404, "{pattern}");
         }
     }
+    let (status, _) = problem(house.get(&format!("/v1/events?bot={unknown}"))).await;
+    assert_eq!(status, 404, "its events");
     assert_eq!(
         send(house.get(&format!("/v1/bots/{known}/recording"))).await.status(),
         200,
