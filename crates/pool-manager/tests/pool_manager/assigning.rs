@@ -90,6 +90,7 @@ async fn asking_twice_is_answered_the_same_and_takes_one_slot() {
     // It is over: it never gets another one.
     house.gone(one, true).await;
     assert_eq!(house.ask(one).await, Outcome::Closed);
+    until("it was said", async || (!house.heard.about::<SlotAssigned>(one.id).is_empty()).then_some(())).await;
     assert_eq!(house.heard.about::<SlotAssigned>(one.id).len(), 1);
 }
 
