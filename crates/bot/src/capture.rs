@@ -1,4 +1,4 @@
-//! What the meeting sounds like: a script beside the page (`capture/capture.js`) mixes and records the incoming tracks
+//! Records the sound of a meeting: a script beside the page (`capture/capture.js`) mixes and records the incoming tracks
 //! and hands the parts out through a CDP binding; here they are checked and put into the [`Spool`].
 //!
 //! A page is not trusted. The recorder and its binding live in a JavaScript world that pages do not reach; what comes out of

@@ -1,4 +1,4 @@
-//! Who may upload, from memory: the owner decides, and its answer is kept for as long as it holds.
+//! Caches the owner's answers about who may upload, for as long as they hold.
 
 use std::time::{Duration, Instant};
 

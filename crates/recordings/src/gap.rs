@@ -41,7 +41,7 @@ pub fn between(streams: &[Stream]) -> Vec<Gap> {
     for stream in streams {
         let Some(ended_at) = stream.ended_at else { continue };
         let began = ended_at.as_millisecond().saturating_sub(end_ms(stream));
-        // What came late says nothing: the earliest is the nearest to the truth.
+        // Parts may arrive late, so the earliest estimate is the best one.
         begins.entry(stream.attempt).and_modify(|earliest| *earliest = began.min(*earliest)).or_insert(began);
     }
     let mut gaps = Vec::new();

@@ -1,4 +1,4 @@
-//! What happens to the servers of `greenroom up`, and whether its promises are kept all the same.
+//! Troubles of the servers that `greenroom up` runs itself, and the check that its promises hold meanwhile.
 
 use std::fs;
 use std::io;

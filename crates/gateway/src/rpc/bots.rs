@@ -20,7 +20,7 @@ use crate::keys::Client;
 
 pub(super) struct Bots(pub Arc<Core>);
 
-/// Who asks; the layer in front has made sure of it.
+/// Returns the client that the authorization layer has put into the request.
 fn client<T>(request: &Request<T>) -> Result<Client, Status> {
     request.extensions().get().cloned().ok_or_else(|| Status::unauthenticated("send Authorization: Bearer <API key>"))
 }

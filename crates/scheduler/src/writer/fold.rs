@@ -38,7 +38,7 @@ pub(super) struct Fold<'a> {
     rooms_changed: RoomsChanged,
 }
 
-/// What a batch means for those that wait for their tenant to have room.
+/// How a batch changes the room that waiting bots of a tenant have.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct RoomsChanged {
     /// One of them waits now.
