@@ -23,7 +23,7 @@ use greenroom_contracts::{refusal, streams, subjects};
 use greenroom_domain::{BotId, TenantId, Timestamp};
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{Instant, interval, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -85,6 +85,14 @@ pub(crate) struct Event {
     pub kind: String,
     /// The CloudEvent, as on the bus.
     pub json: Bytes,
+}
+
+/// What a watcher gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Seen {
+    Event(Event),
+    /// There was no event for a while: everything up to this place was looked at.
+    Place(Cursor),
 }
 
 /// What decides who may see an event.
@@ -190,8 +198,9 @@ impl Events {
         subjects::public_events(self.bus.installation())
     }
 
-    /// The tenant's public events after a place; without one, those that are new from this moment on. It ends with the
-    /// process alone; what fails on the way is met by reading again from where it was.
+    /// The tenant's public events after a place; without one, those that are new from this moment on. Whenever there was none
+    /// for `idle`, the place is told, so that a watcher who comes back does not read everything since its last event again. It
+    /// ends with the process alone; what fails on the way is met by reading again from where it was.
     ///
     /// # Errors
     /// When there are too many watchers, or the events cannot be read now.
@@ -200,7 +209,8 @@ impl Events {
         tenant: TenantId,
         bot: Option<BotId>,
         after: Option<Cursor>,
-    ) -> Result<(Cursor, impl Stream<Item = Event> + Send + use<>), Status> {
+        idle: Duration,
+    ) -> Result<(Cursor, impl Stream<Item = Seen> + Send + use<>), Status> {
         let watcher = self.recent.watch(tenant).map_err(|full| self.full(full))?;
         let open = async {
             // Its sender lives as long as the process.
@@ -227,7 +237,7 @@ impl Events {
         };
         let (place, bot, first) = timeout(OPEN_WITHIN, open).await.map_err(|_| away())??;
         let closing = self.closing.clone();
-        let events = self.clone().follow(watcher, tenant, bot, first);
+        let events = self.clone().follow(watcher, tenant, bot, first, idle);
         Ok((place, events.take_until(async move { closing.cancelled().await })))
     }
 
@@ -237,22 +247,30 @@ impl Events {
         tenant: TenantId,
         bot: Option<String>,
         (first, mut place): (Vec<Event>, Cursor),
-    ) -> impl Stream<Item = Event> + Send + use<> {
+        idle: Duration,
+    ) -> impl Stream<Item = Seen> + Send + use<> {
         async_stream::stream! {
             for event in first {
-                yield event;
+                yield Seen::Event(event);
             }
+            let mut tell_place_at = Instant::now() + idle;
             loop {
                 match self.recent.next(tenant, bot.as_deref(), place, PAGE) {
                     Next::Events(events, next) => {
                         place = next;
                         for event in events {
-                            yield event;
+                            yield Seen::Event(event);
                         }
+                        tell_place_at = Instant::now() + idle;
                     }
                     Next::Wait(next) => {
                         place = next;
-                        watcher.woken().await;
+                        if Instant::now() >= tell_place_at {
+                            yield Seen::Place(place);
+                            tell_place_at = Instant::now() + idle;
+                        }
+                        // Either way what is new is looked at before the place is told.
+                        let _ = timeout_at(tell_place_at, watcher.woken()).await;
                     }
                     Next::Behind(from) => {
                         let turn = self.turn().await;
@@ -260,8 +278,9 @@ impl Events {
                             Ok((events, next)) => {
                                 place = next;
                                 for event in events {
-                                    yield event;
+                                    yield Seen::Event(event);
                                 }
+                                tell_place_at = Instant::now() + idle;
                             }
                             Err(error) => {
                                 tracing::debug!(%error, "cannot read the events, trying again");

@@ -12,9 +12,9 @@ use greenroom_contracts::BadField;
 use greenroom_domain::BotId;
 
 use super::part::Query;
-use super::problem::{Kind, Problem};
+use super::problem::Problem;
 use crate::core::Core;
-use crate::events::{Cursor, Event};
+use crate::events::{Cursor, Seen};
 use crate::keys::Client;
 
 /// What browsers and other readers send when they come back; it wins over the address they came to first.
@@ -34,8 +34,7 @@ pub(super) async fn get(
         None => None,
         Some(last) => {
             let last = last.to_str().ok().and_then(|last| last.parse().ok());
-            let bad = || Problem { kind: Kind::InvalidRequest, ..BadField::new("Last-Event-ID", expected).into() };
-            Some(last.ok_or_else(bad)?)
+            Some(last.ok_or_else(|| BadField::new("Last-Event-ID", expected))?)
         }
     };
     if let Some(bot) = bot {
@@ -43,15 +42,19 @@ pub(super) async fn get(
         core.bots.get(&client, bot).await?;
     }
     // Known before the answer begins: what happens after it is not missed, even if the line breaks before the first event.
-    let (after, events) = core.events.watch(client.tenant, bot, last.or(asked)).await?;
+    let (after, events) = core.events.watch(client.tenant, bot, last.or(asked), core.event_keep_alive).await?;
     let first = Sent::default().id(after.to_string()).comment("from here on");
-    let events = events.filter_map(|event| std::future::ready(sent(&event)));
+    let events = events.filter_map(|seen| std::future::ready(sent(&seen)));
     let events = futures::stream::iter([first]).chain(events).map(Ok::<_, Infallible>);
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(core.event_keep_alive)).into_response())
 }
 
-/// An event with the same bytes as on the bus.
-fn sent(event: &Event) -> Option<Sent> {
+/// An event with the same bytes as on the bus; while there is none, the place alone, which readers send when they come back.
+fn sent(seen: &Seen) -> Option<Sent> {
+    let event = match seen {
+        Seen::Event(event) => event,
+        Seen::Place(place) => return Some(Sent::default().id(place.to_string()).comment("nothing new")),
+    };
     let json = std::str::from_utf8(&event.json).ok()?;
     if json.contains('\r') || event.kind.contains(['\r', '\n']) {
         // Not of our making: our writers put no line ends into JSON.

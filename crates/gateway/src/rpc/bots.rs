@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status};
 
 use super::bot_id;
 use crate::core::Core;
+use crate::events::Seen;
 use crate::keys::Client;
 
 pub(super) struct Bots(pub Arc<Core>);
@@ -131,8 +132,16 @@ impl BotService for Bots {
             // Of an unknown bot there will never be an event.
             self.0.bots.get(&client, bot).await?;
         }
-        let (_, events) = self.0.events.watch(client.tenant, bot, after).await?;
-        let events = events.map(|event| Ok(CloudEvent { cursor: event.cursor.to_string(), json: event.json.into() }));
+        let (_, events) = self.0.events.watch(client.tenant, bot, after, self.0.event_keep_alive).await?;
+        let events = events.filter_map(|seen| {
+            let event = match seen {
+                Seen::Event(event) => {
+                    Some(Ok(CloudEvent { cursor: event.cursor.to_string(), json: event.json.into() }))
+                }
+                Seen::Place(_) => None,
+            };
+            std::future::ready(event)
+        });
         Ok(Response::new(Box::pin(events)))
     }
 }

@@ -79,7 +79,7 @@ async fn a_tenant_sees_its_own_events_and_takes_up_where_it_was() {
     let all = read(house.get("/v1/events").header("last-event-id", "1-999"), 6).await;
     assert_eq!(all[1..], rest(5));
     let (status, _) = problem(house.get("/v1/events").header("last-event-id", "x")).await;
-    assert_eq!(status, 400);
+    assert_eq!(status, 422);
 }
 
 #[tokio::test]
@@ -180,4 +180,34 @@ async fn a_tenant_has_so_many_watchers_and_the_gateway_too() {
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(20), again).await.expect("a place is free again");
+}
+
+#[tokio::test]
+async fn a_watcher_that_sees_nothing_is_told_how_far_the_stream_is() {
+    let bed = Bed::make().await;
+    let house = House::set(&bed.url, None, &[("EVENT_KEEP_ALIVE_MS", "50")]).await;
+    crate::house::until("the bus", || house.bus.is_connected()).await;
+    let sequence = |block: &Block| block.id.rsplit_once('-').and_then(|(_, sequence)| sequence.parse::<u64>().ok());
+    let mut open = Sse::open(house.get("/v1/events")).await;
+    let start = open.next().await.expect("a place to begin with");
+    say(&house, TenantId::generate(), BotId::generate()).await;
+    let later = loop {
+        let block = open.next().await.expect("a place");
+        assert_eq!((block.event.as_str(), block.data.as_str()), ("", ""), "another tenant's event");
+        if sequence(&block) > sequence(&start) {
+            break block;
+        }
+    };
+    drop(open);
+    // Whoever comes back with it misses nothing.
+    let own = BotId::generate();
+    say(&house, house.tenant, own).await;
+    let mut again = Sse::open(house.get("/v1/events").header("last-event-id", &later.id)).await;
+    let event = loop {
+        let block = again.next().await.expect("an event");
+        if !block.data.is_empty() {
+            break block;
+        }
+    };
+    assert_eq!(subject(&event), own.to_string());
 }
