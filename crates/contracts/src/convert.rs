@@ -38,9 +38,19 @@ pub fn proto_timestamp(at: Timestamp) -> prost_types::Timestamp {
 /// As we have it.
 ///
 /// # Errors
-/// When it lies outside the years -9999 to 9999.
+/// When it is not a `google.protobuf.Timestamp`, which counts nanoseconds forward and lies in the years 1 to 9999, or lies
+/// after the last time that can be kept.
 pub fn timestamp(field: &str, at: &prost_types::Timestamp) -> Result<Timestamp, BadField> {
-    Timestamp::new(at.seconds, at.nanos).map_err(|error| BadField::new(field, error))
+    if !(0..=999_999_999).contains(&at.nanos) {
+        return Err(BadField::new(field, "nanos must be 0 to 999999999"));
+    }
+    // 0001-01-01T00:00:00Z
+    let earliest = -62_135_596_800;
+    let in_range = || BadField::new(field, "must lie between 0001-01-01T00:00:00Z and 9999-12-30T22:00:00Z");
+    if at.seconds < earliest {
+        return Err(in_range());
+    }
+    Timestamp::new(at.seconds, at.nanos).map_err(|_| in_range())
 }
 
 impl From<RunnerId> for v1::RunnerRef {
@@ -108,5 +118,31 @@ impl TryFrom<&v1::RunnerSpec> for RunnerSpec {
             },
             max_lifetime: Duration::from_millis(spec.max_lifetime_ms),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timestamp_is_what_protobuf_says_and_no_later_than_ours() {
+        for (seconds, nanos, problem) in [
+            (0, 0, None),
+            (1_795_000_000, 999_999_999, None),
+            (-62_135_596_800, 0, None),
+            (253_402_207_200, 999_999_999, None),
+            (1_795_000_000, -1, Some("nanos must be 0 to 999999999")),
+            (1_795_000_000, 1_000_000_000, Some("nanos must be 0 to 999999999")),
+            (0, i32::MIN, Some("nanos must be 0 to 999999999")),
+            (-62_135_596_801, 0, Some("must lie between 0001-01-01T00:00:00Z and 9999-12-30T22:00:00Z")),
+            (253_402_207_201, 0, Some("must lie between 0001-01-01T00:00:00Z and 9999-12-30T22:00:00Z")),
+            (i64::MAX, 0, Some("must lie between 0001-01-01T00:00:00Z and 9999-12-30T22:00:00Z")),
+            (i64::MIN, 0, Some("must lie between 0001-01-01T00:00:00Z and 9999-12-30T22:00:00Z")),
+        ] {
+            let found = timestamp("start_time", &prost_types::Timestamp { seconds, nanos });
+            let expected = problem.map(|problem| BadField::new("start_time", problem));
+            assert_eq!(found.err(), expected, "{seconds} s {nanos} ns");
+        }
     }
 }

@@ -19,9 +19,9 @@ mod shard;
 pub mod time;
 
 pub use ids::{ApiKeyId, AssignmentId, BotId, InstanceId, MessageId, SlotId, TenantId};
-pub use names::{Installation, InvalidName, PlatformName, Provider};
+pub use names::{Installation, InvalidName, PROVIDERS, PlatformName, Provider};
 pub use reason::Reason;
-pub use rfc3339::{NotRfc3339, parse_rfc3339};
+pub use rfc3339::{BadTime, parse_rfc3339};
 pub use runner::{
     Attempt, Exit, ExitCause, InvalidRunnerId, InvalidStanding, OwnerKind, Resources, RunnerId, RunnerSpec, Standing,
     Usage,

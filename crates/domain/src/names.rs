@@ -89,6 +89,9 @@ names! {
     Provider("provider")
 }
 
+/// The providers that Greenroom can send bots to.
+pub const PROVIDERS: [&str; 4] = ["web", "google-meet", "microsoft-teams", "zoom"];
+
 #[cfg(test)]
 mod tests {
     use super::*;

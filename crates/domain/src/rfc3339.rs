@@ -1,11 +1,25 @@
 //! Times as text.
 
+use jiff::civil::DateTime;
+
 use super::Timestamp;
 
-/// A text that is not a time of RFC 3339.
+/// Why a text is not taken as a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must be a time with its offset (RFC 3339), such as 2027-01-31T10:00:00Z or 2027-01-31T11:00:00+01:00")]
-pub struct NotRfc3339;
+pub enum BadTime {
+    /// It is not written as RFC 3339 says.
+    #[error("must be a time with its offset (RFC 3339), such as 2027-01-31T10:00:00Z or 2027-01-31T11:00:00+01:00")]
+    Form,
+    /// Times are kept in nanoseconds at most.
+    #[error("must not have more than nine digits after the second")]
+    Fraction,
+    /// No calendar or clock shows it.
+    #[error("must be a day and a time of day that exist; 29 February needs a leap year, and seconds go from 00 to 59")]
+    Nowhere,
+    /// Beyond the last time that can be kept.
+    #[error("must not be after 9999-12-30T22:00:00Z")]
+    TooLate,
+}
 
 /// Parses a time of RFC 3339 (`date-time` in its section 5.6), with at most nine digits of a fraction of a second.
 ///
@@ -15,32 +29,45 @@ pub struct NotRfc3339;
 ///
 /// # Errors
 /// When the text is anything else.
-pub fn parse_rfc3339(text: &str) -> Result<Timestamp, NotRfc3339> {
-    if is_rfc3339(text.as_bytes()) { text.parse().map_err(|_| NotRfc3339) } else { Err(NotRfc3339) }
+pub fn parse_rfc3339(text: &str) -> Result<Timestamp, BadTime> {
+    let time_zone = check_form(text.as_bytes())?;
+    text.parse().map_err(|_| {
+        // The local day and time exist, so only the time in UTC can be out of range.
+        let local = text.len().checked_sub(time_zone.len()).and_then(|end| text.get(..end));
+        match local.map(str::parse::<DateTime>) {
+            Some(Ok(_)) => BadTime::TooLate,
+            _ => BadTime::Nowhere,
+        }
+    })
 }
 
-/// Whether each character stands where the grammar has it. Which days and hours there are, jiff knows.
-fn is_rfc3339(text: &[u8]) -> bool {
-    let Some((date_time, rest)) = text.split_at_checked("2027-01-31T10:00:00".len()) else { return false };
-    let rest = match rest {
+/// Checks that each character stands where the grammar has it, and returns the offset. Which days and hours there are, jiff
+/// knows.
+fn check_form(text: &[u8]) -> Result<&[u8], BadTime> {
+    let (date_time, rest) = text.split_at_checked("2027-01-31T10:00:00".len()).ok_or(BadTime::Form)?;
+    let (digits, offset) = match rest {
         [b'.', fraction @ ..] => {
             let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
-            if !(1..=9).contains(&digits) {
-                return false;
-            }
-            &fraction[digits..]
+            (Some(digits), &fraction[digits..])
         }
-        rest => rest,
+        rest => (None, rest),
     };
+    let is_offset = is_like(offset, b"Z") || is_like(offset, b"+00:00") || is_like(offset, b"-00:00");
+    if !is_like(date_time, b"0000-00-00T00:00:00") || digits == Some(0) || !is_offset {
+        return Err(BadTime::Form);
+    }
+    if digits.is_some_and(|digits| digits > 9) {
+        return Err(BadTime::Fraction);
+    }
+    // An offset has at most 23 hours and 59 minutes.
+    if offset.len() > 1 && (offset[1..3] > b"23"[..] || offset[4..] > b"59"[..]) {
+        return Err(BadTime::Form);
+    }
     // Leap seconds are not announced as far ahead as meetings are; jiff would take one for the second before it.
-    is_like(date_time, b"0000-00-00T00:00:00")
-        && !date_time.ends_with(b"60")
-        && (is_like(rest, b"Z") || is_offset(rest))
-}
-
-/// `+01:00`: at most 23 hours and 59 minutes.
-fn is_offset(text: &[u8]) -> bool {
-    (is_like(text, b"+00:00") || is_like(text, b"-00:00")) && text[1..3] <= b"23"[..] && text[4..] <= b"59"[..]
+    if date_time.ends_with(b"60") {
+        return Err(BadTime::Nowhere);
+    }
+    Ok(offset)
 }
 
 /// Whether a text has digits where the pattern has zeros, and the pattern's own characters elsewhere, in either case.
@@ -75,39 +102,43 @@ mod tests {
     }
 
     #[test]
-    fn what_is_like_a_time_and_is_not_one_is_refused() {
-        for text in [
-            "2027-07-01T10:00:00+01:00[Europe/Berlin]",
-            "2027-07-01T10:00:00Z[UTC]",
-            "20270101T100000Z",
-            "2027-01-01T100000Z",
-            "2027-01-01 10:00:00Z",
-            "2027-01-01T10:00Z",
-            "2027-01-01T10:00:00",
-            "2027-01-01T10:00:00+01",
-            "2027-01-01T10:00:00+0100",
-            "2027-01-01T10:00:00+01:00:00",
-            "2027-01-01T10:00:00+24:00",
-            "2027-01-01T10:00:00-25:00",
-            "2027-01-01T10:00:00+01:60",
-            "2027-01-01T10:00:60Z",
-            "2026-12-31T23:59:60Z",
-            "2027-01-01T10:00:00,5Z",
-            "2027-01-01T10:00:00.Z",
-            "2027-01-01T10:00:00.1234567890Z",
-            "2027-02-29T10:00:00Z",
-            "2027-01-01T25:00:00Z",
-            "2027-01-01",
-            "+002027-01-01T10:00:00Z",
-            "2027-W01-1T10:00:00Z",
-            " 2027-01-01T10:00:00Z",
-            "2027-01-01T10:00:00Z\n",
-            "２027-01-01T10:00:00Z",
-            "1795000000",
-            "tomorrow",
-            "",
+    fn what_is_like_a_time_and_is_not_one_is_refused_with_the_reason() {
+        for (text, why) in [
+            ("2027-07-01T10:00:00+01:00[Europe/Berlin]", BadTime::Form),
+            ("2027-07-01T10:00:00Z[UTC]", BadTime::Form),
+            ("20270101T100000Z", BadTime::Form),
+            ("2027-01-01T100000Z", BadTime::Form),
+            ("2027-01-01 10:00:00Z", BadTime::Form),
+            ("2027-01-01T10:00Z", BadTime::Form),
+            ("2027-01-01T10:00:00", BadTime::Form),
+            ("2027-01-01T10:00:00+01", BadTime::Form),
+            ("2027-01-01T10:00:00+0100", BadTime::Form),
+            ("2027-01-01T10:00:00+01:00:00", BadTime::Form),
+            ("2027-01-01T10:00:00+24:00", BadTime::Form),
+            ("2027-01-01T10:00:00-25:00", BadTime::Form),
+            ("2027-01-01T10:00:00+01:60", BadTime::Form),
+            ("2027-01-01T10:00:00,5Z", BadTime::Form),
+            ("2027-01-01T10:00:00.Z", BadTime::Form),
+            ("2027-01-01", BadTime::Form),
+            ("+002027-01-01T10:00:00Z", BadTime::Form),
+            ("2027-W01-1T10:00:00Z", BadTime::Form),
+            (" 2027-01-01T10:00:00Z", BadTime::Form),
+            ("2027-01-01T10:00:00Z\n", BadTime::Form),
+            ("２027-01-01T10:00:00Z", BadTime::Form),
+            ("1795000000", BadTime::Form),
+            ("tomorrow", BadTime::Form),
+            ("", BadTime::Form),
+            ("2027-01-01T10:00:00.1234567890Z", BadTime::Fraction),
+            ("2027-01-01T10:00:00.0000000000+01:00", BadTime::Fraction),
+            ("2027-01-01T10:00:60Z", BadTime::Nowhere),
+            ("2026-12-31T23:59:60Z", BadTime::Nowhere),
+            ("2027-02-29T10:00:00Z", BadTime::Nowhere),
+            ("2027-13-01T10:00:00+01:00", BadTime::Nowhere),
+            ("2027-01-01T25:00:00.5Z", BadTime::Nowhere),
+            ("9999-12-31T23:59:59Z", BadTime::TooLate),
+            ("9999-12-31T23:59:59.999999999-12:00", BadTime::TooLate),
         ] {
-            assert_eq!(parse_rfc3339(text), Err(NotRfc3339), "{text:?}");
+            assert_eq!(parse_rfc3339(text), Err(why), "{text:?}");
         }
     }
 

@@ -5,6 +5,9 @@
 
 use std::time::Duration;
 
+use jiff::Span;
+use jiff::tz::TimeZone;
+
 use crate::Timestamp;
 
 /// The last time that decisions come to: [`Timestamp::MAX`] without its fraction. Postgres would round that up, and nobody
@@ -15,6 +18,14 @@ pub const LAST: Timestamp = Timestamp::constant(253_402_207_200, 0);
 #[must_use]
 pub fn after(at: Timestamp, duration: Duration) -> Timestamp {
     at.saturating_add(duration).unwrap_or(LAST).min(LAST)
+}
+
+/// Returns the same day and hour so many years later by the calendar (UTC), at most [`LAST`]. A year after 29 February is
+/// 28 February.
+#[must_use]
+pub fn years_after(at: Timestamp, years: i16) -> Timestamp {
+    let later = Span::new().try_years(years).and_then(|span| at.to_zoned(TimeZone::UTC).checked_add(span));
+    later.map_or(LAST, |later| later.timestamp()).min(LAST)
 }
 
 /// Returns the time so long before another, at least [`Timestamp::MIN`].
@@ -39,5 +50,22 @@ mod tests {
         assert_eq!(after(Timestamp::MIN, Duration::MAX), LAST);
         assert_eq!(Some(LAST), Timestamp::from_second(Timestamp::MAX.as_second()).ok());
         assert_eq!(before(Timestamp::MAX, Duration::MAX), Timestamp::MIN);
+    }
+
+    #[test]
+    fn years_are_those_of_the_calendar() {
+        let at = |text: &str| text.parse::<Timestamp>().expect("a time");
+        for (from, years, expected) in [
+            ("2026-11-21T10:00:00Z", 1, at("2027-11-21T10:00:00Z")),
+            ("2027-03-01T00:00:00Z", 1, at("2028-03-01T00:00:00Z")),
+            ("2026-11-21T10:00:00.5Z", 5, at("2031-11-21T10:00:00.5Z")),
+            ("2028-02-29T23:59:59Z", 1, at("2029-02-28T23:59:59Z")),
+            ("9998-12-30T21:59:59Z", 1, at("9999-12-30T21:59:59Z")),
+            ("9998-12-30T22:00:00.5Z", 1, LAST),
+            ("9999-12-30T21:00:00Z", 5, LAST),
+        ] {
+            assert_eq!(years_after(at(from), years), expected, "{from} and {years} years");
+        }
+        assert_eq!(years_after(Timestamp::MAX, i16::MAX), LAST);
     }
 }

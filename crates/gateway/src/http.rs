@@ -34,10 +34,17 @@ pub(crate) use problem::{Kind, Problem};
 
 /// Everything but gRPC, and what is said to whoever asks for something else; `grpc` is asked through the same door.
 pub(crate) fn router(core: Arc<Core>, grpc: Router) -> Router {
-    Router::new()
-        .route("/v1/bots", post(bots::create).get(bots::list))
-        .route("/v1/bots/{id}", get(bots::get).patch(bots::update))
+    let with_parameters = Router::new()
+        .route("/v1/bots", get(bots::list))
         .route("/v1/bots/{id}/timeline", get(bots::timeline))
+        .route("/v1/bots/{id}/logs", get(logs::get))
+        .route("/v1/events", get(events::get))
+        .route("/v1/pool/slots", get(pool::slots))
+        .route("/v1/pool/history", get(pool::history))
+        .route("/runner/v1/parts/{index}", put(runner::put_part));
+    let without = Router::new()
+        .route("/v1/bots", post(bots::create))
+        .route("/v1/bots/{id}", get(bots::get).patch(bots::update))
         .route("/v1/bots/{id}/deploy", post(bots::deploy))
         .route("/v1/bots/{id}/fail", post(bots::fail))
         .route("/v1/bots/{id}/restart", post(bots::restart))
@@ -47,25 +54,23 @@ pub(crate) fn router(core: Arc<Core>, grpc: Router) -> Router {
         .route("/v1/bots/{id}/recording/join", post(recordings::join))
         .route("/v1/bots/{id}/recording/content", get(recordings::content))
         .route("/v1/bots/{id}/screenshots/{name}", get(recordings::screenshot))
-        .route("/v1/bots/{id}/logs", get(logs::get))
-        .route("/v1/events", get(events::get))
         .route("/v1/pool", get(pool::get))
         .route("/v1/pool/platforms/{name}", get(pool::platform).patch(pool::change_platform))
         .route(
             "/v1/pool/platforms/{name}/providers/{provider}/limit",
             put(pool::limit_provider).delete(pool::unlimit_provider),
         )
-        .route("/v1/pool/slots", get(pool::slots))
         .route("/v1/pool/slots/{name}/{action}", post(pool::change_slot))
-        .route("/v1/pool/history", get(pool::history))
         .route("/v1/pool/sizes", get(sizes::get))
         .route("/v1/pool/order", get(order::get).put(order::set).delete(order::clear))
         .route("/runner/v1/admit", post(runner::admit))
         .route("/runner/v1/beat", post(runner::beat))
         .route("/runner/v1/report", post(runner::report))
         .route("/runner/v1/probe", post(runner::probe))
-        .route("/runner/v1/parts/{index}", put(runner::put_part))
         .route("/runner/v1/screenshots/{label}", put(runner::put_screenshot))
+        .route_layer(middleware::from_fn(part::without_parameters));
+    with_parameters
+        .merge(without)
         .method_not_allowed_fallback(|| async {
             Problem::new(Kind::MethodNotAllowed, "this address takes other methods")
         })

@@ -20,6 +20,7 @@ mod desired;
 mod error;
 mod events;
 mod http;
+mod json;
 mod keys;
 mod policy;
 mod pool;

@@ -7,15 +7,14 @@ use greenroom_contracts::proto::v1::{
 };
 use greenroom_contracts::text::unreadable;
 use greenroom_contracts::{BadField, timestamp};
-use greenroom_domain::bot::{END_AFTER, START_AHEAD, START_LATE};
+use greenroom_domain::bot::{START_LATE, latest_end, latest_start};
 use greenroom_domain::network::{AllowedNetworks, local_name};
-use greenroom_domain::time::{after, before};
-use greenroom_domain::{PlatformName, Timestamp};
+use greenroom_domain::time::before;
+use greenroom_domain::{PROVIDERS, PlatformName, Timestamp};
 use serde_json::Value;
 use url::{Host, Url};
 
-/// The providers there are.
-pub(crate) const PROVIDERS: [&str; 4] = ["web", "google-meet", "microsoft-teams", "zoom"];
+use crate::json::BadJson;
 
 const LONGEST_URL: usize = 2_048;
 const LONGEST_NAME: usize = 100;
@@ -200,16 +199,16 @@ fn times(bad: &mut Problems, bot: &NewBot, now: Option<Timestamp>) {
     if start.zip(now).is_some_and(|(start, now)| start < before(now, START_LATE)) {
         bad.add("start_time", "is in the past; leave it out to start now");
     }
-    if let Some((start, latest)) = start.zip(now.map(|now| after(now, START_AHEAD)))
+    if let Some((start, latest)) = start.zip(now.map(latest_start))
         && start > latest
     {
         bad.add("start_time", format!("must not be more than five years ahead; the latest is {latest:.0}"));
     }
     match (start, end) {
-        (Some(start), Some(end)) if end > after(start, END_AFTER) => {
+        (Some(start), Some(end)) if end > latest_end(start) => {
             bad.add("end_time", "must not be more than a year after the start time");
         }
-        (None, Some(end)) if now.is_some_and(|now| end > after(now, END_AFTER)) => {
+        (None, Some(end)) if now.is_some_and(|now| end > latest_end(now)) => {
             bad.add("end_time", "must not be more than a year ahead without a start time");
         }
         (_, Some(end)) if now.is_some_and(|now| end <= now) => bad.add("end_time", "is in the past"),
@@ -263,14 +262,18 @@ fn metadata(bad: &mut Problems, field: &str, json: &str) {
     if json.len() > LARGEST_METADATA {
         return bad.add(field, format!("must not be larger than {} KiB", LARGEST_METADATA >> 10));
     }
-    match serde_json::from_str(json) {
+    match crate::json::parse(json.as_bytes()) {
         Ok(Value::Object(object)) => {
             // Postgres holds every character but this one.
             if object.iter().any(|(name, value)| name.contains('\0') || has_nul(value)) {
                 bad.add(field, "must not contain the character U+0000");
             }
         }
-        _ => bad.add(field, "must be a JSON object"),
+        Err(BadJson::Field(BadField { field: inner, problem })) => match inner.as_str() {
+            "(body)" => bad.add(field, problem),
+            inner => bad.add(format!("metadata.{inner}"), problem),
+        },
+        Ok(_) | Err(BadJson::Malformed(_)) => bad.add(field, "must be a JSON object"),
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use greenroom_contracts::proto::v1::{Caller, CreateBotRequest, NewBot};
 use greenroom_contracts::{BadField, timestamp};
-use greenroom_domain::bot::{Bot, BotState, END_AFTER, Policy, START_AHEAD, START_LATE};
-use greenroom_domain::time::{after, before};
+use greenroom_domain::bot::{Bot, BotState, Policy, START_LATE, latest_end, latest_start};
+use greenroom_domain::time::before;
 use greenroom_domain::{BotId, PlatformName, Provider, TenantId, Timestamp};
 
 use crate::Config;
@@ -165,7 +165,7 @@ pub fn new_bot(
     if start_at < before(now, START_LATE) {
         return Err(BadField::new("startTime", "is in the past; leave it out to start now"));
     }
-    let latest = after(now, START_AHEAD);
+    let latest = latest_start(now);
     if start_at > latest {
         return Err(BadField::new(
             "startTime",
@@ -178,7 +178,7 @@ pub fn new_bot(
     if end_at.is_some_and(|end_at| end_at <= start_at) {
         return Err(BadField::new("endTime", "must be after startTime and in the future"));
     }
-    if end_at.is_some_and(|end_at| end_at > after(start_at, END_AFTER)) {
+    if end_at.is_some_and(|end_at| end_at > latest_end(start_at)) {
         return Err(BadField::new("endTime", "must not be more than a year after startTime"));
     }
     let chain = chain(&bot.platforms, config)?;

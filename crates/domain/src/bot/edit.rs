@@ -3,17 +3,24 @@
 use std::time::Duration;
 
 use super::Bot;
+use crate::time::years_after;
 use crate::{PlatformName, Timestamp};
 
 /// How far back a start may lie that somebody asks for: clocks differ, and requests take time.
 pub const START_LATE: Duration = Duration::from_secs(60);
 
-/// How far ahead a start may lie: five years. Calendars reach less far, and what lies further is a slip of the pen.
-pub const START_AHEAD: Duration = Duration::from_secs(5 * 366 * 24 * 3600);
+/// Returns the latest start that may be asked for: five years ahead. Calendars reach less far, and a later start is a mistake.
+#[must_use]
+pub fn latest_start(now: Timestamp) -> Timestamp {
+    years_after(now, 5)
+}
 
-/// How long after its start a bot's end may lie: a year. No bot stays for longer than a day, but one may wait as long for
-/// its meeting as its tenant likes.
-pub const END_AFTER: Duration = Duration::from_secs(366 * 24 * 3600);
+/// Returns the latest end of a bot with this start: a year after it. No bot stays for longer than a day, but one may wait as
+/// long for its meeting as its tenant likes.
+#[must_use]
+pub fn latest_end(start: Timestamp) -> Timestamp {
+    years_after(start, 1)
+}
 
 /// What is to be different; `None` leaves it as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use prost_types::FieldMask;
 
 use super::answer::{BotJson, PageJson, TimelineJson};
 use super::part::{InPath, Query};
-use super::problem::Problem;
+use super::problem::{Accepts, Problem};
 use super::{body, parse};
 use crate::bots::{LONGEST_PAGE, LONGEST_TIMELINE};
 use crate::core::Core;
@@ -28,7 +28,7 @@ pub(super) async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let body = body::json(&headers, body, body::LARGEST_JSON).await?;
+    let body = body::json(&headers, body, body::LARGEST_JSON, Accepts::Json).await?;
     let parse::Parsed { bot, mut bad } = parse::new_bot(&body)?;
     let idempotency_key = match headers.get(IDEMPOTENCY_KEY).map(|key| key.to_str()) {
         None => String::new(),
@@ -57,7 +57,7 @@ pub(super) async fn list(
     mut query: Query,
 ) -> Result<Json<PageJson>, Problem> {
     let list = ListBotsRequest {
-        limit: query.take("limit", &format!("must be 1 to {LONGEST_PAGE}")).unwrap_or_default(),
+        limit: query.limit(LONGEST_PAGE),
         cursor: query.take("cursor", "must be text").unwrap_or_default(),
         state: query.take("state", "must be text").unwrap_or_default(),
     };
@@ -78,7 +78,7 @@ pub(super) async fn timeline(
     let bot = path.bot()?;
     let list = ListTimelineRequest {
         bot_id: String::new(),
-        limit: query.take("limit", &format!("must be 1 to {LONGEST_TIMELINE}")).unwrap_or_default(),
+        limit: query.limit(LONGEST_TIMELINE),
         cursor: query.take("cursor", "must be text").unwrap_or_default(),
     };
     query.finish()?;
@@ -94,7 +94,7 @@ pub(super) async fn update(
     body: Body,
 ) -> Result<Json<BotJson>, Problem> {
     let id = path.bot()?.to_string();
-    let body = body::json(&headers, body, body::LARGEST_JSON).await?;
+    let body = body::json(&headers, body, body::LARGEST_JSON, Accepts::MergePatch).await?;
     let parse::Parsed { bot, mut bad } = parse::new_bot(&body)?;
     let update = UpdateBotRequest {
         id,

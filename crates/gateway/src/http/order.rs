@@ -11,7 +11,7 @@ use greenroom_contracts::proto::v1::PlatformOrder;
 use serde::{Deserialize, Serialize};
 
 use super::body;
-use super::problem::Problem;
+use super::problem::{Accepts, Problem};
 use crate::core::Core;
 use crate::pool::Operator;
 
@@ -25,7 +25,7 @@ pub(super) async fn set(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<OrderJson>, Problem> {
-    let body = body::json(&headers, body, body::LARGEST_JSON).await?;
+    let body = body::json(&headers, body, body::LARGEST_JSON, Accepts::Json).await?;
     let SetOrder { platforms } = body::shape(&body)?;
     if platforms.is_empty() {
         let empty = BadField::new("platforms", "must name one at least; DELETE goes back to the settings");

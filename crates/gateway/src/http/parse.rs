@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 
 use greenroom_contracts::proto::v1::{NewAutomaticLeave, NewBot, NewMeeting, NewResources};
 use greenroom_contracts::{BadField, proto_timestamp};
-use greenroom_domain::{NotRfc3339, Timestamp, parse_rfc3339};
+use greenroom_domain::{BadTime, Timestamp, parse_rfc3339};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::body::malformed;
-use super::part::shortened;
 use super::problem::Problem;
+use crate::json::shortened;
 
 /// What could be read, and what could not.
 pub(super) struct Parsed {
@@ -59,10 +58,7 @@ fn proto_name(field: &str) -> String {
 
 /// Reads the body of `POST /v1/bots`, or of an edit.
 pub(super) fn new_bot(body: &[u8]) -> Result<Parsed, Problem> {
-    let value: Value = serde_json::from_slice(body).map_err(|error| malformed(&error))?;
-    let Value::Object(fields) = value else {
-        return Err(BadField::new("(body)", "must be a JSON object").into());
-    };
+    let fields = super::body::object(body)?;
     let mut bad = Vec::new();
     let mut object = Object { path: String::new(), fields, bad: &mut bad };
     let meeting = object.object("meeting").map(|mut meeting| {
@@ -192,7 +188,7 @@ impl Object<'_> {
     }
 
     fn time(&mut self, name: &str) -> Option<Timestamp> {
-        let time = self.take(name)?.as_str().map_or(Err(NotRfc3339), parse_rfc3339);
+        let time = self.take(name)?.as_str().map_or(Err(BadTime::Form), parse_rfc3339);
         time.inspect_err(|problem| self.problem(name, problem)).ok()
     }
 

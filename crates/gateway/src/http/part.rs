@@ -1,12 +1,15 @@
 //! Who asks, and what stands in the address: parts of a request before its body.
 
 use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, Path};
+use axum::extract::{FromRequestParts, Path, Request};
 use axum::http::header;
 use axum::http::request::Parts;
+use axum::middleware::Next;
+use axum::response::Response;
 use greenroom_chassis::RunnerToken;
 use greenroom_contracts::BadField;
 use greenroom_domain::BotId;
@@ -14,13 +17,16 @@ use greenroom_domain::BotId;
 use super::problem::{Kind, Problem};
 use super::text;
 use crate::core::Core;
+use crate::json::shortened;
 use crate::keys::Client;
 
 impl FromRequestParts<Arc<Core>> for Client {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, core: &Arc<Core>) -> Result<Self, Problem> {
-        Ok(core.keys.client(text(&parts.headers, header::AUTHORIZATION.as_str())).await?)
+        let client = core.keys.client(text(&parts.headers, header::AUTHORIZATION.as_str())).await?;
+        refuse_parameters(parts)?;
+        Ok(client)
     }
 }
 
@@ -31,8 +37,24 @@ impl FromRequestParts<Arc<Core>> for Runner {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, core: &Arc<Core>) -> Result<Self, Problem> {
-        Ok(Self(core.runners.token(text(&parts.headers, header::AUTHORIZATION.as_str()))?))
+        let token = core.runners.token(text(&parts.headers, header::AUTHORIZATION.as_str()))?;
+        refuse_parameters(parts)?;
+        Ok(Self(token))
     }
+}
+
+/// Marks a request for an address that takes no parameters.
+#[derive(Clone, Copy)]
+struct WithoutParameters;
+
+/// Marks the requests of routes that take no parameters, so that each one given is refused once it is known who calls.
+pub(super) async fn without_parameters(mut request: Request, next: Next) -> Response {
+    request.extensions_mut().insert(WithoutParameters);
+    next.run(request).await
+}
+
+fn refuse_parameters(parts: &Parts) -> Result<(), Problem> {
+    if parts.extensions.get::<WithoutParameters>().is_some() { Query::of(parts).finish() } else { Ok(()) }
 }
 
 /// The variable parts of the path.
@@ -66,6 +88,31 @@ pub(super) struct Query {
 }
 
 impl Query {
+    fn of(parts: &Parts) -> Self {
+        Self::parse(parts.uri.query().unwrap_or_default())
+    }
+
+    fn parse(text: &str) -> Self {
+        let mut query = Self { given: BTreeMap::new(), bad: Vec::new() };
+        for (name, value) in url::form_urlencoded::parse(text.as_bytes()).into_owned() {
+            let called = shortened(&name);
+            if query.given.insert(name, value).is_some() {
+                query.bad.push(BadField::new(called, "must not be given twice"));
+            }
+        }
+        query
+    }
+
+    /// How many entries a page may have; without it, as many as the service says.
+    pub fn limit(&mut self, most: u32) -> u32 {
+        let expected = format!("must be 1 to {most}");
+        let limit = self.take::<NonZeroU32>("limit", &expected).map_or(0, NonZeroU32::get);
+        if limit > most {
+            self.bad.push(BadField::new("limit", expected));
+        }
+        limit
+    }
+
     /// A parameter, if it is there.
     pub fn take<T: FromStr>(&mut self, name: &str, expected: &str) -> Option<T> {
         let text = self.given.remove(name)?;
@@ -83,7 +130,7 @@ impl Query {
         if self.bad.is_empty() {
             return Ok(());
         }
-        Err(Problem { kind: Kind::InvalidRequest, ..Problem::called(self.bad) })
+        Err(Problem::called(self.bad))
     }
 }
 
@@ -91,37 +138,48 @@ impl<S: Sync> FromRequestParts<S> for Query {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let query = parts.uri.query().unwrap_or_default();
-        let given = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-        Ok(Self { given, bad: Vec::new() })
+        Ok(Self::of(parts))
     }
-}
-
-/// A name that a client made up, fit to be said back.
-pub(super) fn shortened(name: &str) -> String {
-    name.chars().filter(|c| !c.is_control()).take(64).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn query(text: &str) -> Query {
-        let given = url::form_urlencoded::parse(text.as_bytes()).into_owned().collect();
-        Query { given, bad: Vec::new() }
-    }
-
     #[test]
     fn parameters_are_taken_and_the_rest_is_unknown() {
-        let mut good = query("limit=7");
+        let mut good = Query::parse("limit=7");
         assert_eq!(good.take("limit", "a number"), Some(7_u32));
         assert_eq!(good.take::<u32>("tail", "a number"), None);
         assert!(good.finish().is_ok());
 
-        let mut bad = query("limit=x&colour=red");
+        let mut bad = Query::parse("limit=x&colour=red");
         assert_eq!(bad.take::<u32>("limit", "must be a number"), None);
         let problem = bad.finish().expect_err("two problems");
         let fields: Vec<_> = problem.errors.iter().map(|error| error.field.as_str()).collect();
-        assert_eq!((problem.kind, fields), (Kind::InvalidRequest, vec!["limit", "colour"]));
+        assert_eq!((problem.kind, fields), (Kind::InvalidFields, vec!["limit", "colour"]));
+    }
+
+    #[test]
+    fn a_limit_is_within_its_bounds_and_given_once() {
+        for (text, expected) in [
+            ("", Ok(0)),
+            ("limit=1", Ok(1)),
+            ("limit=200", Ok(200)),
+            ("limit=201", Err("limit must be 1 to 200")),
+            ("limit=0", Err("limit must be 1 to 200")),
+            ("limit=-1", Err("limit must be 1 to 200")),
+            ("limit=1.0", Err("limit must be 1 to 200")),
+            ("limit=", Err("limit must be 1 to 200")),
+            ("limit=4294967296", Err("limit must be 1 to 200")),
+            ("limit=1&limit=2", Err("limit must not be given twice")),
+            ("limit=1&limit=1", Err("limit must not be given twice")),
+            ("a=1&a=2&a=3", Err("a must not be given twice")),
+        ] {
+            let mut query = Query::parse(text);
+            let limit = query.limit(200);
+            let found = query.finish().map(|()| limit).map_err(|problem| problem.detail);
+            assert_eq!(found, expected.map_err(str::to_owned), "{text}");
+        }
     }
 }

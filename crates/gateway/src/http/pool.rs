@@ -16,10 +16,11 @@ use greenroom_domain::PlatformName;
 use serde_json::{Map, Value};
 
 use super::body;
-use super::part::{InPath, Query, shortened};
+use super::part::{InPath, Query};
 use super::pool_json::{HistoryJson, PlatformJson, PoolJson, SlotJson, SlotsJson};
-use super::problem::{Kind, Problem};
+use super::problem::{Accepts, Kind, Problem};
 use crate::core::Core;
+use crate::json::shortened;
 use crate::keys::Client;
 use crate::pool::Operator;
 
@@ -50,8 +51,8 @@ pub(super) async fn change_platform(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<PlatformJson>, Problem> {
-    let body = body::json(&headers, body, body::LARGEST_JSON).await?;
-    let change = ChangePlatformRequest { platform: name(&path)?, ..change(body::shape(&body)?)? };
+    let body = body::json(&headers, body, body::LARGEST_JSON, Accepts::MergePatch).await?;
+    let change = ChangePlatformRequest { platform: name(&path)?, ..change(body::object(&body)?)? };
     Ok(Json(core.pool.change_platform(operator, change).await?.into()))
 }
 
@@ -62,8 +63,8 @@ pub(super) async fn limit_provider(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<PlatformJson>, Problem> {
-    let body = body::json(&headers, body, body::LARGEST_JSON).await?;
-    let limit = limit(body::shape(&body)?)?;
+    let body = body::json(&headers, body, body::LARGEST_JSON, Accepts::Json).await?;
+    let limit = limit(body::object(&body)?)?;
     set_limit(&core, operator, &path, Some(limit)).await
 }
 
@@ -95,7 +96,7 @@ pub(super) async fn slots(
         platform: query.take("platform", "must be text").unwrap_or_default(),
         state: query.take("state", "must be text").unwrap_or_default(),
         cursor: query.take("cursor", "must be text").unwrap_or_default(),
-        limit: query.take("limit", "must be 1 to 500").unwrap_or_default(),
+        limit: query.limit(LONGEST_PAGE),
     };
     query.finish()?;
     Ok(Json(core.pool.slots(list).await?.into()))
@@ -125,10 +126,7 @@ pub(super) async fn history(
 ) -> Result<Json<HistoryJson>, Problem> {
     let platform: Option<PlatformName> = query.take("platform", "must be a platform's name");
     query.finish()?;
-    let platform = platform.ok_or_else(|| Problem {
-        kind: Kind::InvalidRequest,
-        ..Problem::fields([BadField::new("platform", "is missing")])
-    })?;
+    let platform = platform.ok_or_else(|| BadField::new("platform", "is missing"))?;
     Ok(Json(core.pool.history(platform.as_str()).await?.into()))
 }
 
@@ -137,6 +135,9 @@ fn name(path: &InPath) -> Result<String, Problem> {
     let name = PlatformName::new(path.word("name"));
     name.map(String::from).map_err(|_| Problem::new(Kind::NotFound, "there is no such platform"))
 }
+
+/// Most slots on a page.
+const LONGEST_PAGE: u32 = 500;
 
 const NUMBER: &str = "must be a whole number, not negative and not too large";
 

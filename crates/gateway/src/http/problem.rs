@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use greenroom_contracts::{BadField, refusal};
 use serde::Serialize;
@@ -57,22 +57,22 @@ impl Kind {
 
     fn title(self) -> &'static str {
         match self {
-            Self::MalformedJson => "The body is no JSON",
-            Self::InvalidRequest => "The request is not valid",
-            Self::InvalidFields => "Some fields are not valid",
-            Self::Unauthorized => "Who are you?",
-            Self::Forbidden => "Not for you",
+            Self::MalformedJson => "Malformed JSON",
+            Self::InvalidRequest => "Invalid request",
+            Self::InvalidFields => "Invalid fields",
+            Self::Unauthorized => "Authentication required",
+            Self::Forbidden => "Forbidden",
             Self::NotFound => "Not found",
             Self::MethodNotAllowed => "Method not allowed",
-            Self::Conflict => "Not possible now",
+            Self::Conflict => "Conflict",
             Self::TooLarge => "Too large",
             Self::UriTooLong => "URI too long",
             Self::HeadersTooLarge => "Request headers too large",
             Self::TooSlow => "Request timeout",
             Self::UnsupportedMediaType => "Unsupported media type",
-            Self::TooMany => "Too many",
-            Self::Unavailable => "Away for the moment",
-            Self::Internal => "Our fault",
+            Self::TooMany => "Too many requests",
+            Self::Unavailable => "Service unavailable",
+            Self::Internal => "Internal error",
         }
     }
 
@@ -106,6 +106,30 @@ pub(crate) struct FieldProblem {
     pub problem: String,
 }
 
+/// What an address takes as a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Accepts {
+    /// A JSON document.
+    Json,
+    /// A merge patch of a resource.
+    MergePatch,
+    /// Bytes as they are.
+    Unencoded,
+}
+
+impl Accepts {
+    /// The header that tells it in a refusal, and its value.
+    pub fn header(self) -> (HeaderName, &'static str) {
+        match self {
+            Self::Json => (header::ACCEPT, "application/json"),
+            Self::MergePatch => {
+                (HeaderName::from_static("accept-patch"), "application/merge-patch+json, application/json")
+            }
+            Self::Unencoded => (header::ACCEPT_ENCODING, "identity"),
+        }
+    }
+}
+
 /// A problem document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
@@ -116,6 +140,8 @@ pub(crate) struct Problem {
     pub more: BTreeMap<String, Value>,
     /// In seconds; where it is not known, and the kind may pass, it is one.
     pub retry_after: Option<u64>,
+    /// What would be accepted, of a body in a wrong format.
+    pub accepts: Option<Accepts>,
 }
 
 #[derive(Serialize)]
@@ -132,7 +158,14 @@ struct Document<'a> {
 
 impl Problem {
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), errors: Vec::new(), more: BTreeMap::new(), retry_after: None }
+        Self {
+            kind,
+            detail: detail.into(),
+            errors: Vec::new(),
+            more: BTreeMap::new(),
+            retry_after: None,
+            accepts: None,
+        }
     }
 
     /// Names every field once, in protobuf's words or ours.
@@ -274,6 +307,10 @@ impl IntoResponse for Problem {
             _ => None,
         };
         response.headers_mut().extend(extra);
+        response.headers_mut().extend(self.accepts.map(|accepts| {
+            let (name, value) = accepts.header();
+            (name, HeaderValue::from_static(value))
+        }));
         response
     }
 }

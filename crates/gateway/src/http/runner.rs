@@ -11,7 +11,7 @@ use greenroom_contracts::BadField;
 use greenroom_contracts::proto::v1::{ProbeRequest, PutPartRequest, PutScreenshotRequest, RunnerRef};
 
 use super::part::{InPath, Query, Runner};
-use super::problem::Problem;
+use super::problem::{Accepts, Problem};
 use super::runner_json::{AdmittedJson, BeatenJson, CallJson, ProbedJson, ReportedJson, ReportsJson};
 use super::{body, text};
 use crate::core::Core;
@@ -29,7 +29,7 @@ pub(super) async fn admit(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<AdmittedJson>, Problem> {
-    let call: CallJson = body::shape(&body::json(&headers, body, body::LARGEST_JSON).await?)?;
+    let call: CallJson = body::shape(&body::json(&headers, body, body::LARGEST_JSON, Accepts::Json).await?)?;
     Ok(Json(core.runners.admit(token, call.into()).await?.into()))
 }
 
@@ -39,7 +39,7 @@ pub(super) async fn beat(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<BeatenJson>, Problem> {
-    let call: CallJson = body::shape(&body::json(&headers, body, body::LARGEST_JSON).await?)?;
+    let call: CallJson = body::shape(&body::json(&headers, body, body::LARGEST_JSON, Accepts::Json).await?)?;
     Ok(Json(core.runners.beat(token, call.into()).await?.into()))
 }
 
@@ -49,7 +49,7 @@ pub(super) async fn report(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<ReportedJson>, Problem> {
-    let call: ReportsJson = body::shape(&body::json(&headers, body, LARGEST_REPORTS).await?)?;
+    let call: ReportsJson = body::shape(&body::json(&headers, body, LARGEST_REPORTS, Accepts::Json).await?)?;
     Ok(Json(core.runners.report(token, call.into()).await?.into()))
 }
 

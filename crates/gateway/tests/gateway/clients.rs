@@ -125,6 +125,10 @@ async fn bad_input_is_named_and_never_said_back() {
     assert_eq!((status, named(&key)), (422, vec!["Idempotency-Key"]));
 
     assert_eq!(problem(house.post("/v1/bots").body("{}")).await.0, 415);
+    let patch = house.http.patch(house.url(&format!("/v1/bots/{}", Uuid::now_v7()))).bearer_auth(KEY);
+    let refused = send(patch.header("content-type", "application/json-patch+json").body("[]")).await;
+    assert_eq!(refused.status(), 415);
+    assert_eq!(refused.headers()["accept-patch"], "application/merge-patch+json, application/json");
     assert_eq!(problem(house.post("/v1/bots").header("content-type", "text/plain").body("{}")).await.0, 415);
     let huge = format!(r#"{{"displayName": "{}"}}"#, "x".repeat(64 << 10));
     assert_eq!(problem(json(&huge)).await.0, 413);
@@ -140,17 +144,19 @@ async fn bad_input_is_named_and_never_said_back() {
 
     for (query, field) in [
         ("limit=201", "limit"),
+        ("limit=0", "limit"),
+        ("limit=1&limit=2", "limit"),
+        ("state=DONE&state=FATAL", "state"),
         ("limit=-1", "limit"),
         ("limit=x", "limit"),
         ("state=ASLEEP", "state"),
         ("page=2", "page"),
     ] {
         let (status, problem) = problem(house.get(&format!("/v1/bots?{query}"))).await;
-        assert!(matches!(status, 400 | 422), "{query}: {status}");
-        assert_eq!(named(&problem), [field], "{query}");
+        assert_eq!((status, named(&problem)), (422, vec![field]), "{query}");
     }
     let (status, problem) = problem(house.get("/v1/events?cursor=yesterday")).await;
-    assert_eq!((status, named(&problem)), (400, vec!["cursor"]));
+    assert_eq!((status, named(&problem)), (422, vec!["cursor"]));
     assert!(house.fakes.kept().created.is_empty());
 }
 
@@ -183,6 +189,30 @@ async fn what_goes_wrong_behind_is_said_in_http() {
         (503, &"1".parse().expect("a header"))
     );
     assert!(house.fakes.kept().asked.iter().filter(|(what, _)| *what == "cancel").count() > 2, "it was tried again");
+}
+
+#[tokio::test]
+async fn parameters_that_an_address_does_not_take_are_named() {
+    let house = House::without_bus().await;
+    let bot = format!("/v1/bots/{}", Uuid::now_v7());
+    for path in [
+        bot.clone(),
+        format!("{bot}/recording"),
+        format!("{bot}/recording/content"),
+        format!("{bot}/screenshots/a.png"),
+    ] {
+        let (status, document) = problem(house.get(&format!("{path}?colour=red"))).await;
+        assert_eq!((status, named(&document)), (422, vec!["colour"]), "{path}");
+        let stranger = house.http.get(house.url(&format!("{path}?colour=red")));
+        assert_eq!(problem(stranger).await.0, 401, "{path}");
+    }
+    for path in ["/v1/bots".to_owned(), format!("{bot}/deploy"), format!("{bot}/leave"), format!("{bot}/cancel")] {
+        let (status, document) = problem(house.post(&format!("{path}?colour=red")).json(&body())).await;
+        assert_eq!((status, named(&document)), (422, vec!["colour"]), "{path}");
+    }
+    let patch = house.http.patch(house.url(&format!("{bot}?colour=red"))).bearer_auth(KEY).json(&json!({}));
+    assert_eq!(problem(patch).await.0, 422);
+    assert!(house.fakes.kept().asked.is_empty() && house.fakes.kept().created.is_empty());
 }
 
 #[tokio::test]
@@ -365,7 +395,7 @@ async fn no_log_holds_a_key_a_token_or_an_address() {
     let house = House::without_bus().await;
     let meeting =
         json!({"meeting": {"provider": "web", "url": "https://example.com/the-hush-room", "password": "hush"}});
-    assert_eq!(send(house.post("/v1/bots?hush=1").json(&meeting)).await.status(), 201);
+    assert_eq!(send(house.post("/v1/bots").json(&meeting)).await.status(), 201);
     let bad = json!({"meeting": {"provider": "web", "url": "ftp://example.com/the-hush-room"}});
     assert_eq!(problem(house.post("/v1/bots").json(&bad)).await.0, 422);
     house.fakes.fail(1, Code::Internal, "no such meeting: https://example.com/the-hush-room");

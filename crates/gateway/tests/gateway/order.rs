@@ -49,8 +49,16 @@ async fn operators_switch_the_order_of_platforms() {
     assert_eq!(answered(house.http.delete(&url)).await, settings);
     assert_eq!(house.fakes.kept().pool, ["order [aws,docker] by operators-key", "order [] by operators-key"]);
 
-    for bad in [json!({"platforms": []}), json!({"platforms": "aws"})] {
+    for (bad, field, detail) in [
+        (json!({"platforms": []}), "platforms", "platforms must name one at least; DELETE goes back to the settings"),
+        (json!({"platforms": "aws"}), "platforms", "platforms must be an array"),
+        (json!({"platforms": [7]}), "platforms[0]", "platforms[0] must be a string"),
+        (json!({}), "platforms", "platforms is missing"),
+        (json!({"platforms": ["aws"], "colour": 1}), "colour", "colour there is no such field"),
+        (json!([["aws"]]), "(body)", "(body) must be a JSON object"),
+    ] {
         let (status, document) = problem(house.http.put(&url).bearer_auth(OPERATOR).json(&bad)).await;
-        assert_eq!((status, named(&document)), (422, vec!["platforms"]), "{document}");
+        assert_eq!((status, named(&document)), (422, vec![field]), "{document}");
+        assert_eq!(document["detail"], detail);
     }
 }

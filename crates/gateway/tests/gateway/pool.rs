@@ -195,7 +195,7 @@ async fn what_an_operator_cannot_have_is_said_and_named() {
     let limit = house.operator(Method::PUT, &format!("{one}/providers/zoom/limit")).json(&json!({"limit": null}));
     assert_eq!(named(&problem(limit).await.1), ["limit"]);
     let (status, document) = problem(house.operator(Method::GET, "/v1/pool/history")).await;
-    assert_eq!((status, named(&document)), (400, vec!["platform"]));
+    assert_eq!((status, named(&document)), (422, vec!["platform"]));
     for (method, path) in
         [(Method::GET, "/v1/pool/platforms/No%20Name"), (Method::POST, "/v1/pool/slots/k8s-eu-007/paint")]
     {

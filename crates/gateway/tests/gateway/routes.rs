@@ -129,7 +129,7 @@ async fn an_unknown_parameter_and_a_bad_one_are_named_as_they_were_given() {
         let path = path(pattern, &id);
         for name in ["colour", "bot_id", "metadata_json", "idempotency_key", "message"] {
             let (status, found) = problem(request(&house, method, &format!("{path}?{name}=x"), *whose)).await;
-            assert_eq!((status, named(&found)[0]), (400, name), "{method} {path}");
+            assert_eq!((status, named(&found)[0]), (422, name), "{method} {path}");
         }
     }
     for (path, name) in [
@@ -143,10 +143,10 @@ async fn an_unknown_parameter_and_a_bad_one_are_named_as_they_were_given() {
         ("/v1/pool/history?platform=NO", "platform"),
     ] {
         let (status, found) = problem(request(&house, "GET", path, Operators)).await;
-        assert_eq!((status, named(&found)), (400, vec![name]), "{path}");
+        assert_eq!((status, named(&found)), (422, vec![name]), "{path}");
     }
     let (status, found) = problem(request(&house, "PUT", "/runner/v1/parts/1?offsetMs=x", Runners)).await;
-    assert_eq!((status, named(&found)), (400, vec!["offsetMs"]));
+    assert_eq!((status, named(&found)), (422, vec!["offsetMs"]));
 }
 
 #[tokio::test]

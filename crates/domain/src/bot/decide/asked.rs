@@ -2,8 +2,8 @@
 
 use super::{Ignored, Rejected, Room, Step, Stop, Taken, ignore};
 use crate::Reason;
-use crate::bot::{Beyond, BotState, END_AFTER, Edit, START_AHEAD, START_LATE};
-use crate::time::{after, before};
+use crate::bot::{Beyond, BotState, Edit, START_LATE, latest_end, latest_start};
+use crate::time::before;
 
 impl Step<'_> {
     pub(super) fn leave_asked(&mut self) -> Taken {
@@ -62,14 +62,14 @@ impl Step<'_> {
         if edited.start_at != current.start_at && edited.start_at < before(self.now, START_LATE) {
             return reject(Rejected::StartInPast);
         }
-        if edited.start_at != current.start_at && edited.start_at > after(self.now, START_AHEAD) {
+        if edited.start_at != current.start_at && edited.start_at > latest_start(self.now) {
             return reject(Rejected::StartTooFar);
         }
         let times_change = (edited.start_at, edited.end_at) != (current.start_at, current.end_at);
         if times_change && edited.end_at.is_some_and(|end_at| end_at <= edited.start_at || end_at <= self.now) {
             return reject(Rejected::BadEnd);
         }
-        if times_change && edited.end_at.is_some_and(|end_at| end_at > after(edited.start_at, END_AFTER)) {
+        if times_change && edited.end_at.is_some_and(|end_at| end_at > latest_end(edited.start_at)) {
             return reject(Rejected::EndTooFar);
         }
         let timeout_changes = edited.policy.queue_timeout != current.policy.queue_timeout;

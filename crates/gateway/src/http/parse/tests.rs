@@ -140,12 +140,14 @@ fn what_is_no_json_says_where() {
         assert_eq!(problem.kind, Kind::MalformedJson);
         problem.detail
     };
-    assert_eq!(malformed(b"{\n  \"meeting\": {,\n}"), "the body is no JSON at line 2, column 15");
+    assert_eq!(malformed(b"{\n  \"meeting\": {,\n}"), "the body is not valid JSON at line 2, column 15");
     assert_eq!(malformed(b"{\"a\": 1"), "the body ends too early at line 1, column 7");
     assert_eq!(malformed(b""), "the body ends too early at line 1, column 0");
-    assert!(malformed(b"{} {}").starts_with("the body is no JSON"));
-    assert!(malformed(b"{\"a\": \"\xff\"}").starts_with("the body is no JSON"));
-    assert!(malformed("[".repeat(4_000).as_bytes()).starts_with("the body is no JSON"));
+    assert!(malformed(b"{} {}").starts_with("the body is not valid JSON"));
+    assert!(malformed(b"{\"a\": \"\xff\"}").starts_with("the body is not valid JSON"));
+    let deep = new_bot("[".repeat(4_000).as_bytes()).map(|parsed| parsed.bad).expect_err("too deep");
+    assert_eq!((deep.kind, deep.errors[0].field.as_str()), (Kind::InvalidFields, "(body)"));
+    assert!(deep.detail.contains("nested deeper than 127 levels"), "{}", deep.detail);
     for body in ["[]", "7", "null", "\"https://example.com/hush\""] {
         let problem = new_bot(body.as_bytes()).map(|parsed| parsed.bad).expect_err("no object");
         assert_eq!(problem.errors[0].field, "(body)");
