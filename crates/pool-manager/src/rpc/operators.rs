@@ -20,6 +20,7 @@ use greenroom_domain::PlatformName;
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::ledger::Ledger;
+use crate::{Error, store};
 
 /// What every method needs.
 #[derive(Clone)]
@@ -63,6 +64,17 @@ impl PoolOperatorService for OperatorDoor {
 
 fn platform(name: &str) -> Result<PlatformName, BadField> {
     PlatformName::new(name).map_err(|error| BadField::new("platform", error))
+}
+
+/// The platform that a list is about. It is a filter and not an address, so an unknown one is a bad field.
+async fn known_platform(door: &OperatorDoor, name: &str) -> Result<PlatformName, Status> {
+    let name = platform(name)?;
+    let known = store::known(door.ledger.store().pool(), None).await.map_err(Error::from)?;
+    if known.iter().any(|known| known.name == name.as_str()) {
+        return Ok(name);
+    }
+    let known: Vec<_> = known.into_iter().map(|known| known.name).collect();
+    Err(BadField::new("platform", format!("must be one of {}", known.join(", "))).into())
 }
 
 fn no_such(name: &PlatformName) -> Status {

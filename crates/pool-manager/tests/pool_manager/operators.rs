@@ -381,6 +381,21 @@ async fn slots_are_listed_in_pages_and_minutes_are_kept() {
         points.last().filter(|point| point.limit == 5 && point.used <= 1).map(|_| ())
     })
     .await;
+    let known = "platform: must be one of simulated, simulated-two";
     let nowhere = GetHistoryRequest { platform: "nowhere".to_owned() };
-    assert_eq!(house.operators.clone().get_history(nowhere).await.expect_err("no such").code(), Code::NotFound);
+    let refused = house.operators.clone().get_history(nowhere).await.expect_err("no such platform");
+    assert_eq!((refused.code(), refused.message()), (Code::InvalidArgument, known));
+    let refused = list("nowhere", "").await.expect_err("no such platform");
+    assert_eq!((refused.code(), refused.message()), (Code::InvalidArgument, known));
+    for (limit, fine) in [(500, true), (501, false)] {
+        let request = ListSlotsRequest { limit, ..ListSlotsRequest::default() };
+        assert_eq!(house.operators.clone().list_slots(request).await.is_ok(), fine, "{limit}");
+    }
+    for limit in [Some(1), None] {
+        let (platform, provider) = (PLATFORM.to_owned(), "zooom".to_owned());
+        let request = SetProviderLimitRequest { platform, provider, limit, by: String::new() };
+        let refused = house.operators.clone().set_provider_limit(request).await.expect_err("no such provider");
+        let known = "provider: must be one of web, google-meet, microsoft-teams, zoom";
+        assert_eq!((refused.code(), refused.message()), (Code::InvalidArgument, known));
+    }
 }

@@ -4,16 +4,12 @@ use greenroom_contracts::proto::v1::{GetHistoryRequest, GetHistoryResponse, Hist
 use greenroom_contracts::proto_timestamp;
 use tonic::Status;
 
-use super::{OperatorDoor, get_pool, platform};
+use super::{OperatorDoor, known_platform};
 use crate::{Error, store};
 
 pub async fn get_history(door: &OperatorDoor, request: &GetHistoryRequest) -> Result<GetHistoryResponse, Status> {
-    let name = platform(&request.platform)?;
+    let name = known_platform(door, &request.platform).await?;
     let history = store::history(door.ledger.store().pool(), &name).await.map_err(Error::from)?;
-    if history.is_empty() {
-        // A platform without a past, or none.
-        get_pool::one(door, &name).await?;
-    }
     let count = |n: i32| u32::try_from(n).unwrap_or(0);
     let points = history.into_iter().map(|point| HistoryPoint {
         at: Some(proto_timestamp(point.at.to_jiff())),

@@ -4,7 +4,7 @@ use greenroom_contracts::proto::v1::{ListSlotsRequest, ListSlotsResponse, PoolSl
 use greenroom_contracts::{BadField, proto_timestamp};
 use tonic::Status;
 
-use super::{OperatorDoor, platform};
+use super::{OperatorDoor, known_platform};
 use crate::Error;
 use crate::describe::describe;
 use crate::store::{self, SlotRow};
@@ -15,7 +15,7 @@ const LONGEST_PAGE: u32 = 500;
 pub async fn list_slots(door: &OperatorDoor, request: &ListSlotsRequest) -> Result<ListSlotsResponse, Status> {
     let of = match request.platform.as_str() {
         "" => None,
-        name => Some(platform(name)?),
+        name => Some(known_platform(door, name).await?),
     };
     let state = Some(request.state.as_str()).filter(|state| !state.is_empty());
     if state.is_some_and(|state| !STATES.contains(&state)) {
@@ -27,7 +27,8 @@ pub async fn list_slots(door: &OperatorDoor, request: &ListSlotsRequest) -> Resu
     };
     let limit = i64::from(match request.limit {
         0 => 100,
-        limit => limit.min(LONGEST_PAGE),
+        limit @ 1..=LONGEST_PAGE => limit,
+        _ => return Err(BadField::new("limit", format!("must be 1 to {LONGEST_PAGE}")).into()),
     });
     let pool = door.ledger.store().pool();
     let page = store::slots(pool, of.as_ref(), state, after, limit).await.map_err(Error::from)?;

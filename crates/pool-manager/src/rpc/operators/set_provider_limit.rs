@@ -2,12 +2,12 @@
 
 use greenroom_contracts::BadField;
 use greenroom_contracts::proto::v1::{PlatformStats, SetProviderLimitRequest};
-use greenroom_domain::Provider;
+use greenroom_domain::{PROVIDERS, Provider};
 use tonic::Status;
 
 use super::change_platform::MOST;
 use super::{OperatorDoor, get_pool, no_such, platform};
-use crate::operate;
+use crate::{Error, operate, store};
 
 pub async fn set_provider_limit(
     door: &OperatorDoor,
@@ -17,6 +17,14 @@ pub async fn set_provider_limit(
     let provider = Provider::new(request.provider).map_err(|error| BadField::new("provider", error))?;
     if request.limit.is_some_and(|limit| limit > MOST) {
         return Err(BadField::new("limit", format!("must not be more than {MOST}")).into());
+    }
+    let has_limit = async || {
+        let limits = store::provider_limits(door.ledger.store().pool(), Some(&name)).await.map_err(Error::from)?;
+        Ok::<_, Status>(limits.iter().any(|(_, of, _)| of == provider.as_str()))
+    };
+    // One that has a limit from before may still lose it.
+    if !PROVIDERS.contains(&provider.as_str()) && !has_limit().await? {
+        return Err(BadField::new("provider", format!("must be one of {}", PROVIDERS.join(", "))).into());
     }
     if !operate::limit_provider(&door.ledger, &name, &provider, request.limit).await? {
         return Err(no_such(&name));
