@@ -1,6 +1,7 @@
 //! One Chromium: found, started, watched and taken down again. It cannot outlive this process, not even when this
 //! process is SIGKILLed: see `browser/watchdog.sh`.
 
+mod devtools;
 mod dialogs;
 mod ends;
 mod flags;
@@ -20,11 +21,12 @@ use chromiumoxide::error::CdpError;
 use chromiumoxide::handler::HandlerConfig;
 use futures::StreamExt as _;
 use tokio::process::{Child, Command};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::BrowserSettings;
 use crate::policy::{BROWSER_LOST, Failure, PAGE_LOST};
+use devtools::DevTools;
 use ends::Ends;
 pub(crate) use flags::NOT_FOR_OPERATORS;
 pub use greenroom_domain::network::{AllowedNetwork, AllowedNetworks};
@@ -48,7 +50,7 @@ pub enum Error {
     /// Its process could not be started.
     #[error("the browser could not be started")]
     Spawn(#[source] std::io::Error),
-    /// It ended, or did not open its debugging port in time.
+    /// It ended, or did not answer in time.
     #[error("the browser did not come up: {0}")]
     Launch(&'static str),
     /// It was started and is gone.
@@ -105,7 +107,7 @@ impl Error {
     }
 }
 
-/// How long Chromium may take to open its debugging port: a cold start on a busy machine with a slow disk.
+/// How long Chromium may take to answer first: a cold start on a busy machine with a slow disk.
 const LAUNCH_TIMEOUT: Duration = Duration::from_secs(45);
 /// A directory with a longer path has no room for Chromium's socket (`/org.chromium.Chromium.XXXXXX/SingletonSocket`),
 /// whose path ends at 107 bytes.
@@ -152,7 +154,8 @@ impl Browser {
                 "running as root, which chromium's sandbox refuses: started without it"
             );
         }
-        let mut watchdog = Command::new("sh")
+        let (mut devtools, browsers) = DevTools::pair().map_err(Error::Spawn)?;
+        let watchdog = Command::new("sh")
             .arg("-c")
             .arg(include_str!("browser/watchdog.sh"))
             .arg("greenroom-watchdog")
@@ -170,19 +173,23 @@ impl Browser {
             .env_remove("GREENROOM_TOKEN")
             .process_group(0)
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            // The shell passes it on to the browser.
+            .stdout(Stdio::from(browsers))
             .stderr(Stdio::null())
             .spawn()
             .map_err(Error::Spawn)?;
 
-        let address = debugging_address(scratch.path(), &mut watchdog).await?;
-        if let Some(port) = port(&address) {
-            proxy.forbid_port(port);
+        match timeout(LAUNCH_TIMEOUT, devtools.answers()).await {
+            Ok(true) => {}
+            Ok(false) => return Err(Error::Launch(complaint(scratch.path()).await.unwrap_or("it ended at once"))),
+            Err(_) => {
+                return Err(Error::Launch(complaint(scratch.path()).await.unwrap_or("it did not answer in time")));
+            }
         }
         let config = HandlerConfig { viewport: None, request_timeout: COMMAND_TIMEOUT, ..HandlerConfig::default() };
-        let (cdp, mut handler) = chromiumoxide::Browser::connect_with_config(address, config)
-            .await
-            .map_err(|e| Error::Command { doing: "be connected to", why: kind(&e) })?;
+        let connected = timeout(COMMAND_TIMEOUT, devtools.connect(config)).await.unwrap_or(Err(CdpError::Timeout));
+        let (cdp, mut handler) =
+            connected.map_err(|error| Error::Command { doing: "be connected to", why: kind(&error) })?;
         let gone = CancellationToken::new();
         let ended = gone.clone().drop_guard();
         // In no span: it would be part of the launch for as long as the browser lives.
@@ -298,51 +305,6 @@ fn find(settings: &BrowserSettings) -> Result<PathBuf, Error> {
         .ok_or(Error::NotFound)
 }
 
-/// Chromium writes its port and path to a file in its profile once it listens.
-async fn debugging_address(directory: &Path, watchdog: &mut Child) -> Result<String, Error> {
-    let file = directory.join("profile/DevToolsActivePort");
-    let deadline = Instant::now() + LAUNCH_TIMEOUT;
-    let mut round = 0_u32;
-    loop {
-        if let Ok(text) = tokio::fs::read_to_string(&file).await
-            && let Some((port, path)) = text.split_once('\n')
-            && let Ok(port) = port.trim().parse::<u16>()
-            && !path.trim().is_empty()
-        {
-            return Ok(format!("ws://127.0.0.1:{port}{}", path.trim()));
-        }
-        round += 1;
-        // The watchdog outlives a browser that ends at once, so ask the browser's own log what went wrong.
-        if round.is_multiple_of(20) {
-            if let Some(why) = complaint(directory).await {
-                return Err(Error::Launch(why));
-            }
-            if ended(directory).await {
-                return Err(Error::Launch("it ended at once"));
-            }
-        }
-        if watchdog.try_wait().ok().flatten().is_some() {
-            return Err(Error::Launch("its watchdog ended; sh and setsid are needed"));
-        }
-        if Instant::now() > deadline {
-            return Err(Error::Launch("it did not listen in time"));
-        }
-        sleep(Duration::from_millis(25)).await;
-    }
-}
-
-/// The port of a debugging address.
-fn port(address: &str) -> Option<u16> {
-    address.strip_prefix("ws://127.0.0.1:")?.split('/').next()?.parse().ok()
-}
-
-/// Whether the browser is a zombie, which its watchdog keeps until the end.
-async fn ended(directory: &Path) -> bool {
-    let Ok(pid) = tokio::fs::read_to_string(directory.join("browser.pid")).await else { return false };
-    let stat = tokio::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).await;
-    stat.is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')))
-}
-
 /// What the browser complained about, in our words: its log may hold addresses and is never repeated.
 async fn complaint(directory: &Path) -> Option<&'static str> {
     let log = tokio::fs::read(directory.join("browser.log")).await.ok()?;
@@ -351,6 +313,7 @@ async fn complaint(directory: &Path) -> Option<&'static str> {
         ("No usable sandbox", NO_SANDBOX),
         ("Running as root without --no-sandbox", "it refuses to run as root with its sandbox; GREENROOM_SANDBOX=off"),
         ("error while loading shared libraries", "a shared library is missing"),
+        ("setsid: not found", "setsid is needed"),
         ("setsid: ", "it could not be executed"),
         ("setpriv: ", "it could not be executed"),
     ]

@@ -56,7 +56,8 @@ pub struct Settings {
 pub struct BrowserSettings {
     /// `CHROMIUM`: path of the browser; without it `chromium`, `chromium-browser` and `google-chrome` are searched on `PATH`.
     pub executable: Option<PathBuf>,
-    /// `CHROME_FLAGS`: further flags, separated by white space. None about proxies: the runner's own checks addresses.
+    /// `CHROME_FLAGS`: further flags, separated by white space. None about proxies, debugging or the profile: the
+    /// runner has its own.
     pub flags: Vec<String>,
     /// `GREENROOM_SANDBOX=off`: start it without its sandbox.
     pub sandbox_off: bool,
@@ -73,7 +74,7 @@ impl BrowserSettings {
         };
         let flags: Vec<_> = get("CHROME_FLAGS").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
         if flags.iter().any(|flag| NOT_FOR_OPERATORS.contains(&flag.split('=').next().unwrap_or(flag))) {
-            let what = "no flag that sets a proxy: browsers go through the runner's own, which checks addresses";
+            let what = "no flag that sets a proxy, a debugging port or pipe, or the profile: the runner has its own";
             return Err(Error::Invalid("CHROME_FLAGS", what));
         }
         Ok(Self { executable: get("CHROMIUM").map(PathBuf::from), flags, sandbox_off })
@@ -179,6 +180,8 @@ mod tests {
             ("GREENROOM_SANDBOX", "s3cret"),
             ("CHROME_FLAGS", "--mute-audio --proxy-server=s3cret:1"),
             ("CHROME_FLAGS", "--no-proxy-server"),
+            ("CHROME_FLAGS", "--remote-debugging-port=9222"),
+            ("CHROME_FLAGS", "--user-data-dir=/s3cret"),
         ] {
             let message = Settings::from_map(&map(&[(name, value)])).unwrap_err().to_string();
             assert!(message.contains(name), "{message}");

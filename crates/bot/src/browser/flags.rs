@@ -9,7 +9,8 @@ use crate::config::BrowserSettings;
 /// Each with its reason.
 const FLAGS: &[&str] = &[
     "--headless=new",
-    "--remote-debugging-port=0",
+    // Not a port, which every user and page of the machine could reach: see `devtools.rs`.
+    "--remote-debugging-pipe",
     "--window-size=1280,800",
     "--hide-scrollbars",
     // A container's /dev/shm is 64 MB, which a call with video outgrows.
@@ -57,9 +58,21 @@ pub(super) fn through(proxy: SocketAddr) -> [String; 2] {
     [format!("--proxy-server=http://{proxy}"), "--proxy-bypass-list=<-loopback>".to_owned()]
 }
 
-/// Flags that would lead past the proxy, or to another.
-pub(crate) const NOT_FOR_OPERATORS: [&str; 5] =
-    ["--proxy-server", "--proxy-pac-url", "--proxy-bypass-list", "--proxy-auto-detect", "--no-proxy-server"];
+/// Flags that would lead past the proxy or to another, open the browser to other users of the machine, or have it share its
+/// profile with other bots.
+pub(crate) const NOT_FOR_OPERATORS: [&str; 11] = [
+    "--proxy-server",
+    "--proxy-pac-url",
+    "--proxy-bypass-list",
+    "--proxy-auto-detect",
+    "--no-proxy-server",
+    "--remote-debugging-port",
+    "--remote-debugging-address",
+    "--remote-debugging-pipe",
+    "--remote-debugging-io-pipes",
+    "--remote-debugging-socket-name",
+    "--user-data-dir",
+];
 
 /// All arguments but those of the proxy; makes the profile's directory and the silent microphone.
 pub(super) fn all(settings: &BrowserSettings, directory: &Path, root: bool) -> io::Result<Vec<String>> {

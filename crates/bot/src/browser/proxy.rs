@@ -13,7 +13,7 @@ mod resolve;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -70,8 +70,6 @@ struct Shared {
     /// What `Proxy-Authorization` has to be.
     authorization: String,
     signed_in: AtomicBool,
-    /// The port of this machine that commands the browser: never for pages.
-    forbidden_port: AtomicU16,
     /// `host:port` and what went wrong there last, the newest at the end.
     troubles: Mutex<VecDeque<(String, Trouble)>>,
     refused: AtomicBool,
@@ -96,7 +94,6 @@ impl Proxy {
             resolver: Box::new(resolver),
             authorization: format!("Basic {encoded}"),
             signed_in: AtomicBool::new(false),
-            forbidden_port: AtomicU16::new(0),
             troubles: Mutex::default(),
             refused: AtomicBool::new(false),
             stop: stop.clone(),
@@ -121,11 +118,6 @@ impl Proxy {
     #[must_use]
     pub(super) fn signed_in(&self) -> bool {
         self.shared.signed_in.load(Ordering::Relaxed)
-    }
-
-    /// Refuses this port of this machine even where loopback is allowed.
-    pub(super) fn forbid_port(&self, port: u16) {
-        self.shared.forbidden_port.store(port, Ordering::Relaxed);
     }
 
     /// What went wrong with the last connection to a host; `None`: it works, or was never asked for, or long ago.
@@ -185,7 +177,7 @@ impl Shared {
 
     async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, Trouble> {
         let found = resolve::addresses(&*self.resolver, host).await?;
-        let checked = |address: &IpAddr| self.check(*address, port);
+        let checked = |address: &IpAddr| self.allowed.check(*address);
         if let Some(Err(kind)) = found.iter().map(checked).find(Result::is_err)
             && !found.iter().any(|address| checked(address).is_ok())
         {
@@ -196,14 +188,6 @@ impl Shared {
         let stream = stream.ok_or(Trouble::Unreachable)?;
         let _ = stream.set_nodelay(true);
         Ok(stream)
-    }
-
-    fn check(&self, address: IpAddr, port: u16) -> Result<(), SpecialAddress> {
-        let local = greenroom_domain::network::special(address) == Some(SpecialAddress::Loopback);
-        if local && port == self.forbidden_port.load(Ordering::Relaxed) {
-            return Err(SpecialAddress::Loopback);
-        }
-        self.allowed.check(address)
     }
 
     fn remember(&self, authority: String, trouble: Option<Trouble>) {

@@ -3,6 +3,7 @@
 mod gateway;
 mod liar;
 mod page;
+mod private;
 mod process;
 mod reach;
 mod truth;

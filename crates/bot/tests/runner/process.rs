@@ -59,13 +59,29 @@ impl Runner {
 
     /// Processes, zombies aside, that have this runner's directory in their command line.
     pub fn processes(&self) -> Vec<String> {
+        self.commands().into_iter().map(|(_, command)| command.chars().take(120).collect()).collect()
+    }
+
+    /// Their numbers.
+    pub fn pids(&self) -> Vec<i32> {
+        self.commands().into_iter().map(|(pid, _)| pid).collect()
+    }
+
+    /// The runner's own number.
+    pub fn pid(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
+    fn commands(&self) -> Vec<(i32, String)> {
         let mine = self.directory.path().to_str().unwrap();
         let mut found = Vec::new();
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
             let Ok(command) = std::fs::read(entry.path().join("cmdline")) else { continue };
             let command = String::from_utf8_lossy(&command).replace('\0', " ");
-            if command.contains(mine) {
-                found.push(command.chars().take(120).collect());
+            if let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok())
+                && command.contains(mine)
+            {
+                found.push((pid, command));
             }
         }
         found

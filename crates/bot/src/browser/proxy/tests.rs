@@ -232,21 +232,6 @@ async fn a_name_without_an_address_is_told_apart() {
 }
 
 #[tokio::test]
-async fn the_port_that_commands_the_browser_is_never_a_pages() {
-    let (devtools, other) = (
-        Server::start(INSIDE, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await,
-        Server::start(INSIDE, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await,
-    );
-    let proxy = Proxy::start(AllowedNetworks::from_words(["loopback"]), System).await.unwrap();
-    proxy.forbid_port(devtools.address.port());
-    assert_eq!(get(&proxy, &format!("http://{}/", other.address)).await.0, "200");
-    for host in ["127.0.0.1", "localhost", "[::1]", "127.0.0.3"] {
-        assert_eq!(connect(&proxy, host, devtools.address.port()).await.0, "403", "{host}");
-    }
-    devtools.assert_nobody_came().await;
-}
-
-#[tokio::test]
 async fn as_many_hosts_as_a_page_likes_take_no_more_room() {
     let proxy = proxy(System).await;
     for port in 1..=2 * u16::try_from(REMEMBERED).unwrap() {
