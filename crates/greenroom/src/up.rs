@@ -3,7 +3,7 @@
 mod servers;
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -46,17 +46,21 @@ impl Up {
         platforms: Platforms,
     ) -> Result<(), Error> {
         let dir = std::path::absolute(&self.dir).map_err(Error::machine("find the folder"))?;
-        // Others may pass through (runners and Postgres run as other users), and read nothing that is not theirs.
+        // Others may pass through (runners and Postgres run as other users), but list nothing.
         fs::DirBuilder::new()
             .recursive(true)
-            .mode(0o755)
+            .mode(0o711)
             .create(&dir)
             .map_err(Error::machine(format!("make {}", dir.display())))?;
+        let log = dir.join("greenroom.log");
+        if !environment.contains_key("LOG_FILE") {
+            private(&log).map_err(Error::machine(format!("make {}", log.display())))?;
+        }
         let mut unless_set = |name: &str, value: String| {
             environment.entry(name.to_owned()).or_insert(value);
         };
         unless_set("GREENROOM_SECRET", keep(&dir.join("secret"), random)?);
-        unless_set("LOG_FILE", dir.join("greenroom.log").display().to_string());
+        unless_set("LOG_FILE", log.display().to_string());
         unless_set("LOG_FORMAT", "json".to_owned());
         unless_set("LOCAL_DIR", dir.join("local").display().to_string());
         unless_set("DEPLOYER_LOGS_DIR", dir.join("runner-logs").display().to_string());
@@ -201,6 +205,12 @@ impl Up {
         };
         let _ = written.and_then(|()| out.flush());
     }
+}
+
+/// Makes a file that only we may read, or closes one to others that an earlier version left open.
+fn private(path: &Path) -> std::io::Result<()> {
+    let file = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    file.set_permissions(fs::Permissions::from_mode(0o600))
 }
 
 /// What a file holds; if it is not there, it is made, for our eyes only.

@@ -1,6 +1,7 @@
 //! `greenroom up` with servers of its own: they are nobody else's, and they are started again when they end.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -196,5 +197,14 @@ async fn a_servers_password_comes_from_the_secret_and_is_read_by_nobody() {
         assert!(!everything.contains(&password), "it is in the log");
         assert!(!seen.contains(&password), "another user reads it");
     }
+    assert_eq!(up.stop().await, Some(0));
+}
+
+#[tokio::test]
+async fn other_users_read_neither_its_log_nor_the_names_in_its_folder() {
+    let mut up = Up::start().await;
+    let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+    assert_eq!(format!("{:o}", mode(&up.dir)), "711", "the folder");
+    assert_eq!(format!("{:o}", mode(&up.dir.join("greenroom.log"))), "600", "the log");
     assert_eq!(up.stop().await, Some(0));
 }
