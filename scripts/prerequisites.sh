@@ -59,10 +59,12 @@ need_basics() {
     have cc || missing+=("a C compiler (Debian: gcc and libc6-dev)")
     have git || missing+=(git)
     have python3 || missing+=("python3 (Debian: python3 and python3-venv)")
-    ((${#missing[@]} == 0)) && return
-    say "please install first:"
-    printf '  - %s\n' "${missing[@]}" >&2
-    exit 1
+    if ((${#missing[@]} > 0)); then
+        say "please install first:"
+        printf '  - %s\n' "${missing[@]}" >&2
+        exit 1
+    fi
+    have make || apt_install "the memory allocator is built with it" make
 }
 
 install_python_packages() {
