@@ -52,6 +52,7 @@ impl Step<'_> {
         self.live()?;
         let (now, state) = (self.now, self.next.state);
         let leaves_in_good_order = state == BotState::Leaving && self.next.reason.as_ref().is_some_and(Reason::is_end);
+        let leaves_for = self.next.reason.clone().filter(|_| state == BotState::Leaving);
         let current = self.current(attempt)?;
         if current.admission.map(|admission| admission.instance) != Some(instance) {
             return Err(Stop::Reject(Rejected::AnotherInstance));
@@ -94,8 +95,14 @@ impl Step<'_> {
                 self.move_to(BotState::Leaving, Some(reason.clone()));
             }
             Report::Finished(reason) => {
-                let reason = self.next.reason.clone().filter(|_| state == BotState::Leaving).unwrap_or(reason.clone());
-                self.move_to(BotState::Done, Some(reason));
+                let reason = leaves_for.unwrap_or(reason.clone());
+                if !reason.is_failure() {
+                    self.move_to(BotState::Done, Some(reason));
+                } else if !failed_before {
+                    // A failure is not undone by how the runner calls its end: it goes to the next attempt, as below.
+                    current.cause = Some(reason);
+                    current.progress_at = now;
+                }
             }
             // Its work was done, or somebody asked it to leave: what fails after that takes nothing away.
             Report::Failed { .. } if leaves_in_good_order => {

@@ -43,6 +43,13 @@ fn a_runner_that_fails_on_its_way_out_has_failed() {
         ),
         (vec![leaving(&unknown), failed(Reason::BROWSER_FAILED, true)], BotState::Queued, Reason::BROWSER_FAILED),
         (vec![leaving(&unknown), failed(unknown.clone(), true)], BotState::Queued, unknown.clone()),
+        // It calls its end a good one, or leaves out that it failed until then.
+        (
+            vec![leaving(&Reason::BROWSER_FAILED), Report::Finished(Reason::MEETING_ENDED)],
+            BotState::Queued,
+            Reason::BROWSER_FAILED,
+        ),
+        (vec![Report::Finished(Reason::BROWSER_FAILED)], BotState::Queued, Reason::BROWSER_FAILED),
         // It died before its last word.
         (vec![leaving(&Reason::BROWSER_FAILED)], BotState::Queued, Reason::BROWSER_FAILED),
         // It goes because its work is done: what fails after that takes nothing from it.

@@ -19,6 +19,7 @@ pub(super) fn any_event() -> impl Strategy<Value = Event> {
         Just(Report::Leaving(Reason::TERMINATED)),
         Just(Report::Finished(Reason::MEETING_ENDED)),
         Just(Report::Finished(Reason::TERMINATED)),
+        Just(Report::Finished(Reason::BROWSER_FAILED)),
         any::<bool>().prop_map(|may_pass| Report::Failed { reason: Reason::BROWSER_FAILED, may_pass }),
         Just(Report::Note),
     ];
