@@ -3,6 +3,9 @@
 mod our_spans;
 mod panics;
 
+use std::fs::{File, OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use opentelemetry::KeyValue;
@@ -83,6 +86,17 @@ impl std::fmt::Debug for Telemetry {
 /// bollard tells whole requests, with the environment of runners in them. What kube and AWS cannot do is said by who asked them.
 const QUIET: &str = "async_nats=warn,aws_config=warn,aws_runtime=warn,aws_smithy_runtime=warn,bollard=warn,kube=warn,kube_client=off,sqlx=warn,h2=warn,hyper=warn,hyper_util=warn,tower=warn,tonic=warn,chromiumoxide=off,opentelemetry=warn,opentelemetry_sdk=error,opentelemetry-otlp=error";
 
+/// Opens the log for appending. It tells of every tenant, so other users of the machine do not read it.
+fn open_log(path: &Path) -> std::io::Result<File> {
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    let metadata = file.metadata()?;
+    // An earlier version made it readable. A device, such as /dev/stderr, keeps its mode.
+    if metadata.is_file() && metadata.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
+}
+
 fn filter(level: &str) -> Result<EnvFilter, String> {
     format!("{QUIET},{level}").parse::<EnvFilter>().map_err(|error| error.to_string())
 }
@@ -100,7 +114,7 @@ impl Telemetry {
             .build();
         let writer = match &config.file {
             Some(path) => {
-                let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+                let file = open_log(path);
                 let file = file.map_err(|error| format!("LOG_FILE: {}: {error}", path.display()))?;
                 BoxMakeWriter::new(Arc::new(file))
             }

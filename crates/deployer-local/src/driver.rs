@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use crate::account::{self, Account};
 use crate::changes::Changes;
 use crate::folder::Folder;
 use crate::supervisor::{Answer, Order, is_stale};
-use crate::{Config, check, logs};
+use crate::{Config, check, logs, processes};
 
 /// What of our own environment a runner gets; its home and temporary folder are its own.
 const PASSED_ON: &[&str] = &["PATH", "LANG", "CHROMIUM", "CHROME_FLAGS", "GREENROOM_SANDBOX", "RUST_BACKTRACE"];
@@ -230,12 +231,14 @@ impl Deployer for LocalDeployer {
         if self.observe(runner)? != Observed::Gone {
             return Ok(());
         }
-        if self.inner.clock.now() > launch.start_by {
+        let left = launch.start_by.duration_since(self.inner.clock.now());
+        let Ok(left) = Duration::try_from(left) else {
             return Err(Error::Transient("it is too late".to_owned()));
-        }
+        };
+        let uptime = processes::uptime().map_err(transient("read the time since boot"))?;
         let folder = self.folder(runner);
         for dir in [&folder.0, &self.inner.logs] {
-            fs::create_dir_all(dir).map_err(transient("make the runner's folder"))?;
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(transient("make the runner's folder"))?;
         }
         let mut environment: BTreeMap<String, String> =
             PASSED_ON.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect();
@@ -248,7 +251,8 @@ impl Deployer for LocalDeployer {
             account: self.account().await?,
             memory_bytes: launch.spec.resources.memory_limit(),
             max_lifetime_ms: u64::try_from(launch.spec.max_lifetime.as_millis()).unwrap_or(u64::MAX),
-            start_by: launch.start_by,
+            // The supervisor would read the wall clock as it is, and this clock does not follow its jumps.
+            start_by_uptime: uptime.saturating_add(left),
         };
         let supervisor = self.inner.config.supervisor.clone();
         let answer = tokio::spawn(async move { order(&supervisor, what).await });

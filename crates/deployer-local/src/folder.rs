@@ -1,8 +1,8 @@
 //! A runner's folder: what is true about it. Files appear whole or not at all.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -52,7 +52,9 @@ impl Folder {
 
     fn write<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
         let half = self.0.join(format!(".{name}.{}", Uuid::now_v7()));
-        fs::write(&half, serde_json::to_vec(value)?)?;
+        // The account that runs runners must not read it.
+        let mut file = File::options().create_new(true).write(true).mode(0o600).open(&half)?;
+        file.write_all(&serde_json::to_vec(value)?)?;
         fs::rename(&half, self.0.join(name))
     }
 
@@ -103,7 +105,7 @@ impl Folder {
     /// removed meanwhile.
     pub fn try_lock(&self) -> io::Result<Option<File>> {
         let path = self.0.join("lock");
-        let lock = match File::options().create(true).truncate(false).write(true).open(&path) {
+        let lock = match File::options().create(true).truncate(false).write(true).mode(0o600).open(&path) {
             Ok(lock) => lock,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),

@@ -31,6 +31,15 @@ pub(crate) fn boot() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
+/// The time since boot. It counts sleep, as the wall clock does, and never jumps.
+pub(crate) fn uptime() -> io::Result<Duration> {
+    #[cfg(target_os = "linux")]
+    let clock = nix::time::ClockId::CLOCK_BOOTTIME;
+    #[cfg(not(target_os = "linux"))]
+    let clock = nix::time::ClockId::CLOCK_MONOTONIC;
+    Ok(clock.now()?.into())
+}
+
 /// Looks at one process; none: there is none by that number.
 pub(crate) fn look(pid: i32) -> io::Result<Option<Entry>> {
     match fs::read_to_string(format!("/proc/{pid}/stat")) {

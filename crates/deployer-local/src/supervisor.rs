@@ -17,7 +17,6 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use greenroom_domain::Timestamp;
 use nix::sys::signal::SigSet;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -37,7 +36,8 @@ pub(crate) struct Order {
     /// The most that it may have; 0: any.
     pub memory_bytes: u64,
     pub max_lifetime_ms: u64,
-    pub start_by: Timestamp,
+    /// Not after the machine has been up for so long. The wall clock may jump.
+    pub start_by_uptime: Duration,
 }
 
 /// What became of an order.
@@ -47,7 +47,7 @@ pub(crate) enum Answer {
     Started,
     /// Somebody has started it already.
     Exists,
-    /// It is past `start_by`.
+    /// It is past `start_by_uptime`.
     Late,
     /// This machine has no room for another process.
     NoRoom(String),
@@ -118,7 +118,8 @@ fn begin(order: &Order) -> Result<(Child, watch::Watch), Answer> {
     };
     // Before the runner is there, so that there is never one without a record.
     folder.set_record(&record).map_err(|error| undo(failed("write the record")(error)))?;
-    if Timestamp::now() > order.start_by {
+    let now = processes::uptime().map_err(|error| undo(failed("read the time since boot")(error)))?;
+    if now > order.start_by_uptime {
         return Err(undo(Answer::Late));
     }
     let start = || spawn(order, &scratch, &log);

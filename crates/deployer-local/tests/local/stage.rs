@@ -46,13 +46,12 @@ impl Stage {
     }
 
     pub fn driver_of(config: &Config) -> LocalDeployer {
+        Self::driver_with_clock(config, Clock::system())
+    }
+
+    pub fn driver_with_clock(config: &Config, clock: Clock) -> LocalDeployer {
         let installation = Installation::new("test").expect("valid");
-        LocalDeployer::build(
-            config.clone(),
-            &installation,
-            &PlatformName::new("local").expect("valid"),
-            Clock::system(),
-        )
+        LocalDeployer::build(config.clone(), &installation, &PlatformName::new("local").expect("valid"), clock)
     }
 
     pub fn folder(&self, runner: RunnerId) -> PathBuf {

@@ -1,12 +1,15 @@
 //! What local runners survive, and what of them does not.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
 use crate::stage::{Stage, exit, is_there, launch, new_runner, start, until};
+use greenroom_chassis::Clock;
 use greenroom_deployer::{Deployer, Error, Observed, Progress};
-use greenroom_domain::Exit;
+use greenroom_domain::{Exit, Timestamp};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 
@@ -38,6 +41,41 @@ async fn a_deployer_process() {
     stage.config = own;
     println!("ready");
     std::future::pending::<()>().await;
+}
+
+#[tokio::test]
+async fn a_start_is_too_late_by_the_services_clock_and_not_by_the_wall_clock() {
+    // The wall clock has jumped five hours ahead, and the services have not followed it.
+    fn services_time() -> Timestamp {
+        Timestamp::now() - jiff::SignedDuration::from_hours(5)
+    }
+    let stage = Stage::new();
+    let driver = Stage::driver_with_clock(&stage.config, Clock::from_fn(services_time));
+    let runner = new_runner();
+    let mut launch = launch(runner, "exit 0");
+    launch.start_by = services_time() + jiff::SignedDuration::from_secs(600);
+    driver.ensure(&launch, &Progress::silent()).await.expect("started");
+    assert_eq!(exit(&driver, runner).await.code, Some(0));
+
+    launch.spec.runner = new_runner();
+    launch.start_by = services_time() - jiff::SignedDuration::from_secs(1);
+    let late = driver.ensure(&launch, &Progress::silent()).await;
+    assert_eq!(late, Err(Error::Transient("it is too late".to_owned())));
+}
+
+#[tokio::test]
+async fn other_users_read_nothing_of_a_runner() {
+    let stage = Stage::new();
+    let driver = stage.driver();
+    let runner = start(&driver, PATIENT).await;
+    let folder = stage.folder(runner);
+    until("its use is measured", || folder.join("usage.json").exists()).await;
+    let mode = |path: &std::path::Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+    assert_eq!(mode(&folder), 0o700);
+    for file in ["record.json", "usage.json", "lock"] {
+        assert_eq!(mode(&folder.join(file)), 0o600, "{file}");
+    }
+    driver.stop(runner, Duration::from_secs(10)).await.expect("stopped");
 }
 
 #[tokio::test]
