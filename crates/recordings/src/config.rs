@@ -96,6 +96,7 @@ impl Config {
             },
             sweep: seconds(10),
             quiet: seconds(600),
+            objects: seconds(10),
             lease: host.scaled(LEASE).max(LEASE_AT_LEAST),
             ffmpeg: host.scaled(self.join_timeout).max(JOIN_AT_LEAST),
         }
@@ -108,6 +109,8 @@ pub(crate) struct Timing {
     pub limits: Limits,
     pub sweep: Duration,
     pub quiet: Duration,
+    /// How often is tried whether objects can be stored again.
+    pub objects: Duration,
     pub lease: Duration,
     pub ffmpeg: Duration,
 }

@@ -23,7 +23,10 @@ pub struct Ffmpeg<'a> {
 /// What measuring found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Measured {
+    /// From its beginning to the end of its last sample.
     pub duration: Duration,
+    /// How much sound is in it, which is less where samples are missing.
+    pub sound: Option<Duration>,
     pub mean_volume_db: Option<f64>,
 }
 
@@ -73,15 +76,21 @@ impl Ffmpeg<'_> {
         Ok(length(&self.media.run(self.job(arguments, files.len())).await?.progress))
     }
 
-    /// Decodes a file: how long it really is, and how loud.
+    /// Decodes a file: how long it really is, how much sound is in it, and how loud that is.
     ///
     /// # Errors
     /// As [`Error`].
     pub async fn measure(&self, file: &str) -> Result<Measured, Error> {
-        let how = ["-map", "0:a:0", "-af", "volumedetect", "-f", "null", "-"];
+        // Loudness as it is; then once more in one form, in which the number of samples says how long they are.
+        let filters = format!("volumedetect,aformat=sample_rates={RATE}:channel_layouts=mono,volumedetect");
+        let how = ["-map", "0:a:0", "-af", &filters, "-f", "null", "-"];
         let arguments = media::arguments(media::input(file).chain(how));
         let output = self.media.run(self.job(arguments, 1)).await?;
-        Ok(Measured { duration: length(&output.progress), mean_volume_db: mean_volume(&output.log) })
+        Ok(Measured {
+            duration: length(&output.progress),
+            sound: sound(&output.log),
+            mean_volume_db: mean_volume(&output.log),
+        })
     }
 
     fn job(&self, arguments: Vec<OsString>, inputs: usize) -> Job<'_> {
@@ -89,6 +98,9 @@ impl Ffmpeg<'_> {
         Job { folder: self.folder, arguments, inputs, most_output }
     }
 }
+
+/// Samples a second when sound is measured: Opus has no other.
+const RATE: u32 = 48_000;
 
 /// Only the first sound, as it is.
 const COPY: [&str; 6] = ["-map", "0:a:0", "-c", "copy", "-f", "webm"];
@@ -99,10 +111,22 @@ fn length(progress: &str) -> Duration {
     Duration::from_micros(micros.unwrap_or(0))
 }
 
-/// `volumedetect`'s finding; none for a file without a sample.
+/// How long the samples are that the last filter counted.
+fn sound(log: &str) -> Option<Duration> {
+    let samples: f64 = found(log, "[Parsed_volumedetect_2 ", "n_samples: ")?.parse().ok()?;
+    Duration::try_from_secs_f64(samples / f64::from(RATE)).ok()
+}
+
+/// The first filter's finding; none for a file without a sample.
 fn mean_volume(log: &str) -> Option<f64> {
-    let (_, found) = log.rsplit_once("mean_volume: ")?;
-    found.split_whitespace().next()?.parse().ok().filter(|volume: &f64| volume.is_finite())
+    let volume: f64 = found(log, "[Parsed_volumedetect_0 ", "mean_volume: ")?.parse().ok()?;
+    Some(volume).filter(|volume| volume.is_finite())
+}
+
+/// The word after `name`, in the last line of that filter which has it.
+fn found<'a>(log: &'a str, filter: &str, name: &str) -> Option<&'a str> {
+    let lines = log.lines().rev().filter(|line| line.starts_with(filter));
+    lines.filter_map(|line| line.split_once(name)).find_map(|(_, found)| found.split_whitespace().next())
 }
 
 #[cfg(test)]
@@ -115,11 +139,11 @@ mod tests {
             "out_time_us=1000000\nprogress=continue\nout_time_us=6061000\nout_time=00:00:06.06\nprogress=end\n";
         assert_eq!(length(progress), Duration::from_millis(6_061));
         assert_eq!(length("out_time_us=N/A\nprogress=end\n"), Duration::ZERO);
-        assert_eq!(
-            mean_volume("[x @ 0x1] n_samples: 5\n[x @ 0x1] mean_volume: -21.1 dB\n[x @ 0x1] max_volume: -18.0 dB\n"),
-            Some(-21.1)
-        );
-        assert_eq!(mean_volume("nothing"), None);
-        assert_eq!(mean_volume("mean_volume: -inf dB"), None);
+        let log = "[Parsed_volumedetect_2 @ 0x1] n_samples: 72000\n[Parsed_volumedetect_2 @ 0x1] mean_volume: -24.0 dB\n\
+                   [Parsed_volumedetect_0 @ 0x1] n_samples: 144000\n[Parsed_volumedetect_0 @ 0x1] mean_volume: -21.1 dB\n";
+        assert_eq!((sound(log), mean_volume(log)), (Some(Duration::from_millis(1_500)), Some(-21.1)));
+        assert_eq!((sound("nothing"), mean_volume("nothing")), (None, None));
+        let log = "[Parsed_volumedetect_2 @ 0x1] n_samples: -1\n[Parsed_volumedetect_0 @ 0x1] mean_volume: -inf dB";
+        assert_eq!((sound(log), mean_volume(log)), (None, None));
     }
 }

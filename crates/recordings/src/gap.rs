@@ -7,7 +7,8 @@ use std::time::Duration;
 use greenroom_domain::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// Shorter than this is what a stream's first and last sample, and the way of a part to us, may take.
+/// Shorter than this is what a stream's first and last sample, and the way of a part to us, may take. Breaks that are shorter
+/// are not listed; their sum is told where it is not.
 const UNNOTICED: i64 = 2_000;
 
 /// Time that is missing in a joined recording.
@@ -33,10 +34,28 @@ pub struct Stream {
 }
 
 /// The gaps between streams that are joined in this order.
+pub fn between(streams: &[Stream]) -> Vec<Gap> {
+    breaks(streams).into_iter().filter(|gap| !is_short(gap)).collect()
+}
+
+/// Words for a person about the breaks that are too short to be listed, when there are enough of them to matter.
+pub fn short(streams: &[Stream]) -> Option<String> {
+    let short: Vec<_> = breaks(streams).into_iter().filter(is_short).collect();
+    let sum = short.iter().fold(0_u64, |sum, gap| sum.saturating_add(gap.missing_ms));
+    let seconds = Duration::from_millis(sum).as_secs_f64().round();
+    (sum >= UNNOTICED.unsigned_abs())
+        .then(|| format!("{} breaks of less than 2 s each leave out about {seconds} s together", short.len()))
+}
+
+fn is_short(gap: &Gap) -> bool {
+    gap.missing_ms < UNNOTICED.unsigned_abs()
+}
+
+/// Whatever is missing, however short.
 ///
 /// Within an attempt its runner's clock tells. Attempts may have run on machines with different clocks, so between them the
 /// arrival of each stream's last part tells, by our clock: it comes as soon as it is recorded.
-pub fn between(streams: &[Stream]) -> Vec<Gap> {
+fn breaks(streams: &[Stream]) -> Vec<Gap> {
     let mut begins: BTreeMap<i32, i64> = BTreeMap::new();
     for stream in streams {
         let Some(ended_at) = stream.ended_at else { continue };
@@ -46,7 +65,7 @@ pub fn between(streams: &[Stream]) -> Vec<Gap> {
     }
     let mut gaps = Vec::new();
     // Nothing came of what its attempt recorded first.
-    if let Some(first) = streams.first().filter(|first| first.offset_ms >= UNNOTICED) {
+    if let Some(first) = streams.first().filter(|first| first.offset_ms > 0) {
         gaps.push(Gap { at_ms: 0, missing_ms: first.offset_ms.unsigned_abs() });
     }
     let mut at = Duration::ZERO;
@@ -58,7 +77,7 @@ pub fn between(streams: &[Stream]) -> Vec<Gap> {
             _ => continue,
         };
         let missing = later.saturating_add(after.offset_ms).saturating_sub(end_ms(before));
-        if missing >= UNNOTICED {
+        if missing > 0 {
             gaps.push(Gap { at_ms: millis(at).unsigned_abs(), missing_ms: missing.unsigned_abs() });
         }
     }
@@ -110,5 +129,14 @@ mod tests {
         for (name, streams, expected) in rows {
             assert_eq!(between(&streams), expected, "{name}");
         }
+    }
+    #[test]
+    fn many_short_breaks_are_told_as_a_sum() {
+        // A page that flaps: a second of sound, and a second without a recorder.
+        let streams: Vec<_> = (0..6).map(|n| stream(1, n * 2_000, 1, n * 2_000 + 1_000)).collect();
+        assert_eq!(between(&streams), []);
+        let told = short(&streams);
+        assert_eq!(told.as_deref(), Some("5 breaks of less than 2 s each leave out about 5 s together"));
+        assert_eq!(short(&streams[..2]), None, "one second is not worth a word");
     }
 }

@@ -21,6 +21,8 @@ use crate::vault::{self, Vault};
 const MEDIA_TYPE: &str = "audio/webm";
 /// Joined without encoding, the whole may differ from the sum so much: rounding at each seam.
 const SEAM: Duration = Duration::from_millis(500);
+/// A file may be so much longer than the sound in it without a word, as breaks between streams may be.
+const HOLLOW: Duration = Duration::from_secs(2);
 
 /// Why it came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +114,19 @@ pub async fn join(
     let duration_ms = u64::try_from(measured.duration.as_millis()).unwrap_or(u64::MAX);
     let media_type = MEDIA_TYPE.to_owned();
     let (mean_volume_db, gaps) = (measured.mean_volume_db, gap::between(&streams));
+    let words = [Some(detail).filter(|detail| !detail.is_empty()), gap::short(&streams), hollow(measured)];
+    let detail = words.into_iter().flatten().collect::<Vec<_>>().join("; ");
     Ok((Joined { object, media_type, duration_ms, size_bytes, mean_volume_db, gaps }, detail))
+}
+
+/// Words for a person when a file is longer than the sound in it. A page whose process stood still leaves such a hole: its
+/// recorder goes on afterwards in the same stream, with a later time.
+fn hollow(measured: Measured) -> Option<String> {
+    let missing = measured.duration.saturating_sub(measured.sound?);
+    (missing >= HOLLOW).then(|| {
+        let seconds = missing.as_secs_f64().round();
+        format!("about {seconds} s in it hold no sound, because the recorder stood still")
+    })
 }
 
 /// Reads parts in their order, stream by stream: the parts of one stream, one after the other, are one file. A stream ends

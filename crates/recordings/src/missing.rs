@@ -30,8 +30,23 @@ pub fn gaps(parts: &[Part]) -> Vec<String> {
     gaps
 }
 
-/// For how long was recorded: from each start to its stop in the same attempt. One without a stop (its runner was killed) is not
-/// counted: nobody knows.
+/// Whether a line of a timeline tells something about its recording.
+pub fn matters(entry: &TimelineEntry) -> bool {
+    matches!(entry.what.as_str(), "recording_started" | "recording_stopped")
+}
+
+/// Words for a person when recording was reported and not one part arrived; none when it was never reported.
+pub fn everything(timeline: &[TimelineEntry]) -> Option<String> {
+    let reported = timeline.iter().any(|entry| entry.what == "recording_started");
+    let seconds = recorded(timeline).as_secs_f64().round();
+    reported.then(|| match seconds {
+        0.0 => "recording was reported, and no part of it arrived".to_owned(),
+        _ => format!("recording was reported for about {seconds} s, and no part of it arrived"),
+    })
+}
+
+/// For how long was recorded, by a timeline with its oldest line first: from each start to its stop in the same attempt. One
+/// without a stop (its runner was killed) is not counted: nobody knows.
 pub fn recorded(timeline: &[TimelineEntry]) -> Duration {
     let mut began: BTreeMap<u32, Duration> = BTreeMap::new();
     let mut sum = Duration::ZERO;
@@ -99,6 +114,16 @@ mod tests {
         let tail = |seconds| tail(recorded, Duration::from_secs(seconds));
         assert_eq!(tail(10).as_deref(), Some("about 50 s of 60 s that were recorded are missing"));
         assert_eq!((tail(58), tail(61)), (None, None));
+    }
+
+    #[test]
+    fn a_recording_of_which_nothing_arrived_is_told_and_one_that_never_began_is_not() {
+        let (started, stopped) = (entry("recording_started", 1, 100), entry("recording_stopped", 1, 142));
+        let lost = everything(&[started.clone(), stopped]);
+        assert_eq!(lost.as_deref(), Some("recording was reported for about 42 s, and no part of it arrived"));
+        let killed = everything(&[started]);
+        assert_eq!(killed.as_deref(), Some("recording was reported, and no part of it arrived"));
+        assert_eq!(everything(&[entry("created", 0, 0), entry("in_call", 1, 5)]), None);
     }
 
     #[test]

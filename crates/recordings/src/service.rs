@@ -1,6 +1,7 @@
 //! The service in a process.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use greenroom_chassis::{Host, Process, sweep};
 use greenroom_contracts::Origin;
@@ -105,6 +106,8 @@ impl Service {
             let store = store.clone();
             async move { store.is_ready().await }
         });
+        let vault = self.rpc.vault.clone();
+        process.health().require("recordings.objects", move || std::future::ready(vault.stores()));
     }
 
     fn door(&self) -> RecordingServiceServer<Rpc> {
@@ -143,6 +146,11 @@ impl Service {
         };
         let listen = self.host.bus.consume(subscription, handler, stop.clone());
         let hide = joiner.vault.hide_earlier();
-        tokio::join!(join, ask, listen, hide, self.relay.run(stop.clone()));
+        let untried = AtomicBool::new(true);
+        let look = sweep("recordings-objects", joiner.timing.objects, &never, &stop, || async {
+            joiner.vault.try_again(untried.swap(false, Ordering::Relaxed)).await;
+            Ok::<_, Error>(None)
+        });
+        tokio::join!(join, ask, listen, hide, look, self.relay.run(stop.clone()));
     }
 }

@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 use greenroom_bus::trace;
 use greenroom_chassis::{Clock, InnerChannel};
 use greenroom_contracts::messages::{RecordingFailed, RecordingReady};
-use greenroom_contracts::proto::v1::SchedulerBotRequest;
 use greenroom_contracts::proto::v1::scheduler_service_client::SchedulerServiceClient;
+use greenroom_contracts::proto::v1::{ListTimelineRequest, SchedulerTimelineRequest, TimelineEntry};
 use greenroom_store::Store;
 use opentelemetry::metrics::{Counter, Histogram};
 use opentelemetry::{KeyValue, global};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::Code;
 use tracing::Instrument;
 use uuid::Uuid;
 
@@ -27,6 +28,19 @@ use crate::missing;
 use crate::policy::{Failure, State, Step, Verdict};
 use crate::store::{self, Part, Row};
 use crate::vault::Vault;
+
+/// Lines of a timeline asked for at once.
+const PAGE: u32 = 1_000;
+
+/// What there is of a recording whose bot is over.
+enum Found {
+    /// Nothing, and nothing was reported.
+    Nothing,
+    /// Nothing, although recording was reported: words for a person.
+    Lost(String),
+    /// Parts, and what came of joining them.
+    Parts(Result<(Joined, String), join::Error>),
+}
 
 /// The joiner of one process.
 #[derive(Debug)]
@@ -145,7 +159,12 @@ impl Joiner {
                 across::release(self.store.pool(), row.bot(), lease).await?;
                 Ok("early")
             }
-            Step::SettleEmpty => self.finish(row, lease, 0, None).await,
+            Step::SettleEmpty => {
+                // A bot that never had a runner has nothing to report.
+                let begun = row.progress()?.over.is_some_and(|(_, attempt)| attempt > 0);
+                let lost = if begun { missing::everything(&self.timeline(row).await?) } else { None };
+                self.finish(row, lease, 0, lost.map_or(Found::Nothing, Found::Lost)).await
+            }
             Step::Join => {
                 let parts = store::parts(self.store.pool(), row.tenant(), row.bot()).await?;
                 let joined = join(&self.media, &self.vault, (row.tenant(), row.bot()), &parts).await;
@@ -157,7 +176,7 @@ impl Joiner {
                     }
                     Err(error) => Err(error),
                 };
-                self.finish(row, lease, u32::try_from(parts.len()).unwrap_or(u32::MAX), Some(joined)).await
+                self.finish(row, lease, u32::try_from(parts.len()).unwrap_or(u32::MAX), Found::Parts(joined)).await
             }
         }
     }
@@ -165,43 +184,67 @@ impl Joiner {
     /// What its runner recorded and could not hand in: on a full disk, for example.
     async fn missing(&self, row: &Row, parts: &[Part], duration_ms: u64) -> Vec<String> {
         let mut missing = missing::gaps(parts);
-        let request =
-            SchedulerBotRequest { tenant_id: row.tenant_id.to_string(), bot_id: row.bot_id.to_string(), caller: None };
-        match SchedulerServiceClient::new(self.scheduler.clone()).get(request).await {
-            Ok(bot) => {
-                let recorded = missing::recorded(&bot.into_inner().timeline);
+        match self.timeline(row).await {
+            Ok(timeline) => {
+                let recorded = missing::recorded(&timeline);
                 missing.extend(missing::tail(recorded, Duration::from_millis(duration_ms)));
             }
             // The recording is no worse for it.
             Err(error) => tracing::warn!(
-                bot.id = %row.bot(), error = error.message(),
+                bot.id = %row.bot(), error = %chain(&error),
                 "the scheduler does not say how long was recorded, so nobody knows whether the end is missing"
             ),
         }
         missing
     }
 
+    /// A bot's timeline, oldest line first. That of a bot which its owner does not know is empty.
+    async fn timeline(&self, row: &Row) -> Result<Vec<TimelineEntry>, Error> {
+        let mut client = SchedulerServiceClient::new(self.scheduler.clone());
+        let (mut entries, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let list = ListTimelineRequest { bot_id: row.bot_id.to_string(), limit: PAGE, cursor };
+            let request = SchedulerTimelineRequest { tenant_id: row.tenant_id.to_string(), list: Some(list) };
+            let page = match client.list_timeline(request).await {
+                Ok(page) => page.into_inner(),
+                Err(error) if error.code() == Code::NotFound => break,
+                Err(error) => return Err(Error::Scheduler(error.message().to_owned())),
+            };
+            entries.extend(page.entries.into_iter().filter(|entry| missing::matters(entry)));
+            cursor = page.next_cursor;
+            if cursor.is_empty() {
+                break;
+            }
+        }
+        entries.reverse();
+        Ok(entries)
+    }
+
     /// One transaction: what came of it, and what is said about it.
-    async fn finish(
-        &self,
-        claimed: &Row,
-        lease: Uuid,
-        parts: u32,
-        joined: Option<Result<(Joined, String), join::Error>>,
-    ) -> Result<&'static str, Error> {
+    async fn finish(&self, claimed: &Row, lease: Uuid, parts: u32, found: Found) -> Result<&'static str, Error> {
         let (tenant, bot) = (claimed.tenant(), claimed.bot());
         let (now, limits) = (self.clock.now(), &self.timing.limits);
         let mut tx = self.store.begin().await?;
         let Some(row) = across::take_back(&mut tx, bot, lease).await? else { return Ok("lost") };
         let mut progress = row.progress()?;
         let mut sequence = row.sequence;
-        let outcome = match joined {
-            None => {
+        let outcome = match found {
+            Found::Nothing => {
                 progress.settle(Verdict::None, parts);
                 across::settle(&mut tx, bot, None, "", sequence).await?;
                 "none"
             }
-            Some(Ok((joined, detail))) => {
+            Found::Lost(detail) => {
+                progress.settle(Verdict::Failed, parts);
+                sequence += 1;
+                let envelope =
+                    tx.envelope(now, RecordingFailed { bot, detail: detail.clone() }).public(tenant, sequence);
+                tx.say(envelope);
+                tracing::warn!(bot.id = %bot, detail, "nothing of a recording arrived");
+                across::settle(&mut tx, bot, None, &detail, sequence).await?;
+                "lost"
+            }
+            Found::Parts(Ok((joined, detail))) => {
                 progress.settle(Verdict::Ready, parts);
                 // With a part that came meanwhile it is joined again before anybody is told.
                 let told = progress.state() == State::Settled(Verdict::Ready);
@@ -224,8 +267,9 @@ impl Joiner {
                 across::settle(&mut tx, bot, Some(&joined), &detail, sequence).await?;
                 if told { "ready" } else { "reopened" }
             }
-            Some(Err(error)) => {
-                let detail = error.to_string();
+            Found::Parts(Err(error)) => {
+                let words = error.to_string();
+                let detail = self.vault.without_paths(&words);
                 let failure = error.failure();
                 let over = progress.fail(failure, parts, now, limits);
                 if over {
@@ -233,11 +277,11 @@ impl Joiner {
                     let envelope =
                         tx.envelope(now, RecordingFailed { bot, detail: detail.clone() }).public(tenant, sequence);
                     tx.say(envelope);
-                    tracing::error!(bot.id = %bot, error = detail, parts, "a recording cannot be joined; its parts are kept");
+                    tracing::error!(bot.id = %bot, error = words, parts, "a recording cannot be joined; its parts are kept");
                 } else if failure == Failure::Away {
-                    tracing::error!(bot.id = %bot, error = detail, "recordings cannot be joined, trying again");
+                    tracing::error!(bot.id = %bot, error = words, "recordings cannot be joined, trying again");
                 } else {
-                    tracing::warn!(bot.id = %bot, error = detail, try_ = progress.tries, "a recording could not be joined, trying again");
+                    tracing::warn!(bot.id = %bot, error = words, try_ = progress.tries, "a recording could not be joined, trying again");
                 }
                 across::settle(&mut tx, bot, None, &detail, sequence).await?;
                 match (over, failure) {

@@ -1,7 +1,7 @@
 //! The objects: parts, screenshots, recordings. A directory now; anything that [`ObjectStore`] speaks to later.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -13,13 +13,23 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::OnceCell;
 
 use crate::Error;
+use crate::error::{chain, without_paths};
 
 /// Where objects are. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Vault {
     directory: PathBuf,
     opened: Arc<OnceCell<Arc<dyn ObjectStore>>>,
+    /// How large the object was that could not be stored, until one as large can be.
+    refused: Arc<Mutex<Option<usize>>>,
 }
+
+/// What is done when an upload cannot be stored.
+pub const STORE: &str = "store an object";
+/// What is done when the directory cannot be used at all.
+pub const OPEN: &str = "open the recordings' place";
+/// What is stored to find out whether that works. A disk that is full may still have a few blocks.
+const TRIAL: usize = 256 << 10;
 
 /// The key of a part.
 pub fn part(tenant: TenantId, bot: BotId, attempt: u32, index: u32) -> String {
@@ -40,7 +50,7 @@ pub fn recording(tenant: TenantId, bot: BotId) -> String {
 impl Vault {
     /// Objects below a directory, which is made when it is first needed.
     pub fn new(directory: PathBuf) -> Self {
-        Self { directory, opened: Arc::default() }
+        Self { directory, opened: Arc::default(), refused: Arc::default() }
     }
 
     async fn store(&self) -> Result<&Arc<dyn ObjectStore>, Error> {
@@ -53,7 +63,7 @@ impl Vault {
             let store = LocalFileSystem::new_with_prefix(&self.directory)?.with_fsync(true);
             Ok(Arc::new(store) as Arc<dyn ObjectStore>)
         };
-        self.opened.get_or_try_init(open).await.map_err(Error::objects("open the recordings' place"))
+        self.opened.get_or_try_init(open).await.map_err(Error::objects(OPEN))
     }
 
     /// Takes an object from everybody else's sight. The directory is closed to them, so that there is no moment before this.
@@ -81,18 +91,56 @@ impl Vault {
         }
     }
 
-    /// Where an object is, for people.
-    pub fn location(&self, key: &str) -> String {
-        let path = self.directory.join(key);
-        std::path::absolute(&path).unwrap_or(path).display().to_string()
+    /// Words for clients, who need not know where this is.
+    pub fn without_paths(&self, text: &str) -> String {
+        without_paths(text, &[&self.directory, &std::env::temp_dir()])
+    }
+
+    /// Whether the last object could be stored, as far as anybody tried.
+    pub fn stores(&self) -> bool {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
+    /// Tries whether an object can be stored where one could not be, or where nobody has tried.
+    pub async fn try_again(&self, untried: bool) {
+        let refused = *self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if untried || refused.is_some() {
+            let content = vec![0; refused.unwrap_or_default().max(TRIAL)];
+            // What comes of it is noted.
+            let _ = self.try_out(&format!("probes/{}", uuid::Uuid::now_v7()), content.into()).await;
+        }
+    }
+
+    /// Reports once that objects cannot be stored, and once that they can again.
+    fn note(&self, size: usize, failed: Option<&Error>) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        match (failed, *refused) {
+            (Some(error), None) => {
+                *refused = Some(size);
+                tracing::error!(error = %chain(error), directory = %self.directory.display(), "recordings cannot be stored");
+            }
+            (Some(_), Some(before)) => *refused = Some(before.max(size)),
+            (None, Some(before)) if size >= before => {
+                *refused = None;
+                tracing::info!(directory = %self.directory.display(), "recordings can be stored again");
+            }
+            (None, _) => {}
+        }
     }
 
     /// Stores an object unless its key is taken. Returns whether it was free.
     pub async fn put_new(&self, key: &str, content: Bytes) -> Result<bool, Error> {
+        let size = content.len();
+        let put = self.put(key, content).await;
+        self.note(size, put.as_ref().err());
+        put
+    }
+
+    async fn put(&self, key: &str, content: Bytes) -> Result<bool, Error> {
         match self.store().await?.put_opts(&Path::from(key), content.into(), PutMode::Create.into()).await {
             Ok(_) => self.hide(key).await.map(|()| true),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
-            Err(error) => Err(Error::objects("store an object")(error)),
+            Err(error) => Err(Error::objects(STORE)(error)),
         }
     }
 

@@ -40,7 +40,8 @@ async fn parts_become_one_recording() {
     let recording = house.get(&bot).await;
     assert_eq!((recording.state.as_str(), recording.duration_ms, recording.parts), ("ready", ready.duration_ms, 4));
     assert_eq!((recording.media_type.as_str(), recording.detail.as_str()), ("audio/webm", ""));
-    let on_disk = std::fs::read(&recording.location).expect("where it says");
+    assert_eq!(recording.location, format!("{}/{}/recording.webm", bot.tenant, bot.id), "no path of the server");
+    let on_disk = std::fs::read(house.directory.path().join(&recording.location)).expect("where it says");
     assert_eq!(on_disk.len() as u64, ready.size_bytes);
     assert_eq!(house.read(&bot).await.expect("readable"), on_disk);
 
@@ -86,6 +87,65 @@ async fn what_did_not_arrive_is_said() {
     house.recorded(&cut, 13);
     house.said(&cut, 2).await;
     assert_eq!(house.get(&cut).await.detail, "");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recording_of_which_nothing_arrived_has_failed() {
+    let house = House::hurried().await;
+    let (lost, never) = (house.bot(), house.bot());
+    house.recorded(&lost, 42);
+    // Nobody says "none" before the scheduler has answered.
+    *house.scheduler.away.lock().expect("no panic") = true;
+    for bot in [&lost, &never] {
+        house.over(bot, BotState::Done, 1).await;
+        house.gone(bot, 1).await;
+    }
+    house.until("it is due", async |house| house.get(&lost).await.state == "joining").await;
+    *house.scheduler.away.lock().expect("no panic") = false;
+    let Said::Failed { sequence, failed } = house.said(&lost, 1).await else { panic!("it failed") };
+    let words = "recording was reported for about 42 s, and no part of it arrived";
+    assert_eq!((sequence, failed.detail.as_str()), (1, words));
+    let recording = house.get(&lost).await;
+    assert_eq!((recording.state.as_str(), recording.detail.as_str()), ("failed", words));
+    house.until("the other is settled", async |house| house.get(&never).await.state == "none").await;
+    assert_eq!((house.get(&never).await.detail.as_str(), house.count(&never)), ("", 0));
+
+    // A part comes late after all.
+    house.put(&lost, 1, 0, &sound::webm(2)).await.expect("stored");
+    assert!(matches!(house.said(&lost, 2).await, Said::Ready { sequence: 2, .. }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_stood_still_within_a_stream_is_told() {
+    let house = House::new().await;
+    let bot = house.bot();
+    // The page's process was stopped from second 4 on: the stream goes on 15 seconds later.
+    house.put(&bot, 1, 0, &sound::with_a_hole(4, 15, 4)).await.expect("stored");
+    house.over(&bot, BotState::Done, 1).await;
+    house.gone(&bot, 1).await;
+    let Said::Ready { ready, .. } = house.said(&bot, 1).await else { panic!("it is ready") };
+    assert!((22_000..24_000).contains(&ready.duration_ms), "{ready:?}");
+    let detail = house.get(&bot).await.detail;
+    assert_eq!(detail, "about 15 s in it hold no sound, because the recorder stood still");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_place_that_takes_nothing_is_named_until_it_does() {
+    let house = House::hurried().await;
+    let bot = house.bot();
+    let whole = sound::webm(2);
+    house.put(&bot, 1, 0, &whole).await.expect("stored");
+    assert!(house.conditions().await["recordings.objects"]);
+    // In a file nothing can be stored, not even by root; so it is on a disk that is full.
+    let (folder, aside) = (house.directory.path(), house.directory.path().with_extension("aside"));
+    std::fs::rename(folder, &aside).expect("moved");
+    std::fs::write(folder, "").expect("written");
+    assert_eq!(house.put(&bot, 1, 1, &whole).await.expect_err("refused").code(), Code::Unavailable);
+    assert!(!house.conditions().await["recordings.objects"]);
+    std::fs::remove_file(folder).expect("removed");
+    std::fs::rename(&aside, folder).expect("moved back");
+    house.until("it has healed", async |house| house.conditions().await["recordings.objects"]).await;
+    house.put(&bot, 1, 1, &whole).await.expect("stored");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

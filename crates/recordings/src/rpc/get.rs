@@ -26,8 +26,9 @@ pub async fn handle(rpc: &Rpc, request: RecordingRequest) -> Result<Recording, S
         size_bytes: unsigned(row.size_bytes),
         mean_volume_db: row.mean_volume_db,
         parts: progress.parts,
-        location: row.object.map(|key| rpc.vault.location(&key)).unwrap_or_default(),
-        detail: row.detail,
+        location: row.object.unwrap_or_default(),
+        // Earlier versions wrote paths into it.
+        detail: rpc.vault.without_paths(&row.detail),
         gaps: row.gaps.iter().map(|gap| RecordingGap { at_ms: gap.at_ms, missing_ms: gap.missing_ms }).collect(),
         screenshots,
     })

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use greenroom_bus::Bus;
-use greenroom_chassis::{Clock, Host, InnerChannel, Peers, Process, Secret, Settings, telemetry};
+use greenroom_chassis::{Clock, Health, Host, InnerChannel, Peers, Process, Secret, Settings, telemetry};
 use greenroom_contracts::messages::{BotStateChanged, Message, RecordingFailed, RecordingReady, RunnerGone};
 use greenroom_contracts::proto::v1::recording_service_client::RecordingServiceClient;
 use greenroom_contracts::proto::v1::scheduler_service_server::{SchedulerService, SchedulerServiceServer};
@@ -43,6 +43,7 @@ pub enum Said {
 #[derive(Clone, Default)]
 pub struct Scheduler {
     pub over: Arc<Mutex<BTreeMap<String, BotState>>>,
+    pub away: Arc<Mutex<bool>>,
     pub timelines: Arc<Mutex<BTreeMap<String, Vec<TimelineEntry>>>>,
 }
 
@@ -50,17 +51,26 @@ pub struct Scheduler {
 impl SchedulerService for Scheduler {
     async fn list_timeline(
         &self,
-        _: Request<SchedulerTimelineRequest>,
+        request: Request<SchedulerTimelineRequest>,
     ) -> Result<Response<ListTimelineResponse>, Status> {
-        Err(Status::unimplemented("not asked by recordings"))
+        let list = request.into_inner().list.expect("of a bot");
+        if *self.away.lock().expect("no panic") {
+            return Err(Status::unavailable("away"));
+        }
+        let timeline = self.timelines.lock().expect("no panic").get(&list.bot_id).cloned().unwrap_or_default();
+        // Newest first, two lines a page: whoever reads one page only misses what is before.
+        let before = list.cursor.parse().unwrap_or(timeline.len());
+        let entries: Vec<_> = timeline[..before].iter().rev().take(2).cloned().collect();
+        let left = before - entries.len();
+        let next_cursor = if left == 0 { String::new() } else { left.to_string() };
+        Ok(Response::new(ListTimelineResponse { entries, next_cursor }))
     }
 
     async fn get(&self, request: Request<SchedulerBotRequest>) -> Result<Response<SchedulersBot>, Status> {
         let id = request.into_inner().bot_id;
         let state = self.over.lock().expect("no panic").get(&id).copied().unwrap_or(BotState::InCall);
-        let timeline = self.timelines.lock().expect("no panic").get(&id).cloned().unwrap_or_default();
         let state = state.to_string();
-        Ok(Response::new(SchedulersBot { id, state, attempt: 1, timeline, ..SchedulersBot::default() }))
+        Ok(Response::new(SchedulersBot { id, state, attempt: 1, ..SchedulersBot::default() }))
     }
 
     async fn create(&self, _: Request<SchedulerCreateRequest>) -> Result<Response<SchedulersBot>, Status> {
@@ -104,6 +114,7 @@ pub struct House {
     origin: Origin,
     said: Arc<Mutex<BTreeMap<BotId, Vec<Said>>>>,
     pub scheduler: Scheduler,
+    health: OnceLock<Health>,
     stop: CancellationToken,
 }
 
@@ -137,7 +148,9 @@ impl House {
             at: Some(prost_types::Timestamp { seconds: 1_800_000_000 + seconds, nanos: 0 }),
             ..TimelineEntry::default()
         };
-        let timeline = vec![entry("recording_started", 0), entry("recording_stopped", seconds)];
+        let notes = std::iter::repeat_n(entry("note", seconds), 5);
+        let timeline =
+            [entry("recording_started", 0), entry("recording_stopped", seconds)].into_iter().chain(notes).collect();
         self.scheduler.timelines.lock().expect("no panic").insert(bot.id.to_string(), timeline);
     }
 
@@ -178,6 +191,7 @@ impl House {
             origin: Origin { installation, service: "test" },
             said: Arc::default(),
             scheduler: Scheduler::default(),
+            health: OnceLock::new(),
             stop: CancellationToken::new(),
         };
         house.listen().await;
@@ -187,6 +201,7 @@ impl House {
         let service = Service::build(&config, &house.host).expect("a service");
         let mut process = Process::new(telemetry());
         service.register(&mut process);
+        let _ = house.health.set(process.health().clone());
         process.routes().add_service(SchedulerServiceServer::new(house.scheduler.clone()));
         process.serve_inner(listener, house.host.peers.inner().clone());
         let stop = process.stop();
@@ -201,6 +216,11 @@ impl House {
             house.replica(settings).await;
         }
         house
+    }
+
+    /// What the process says about its health.
+    pub async fn conditions(&self) -> BTreeMap<String, bool> {
+        self.health.get().expect("it was built").look().await
     }
 
     /// One more replica, without a door.

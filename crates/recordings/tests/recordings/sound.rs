@@ -7,6 +7,13 @@ pub fn webm(seconds: u32) -> Vec<u8> {
     encode(seconds, &["-c:a", "libopus", "-f", "webm", "-live", "1", "-cluster_time_limit", "1000"])
 }
 
+/// As [`webm`], in one stream with a hole: sound, nothing at all, and sound again with its time.
+pub fn with_a_hole(before: u32, hole: u32, after: u32) -> Vec<u8> {
+    let filter = format!("asetpts=PTS+gte(T\\,{before})*{hole}/TB");
+    let how = ["-af", &filter, "-c:a", "libopus", "-f", "webm", "-live", "1", "-cluster_time_limit", "1000"];
+    encode(before + after, &how)
+}
+
 /// The same in another encoding.
 pub fn vorbis(seconds: u32) -> Vec<u8> {
     encode(seconds, &["-c:a", "vorbis", "-strict", "-2", "-ac", "2", "-f", "webm"])
