@@ -8,7 +8,7 @@ use greenroom_chassis::Host;
 use greenroom_contracts::messages::BotStateChanged;
 use greenroom_contracts::proto::v1::Desired;
 use greenroom_contracts::{Envelope, subjects};
-use greenroom_domain::{BotId, RunnerId};
+use greenroom_domain::{BotId, InstanceId, RunnerId};
 use moka::future::Cache;
 use moka::ops::compute::Op;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +28,7 @@ const MOST: u64 = 200_000;
 #[derive(Debug, Clone)]
 pub(crate) struct DesiredCache {
     heard: Cache<BotId, Heard>,
-    asked: Cache<RunnerId, Desired>,
+    asked: Cache<(RunnerId, InstanceId), Desired>,
     /// Told of what is heard.
     upload_fence: UploadFence,
     upstream: Upstream,
@@ -44,16 +44,21 @@ impl DesiredCache {
         }
     }
 
-    /// What a runner is to do. Without an answer of the owner it goes on: it is heard, so nobody takes it for lost.
-    pub async fn of(&self, runner: RunnerId) -> Desired {
-        if let Some(bot) = runner.bot()
-            && let Some(heard) = self.heard.get(&bot).await
-            && let Some(desired) = policy::desired(runner.attempt, heard)
-        {
-            return desired;
+    /// What a runner is to do by what was heard, if that says it.
+    pub async fn heard(&self, runner: RunnerId) -> Option<Desired> {
+        policy::desired(runner.attempt, self.heard.get(&runner.bot()?).await?)
+    }
+
+    /// What a runner's process is to do by its owner. Without an answer it goes on: it is heard, so nobody takes it for lost.
+    pub async fn asked(&self, runner: RunnerId, instance: InstanceId) -> Desired {
+        let key = (runner, instance);
+        let asked = self.asked.try_get_with(key, async { self.upstream.desired(runner, instance).await });
+        let desired = asked.await.unwrap_or(Desired::Continue);
+        if desired == Desired::Exit {
+            // A process may be admitted at any moment.
+            self.asked.invalidate(&key).await;
         }
-        let asked = self.asked.try_get_with(runner, async { self.upstream.desired(runner).await });
-        asked.await.unwrap_or(Desired::Continue)
+        desired
     }
 
     async fn take(&self, bot: BotId, heard: Heard) {

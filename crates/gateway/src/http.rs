@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
@@ -77,6 +77,7 @@ pub(crate) fn router(core: Arc<Core>, grpc: Router) -> Router {
         .with_state(core.clone())
         .merge(grpc)
         .fallback(nothing_here)
+        .layer(middleware::map_response(not_a_page))
         .layer(middleware::from_fn_with_state(core, admit))
         .layer(middleware::from_fn(observe::observe))
 }
@@ -115,6 +116,12 @@ async fn admit(State(core): State<Arc<Core>>, request: Request, next: Next) -> R
     };
     let mut response = next.run(request).await;
     response.extensions_mut().insert(UntilSent(Arc::new(under_way)));
+    response
+}
+
+/// Logs, recordings and pictures come from meetings: no browser may take anything of ours for a page or a script.
+async fn not_a_page(mut response: Response) -> Response {
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 

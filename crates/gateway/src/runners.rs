@@ -5,7 +5,7 @@ use std::time::Duration;
 use greenroom_bus::Bus;
 use greenroom_chassis::{RunnerToken, Secret};
 use greenroom_contracts::proto::v1::{
-    AdmitRequest, AdmitResponse, BeatRequest, BeatResponse, ProbeRequest, ProbeResponse, PutPartRequest,
+    AdmitRequest, AdmitResponse, BeatRequest, BeatResponse, Desired, ProbeRequest, ProbeResponse, PutPartRequest,
     PutPartResponse, PutScreenshotRequest, PutScreenshotResponse, ReportRequest, ReportResponse, RunnerRef,
 };
 use greenroom_contracts::{BadField, beat, runner_of, subjects};
@@ -24,6 +24,8 @@ pub(crate) const LARGEST_PART: usize = 16 << 20;
 /// Largest screenshot.
 pub(crate) const LARGEST_SCREENSHOT: usize = 8 << 20;
 const CALL: Duration = Duration::from_secs(15);
+/// The owner has so long to say whether a beat is its runner's, before the beat is passed on without its word.
+const BEFORE_BEAT: Duration = Duration::from_secs(1);
 const UPLOAD: Duration = Duration::from_secs(60);
 /// Most reports in one call; a runner that was cut off for hours has not more.
 const MOST_REPORTS: usize = 1_000;
@@ -71,7 +73,7 @@ impl Runners {
     }
 
     pub async fn beat(&self, token: RunnerToken, request: BeatRequest) -> Result<BeatResponse, Refused> {
-        own(token, request.runner.as_ref(), &request.instance)?;
+        let instance = own(token, request.runner.as_ref(), &request.instance)?;
         let runner = token.runner;
         // A beat that nobody could hear is not answered: a runner must not feel watched when it is not, and leaves by itself
         // before another takes its place.
@@ -79,11 +81,25 @@ impl Runners {
         if !self.bus.is_connected() {
             return Err(unheard().into());
         }
-        let subject = subjects::beats(self.bus.installation(), runner.shard());
-        let body = bytes::Bytes::copy_from_slice(&beat::encode(runner));
-        self.bus.say_lossy(subject, body).await.map_err(|_| unheard())?;
+        let heard = self.desired.heard(runner).await;
+        let mut asking = Box::pin(async {
+            match heard {
+                Some(desired) => desired,
+                None => self.desired.asked(runner, instance).await,
+            }
+        });
+        // A process that is not the runner keeps nobody alive. An owner that takes its time does not keep beats from being heard.
+        let told = tokio::time::timeout(BEFORE_BEAT, &mut asking).await.ok();
+        if heard.is_some() || told != Some(Desired::Exit) {
+            let subject = subjects::beats(self.bus.installation(), runner.shard());
+            let body = bytes::Bytes::copy_from_slice(&beat::encode(runner));
+            self.bus.say_lossy(subject, body).await.map_err(|_| unheard())?;
+        }
+        let desired = match told {
+            Some(desired) => desired,
+            None => asking.await,
+        };
         let next_beat_ms = u64::try_from(self.next_beat.as_millis()).unwrap_or(u64::MAX);
-        let desired = self.desired.of(runner).await;
         Ok(BeatResponse { desired: desired.into(), next_beat_ms, log_level: String::new() })
     }
 

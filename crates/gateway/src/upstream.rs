@@ -14,7 +14,7 @@ use greenroom_contracts::proto::v1::recording_service_client::RecordingServiceCl
 use greenroom_contracts::proto::v1::scheduler_service_client::SchedulerServiceClient;
 use greenroom_contracts::proto::v1::sizes_service_client::SizesServiceClient;
 use greenroom_contracts::proto::v1::{Desired, GetDesiredRequest};
-use greenroom_domain::{PlatformName, RunnerId};
+use greenroom_domain::{InstanceId, PlatformName, RunnerId};
 use tokio::time::{Instant, sleep};
 use tonic::{Code, Request, Response, Status};
 
@@ -76,10 +76,11 @@ impl Upstream {
     }
 
     /// What the owner wants a runner to do.
-    pub async fn desired(&self, runner: RunnerId) -> Result<Desired, Status> {
+    pub async fn desired(&self, runner: RunnerId, instance: InstanceId) -> Result<Desired, Status> {
         let answer = again("OwnerService.GetDesired", self.again_for_beat, || {
             let mut owner = self.owner.clone();
-            let mut request = Request::new(GetDesiredRequest { runner: Some(runner.into()) });
+            let mut request =
+                Request::new(GetDesiredRequest { runner: Some(runner.into()), instance: instance.to_string() });
             request.set_timeout(Duration::from_secs(2));
             async move { owner.get_desired(request).await }
         });

@@ -10,8 +10,15 @@ use greenroom_domain::{Attempt, InstanceId, Reason, Timestamp};
 use crate::sizing::{Size, Sizing, after_out_of_memory};
 
 /// What the runner of an attempt is to do now.
-pub fn desired(bot: &Bot, attempt: Attempt) -> Desired {
+pub fn desired(bot: &Bot, attempt: Attempt, instance: Option<InstanceId>) -> Desired {
     match &bot.attempt {
+        // Another process of the attempt is admitted, or none yet: this one was told nothing that it could go on with.
+        Some(current)
+            if current.number == attempt
+                && instance.is_some_and(|asks| current.admission.is_none_or(|let_in| let_in.instance != asks)) =>
+        {
+            Desired::Exit
+        }
         Some(current) if current.number == attempt => match bot.state {
             // Over or on the way out: in good order, with all that is still in its hands.
             BotState::Leaving | BotState::Done | BotState::Fatal | BotState::Cancelled => Desired::Leave,

@@ -55,8 +55,6 @@ fn stream(content: Content, kind: Option<HeaderValue>, length: Option<u64>) -> R
     let mut response = Response::new(Body::from_stream(content.chunks));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, kind.unwrap_or_else(|| HeaderValue::from_static("application/octet-stream")));
-    // It came from a meeting: no browser may take it for a page of ours.
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Some(length) = length {
         headers.insert(header::CONTENT_LENGTH, length.into());
     }

@@ -229,9 +229,12 @@ impl OwnerService for Fakes {
         Ok(Response::new(ReportResponse { acknowledged }))
     }
 
-    async fn get_desired(&self, _: Request<GetDesiredRequest>) -> Answer<GetDesiredResponse> {
+    async fn get_desired(&self, request: Request<GetDesiredRequest>) -> Answer<GetDesiredResponse> {
         let mut kept = self.enter()?;
         kept.desired_asked += 1;
+        if kept.fenced.contains(&request.get_ref().instance) {
+            return Ok(Response::new(GetDesiredResponse { desired: Desired::Exit.into() }));
+        }
         Ok(Response::new(GetDesiredResponse { desired: kept.desired.into() }))
     }
 

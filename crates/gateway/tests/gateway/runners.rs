@@ -17,6 +17,9 @@ use uuid::Uuid;
 
 use crate::house::{Bed, House, named, problem, send};
 
+/// The process that is admitted.
+const INSTANCE: &str = "6dbd1d66-8c6c-4a0c-8f51-1d2a8c8e6a01";
+
 fn call(house: &House, method: &str, token: RunnerToken, more: Value) -> RequestBuilder {
     let runner = json!({"kind": "bot", "id": token.runner.id, "attempt": token.runner.attempt.0});
     let mut body = json!({"runner": runner, "instance": Uuid::new_v4()});
@@ -162,7 +165,11 @@ fn changed(house: &House, bot: BotId, sequence: i64, attempt: u32, state: BotSta
 }
 
 async fn beaten(house: &House, token: RunnerToken) -> Value {
-    let response = send(call(house, "beat", token, json!({}))).await;
+    beaten_by(house, token, INSTANCE).await
+}
+
+async fn beaten_by(house: &House, token: RunnerToken, instance: &str) -> Value {
+    let response = send(call(house, "beat", token, json!({"instance": instance}))).await;
     assert_eq!(response.status(), 200);
     response.json().await.expect("JSON")
 }
@@ -228,6 +235,38 @@ async fn what_was_missed_the_owner_says_soon() {
     house.fakes.kept().desired = Desired::Exit;
     // The cache holds an answer for 30 seconds, three of them here.
     told(&house, token, Desired::Exit).await;
+}
+
+#[tokio::test]
+async fn a_process_that_was_not_admitted_is_told_to_exit_and_its_beats_go_nowhere() {
+    let bed = Bed::make().await;
+    let house = House::with_bus(&bed).await;
+    let (token, twin) = (house.runner(2), Uuid::new_v4().to_string());
+    house.fakes.kept().desired = Desired::Continue;
+    house.fakes.kept().fenced.push(twin.clone());
+    let subject = subjects::beats(house.bus.installation(), token.runner.shard());
+    let mut beats = house.bus.listen_lossy(subject).await.expect("a subscription");
+    house.bus.flush().await.expect("flushed");
+    assert_eq!(beaten(&house, token).await["desired"], "DESIRED_CONTINUE");
+    for _ in 0..3 {
+        assert_eq!(beaten_by(&house, token, &twin).await["desired"], "DESIRED_EXIT");
+    }
+    assert_eq!(beaten(&house, token).await["desired"], "DESIRED_CONTINUE");
+    // A process that asks to be let in, and is, goes on at once.
+    house.fakes.kept().fenced.clear();
+    assert_eq!(beaten_by(&house, token, &twin).await["desired"], "DESIRED_CONTINUE");
+    house.bus.flush().await.expect("flushed");
+    for _ in 0..3 {
+        let heard = tokio::time::timeout(Duration::from_secs(10), beats.next()).await.expect("a beat");
+        assert_eq!(heard.and_then(|(_, _, body)| beat::decode(&body)), Some(token.runner));
+    }
+    // Nothing else was on its way: what is said now comes next.
+    let marker = house.runner(2);
+    let subject = subjects::beats(house.bus.installation(), token.runner.shard());
+    let body = bytes::Bytes::copy_from_slice(&beat::encode(marker.runner));
+    house.bus.say_lossy(subject, body).await.expect("said");
+    let heard = tokio::time::timeout(Duration::from_secs(10), beats.next()).await.expect("a beat");
+    assert_eq!(heard.and_then(|(_, _, body)| beat::decode(&body)), Some(marker.runner));
 }
 
 #[tokio::test]

@@ -21,7 +21,11 @@ impl House {
     }
 
     async fn desired(&self, runner: RunnerId) -> Desired {
-        let request = GetDesiredRequest { runner: Some(runner.into()) };
+        self.desired_of(runner, "").await
+    }
+
+    async fn desired_of(&self, runner: RunnerId, instance: &str) -> Desired {
+        let request = GetDesiredRequest { runner: Some(runner.into()), instance: instance.to_owned() };
         self.owner.clone().get_desired(request).await.expect("answered").into_inner().desired()
     }
 
@@ -45,6 +49,8 @@ async fn one_instance_is_admitted_and_told_what_to_do() {
     {
         assert_eq!(house.admit(runner, instance).await.expect_err("fenced").code(), Code::FailedPrecondition);
     }
+    assert_eq!(house.desired_of(runner, &instance.to_string()).await, Desired::Continue);
+    assert_eq!(house.desired_of(runner, &InstanceId::generate().to_string()).await, Desired::Exit, "a twin");
     assert_eq!(house.get(&bot).await.sequence, 4, "created, due, assigned, admitted");
 }
 
