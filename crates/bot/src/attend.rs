@@ -32,13 +32,15 @@ const JOIN: Duration = Duration::from_secs(60);
 const BLIND: Duration = Duration::from_secs(25);
 /// A page in the waiting room or the call that shows nothing we understand for so long has lost its meeting.
 const UNCLEAR: Duration = Duration::from_secs(30);
-/// A call that the owner wants recorded is not attended for longer than this without recording it.
+/// A call that the owner wants recorded is not attended for longer than this while nothing of a recording comes.
 const UNRECORDED: Duration = Duration::from_secs(60);
 /// A page that throws us out so often in a row would go on doing it.
 const AGAIN: u32 = 5;
+/// Nor does a host put a bot back so often in a row.
+const PUT_BACK: u32 = 20;
 /// In the call for so long, it is not "in a row" any more.
 const STEADY: Duration = Duration::from_secs(5 * 60);
-/// A recording of which no part comes for so long, beyond three parts' time, has stopped.
+/// A recording of which nothing comes for so long has stopped. Something comes every second.
 const MUTE: Duration = Duration::from_secs(10);
 /// A recording that stopped, or could not be begun, is tried again after this.
 const RETRY_RECORDING: Duration = Duration::from_secs(5);
@@ -113,8 +115,17 @@ async fn through(run: &Run<'_>, provider: &impl Provider, meeting: &Meeting, tab
     };
     let joining = tracing::info_span!("join");
     let entering = tracing::info_span!(parent: &joining, "enter");
-    let mut stay =
-        Stay { run, provider, meeting, tab, recorder, phase: joining, recording: None, unrecorded: None, tried: None };
+    let mut stay = Stay {
+        run,
+        provider,
+        meeting,
+        tab,
+        recorder,
+        phase: joining,
+        recording: None,
+        dry: Dry::default(),
+        tried: None,
+    };
     tokio::select! {
         entered = provider.enter(tab, meeting, &run.config.display_name).instrument(entering) => {
             if let Err(failure) = entered {
@@ -141,6 +152,15 @@ fn asked_to_leave(orders: &Orders) -> Ending {
     }
 }
 
+/// A recording that was begun.
+struct Recording {
+    _span: Span,
+    /// How many pieces had come before it.
+    before: u64,
+    /// It is reported once something of it has come.
+    reported: bool,
+}
+
 /// From having asked to join until having left.
 struct Stay<'a, P> {
     run: &'a Run<'a>,
@@ -150,12 +170,42 @@ struct Stay<'a, P> {
     recorder: Recorder,
     /// The span of joining, waiting, being in the call or leaving, one after the other.
     phase: Span,
-    /// While it records: the span of that.
-    recording: Option<Span>,
-    /// In the call and not recording, although the owner wants a recording: since when.
-    unrecorded: Option<Instant>,
+    /// While it records.
+    recording: Option<Recording>,
+    /// In the call, and the owner wants a recording, of which nothing has come: for how long.
+    dry: Dry,
     /// When a recording was begun last, or could not be.
     tried: Option<Instant>,
+}
+
+/// For how long nothing has come of a recording that ought to come: only time in the call counts, and it is added up until
+/// something comes. A page that is loaded anew again and again would otherwise begin anew with each document.
+#[derive(Debug, Default)]
+struct Dry {
+    before: Duration,
+    since: Option<Instant>,
+    /// What had come when it was looked at last.
+    pieces: u64,
+}
+
+impl Dry {
+    /// In the call.
+    fn begin(&mut self) {
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    /// Out of the call.
+    fn pause(&mut self) {
+        self.before += self.since.take().map(|since| since.elapsed()).unwrap_or_default();
+    }
+
+    fn lasts(&mut self, pieces: u64) -> Duration {
+        if self.pieces != pieces {
+            let since = self.since.map(|_| Instant::now());
+            *self = Self { before: Duration::ZERO, since, pieces };
+        }
+        self.before + self.since.map(|since| since.elapsed()).unwrap_or_default()
+    }
 }
 
 impl<P: Provider> Stay<'_, P> {
@@ -200,7 +250,7 @@ impl<P: Provider> Stay<'_, P> {
                 blind_for: seen.elapsed(),
                 unclear_for: seen.duration_since(understood),
                 quiet_for,
-                unrecorded_for: self.unrecorded.map(|since| since.elapsed()).unwrap_or_default(),
+                unrecorded_for: self.dry.lasts(self.recorder.pieces()),
                 unanswered_for: self.run.link.unanswered_for(),
                 wish: self.run.orders.wish(),
             };
@@ -236,8 +286,7 @@ impl<P: Provider> Stay<'_, P> {
         let unclear = visit.place == Place::InCall && sight == Sight::Unclear;
         if unclear && self.recording.is_some() && self.recorder.pulse().await.is_ok_and(|pulse| !pulse.recording) {
             // Another document, which may become the meeting again.
-            self.unrecorded = Some(Instant::now());
-            self.lose_recording();
+            self.lose_recording().await;
         }
         let in_call = visit.place == Place::InCall && matches!(sight, Sight::Joined { .. });
         if !in_call || !(self.run.config.recording_enabled || limits.inactivity.is_some()) {
@@ -245,9 +294,8 @@ impl<P: Provider> Stay<'_, P> {
         }
         let pulse = self.recorder.pulse().await.ok();
         if self.run.config.recording_enabled {
-            let part = Duration::from_millis(self.run.config.part_ms);
             // A page that is busy does not answer, and may record all the same; what counts in the end is what comes.
-            let at_work = pulse.is_none_or(|pulse| pulse.recording) && self.recorder.silent_for() < MUTE + 3 * part;
+            let at_work = pulse.is_none_or(|pulse| pulse.recording) && self.recorder.silent_for() < MUTE;
             self.keep_recording(at_work).await;
         }
         let quiet_for = pulse.map(|pulse| Duration::from_millis(pulse.quiet_ms));
@@ -273,10 +321,10 @@ impl<P: Provider> Stay<'_, P> {
         self.begin(|| tracing::info_span!("in_call"));
         self.run.reports.add(Report::InCall(InCall {}));
         if self.run.config.recording_enabled {
-            self.unrecorded = Some(Instant::now());
+            self.dry.begin();
             self.record().await;
         }
-        self.run.screenshots.take(self.tab, if self.recording.is_some() { "recording" } else { "in_call" }).await;
+        self.run.screenshots.take(self.tab, "in_call").await;
     }
 
     /// The page shows its lobby again: whatever it was, it is not in the meeting.
@@ -292,14 +340,14 @@ impl<P: Provider> Stay<'_, P> {
         }
     }
 
-    /// Begins to record, and reports it once that is so.
+    /// Begins to record. It is reported when something of it has come.
     async fn record(&mut self) {
         let part = Duration::from_millis(self.run.config.part_ms.max(1));
         match self.recorder.start(part).await {
             Ok(()) => {
-                self.recording = Some(tracing::info_span!("recording"));
-                self.unrecorded = None;
-                self.run.reports.add(Report::RecordingStarted(RecordingStarted {}));
+                let before = self.recorder.pieces();
+                let span = tracing::info_span!("recording");
+                self.recording = Some(Recording { _span: span, before, reported: false });
             }
             Err(error) => {
                 tracing::error!(event = "recording.failed", error = %error, "could not record; trying again");
@@ -316,24 +364,31 @@ impl<P: Provider> Stay<'_, P> {
     async fn keep_recording(&mut self, records: bool) {
         if self.recording.is_some() && !records {
             tracing::warn!(event = "recording.lost", "the page does not record any more; beginning anew");
-            self.unrecorded = Some(Instant::now());
-            self.lose_recording();
-        } else if self.recording.is_some() || self.tried.is_some_and(|tried| tried.elapsed() < RETRY_RECORDING) {
+            self.lose_recording().await;
+        } else if let Some(recording) = &mut self.recording {
+            if !recording.reported && self.recorder.pieces() > recording.before {
+                recording.reported = true;
+                self.run.reports.add(Report::RecordingStarted(RecordingStarted {}));
+                self.run.screenshots.take(self.tab, "recording").await;
+            }
+            return;
+        } else if self.tried.is_some_and(|tried| tried.elapsed() < RETRY_RECORDING) {
             return;
         }
         self.record().await;
     }
 
     /// Reports that nothing is recorded any more, where something was.
-    fn lose_recording(&mut self) {
-        if self.recording.take().is_some() {
+    async fn lose_recording(&mut self) {
+        self.recorder.hand_in().await;
+        if self.recording.take().is_some_and(|recording| recording.reported) {
             self.run.reports.add(Report::RecordingStopped(RecordingStopped {}));
         }
     }
 
     /// Ends the recording while there is still something to hear.
     async fn stop_recording(&mut self) {
-        self.unrecorded = None;
+        self.dry.pause();
         let Some(recording) = self.recording.take() else { return };
         match timeout(LET_GO, self.recorder.stop()).await {
             Ok(Ok(())) => {}
@@ -342,8 +397,11 @@ impl<P: Provider> Stay<'_, P> {
             }
             Err(_) => tracing::warn!(event = "recording.cut", "the last part of the recording may be missing"),
         }
-        drop(recording);
-        self.run.reports.add(Report::RecordingStopped(RecordingStopped {}));
+        // A page that did not answer hands out no more.
+        self.recorder.hand_in().await;
+        if recording.reported {
+            self.run.reports.add(Report::RecordingStopped(RecordingStopped {}));
+        }
     }
 
     async fn leave(&mut self, ending: Ending) {
@@ -364,7 +422,7 @@ impl<P: Provider> Stay<'_, P> {
         };
         if matches!(ending, Ending::Failed(PAGE_LOST | BROWSER_LOST)) {
             // It has not answered for long enough: to ask for a picture, the last part and the way out would only take longer.
-            return self.lose_recording();
+            return self.lose_recording().await;
         }
         self.run.screenshots.take(self.tab, label).await;
         self.stop_recording().await;
@@ -397,12 +455,13 @@ fn limits(config: &RunnerConfig) -> Limits {
         unclear: UNCLEAR,
         unrecorded: UNRECORDED,
         again: AGAIN,
+        put_back: PUT_BACK,
         steady: STEADY,
     }
 }
 
 /// A minute before everybody else; where the time-out is short (tests scale it down), half of it.
-fn orphaned_after(timeout: Duration) -> Duration {
+pub(crate) fn orphaned_after(timeout: Duration) -> Duration {
     timeout.saturating_sub(ORPHAN_MARGIN).max(timeout / 2)
 }
 

@@ -30,8 +30,14 @@ pub const MEDIA_TYPE: &str = "audio/webm;codecs=opus";
 /// How long the recorder in the page may take to start, or to hand out its last part.
 const SETTLE: Duration = Duration::from_secs(8);
 
+/// The page hands out so much at a time, and the runner makes parts of it: what is still in the page goes with its document.
+const PIECE: Duration = Duration::from_secs(1);
+
 /// A part of 16 MiB, which the gateway would refuse, in base64.
 const LONGEST_MESSAGE: usize = 22 << 20;
+
+/// A part that has grown so large is handed in at once; a piece more still fits.
+const LARGEST_PART: usize = 2 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 enum Stage {
@@ -53,8 +59,22 @@ pub struct Recorder {
 struct Taken {
     /// When the current recording began, in milliseconds after the first.
     base_ms: AtomicU64,
-    /// When the last part came, or the recording began.
+    /// When the last piece came, or the recording began.
     last: Mutex<Instant>,
+    /// How many pieces came that hold something.
+    pieces: AtomicU64,
+    /// Of how many pieces a part is made.
+    in_part: AtomicU64,
+    spool: Spool,
+    hand: tokio::sync::Mutex<Hand>,
+}
+
+/// The part that is being made.
+#[derive(Debug, Default)]
+struct Hand {
+    offset_ms: u64,
+    pieces: u64,
+    content: Vec<u8>,
 }
 
 impl Taken {
@@ -64,6 +84,33 @@ impl Taken {
 
     fn silent_for(&self) -> Duration {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
+    /// Adds a piece to the part in hand, and hands the part in when it is long enough.
+    async fn add(&self, offset_ms: u64, content: Vec<u8>) {
+        let mut hand = self.hand.lock().await;
+        if hand.pieces == 0 {
+            hand.offset_ms = offset_ms;
+        }
+        hand.pieces += 1;
+        hand.content.extend_from_slice(&content);
+        self.mark();
+        self.pieces.fetch_add(1, Ordering::Relaxed);
+        if hand.pieces >= self.in_part.load(Ordering::Relaxed) || hand.content.len() >= LARGEST_PART {
+            self.put(&mut hand).await;
+        }
+    }
+
+    /// Hands in the part in hand, however short it is.
+    async fn hand_in(&self) {
+        self.put(&mut *self.hand.lock().await).await;
+    }
+
+    async fn put(&self, hand: &mut Hand) {
+        let hand = std::mem::take(hand);
+        if !hand.content.is_empty() {
+            self.spool.put(hand.offset_ms, hand.content).await;
+        }
     }
 }
 
@@ -105,8 +152,15 @@ impl Recorder {
         tab.before_pages(World::Runner, recorder.replace("ANNOUNCED", &announced)).await?;
         tab.before_pages(World::Page, include_str!("capture/hook.js").replace("ANNOUNCED", &announced)).await?;
         let stage = watch::Sender::new(Stage::Ready);
-        let taken = Arc::new(Taken { base_ms: AtomicU64::new(0), last: Mutex::new(Instant::now()) });
-        tokio::spawn(take(calls, spool, stage.clone(), taken.clone()).in_current_span());
+        let taken = Arc::new(Taken {
+            base_ms: AtomicU64::new(0),
+            last: Mutex::new(Instant::now()),
+            pieces: AtomicU64::new(0),
+            in_part: AtomicU64::new(1),
+            spool,
+            hand: tokio::sync::Mutex::default(),
+        });
+        tokio::spawn(take(calls, stage.clone(), taken.clone()).in_current_span());
         Ok(Self { tab, stage, began: None, taken })
     }
 
@@ -119,7 +173,11 @@ impl Recorder {
         self.taken.base_ms.store(u64::try_from(base.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.stage.send_replace(Stage::Ready);
         self.taken.mark();
-        let expression = format!("greenroomRecorder.start({}), true", part.as_millis());
+        // A part has two pieces at least.
+        let piece = PIECE.min(part / 2).max(Duration::from_millis(1));
+        let in_part = part.as_millis().div_ceil(piece.as_millis());
+        self.taken.in_part.store(u64::try_from(in_part).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let expression = format!("greenroomRecorder.start({}), true", piece.as_millis());
         self.tab.ask::<bool>("start to record", &expression).await?;
         self.reach(Stage::Started, "start to record").await
     }
@@ -141,10 +199,21 @@ impl Recorder {
         self.tab.ask("listen", "greenroomRecorder.pulse()").await
     }
 
-    /// For how long no part has come of a recording that was begun.
+    /// For how long nothing has come of a recording that was begun.
     #[must_use]
     pub fn silent_for(&self) -> Duration {
         self.taken.silent_for()
+    }
+
+    /// How many pieces of sound have come so far. It only grows.
+    #[must_use]
+    pub fn pieces(&self) -> u64 {
+        self.taken.pieces.load(Ordering::Relaxed)
+    }
+
+    /// Hands in what has come, when no more is to be expected.
+    pub async fn hand_in(&self) {
+        self.taken.hand_in().await;
     }
 
     async fn reach(&mut self, stage: Stage, doing: &'static str) -> Result<(), Error> {
@@ -156,12 +225,7 @@ impl Recorder {
     }
 }
 
-async fn take(
-    mut calls: impl Stream<Item = Called> + Unpin,
-    spool: Spool,
-    stage: watch::Sender<Stage>,
-    taken: Arc<Taken>,
-) {
+async fn take(mut calls: impl Stream<Item = Called> + Unpin, stage: watch::Sender<Stage>, taken: Arc<Taken>) {
     let mut stream = None;
     while let Some(Called(text)) = calls.next().await {
         if text.len() > LONGEST_MESSAGE {
@@ -175,10 +239,13 @@ async fn take(
         }
         match serde_json::from_str(&text) {
             Ok(Message::Started) => {
+                // What is in hand is of the stream before.
+                taken.hand_in().await;
                 stream = Some(Incoming::new(taken.base_ms.load(Ordering::Relaxed)));
                 stage.send_replace(Stage::Started);
             }
             Ok(Message::Stopped) => {
+                taken.hand_in().await;
                 stage.send_replace(Stage::Stopped);
             }
             Ok(Message::Part { offset_ms, data }) => {
@@ -189,12 +256,12 @@ async fn take(
                 match incoming.part(offset_ms, &data) {
                     Ok((_, content)) if content.is_empty() => {}
                     Ok((offset_ms, content)) => {
-                        taken.mark();
-                        spool.put(offset_ms, content).await;
+                        taken.add(offset_ms, content).await;
                     }
                     Err(why) => {
                         // What follows would not fit to what came before.
                         stream = None;
+                        taken.hand_in().await;
                         tracing::error!(
                             event = "recording.part_unreadable",
                             why,

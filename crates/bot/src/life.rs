@@ -21,9 +21,12 @@ use crate::reports::Reports;
 use crate::screenshots::Screenshots;
 use crate::telemetry::Level;
 
-/// How long what is left may take to arrive once the bot has left its meeting. A platform that stops a runner has to
+/// How long what is left may take to arrive once the platform ends this process: half of it for parts, half for reports. A platform that stops a runner has to
 /// grant it this and ten seconds more.
 pub const FLUSH: Duration = Duration::from_secs(30);
+
+/// How long the parts of one that failed may take: the next attempt waits for its end.
+const HAND_IN: Duration = Duration::from_secs(60);
 
 /// How long to ask to be let in: as long as anybody can still be waiting for this runner (the orphan time-out's default).
 const ADMISSION: Duration = Duration::from_secs(15 * 60);
@@ -136,8 +139,15 @@ async fn work(settings: &Settings, config: &RunnerConfig, link: &Link, orders: &
             };
             let (ending, browser) = attend::attend(run, scratch).await;
             // The last report follows the last part: on that report the recording is joined.
-            let deadline = Instant::now() + FLUSH / 2;
-            let _ = timeout_at(deadline, spool.flushed()).await;
+            let patience = match ending {
+                // Its owner has the platform end it when it takes too long.
+                Ending::Finished(_) => attend::orphaned_after(Duration::from_millis(config.orphan_timeout_ms)),
+                Ending::Failed(_) => HAND_IN,
+            };
+            tokio::select! {
+                _ = timeout(patience, spool.flushed()) => {}
+                () = async { orders.to_terminate().await; sleep(FLUSH / 2).await } => {}
+            }
             let missing = spool.missing();
             if missing > 0 {
                 tracing::error!(

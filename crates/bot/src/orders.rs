@@ -57,6 +57,11 @@ impl Orders {
         let _ = self.0.subscribe().wait_for(|order| matches!(order, Order::Leave | Order::Terminate)).await;
     }
 
+    /// Waits until the platform ends this process.
+    pub async fn to_terminate(&self) {
+        let _ = self.0.subscribe().wait_for(|order| *order == Order::Terminate).await;
+    }
+
     /// Waits until this process is to end without another word.
     pub async fn to_exit(&self) {
         let _ = self.0.subscribe().wait_for(|order| *order == Order::Exit).await;

@@ -57,11 +57,13 @@ pub struct Limits {
     pub blind: Duration,
     /// In the waiting room or in the call, without the page showing anything that is understood.
     pub unclear: Duration,
-    /// In the call without recording, where the owner wants a recording.
+    /// In the call without anything coming of the recording, where the owner wants a recording.
     pub unrecorded: Duration,
     /// How many times in a row to ask to be let in again, after the page showed its lobby again.
     pub again: u32,
-    /// After so long in the call, asking again is counted from one.
+    /// How many times in a row the page may put us back into the waiting room.
+    pub put_back: u32,
+    /// After so long in the call, both are counted from one.
     pub steady: Duration,
 }
 
@@ -76,6 +78,8 @@ pub struct Visit {
     pub company: Option<Company>,
     /// How many times in a row we asked to be let in again.
     pub again: u32,
+    /// How many times in a row we were put back into the waiting room.
+    pub put_back: u32,
     /// While we ask again from the waiting room: since when we wait for a host.
     pub waits_since: Option<Duration>,
 }
@@ -95,7 +99,7 @@ impl Visit {
     /// We have just asked to join, for the first time.
     #[must_use]
     pub fn new(now: Duration) -> Self {
-        Self { place: Place::Joining, since: now, company: None, again: 0, waits_since: None }
+        Self { place: Place::Joining, since: now, company: None, again: 0, put_back: 0, waits_since: None }
     }
 }
 
@@ -198,6 +202,8 @@ const WAITED_TOO_LONG: Failure = Failure::lasting("waiting_room_timeout", "nobod
 const NO_ANSWER: Failure = Failure::passing("page_unreachable", "the meeting page did not answer the request to join");
 const NO_MEETING: Failure = Failure::passing("page_unreachable", "the page does not show the meeting any more");
 const TOO_OFTEN: Failure = Failure::passing("page_unreachable", "the meeting page was loaded anew again and again");
+const PUT_BACK: Failure =
+    Failure::passing("page_unreachable", "the meeting page let the bot in and put it back again and again");
 const UNRECORDED: Failure = Failure::passing("recording_failed", "the meeting could not be recorded");
 
 /// The page is, or led to, where its browser may not go.
@@ -248,8 +254,16 @@ pub fn next(visit: Visit, moment: &Moment, limits: &Limits, now: Duration) -> (V
             (Visit { place: Place::Joining, since: now, again, waits_since, ..visit }, Verdict::AskAgain)
         }
         (Sight::Waiting, Place::Joining | Place::InCall) => {
+            let put_back = match visit.place {
+                Place::InCall if spent >= limits.steady => 1,
+                Place::InCall => visit.put_back + 1,
+                Place::Joining | Place::Waiting => visit.put_back,
+            };
+            if put_back > limits.put_back {
+                return fail(PUT_BACK);
+            }
             let since = visit.waits_since.unwrap_or(now);
-            let after = Visit { place: Place::Waiting, since, waits_since: None, ..visit };
+            let after = Visit { place: Place::Waiting, since, put_back, waits_since: None, ..visit };
             (after, Verdict::EnterWaitingRoom)
         }
         (Sight::Joined { people }, Place::Joining | Place::Waiting) => {

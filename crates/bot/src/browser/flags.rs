@@ -45,6 +45,9 @@ const FLAGS: &[&str] = &[
     "--autoplay-policy=no-user-gesture-required",
     // It would go past the proxy.
     "--disable-quic",
+    // A network service of its own that dies comes back without the proxy's password, and the page has lost its meeting without a
+    // word. In the browser's process it dies with the browser, which is noticed.
+    "--enable-features=NetworkServiceInProcess2",
     // Candidates hidden behind mDNS names cannot be resolved in a container.
     "--disable-features=Translate,MediaRouter,OptimizationHints,WebRtcHideLocalIpsWithMdns",
 ];

@@ -15,6 +15,7 @@ const LIMITS: Limits = Limits {
     unclear: s(30),
     unrecorded: s(60),
     again: 2,
+    put_back: 3,
     steady: s(300),
 };
 
@@ -30,7 +31,8 @@ fn sees(sight: Sight) -> Moment {
     }
 }
 
-const JOINING: Visit = Visit { place: Place::Joining, since: s(10), company: None, again: 0, waits_since: None };
+const JOINING: Visit =
+    Visit { place: Place::Joining, since: s(10), company: None, again: 0, put_back: 0, waits_since: None };
 const WAITING: Visit = Visit { place: Place::Waiting, ..JOINING };
 const fn in_call(company: Company) -> Visit {
     Visit { place: Place::InCall, company: Some(company), ..JOINING }
@@ -204,4 +206,24 @@ fn being_alone_counts_from_the_moment_the_last_one_left() {
     let (visit, verdict) = next(visit, &sees(joined(1)), &LIMITS, s(129));
     assert_eq!((visit, verdict), (in_call(Company::GoneSince(s(100))), Verdict::Stay));
     assert_eq!(next(visit, &sees(joined(1)), &LIMITS, s(130)).1, Verdict::End(Ending::Finished("everyone_left")));
+}
+
+#[test]
+fn a_page_that_flaps_is_left_and_a_host_may_put_the_bot_back() {
+    let (waiting, joined) = (sees(Sight::Waiting), sees(joined(3)));
+    let told = |between: Duration| {
+        let (mut visit, mut now) = (in_call(Company::Present), s(20));
+        (0..6)
+            .map(|_| {
+                now += between;
+                let (after, verdict) = next(visit, &waiting, &LIMITS, now);
+                visit = next(after, &joined, &LIMITS, now).0;
+                says(verdict)
+            })
+            .collect::<Vec<_>>()
+    };
+    let rows = told(s(1));
+    assert_eq!(rows[..3], ["waiting room"; 3]);
+    assert_eq!(rows[3], "failed page_unreachable, may pass");
+    assert_eq!(told(s(301)), ["waiting room"; 6], "each time after five minutes in the call");
 }

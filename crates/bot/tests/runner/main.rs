@@ -99,7 +99,16 @@ async fn parts_that_storage_refuses_are_kept_and_in_the_end_counted() {
     gateway.kept().is_full = false;
     gateway.until("six parts", |kept| kept.parts.len() >= 6).await;
     gateway.kept().is_full = true;
+    let parts = gateway.kept().parts.len();
+    let refused = gateway.kept().refused_parts;
+    gateway.until("a refused part again", |kept| kept.refused_parts > refused).await;
     host.end().await.unwrap();
+    gateway.reported("the leave", |report| matches!(report, Report::Leaving(_))).await;
+    let refused = gateway.kept().refused_parts;
+    // The meeting is over, and the parts are kept and sent again until the platform ends the runner.
+    gateway.until("three more refusals", |kept| kept.refused_parts > refused + 3).await;
+    assert_eq!(gateway.kept().parts.len(), parts);
+    runner.signal(Signal::SIGTERM);
 
     assert_eq!(runner.ended().await.code(), Some(0), "{}", runner.log());
     let indexes: Vec<u32> = gateway.kept().parts.iter().map(|part| part.index).collect();

@@ -172,6 +172,18 @@ async fn a_bot_whose_browser_or_page_dies_goes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_network_dies_with_the_browser_alone() {
+    let mut meeting = Meeting::begin(IN_CALL).await;
+    meeting.recording().await;
+    let processes = meeting.runner.processes();
+    assert!(processes.iter().any(|command| command.contains("--type=renderer")), "{processes:?}");
+    let apart = processes.iter().any(|command| command.contains("network.mojom.NetworkService"));
+    assert!(!apart, "the network has a process of its own: {processes:?}");
+    meeting.gateway.kept().desired = Desired::Leave;
+    meeting.ends_when(true, &["JOINING_CALL", "LEAVING", "DONE"], "leave_requested").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bot_whose_page_hangs_goes_back() {
     let meeting = Meeting::begin("show('joined'); await step(); for (;;) {}").await;
     meeting.recording().await;
@@ -284,6 +296,70 @@ async fn a_page_that_comes_back_by_itself_is_recorded_again() {
     meeting.page.step();
     let states = ["JOINING_CALL", "IN_CALL", "RECORDING", "IN_CALL", "RECORDING", "LEAVING", "DONE"];
     meeting.ends(&states, "meeting_ended").await;
+}
+
+/// Joins by itself, and loads itself anew after so many milliseconds, for ever.
+fn restless(ms: u32) -> String {
+    let again = "show('joined');";
+    format!(
+        "sessionStorage.again = 1; show('joined'); }});\n\
+         if (sessionStorage.again) {{ {again} setTimeout(() => location.reload(), {ms}); }}\n\
+         else addEventListener('click', () => setTimeout(() => location.reload(), {ms}));\n(async () => {{"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_shorter_than_a_part_are_recorded_all_the_same() {
+    // Parts of ten seconds, as they are everywhere but in tests.
+    let long = |config: &mut RunnerConfig, _: &Page| config.part_ms = 10_000;
+    let mut meeting = Meeting::begin_with(&restless(5_000), long).await;
+    meeting.gateway.until("parts of three documents", |kept| kept.parts.len() >= 3).await;
+    meeting.gateway.kept().desired = Desired::Leave;
+    assert_eq!(meeting.runner.ended().await.code(), Some(0), "{}", meeting.runner.log());
+    let parts = std::mem::take(&mut meeting.gateway.kept().parts);
+    assert!(parts.iter().take(3).all(|part| part.content[..4] == [0x1a, 0x45, 0xdf, 0xa3]), "a document each");
+    for part in parts.iter().take(3) {
+        let (_, sound) = crate::decode(&part.content);
+        let seconds = sound.len() as f64 / f64::from(greenroom_demo::melody::RATE);
+        assert!(seconds > 1.5, "part {} has {seconds} s", part.index);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_which_nothing_is_ever_recorded_fails_and_is_never_recording() {
+    // Each document is gone before anything comes of its recorder.
+    let mut meeting = Meeting::begin(&restless(300)).await;
+    let code = meeting.runner.ended().await.code();
+    let (states, reason) = story(&meeting.gateway, false, code);
+    assert_eq!(
+        (states, reason.as_str()),
+        (vec!["JOINING_CALL", "IN_CALL", "QUEUED"], "recording_failed"),
+        "{:?}",
+        meeting.gateway.words()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_floods_the_runner_with_dialogs_does_not_flood_its_log() {
+    let script = "show('joined'); await step(); for (let n = 0; n < 3000; n++) alert(n); tell('done'); await step(); show('ended');";
+    let meeting = Meeting::begin(script).await;
+    meeting.recording().await;
+    meeting.page.step();
+    meeting.page.told("done").await;
+    let lines = meeting.runner.log().matches("page.dialog").count();
+    assert!((1..=30).contains(&lines), "{lines} lines");
+    meeting.page.step();
+    meeting.ends(&["JOINING_CALL", "IN_CALL", "RECORDING", "LEAVING", "DONE"], "meeting_ended").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_flaps_between_waiting_room_and_call_is_left() {
+    let script = "setInterval(() => show(room.dataset.greenroomState === 'joined' ? 'waiting' : 'joined'), 500);";
+    let mut meeting = Meeting::begin(script).await;
+    let code = meeting.runner.ended().await.code();
+    let (states, reason) = story(&meeting.gateway, false, code);
+    assert_eq!((states.last(), reason.as_str()), (Some(&"QUEUED"), "page_unreachable"), "{}", meeting.runner.log());
+    assert!(meeting.gateway.words().len() < 120, "{:?}", meeting.gateway.words());
 }
 
 #[tokio::test(flavor = "multi_thread")]
