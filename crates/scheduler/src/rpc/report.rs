@@ -28,14 +28,16 @@ pub async fn report(door: &Door, request: ReportRequest) -> Result<ReportRespons
         let (most, pool) = (door.config.most_notes, door.writer.store().pool());
         let kept = store::notes(pool, bot, most.saturating_add(1)).await.map_err(Error::from)?;
         limit_notes(&mut reports, kept, most);
-        if reports.is_empty() {
-            // Nothing is left that the fence would be asked about, and whoever is fenced has to hear of it.
-            let found = store::read(pool, &[bot]).await.map_err(Error::from)?;
-            let stored = found.first().ok_or_else(|| Status::failed_precondition("there is no such bot"))?;
-            let (now, late) = (door.host.clock.now(), door.config.late_uploads);
-            policy::may_upload(&stored.bot, runner.attempt, instance, now, late)
-                .map_err(|why| Status::failed_precondition(why.to_string()))?;
-        }
+    }
+    limit_states(&mut reports);
+    if reports.is_empty() && last > 0 {
+        // Nothing is left that the fence would be asked about, and whoever is fenced has to hear of it.
+        let pool = door.writer.store().pool();
+        let found = store::read(pool, &[bot]).await.map_err(Error::from)?;
+        let stored = found.first().ok_or_else(|| Status::failed_precondition("there is no such bot"))?;
+        let (now, late) = (door.host.clock.now(), door.config.late_uploads);
+        policy::may_upload(&stored.bot, runner.attempt, instance, now, late)
+            .map_err(|why| Status::failed_precondition(why.to_string()))?;
     }
     let inputs = reports.into_iter().map(|said| {
         let sequence = said.sequence;
@@ -76,6 +78,25 @@ fn limit_notes(reports: &mut Vec<RunnerReport>, mut kept: u32, most: u32) {
     });
 }
 
+/// Changes of state that a runner reports with a later number than this are not kept. Numbers only rise within an attempt, so
+/// that this bounds them without counting; a runner in a meeting of a day uses some hundreds.
+const LAST_STATE: u64 = 5_000;
+
+/// Leaves out changes of state beyond what is kept of an attempt; the first of them is told in its place. What ends the bot is
+/// kept always.
+fn limit_states(reports: &mut Vec<RunnerReport>) {
+    reports.retain_mut(|report| {
+        let ends = matches!(report.report, Some(Said::Leaving(_) | Said::Finished(_) | Said::Failed(_)));
+        if ends || is_note(report) || report.sequence <= LAST_STATE {
+            return true;
+        }
+        let text =
+            format!("further changes of state of this attempt are not kept: it has reported {LAST_STATE} things");
+        report.report = Some(Said::Note(Note { text }));
+        report.sequence == LAST_STATE + 1
+    });
+}
+
 /// A report of a newer kind than ours is a note.
 fn understand(said: RunnerReport) -> (Report, Option<String>) {
     match said.report {
@@ -105,9 +126,28 @@ fn short(mut text: String) -> String {
 
 #[cfg(test)]
 mod tests {
-    use greenroom_contracts::proto::v1::InCall;
+    use greenroom_contracts::proto::v1::{Failed, InCall, RecordingStarted};
 
     use super::*;
+
+    #[test]
+    fn changes_of_state_without_end_are_left_out_and_ends_are_not() {
+        let flap = |sequence| {
+            let report =
+                if sequence % 2 == 0 { Said::InCall(InCall {}) } else { Said::RecordingStarted(RecordingStarted {}) };
+            RunnerReport { sequence, report: Some(report), ..RunnerReport::default() }
+        };
+        let end = RunnerReport { sequence: 9_001, report: Some(Said::Failed(Failed::default())), ..flap(1) };
+        let mut reports: Vec<_> = (1..=9_000).map(flap).chain([end.clone()]).collect();
+        limit_states(&mut reports);
+        assert_eq!(reports.len() as u64, LAST_STATE + 2);
+        assert!(is_note(&reports[5_000]) && !is_note(&reports[4_999]));
+        assert_eq!(reports.last(), Some(&end));
+        // A runner that goes on flapping is told nothing more of.
+        let mut later = vec![flap(5_002), flap(7_777)];
+        limit_states(&mut later);
+        assert!(later.is_empty());
+    }
 
     #[test]
     fn notes_beyond_the_most_are_left_out_and_nothing_else_is() {
