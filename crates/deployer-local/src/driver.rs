@@ -238,7 +238,11 @@ impl Deployer for LocalDeployer {
         let uptime = processes::uptime().map_err(transient("read the time since boot"))?;
         let folder = self.folder(runner);
         for dir in [&folder.0, &self.inner.logs] {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(transient("make the runner's folder"))?;
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir)
+                .map_err(transient("make the runner's folder"))?;
         }
         let mut environment: BTreeMap<String, String> =
             PASSED_ON.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect();
