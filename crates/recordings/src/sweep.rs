@@ -210,7 +210,7 @@ impl Joiner {
                 Err(error) if error.code() == Code::NotFound => break,
                 Err(error) => return Err(Error::Scheduler(error.message().to_owned())),
             };
-            entries.extend(page.entries.into_iter().filter(|entry| missing::matters(entry)));
+            entries.extend(page.entries.into_iter().filter(missing::matters));
             cursor = page.next_cursor;
             if cursor.is_empty() {
                 break;
