@@ -129,7 +129,7 @@ pub async fn run(plan: &Plan) -> io::Result<Outcome> {
         }
         let up_to = listener.complete_up_to();
         let all_heard = evidence.bots.iter().all(|bot| up_to.get(&bot.id) == Some(&bot.sequence));
-        if over && all_heard && slots_at_rest(&evidence).is_empty() {
+        if over && all_heard && evidence.starts_under_way == 0 && slots_at_rest(&evidence).is_empty() {
             break;
         }
         tokio::time::sleep(Duration::from_millis(200)).await;

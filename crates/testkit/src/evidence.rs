@@ -41,6 +41,8 @@ pub struct Evidence {
     pub facts: Vec<Fact>,
     /// Runners that the platform still has.
     pub left: Vec<String>,
+    /// How many starts might still make a runner there when this was read. What is left may change until there are none.
+    pub starts_under_way: usize,
     /// How long it took from the last request until every bot was over.
     pub drained: Duration,
     /// How long it may take.
@@ -136,6 +138,8 @@ impl Evidence {
     pub async fn of(database_url: &str, platform: &SimulatedPlatform) -> io::Result<Self> {
         let mut connection = PgConnection::connect(database_url).await.map_err(io::Error::other)?;
         let evidence = Self {
+            // First: a start that ends after this shows in the rest.
+            starts_under_way: platform.starts_under_way(),
             facts: Fact::read(platform.facts())?,
             standing_there: platform.standing_anywhere(),
             left: platform.left_anywhere().iter().map(ToString::to_string).collect(),
@@ -163,9 +167,8 @@ impl Evidence {
             let heard = evidence.bots.iter().all(|bot| up_to.get(&bot.id) == Some(&bot.sequence));
             // One table is read after the other: a slot may have come back since the assignments were read.
             let ended = evidence.assignments.iter().all(|assignment| assignment.state == "over");
-            if (evidence.bots.iter().all(is_over) && heard && ended && slots_at_rest(&evidence).is_empty())
-                || Instant::now() > end
-            {
+            let still = evidence.starts_under_way == 0 && slots_at_rest(&evidence).is_empty();
+            if (evidence.bots.iter().all(is_over) && heard && ended && still) || Instant::now() > end {
                 return Ok(Self { acknowledged, heard: listener.heard(), ..evidence });
             }
             tokio::time::sleep(Duration::from_millis(100)).await;

@@ -278,9 +278,11 @@ async fn starts_go_wrong_as_the_script_says() {
     let (error, observed, late) =
         outcome(Script { late_starts: 1.0, late_start_ms: Millis(4_000, 6_000), ..quick() }).await;
     assert!(matches!((error, observed), (Some(Error::Transient(_)), Observed::Gone)));
+    assert_eq!(stage.platform.starts_under_way(), 1, "nobody waits for it, and it comes");
     stage
         .until("it starts after all", async || stage.driver.inspect(late.spec.runner).await.unwrap() != Observed::Gone)
         .await;
+    stage.until("no start is under way", async || stage.platform.starts_under_way() == 0).await;
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -81,6 +82,23 @@ struct Inner {
     changes: Mutex<Vec<Name>>,
     changed: Notify,
     began: Instant,
+    under_way: AtomicUsize,
+}
+
+/// A start that may still make a runner, although nobody waits for its answer any more.
+struct UnderWay(Truth);
+
+impl UnderWay {
+    fn of(truth: &Truth) -> Self {
+        truth.0.under_way.fetch_add(1, Ordering::SeqCst);
+        Self(truth.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.0.under_way.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -104,6 +122,7 @@ impl Truth {
             changes: Mutex::default(),
             changed: Notify::new(),
             began: Instant::now(),
+            under_way: AtomicUsize::new(0),
         }))
     }
 
@@ -154,6 +173,7 @@ impl Truth {
     }
 
     async fn try_ensure(&self, name: &Name, launch: Launch) -> (&'static str, Result<(), Error>) {
+        let under_way = UnderWay::of(self);
         let script = self.script(&name.0);
         let number = {
             let mut known = lock(&self.0.known);
@@ -207,6 +227,7 @@ impl Truth {
                 tokio::time::sleep(after).await;
                 // Nobody hears whether it could.
                 let _ = this.start(&name, &launch, number);
+                drop(under_way);
             });
             return ("delayed", Err(Error::Transient("simulated: no answer".to_owned())));
         }
@@ -329,6 +350,10 @@ impl Truth {
         }
         lock(&self.0.changes).push(name.clone());
         self.0.changed.notify_waiters();
+    }
+
+    pub fn starts_under_way(&self) -> usize {
+        self.0.under_way.load(Ordering::SeqCst)
     }
 
     pub fn tries(&self, platform: &str, runner: RunnerId) -> u32 {

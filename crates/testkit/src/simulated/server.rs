@@ -202,6 +202,12 @@ impl SimulatedPlatform {
         self.truth.tries(platform, runner)
     }
 
+    /// How many starts may still make a runner, on every platform. The deployer may have given up waiting for them.
+    #[must_use]
+    pub fn starts_under_way(&self) -> usize {
+        self.truth.starts_under_way()
+    }
+
     /// [`left`](Self::left), on every platform.
     #[must_use]
     pub fn left_anywhere(&self) -> Vec<RunnerId> {
