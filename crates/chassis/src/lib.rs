@@ -13,6 +13,7 @@ mod host;
 mod listen;
 mod loops;
 mod machine;
+mod operators;
 mod process;
 mod secret;
 pub mod settings;

@@ -22,6 +22,7 @@ use tonic::Status;
 use tonic::service::{Routes, RoutesBuilder};
 use tracing::Instrument as _;
 
+use crate::operators::{OwnNames, no_web_pages};
 use crate::telemetry::Telemetry;
 use crate::{Health, Inner, Limits, descriptors, listen};
 
@@ -111,7 +112,8 @@ impl Process {
         self.serve_http("inner door", listener, router.layer(admit), Limits::default().inner());
     }
 
-    /// `/health`, `/health/live`, `/health/ready`, `/metrics`, and `PUT /log-level` where `operators` may reach it.
+    /// `/health`, `/health/live`, `/health/ready`, `/metrics`, and `PUT /log-level` where `operators` may reach it;
+    /// there requests of web pages are refused.
     pub fn operations(&self, operators: bool) -> Router {
         let state = Operations { health: self.health.clone(), telemetry: self.telemetry.clone() };
         let router = Router::new()
@@ -119,9 +121,17 @@ impl Process {
             .route("/health/live", get(|| async { "live\n" }))
             .route("/health/ready", get(ready))
             .route("/metrics", get(metrics));
-        let router = if operators { router.route("/log-level", put(log_level).get(get_log_level)) } else { router };
         let other_method = || async { listen::problem::answer(StatusCode::METHOD_NOT_ALLOWED) };
-        router.method_not_allowed_fallback(other_method).with_state(state)
+        if !operators {
+            return router.method_not_allowed_fallback(other_method).with_state(state);
+        }
+        let names = OwnNames::of_this_machine();
+        let only_ours = middleware::from_fn(move |request, next| names.clone().only(request, next));
+        router
+            .route("/log-level", put(log_level).get(get_log_level).layer(only_ours))
+            .method_not_allowed_fallback(other_method)
+            .layer(middleware::from_fn(no_web_pages))
+            .with_state(state)
     }
 
     /// Serves a router over HTTP/1 and HTTP/2 without TLS.

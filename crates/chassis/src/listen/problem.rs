@@ -1,5 +1,5 @@
-//! Problem documents (RFC 9457) where no service answers: requests that the HTTP library cannot read, and wrong methods at
-//! the operators' addresses.
+//! Problem documents (RFC 9457) where no service answers: requests that the HTTP library cannot read, and those that the
+//! operators' addresses refuse.
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -12,6 +12,12 @@ fn words(status: StatusCode) -> (&'static str, &'static str, &'static str) {
         StatusCode::METHOD_NOT_ALLOWED => {
             ("method-not-allowed", "Method not allowed", "this address takes other methods")
         }
+        StatusCode::FORBIDDEN => ("forbidden", "Forbidden", "this address takes no requests from web pages"),
+        StatusCode::MISDIRECTED_REQUEST => (
+            "misdirected-request",
+            "Misdirected request",
+            "the host must be an IP address, localhost or the name of this machine",
+        ),
         StatusCode::URI_TOO_LONG => ("uri-too-long", "URI too long", "the address of the request is too long"),
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => (
             "headers-too-large",
