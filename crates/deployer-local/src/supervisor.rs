@@ -5,6 +5,7 @@
 
 pub(crate) mod cgroup;
 mod scales;
+mod signals;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -14,16 +15,16 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::thread::{self, sleep};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::SigSet;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::account::Account;
 use crate::folder::{Folder, Record, SCRATCH, remove_scratch};
 use crate::processes::{self, Identity};
+use signals::Signals;
 
 /// What to run, and how.
 #[derive(Serialize, Deserialize)]
@@ -60,8 +61,7 @@ pub(crate) enum Answer {
 /// How long one supervisor waits for another to come to the point.
 const TURN: Duration = Duration::from_secs(5);
 
-/// Supervises one runner; what `greenroom local-supervise` does. To be called first thing in `main`, before any thread is
-/// started: which signals it takes is a matter of the thread that calls.
+/// Supervises one runner; what `greenroom local-supervise` does.
 #[must_use]
 pub fn supervise() -> ExitCode {
     let mut text = String::new();
@@ -99,7 +99,7 @@ fn begin(order: &Order) -> Result<(Child, watch::Watch), Answer> {
     // A session of our own: no terminal, and nobody else's group. Everything the runner leaves behind becomes our child.
     nix::unistd::setsid().map_err(|error| failed("make a session")(error.into()))?;
     nix::sys::prctl::set_child_subreaper(true).map_err(|error| failed("adopt what a runner leaves")(error.into()))?;
-    let signals = watch::signals().map_err(failed("listen to signals"))?;
+    let signals = Signals::listen().map_err(failed("listen to signals"))?;
     let group = cgroup::Cgroup::make(order.memory_bytes);
 
     let log = File::options().create(true).append(true).mode(0o600).open(&order.log).map_err(failed("open the log"))?;
@@ -196,14 +196,7 @@ fn spawn(order: &Order, scratch: &Path, log: &File) -> io::Result<Child> {
     if let Some(account) = order.account {
         command.uid(account.uid).gid(account.gid);
     }
-    // A child inherits the mask of the thread that starts it, and ours blocks what the runner has to hear.
-    thread::scope(|scope| {
-        let start = scope.spawn(|| {
-            SigSet::empty().thread_set_mask()?;
-            command.spawn()
-        });
-        start.join().unwrap_or_else(|_| Err(io::Error::other("the thread that starts it panicked")))
-    })
+    command.spawn()
 }
 
 fn refusal(program: &Path, error: &io::Error) -> Answer {

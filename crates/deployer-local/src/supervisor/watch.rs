@@ -13,8 +13,7 @@ use greenroom_domain::Exit;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use nix::sys::signal::{SigSet, Signal, kill, killpg};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use uuid::Uuid;
@@ -22,6 +21,7 @@ use uuid::Uuid;
 use super::Order;
 use super::cgroup::Cgroup;
 use super::scales::{self, Scales};
+use super::signals::Signals;
 use crate::folder::{Folder, remove_scratch};
 use crate::processes::{own_memory, tree};
 
@@ -33,17 +33,6 @@ const LOOK: Duration = Duration::from_millis(250);
 const KILL: Duration = Duration::from_millis(20);
 /// For a runner that has to end and whose end nobody else has given a time.
 const GRACE: Duration = Duration::from_secs(10);
-
-/// Signals that would end us are a wish to end the runner; and we want to know when a child has ended.
-pub(super) fn signals() -> io::Result<SignalFd> {
-    let mut heard = SigSet::empty();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD] {
-        heard.add(signal);
-    }
-    // The runner must not inherit this: it is started by a thread that blocks nothing.
-    heard.thread_block()?;
-    Ok(SignalFd::with_flags(&heard, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
-}
 
 /// Tells of new files in a runner's folder. None: this machine does not (a user may have few of these).
 fn notes(folder: &Folder) -> Option<Inotify> {
@@ -57,7 +46,7 @@ pub(super) struct Watch {
     /// Held to the end: the name is taken.
     _lock: File,
     log: File,
-    signals: SignalFd,
+    signals: Signals,
     notes: Option<Inotify>,
     scratch: PathBuf,
     group: Option<Cgroup>,
@@ -75,7 +64,7 @@ impl Watch {
         order: &Order,
         folder: Folder,
         (lock, log): (File, File),
-        signals: SignalFd,
+        signals: Signals,
         scratch: PathBuf,
         group: Option<Cgroup>,
     ) -> Self {
@@ -131,7 +120,9 @@ impl Watch {
         // A browser that is left behind is as much in the meeting as before.
         loop {
             self.kill_all();
-            while let Ok(Some(_)) = self.signals.read_signal() {}
+            self.signals.forget_children();
+            // It is on its way already.
+            let _ = self.signals.stop_asked();
             if !self.reap(runner, &mut ended) {
                 break;
             }
@@ -158,8 +149,8 @@ impl Watch {
 
     /// Sleeps until then, or until there is a signal or a note.
     fn sleep_until(&self, then: Instant) {
-        let mut wakers = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-        wakers.extend(self.notes.as_ref().map(|notes| PollFd::new(notes.as_fd(), PollFlags::POLLIN)));
+        let wakers = self.signals.wakers().into_iter().chain(self.notes.as_ref().map(AsFd::as_fd));
+        let mut wakers: Vec<_> = wakers.map(|waker| PollFd::new(waker, PollFlags::POLLIN)).collect();
         // Rounded up: a moment early would be a turn in vain.
         let left = then.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
@@ -181,10 +172,9 @@ impl Watch {
             self.last_note = Some(note.id);
             self.ask(runner, now, Duration::from_millis(note.grace_ms));
         }
-        while let Ok(Some(signal)) = self.signals.read_signal() {
-            if i32::try_from(signal.ssi_signo) != Ok(Signal::SIGCHLD as i32) {
-                self.ask(runner, now, GRACE);
-            }
+        self.signals.forget_children();
+        if self.signals.stop_asked() {
+            self.ask(runner, now, GRACE);
         }
         if self.ends_at.is_some_and(|at| now >= at) {
             self.ends_at = None;

@@ -190,6 +190,36 @@ async fn a_stop_of_the_supervisor_is_a_stop_of_the_runner() {
     assert_eq!(exit(&driver, runner).await.code, Some(5));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_supervisor_is_asked_to_stop_by_signals_that_come_while_it_starts_its_runner() {
+    let stage = Stage::new();
+    let driver = stage.driver();
+    for _ in 0..10 {
+        let runner = new_runner();
+        let record = stage.folder(runner).join("record.json");
+        let ended = std::sync::atomic::AtomicBool::new(false);
+        let exit = std::thread::scope(|scope| {
+            // From the moment that its number is known, which is before it starts the runner.
+            scope.spawn(|| {
+                while !record.exists() && !ended.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+                let supervisor = Pid::from_raw(i32::try_from(stage.pid_of(runner, "supervisor")).expect("fits"));
+                while kill(supervisor, Signal::SIGTERM).is_ok() {}
+            });
+            let runs = async {
+                let started = driver.ensure(&launch(runner, PATIENT), &Progress::silent()).await;
+                ended.store(started.is_err(), std::sync::atomic::Ordering::Relaxed);
+                started.expect("a supervisor that outlives these signals");
+                exit(&driver, runner).await
+            };
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(runs))
+        });
+        // Where the shell had not come to its trap, the signal itself ended it.
+        assert!(exit.code == Some(5) || exit.signal == Some(15), "its end is known: {exit:?}");
+    }
+}
+
 #[tokio::test]
 async fn limits_and_their_reasons_stand_in_the_log() {
     let stage = Stage::new();
