@@ -121,7 +121,7 @@ pub async fn run(plan: &Plan) -> io::Result<Outcome> {
     let work = hold.mul_f64(1.4 * plan.bots as f64 / f64::from(plan.slots));
     let drain_limit = work + Duration::from_secs(30) + Duration::from_secs(60).mul_f64(TIME_SCALE);
     let mut drained = None;
-    while quiet.had() < drain_limit + Duration::from_secs(30) {
+    let at_rest = loop {
         let evidence = Evidence::collect(&sandbox).await?;
         let over = evidence.bots.iter().all(|bot| bot.state.parse::<BotState>().is_ok_and(BotState::is_terminal));
         if over {
@@ -130,16 +130,20 @@ pub async fn run(plan: &Plan) -> io::Result<Outcome> {
         let up_to = listener.complete_up_to();
         let all_heard = evidence.bots.iter().all(|bot| up_to.get(&bot.id) == Some(&bot.sequence));
         if over && all_heard && evidence.starts_under_way == 0 && slots_at_rest(&evidence).is_empty() {
-            break;
+            break evidence;
+        }
+        if quiet.had() > drain_limit + Duration::from_secs(30) {
+            break evidence;
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    };
+    // Judged as it was found: a bot that is over may have more events, such as that its recording failed.
     let evidence = Evidence {
         acknowledged,
         heard: listener.heard(),
         drained: drained.unwrap_or_else(|| quiet.had()),
         drain_limit,
-        ..Evidence::collect(&sandbox).await?
+        ..at_rest
     };
     let took = begin.elapsed();
     let mut violations = check(&evidence);

@@ -137,6 +137,9 @@ impl Evidence {
     /// When Postgres does not answer.
     pub async fn of(database_url: &str, platform: &SimulatedPlatform) -> io::Result<Self> {
         let mut connection = PgConnection::connect(database_url).await.map_err(io::Error::other)?;
+        // One moment of all tables: a bot and its timeline, a slot and its assignment.
+        let snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        sqlx::raw_sql(snapshot).execute(&mut connection).await.map_err(io::Error::other)?;
         let evidence = Self {
             // First: a start that ends after this shows in the rest.
             starts_under_way: platform.starts_under_way(),
@@ -165,7 +168,6 @@ impl Evidence {
             let is_over = |bot: &BotEnd| bot.state.parse::<BotState>().is_ok_and(BotState::is_terminal);
             let up_to = listener.complete_up_to();
             let heard = evidence.bots.iter().all(|bot| up_to.get(&bot.id) == Some(&bot.sequence));
-            // One table is read after the other: a slot may have come back since the assignments were read.
             let ended = evidence.assignments.iter().all(|assignment| assignment.state == "over");
             let still = evidence.starts_under_way == 0 && slots_at_rest(&evidence).is_empty();
             if (evidence.bots.iter().all(is_over) && heard && ended && still) || Instant::now() > end {
