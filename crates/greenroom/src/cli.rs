@@ -87,6 +87,9 @@ pub fn main(platforms: Platforms) -> ExitCode {
     if matches!(cli.command, Command::LocalSupervise) {
         return greenroom_deployer_local::supervise();
     }
+    if let Err(error) = greenroom_chassis::hide_memory() {
+        eprintln!("greenroom: cannot keep other programs out of its memory: {error}");
+    }
     // Each connection takes a descriptor, and the usual 1,024 are few.
     if let Err(error) = greenroom_chassis::raise_descriptor_limit() {
         eprintln!("greenroom: cannot raise the limit of file descriptors: {error}");

@@ -456,3 +456,39 @@ async fn an_operator_looks_at_the_pool_and_changes_it() {
     fine(other).await;
     assert_eq!(up.speaker.end().await, Some(0));
 }
+
+/// An account that exists on every system and is nobody's.
+const NOBODY: u32 = 65_534;
+
+#[tokio::test]
+async fn other_programs_of_the_same_user_do_not_read_its_secret() {
+    // A user's own, so that it may be run by another one.
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = folder.path().join("greenroom");
+    std::fs::copy(env!("CARGO_BIN_EXE_greenroom"), &program).expect("copied");
+    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), readable).expect("set");
+    // A server that says nothing, so that the service waits for it.
+    let nats = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+    let url = format!("nats://{}", nats.local_addr().expect("an address"));
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|found| std::os::unix::fs::MetadataExt::uid(&found) == 0);
+    let of_one_user = |mut command: Command| {
+        if is_root {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command
+    };
+    let mut command = Command::new(&program);
+    command.args(["serve", "gateway"]).env_clear().current_dir("/").kill_on_drop(true);
+    command.envs([("GREENROOM_SECRET", SECRET), ("NATS_URL", &url), ("HTTP_ADDR", "127.0.0.1:0")]);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut service = of_one_user(command).spawn().expect("it starts");
+    tokio::time::timeout(SOON, nats.accept()).await.expect("it connects").expect("a connection");
+
+    let process = service.id().expect("it runs");
+    let mut command = Command::new("cat");
+    command.arg(format!("/proc/{process}/environ")).env_clear().env("PATH", std::env::var_os("PATH").expect("a path"));
+    let Said { out, err, code } = said(of_one_user(command)).await;
+    assert!(err.contains("Permission denied") && !out.contains(SECRET), "{code:?} {out} {err}");
+    service.kill().await.expect("killed");
+}
