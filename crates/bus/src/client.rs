@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::IntoFuture;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::context::{CreateStreamErrorKind, PublishErrorKind};
@@ -17,6 +18,7 @@ use greenroom_domain::{Installation, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::consumer::chain;
+use crate::credentials::{is_about_credentials, with_credentials};
 use crate::standing::{Again, Refusing, Standing};
 use crate::{Error, Outgoing, Parked};
 
@@ -73,11 +75,13 @@ impl fmt::Debug for Bus {
 }
 
 impl Bus {
-    /// Begins to connect, and goes on in the background for as long as it takes: NATS may be away at the start.
+    /// Begins to connect, and goes on in the background for as long as it takes: NATS may be away at the start. Credentials that
+    /// the server refuses are logged as an error and tried again, because the server may get to know them.
     ///
     /// # Errors
-    /// When the address cannot be understood, or the server refuses the credentials.
+    /// When the address cannot be understood.
     pub async fn connect(url: &str, installation: Installation, service: &str) -> Result<Self, Error> {
+        let refused = Arc::new(AtomicBool::new(false));
         let client = with_credentials(url)
             .name(format!("greenroom-{installation}-{service}"))
             .retry_on_initial_connect()
@@ -85,11 +89,22 @@ impl Bus {
             // The default grows to four seconds; a restart of NATS should not cost more than it must.
             .reconnect_delay_callback(|attempts| Duration::from_millis((25 * attempts as u64).min(1_000)))
             .ping_interval(Duration::from_secs(10))
-            .event_callback(|event| async move {
-                match event {
-                    async_nats::Event::Connected => tracing::info!("connected to nats"),
-                    async_nats::Event::Disconnected => tracing::warn!("lost the connection to nats, reconnecting"),
-                    other => tracing::debug!(event = %other, "nats"),
+            .event_callback(move |event| {
+                let refused = refused.clone();
+                async move {
+                    match event {
+                        async_nats::Event::Connected => {
+                            refused.store(false, Ordering::Relaxed);
+                            tracing::info!("connected to nats");
+                        }
+                        async_nats::Event::ClientError(error) if is_about_credentials(&error) => {
+                            if !refused.swap(true, Ordering::Relaxed) {
+                                tracing::error!(%error, "nats refuses the user and password of NATS_URL");
+                            }
+                        }
+                        async_nats::Event::Disconnected => tracing::warn!("lost the connection to nats, reconnecting"),
+                        other => tracing::debug!(event = %other, "nats"),
+                    }
                 }
             })
             .connect(url)
@@ -433,20 +448,6 @@ impl Bus {
     /// When the connection is closed for good.
     pub async fn flush(&self) -> Result<(), Error> {
         self.inner.client.flush().await.map_err(|error| Error::ask("flush")(error.into()))
-    }
-}
-
-/// Options with the user and the password that stand in the address, or the token where there is but one word. The client's
-/// library knows only where they stand, and does not show them.
-#[must_use]
-pub fn with_credentials(url: &str) -> async_nats::ConnectOptions {
-    let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
-    let options = async_nats::ConnectOptions::new();
-    let Ok(address) = url.parse::<async_nats::ServerAddr>() else { return options };
-    match (address.username(), address.password()) {
-        (Some(user), Some(password)) => options.user_and_password(decoded(user), decoded(password)),
-        (Some(token), None) => options.token(decoded(token)),
-        (None, _) => options,
     }
 }
 

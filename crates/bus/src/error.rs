@@ -3,7 +3,7 @@ use std::error::Error as StdError;
 /// What the bus could not do. All of it may pass: NATS was away, slow, or has just been wiped.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address is no NATS address, or the credentials are refused.
+    /// The address is not a NATS address.
     #[error("cannot connect to NATS")]
     Connect(#[source] Box<dyn StdError + Send + Sync>),
     /// A stream or consumer could not be made.

@@ -11,6 +11,7 @@
 mod batch;
 mod client;
 mod consumer;
+mod credentials;
 mod each;
 mod error;
 mod events;
@@ -21,8 +22,9 @@ mod standing;
 pub mod trace;
 
 pub use batch::{BatchHandler, Failure, Outcome};
-pub use client::{Bus, Epoch, Published, with_credentials};
+pub use client::{Bus, Epoch, Published};
 pub use consumer::Subscription;
+pub use credentials::with_credentials;
 pub use each::{Delivery, EachHandler};
 pub use error::Error;
 pub use outgoing::Outgoing;
