@@ -45,6 +45,18 @@ impl Binaries {
         Self::find_in(&folders)
     }
 
+    /// The program `postgres`.
+    #[must_use]
+    pub fn postgres(&self) -> &Path {
+        &self.postgres
+    }
+
+    /// The program `nats-server`.
+    #[must_use]
+    pub fn nats_server(&self) -> &Path {
+        &self.nats_server
+    }
+
     fn find_in(folders: &[PathBuf]) -> Result<Self, Error> {
         let account = Account::choose()?;
         let postgres = search(folders, "postgres", |program| {

@@ -81,7 +81,11 @@ impl Common {
             "postgres://greenroom@127.0.0.1:5432/greenroom",
             "Where Postgres is. Each service may have a role of its own: SCHEDULER_DATABASE_URL and so on.",
         );
-        let nats_url = settings.url("NATS_URL", "nats://127.0.0.1:4222", "Where nats-server is, with JetStream.");
+        let nats_url = settings.url(
+            "NATS_URL",
+            "nats://127.0.0.1:4222",
+            "Where nats-server is, with JetStream, and how it lets us in: nats://USER:PASSWORD@HOST:4222, or nats://TOKEN@HOST:4222.",
+        );
         let secret = settings.secret(
             "GREENROOM_SECRET",
             "What the tokens of runners and services are derived from: the same for all services of an installation, at least 16 characters.",
