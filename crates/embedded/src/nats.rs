@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::io::Write as _;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -31,8 +31,8 @@ pub struct Nats {
 }
 
 impl Nats {
-    /// Starts a server that keeps its streams below `dir`, on this port or on a free one, and waits until it answers. Nobody
-    /// is let in without a password that this process makes up: whoever has [`Nats::url`] has it.
+    /// Starts a server that keeps its streams below `dir`, on this port or on a free one, and waits until it answers. Other users
+    /// cannot look into that folder. Nobody is let in without a password that this process makes up: whoever has [`Nats::url`] has it.
     ///
     /// # Errors
     /// When the folder or the port is taken, or the server ends; that error carries the end of its log.
@@ -50,7 +50,10 @@ impl Nats {
         password: &Password,
     ) -> Result<Self, Error> {
         let dir = dir.as_ref();
-        fs::create_dir_all(dir).map_err(|source| Error::io("create", dir, source))?;
+        // What is published is in its files.
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        let closed = made.and_then(|()| fs::set_permissions(dir, fs::Permissions::from_mode(0o700)));
+        closed.map_err(|source| Error::io("create", dir, source))?;
         let dir = fs::canonicalize(dir).map_err(|source| Error::io("find", dir, source))?;
         let lock = Lock::take(&dir)?;
         end_leftovers(NAME, &dir).await?;

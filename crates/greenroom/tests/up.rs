@@ -206,5 +206,6 @@ async fn other_users_read_neither_its_log_nor_the_names_in_its_folder() {
     let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
     assert_eq!(format!("{:o}", mode(&up.dir)), "711", "the folder");
     assert_eq!(format!("{:o}", mode(&up.dir.join("greenroom.log"))), "600", "the log");
+    assert_eq!(format!("{:o}", mode(&up.dir.join("nats"))), "700", "the folder of what is published");
     assert_eq!(up.stop().await, Some(0));
 }

@@ -47,37 +47,29 @@ trait Server {
     fn folder(&self) -> PathBuf;
 }
 
-impl Server for Postgres {
-    const NAME: &'static str = "postgres";
+/// Both have these methods already.
+macro_rules! server {
+    ($server:ty, $name:literal) => {
+        impl Server for $server {
+            const NAME: &'static str = $name;
 
-    async fn death(&mut self) -> greenroom_embedded::Error {
-        Self::death(self).await
-    }
+            async fn death(&mut self) -> greenroom_embedded::Error {
+                Self::death(self).await
+            }
 
-    async fn restart(&mut self) -> Result<(), greenroom_embedded::Error> {
-        Self::restart(self).await
-    }
+            async fn restart(&mut self) -> Result<(), greenroom_embedded::Error> {
+                Self::restart(self).await
+            }
 
-    fn folder(&self) -> PathBuf {
-        Self::folder(self)
-    }
+            fn folder(&self) -> PathBuf {
+                Self::folder(self)
+            }
+        }
+    };
 }
 
-impl Server for Nats {
-    const NAME: &'static str = "nats-server";
-
-    async fn death(&mut self) -> greenroom_embedded::Error {
-        Self::death(self).await
-    }
-
-    async fn restart(&mut self) -> Result<(), greenroom_embedded::Error> {
-        Self::restart(self).await
-    }
-
-    fn folder(&self) -> PathBuf {
-        Self::folder(self)
-    }
-}
+server!(Postgres, "postgres");
+server!(Nats, "nats-server");
 
 impl Servers {
     pub(super) async fn start(
