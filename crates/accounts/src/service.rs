@@ -105,8 +105,8 @@ impl Service {
         Ok(self.rpc.set_tenant(tonic::Request::new(request)).await?.into_inner())
     }
 
-    /// There is no work in the background.
+    /// The work in the background: watching the store.
     pub async fn run(self, stop: CancellationToken) {
-        stop.cancelled().await;
+        self.rpc.store.watch(&stop).await;
     }
 }

@@ -1,11 +1,11 @@
 //! The service in a process.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
 use greenroom_bus::Bus;
-use greenroom_chassis::{Host, Process};
+use greenroom_chassis::{Health, Host, Process};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
@@ -13,7 +13,7 @@ use tonic_health::server::HealthReporter;
 use crate::core::Core;
 use crate::{Config, Error, http, rpc};
 
-/// How often gRPC health looks whether the bus is there.
+/// How often gRPC health looks whether the process is ready.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The door.
@@ -23,6 +23,8 @@ pub struct Service {
     router: Router,
     health: HealthReporter,
     bus: Bus,
+    /// Of the process that this is registered in.
+    readiness: OnceLock<Health>,
     look_every: Duration,
 }
 
@@ -36,7 +38,7 @@ impl Service {
         let health = HealthReporter::new();
         let router = http::router(core.clone(), rpc::router(&core, &health)?);
         let look_every = host.scaled(LOOK_EVERY).max(Duration::from_millis(50));
-        Ok(Self { core, router, health, bus: host.bus.clone(), look_every })
+        Ok(Self { core, router, health, bus: host.bus.clone(), readiness: OnceLock::new(), look_every })
     }
 
     /// Everything it serves, HTTP and gRPC, with an answer for every other address; made to be merged with a router that
@@ -54,19 +56,29 @@ impl Service {
         });
         let events = self.core.events.clone();
         process.health().require("gateway.events", move || std::future::ready(events.is_reading()));
+        let _ = self.readiness.set(process.health().clone());
+    }
+
+    /// As `/health/ready` says over HTTP.
+    async fn is_ready(&self) -> bool {
+        match self.readiness.get() {
+            Some(health) => health.look().await.values().all(|holds| *holds),
+            // It serves on its own, in no process.
+            None => self.bus.is_connected(),
+        }
     }
 
     /// The work in the background: listening to events of bots, reading the events for watchers, gRPC health. When it is told to
     /// stop, open streams end, so that the listener can close.
     pub async fn run(self, stop: CancellationToken) {
         let health = async {
-            while !stop.is_cancelled() {
-                rpc::set_serving(&self.health, self.bus.is_connected()).await;
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = sleep(self.look_every) => {}
+            let look = async {
+                loop {
+                    rpc::set_serving(&self.health, self.is_ready().await).await;
+                    sleep(self.look_every).await;
                 }
-            }
+            };
+            stop.run_until_cancelled(look).await;
             rpc::set_serving(&self.health, false).await;
         };
         let close = async {

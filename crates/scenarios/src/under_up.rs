@@ -17,6 +17,9 @@ use sqlx::Connection;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Child;
 use tokio_util::sync::CancellationToken;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 /// Every deadline and period of the services is a twentieth.
 const TIME_SCALE: f64 = 0.05;
@@ -24,7 +27,11 @@ const TIME_SCALE: f64 = 0.05;
 /// them, which takes it some seconds.
 const PATIENCE: Duration = Duration::from_secs(180);
 /// The disk of nats-server: its streams fit, with room to spare.
-const DISK_MIB: u32 = 96;
+const NATS_DISK_MIB: u32 = 96;
+/// The disk of Postgres: a new cluster takes some 60 MiB, and its log grows by as much at the most.
+const POSTGRES_DISK_MIB: u32 = 256;
+/// Every service with a store.
+const STORES: [&str; 5] = ["accounts", "scheduler", "queue", "pool-manager", "recordings"];
 
 /// What happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,11 +40,13 @@ pub enum ServerTrouble {
     Killed,
     /// nats-server's disk fills up, and is freed when its streams refuse messages.
     Disk,
+    /// Postgres' disk fills up, and is freed when health has named every store.
+    PostgresDisk,
 }
 
 impl ServerTrouble {
     /// Every one.
-    pub const ALL: [Self; 2] = [Self::Killed, Self::Disk];
+    pub const ALL: [Self; 3] = [Self::Killed, Self::Disk, Self::PostgresDisk];
 
     /// What it is called.
     #[must_use]
@@ -45,6 +54,7 @@ impl ServerTrouble {
         match self {
             Self::Killed => "servers",
             Self::Disk => "disk",
+            Self::PostgresDisk => "postgres-disk",
         }
     }
 
@@ -53,7 +63,7 @@ impl ServerTrouble {
     pub fn obstacle(self) -> Option<String> {
         match self {
             Self::Killed => None,
-            Self::Disk => {
+            Self::Disk | Self::PostgresDisk => {
                 let tried = greenroom_embedded::scratch()
                     .map_err(io::Error::other)
                     .and_then(|folder| SmallDisk::mount(folder.path(), 1).map(|_| ()));
@@ -108,6 +118,7 @@ pub async fn endure(program: &Path, trouble: ServerTrouble, bots: usize, seed: u
             }
         }
         ServerTrouble::Disk => up.fill_and_free().await?,
+        ServerTrouble::PostgresDisk => up.fill_and_free_postgres().await?,
     }
     up.until("it is ready again", async |up| up.health().await["status"] == "ready").await?;
     let acknowledged = playing.await.map_err(io::Error::other)?;
@@ -136,8 +147,8 @@ pub async fn endure(program: &Path, trouble: ServerTrouble, bots: usize, seed: u
             ..evidence
         };
         let mut violations = check(&evidence);
-        if trouble == ServerTrouble::Disk {
-            // While nothing can be published, nobody can be put into the queue: who waits for how long says when it was asked for.
+        if matches!(trouble, ServerTrouble::Disk | ServerTrouble::PostgresDisk) {
+            // While nothing can be published or written, nobody can be put into the queue: who waits for how long says when it was asked for.
             violations.retain(|violation| violation.promise != "order");
         }
         let ended = up.child.try_wait()?;
@@ -171,7 +182,11 @@ impl Up {
         let dir = folder.path().join("up");
         fs::create_dir_all(dir.join("nats"))?;
         let disk = match trouble {
-            ServerTrouble::Disk => Some(SmallDisk::mount(&dir.join("nats"), DISK_MIB)?),
+            ServerTrouble::Disk => Some(SmallDisk::mount(&dir.join("nats"), NATS_DISK_MIB)?),
+            ServerTrouble::PostgresDisk => {
+                fs::create_dir_all(dir.join("postgres"))?;
+                Some(SmallDisk::mount(&dir.join("postgres"), POSTGRES_DISK_MIB)?)
+            }
             ServerTrouble::Killed => None,
         };
         let script = Script { seed, time_scale: TIME_SCALE, call_ms: Millis(20_000, 40_000), ..Script::default() };
@@ -272,6 +287,32 @@ impl Up {
         })
         .await?;
         disk.free()
+    }
+
+    /// Until health names every store, those of services that write nothing too, over HTTP and over gRPC.
+    async fn fill_and_free_postgres(&self) -> io::Result<()> {
+        let disk = self.disk.as_ref().ok_or_else(|| io::Error::other("it has no small disk"))?;
+        self.until("it is ready", async |up| up.health().await["status"] == "ready" && up.serves().await).await?;
+        disk.fill()?;
+        self.until("health names every store and the disk", async |up| {
+            let health = up.health().await;
+            let refuses = |name: String| health["checks"][name] == Value::Bool(false);
+            health["status"] != "ready"
+                && refuses("postgres disk".to_owned())
+                && STORES.iter().all(|service| refuses(format!("{service}.database")))
+                && !up.serves().await
+        })
+        .await?;
+        disk.free()
+    }
+
+    /// As the gateway's gRPC health says.
+    async fn serves(&self) -> bool {
+        let Ok(endpoint) = tonic::transport::Endpoint::from_shared(self.url.clone()) else { return false };
+        let Ok(channel) = endpoint.connect().await else { return false };
+        let asked = HealthCheckRequest { service: "greenroom.v1.BotService".to_owned() };
+        let answer = HealthClient::new(channel).check(asked).await;
+        answer.is_ok_and(|answer| answer.into_inner().status() == ServingStatus::Serving)
     }
 
     fn log(&self) -> String {

@@ -90,8 +90,13 @@ impl Relay {
         }
     }
 
-    /// Publishes until `stop`, then what is in hand.
-    pub async fn run(mut self, stop: CancellationToken) {
+    /// Publishes until `stop`, then what is in hand. [Watches](Store::watch) the store meanwhile.
+    pub async fn run(self, stop: CancellationToken) {
+        let store = self.store.clone();
+        tokio::join!(self.relay(&stop), store.watch(&stop));
+    }
+
+    async fn relay(mut self, stop: &CancellationToken) {
         let ticker = |period| {
             let mut ticker = interval(period);
             ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -50,20 +50,24 @@ impl Standing {
 
     /// Something that was written failed. Most errors say nothing about the room there is.
     pub(crate) fn failed(&self, service: &'static str, error: &Error, now: Instant) {
-        if !takes_nothing(error) {
-            return;
+        if takes_nothing(error) {
+            let error = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+            self.refuses(service, &error, now);
         }
+    }
+
+    /// It takes nothing, which is logged once until it does again.
+    pub(crate) fn refuses(&self, service: &'static str, error: &str, now: Instant) {
         let mut state = self.state();
         if state.refusing.is_none() {
             state.refusing = Some(now);
-            let error = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
             tracing::error!(service, error, "the database takes nothing; look at its disk");
         }
     }
 }
 
 /// Whether it is the database's disk, or its being read-only, and not what was written.
-pub(crate) fn takes_nothing(error: &Error) -> bool {
+fn takes_nothing(error: &Error) -> bool {
     let (Error::Away(sqlx::Error::Database(error)) | Error::Refused(sqlx::Error::Database(error))) = error else {
         return false;
     };

@@ -8,9 +8,10 @@ use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, PgPool};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::outbox::{Row, table};
-use crate::standing::{Standing, takes_nothing};
+use crate::standing::Standing;
 use crate::{Error, Tx};
 
 /// A service's schema: its name and what it is made of.
@@ -43,10 +44,17 @@ pub struct Store {
     standing: Arc<Standing>,
 }
 
-/// Needs new pages in files of tables and in the log: a megabyte that compression does not make smaller. It is made only while
-/// Postgres is known to have no room.
-const NEEDS_ROOM: &str = "CREATE TEMPORARY TABLE room ON COMMIT DROP AS
-     SELECT string_agg(sha256(n::text::bytea), ''::bytea) AS filler FROM generate_series(1, 32768) AS n";
+/// How often the database is asked to write something.
+const ROOM_EVERY: Duration = Duration::from_secs(15);
+/// Postgres writes a megabyte within this time, or something else is wrong with it.
+const ROOM_WITHIN: Duration = Duration::from_secs(5);
+
+/// More than this memory holds goes to a temporary file on the disk of the tables. Unlike a row that is written for a try, that
+/// file leaves nothing behind in tables and in the log, and every role may have one.
+const LITTLE_MEMORY: &str = "SET LOCAL work_mem = '64kB'";
+/// Writes about two megabytes to such a file.
+const NEEDS_ROOM: &str =
+    "SELECT current_setting('transaction_read_only') = 'off' FROM generate_series(1, 100000) AS n OFFSET 99999";
 
 impl Store {
     /// Gets ready to connect; nothing is asked of Postgres yet. The second part is for [`Relay`](crate::Relay).
@@ -152,7 +160,8 @@ impl Store {
         self.relay.clone()
     }
 
-    /// Whether Postgres has answered within the last two seconds, and takes what is written as far as anybody knows.
+    /// Whether Postgres has answered within the last two seconds, and takes what is written: neither the last write nor the last try
+    /// that [`watch`](Self::watch) made failed for want of room.
     pub async fn is_ready(&self) -> bool {
         if self.standing.is_fresh(Instant::now()) {
             return true;
@@ -162,22 +171,39 @@ impl Store {
             return false;
         }
         self.standing.answered(Instant::now());
-        if self.standing.is_refusing() {
-            match tokio::time::timeout(Duration::from_secs(5), self.try_room()).await {
-                Err(_) => return false,
-                Ok(Err(error)) if takes_nothing(&error) => return false,
-                // What it objects to now (that this role may make no such table, say) is no lack of room.
-                Ok(_) => self.standing.takes(self.origin.service, Instant::now()),
-            }
-        }
-        true
+        !self.standing.is_refusing() || self.takes_what_is_written().await
     }
 
-    async fn try_room(&self) -> Result<(), Error> {
+    /// Tries every 15 seconds until `stop` whether Postgres takes what is written, so that a full disk is noticed and logged, and later
+    /// that it is freed, although nobody asks and this service writes nothing.
+    pub async fn watch(&self, stop: &CancellationToken) {
+        let look = async {
+            loop {
+                tokio::time::sleep(ROOM_EVERY).await;
+                self.takes_what_is_written().await;
+            }
+        };
+        stop.run_until_cancelled(look).await;
+    }
+
+    async fn takes_what_is_written(&self) -> bool {
+        let service = self.origin.service;
+        match tokio::time::timeout(ROOM_WITHIN, self.try_room()).await {
+            Ok(Ok(true)) => self.standing.takes(service, Instant::now()),
+            Ok(Ok(false)) => self.standing.refuses(service, "it is read-only", Instant::now()),
+            Ok(Err(error)) => self.standing.failed(service, &error, Instant::now()),
+            Err(_) => {}
+        }
+        !self.standing.is_refusing()
+    }
+
+    /// Writes something to the disk; false: Postgres writes nothing at all.
+    async fn try_room(&self) -> Result<bool, Error> {
         let mut tx = self.pool.begin().await?;
-        sqlx::query(NEEDS_ROOM).execute(&mut *tx).await?;
-        tx.commit().await?;
-        Ok(())
+        sqlx::query(LITTLE_MEMORY).execute(&mut *tx).await?;
+        let writes = sqlx::query_scalar(NEEDS_ROOM).fetch_one(&mut *tx).await?;
+        tx.rollback().await?;
+        Ok(writes)
     }
 }
 
