@@ -16,6 +16,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Default)]
 struct State {
+    /// Its first process has been started once.
+    begun: bool,
     pid: Option<i32>,
     restarts: u32,
     stopped: bool,
@@ -76,7 +78,7 @@ impl Container {
                 }
                 // Stopped at this very moment: as if it had been a moment later.
                 let stopped = inner.with(|state| {
-                    state.pid = Some(pid);
+                    (state.begun, state.pid) = (true, Some(pid));
                     state.stopped
                 });
                 if stopped {
@@ -126,9 +128,10 @@ impl Container {
         }
     }
 
-    /// Whether its first process is there.
+    /// Whether its first process is there, or is about to be: a container that was just created is not one that has ended, however
+    /// long this machine takes to start a process.
     pub fn runs(&self) -> bool {
-        self.0.with(|state| state.pid.is_some())
+        self.0.with(|state| state.pid.is_some() || !state.begun && !state.stopped)
     }
 
     /// How often it was begun anew.

@@ -138,7 +138,10 @@ fn plain() -> Fault {
 async fn a_proxys_404_ends_nobody() {
     let coolify = Coolify::start().await;
     let proxy = Proxy::start(Upstream::Tcp(coolify.address)).await.expect("a port");
-    let driver = driver_of(config(&format!("{}/api/v1", proxy.url()), TOKEN)).await;
+    let mut config = config(&format!("{}/api/v1", proxy.url()), TOKEN);
+    // A slow machine must not look like a proxy's answer.
+    config.timeout = Duration::from_secs(60);
+    let driver = driver_of(config).await;
     let launch = launch(slot(&driver).await, POLITE);
     ensure(&driver, &launch).await.expect("started");
     proxy.fault(usize::MAX, plain(), |request| request.path.contains("/logs"));
