@@ -1,12 +1,10 @@
 //! What strangers can do to the gateway, and what it does about it.
 
-use std::time::Duration;
-
 use futures::StreamExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::house::{House, KEY};
+use crate::house::{HANG, House, KEY};
 
 /// A body that begins and never ends.
 fn endless() -> reqwest::Body {
@@ -15,7 +13,7 @@ fn endless() -> reqwest::Body {
 }
 
 async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future).await.unwrap_or_else(|_| panic!("waited too long for {what}"))
+    tokio::time::timeout(HANG, future).await.unwrap_or_else(|_| panic!("waited too long for {what}"))
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use greenroom_domain::bot::BotState;
 use greenroom_domain::{Attempt, BotId, PlatformName, Provider, RunnerId, TenantId};
 use serde_json::Value;
 
-use crate::house::{Bed, Block, House, KEY, Sse, problem};
+use crate::house::{Bed, Block, HANG, House, KEY, Sse, problem};
 
 pub async fn say(house: &House, tenant: TenantId, bot: BotId) -> String {
     let origin = Origin { installation: house.bus.installation().clone(), service: "scheduler" };
@@ -141,7 +141,7 @@ async fn more_watchers_than_the_bus_has_consumers_see_every_event() {
     }
     let said = say(&house, house.tenant, BotId::generate()).await;
     for (number, watcher) in open.iter_mut().enumerate() {
-        let event = tokio::time::timeout(std::time::Duration::from_secs(20), watcher.message()).await;
+        let event = tokio::time::timeout(HANG, watcher.message()).await;
         let event = event.unwrap_or_else(|_| panic!("watcher {number} of {WATCHERS} sees nothing"));
         assert_eq!(event.expect("no error").expect("an event").json, said.as_bytes());
     }
@@ -179,7 +179,7 @@ async fn a_tenant_has_so_many_watchers_and_the_gateway_too() {
             }
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(20), again).await.expect("a place is free again");
+    tokio::time::timeout(HANG, again).await.expect("a place is free again");
 }
 
 #[tokio::test]

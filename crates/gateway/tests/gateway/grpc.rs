@@ -14,7 +14,7 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use uuid::Uuid;
 
-use crate::house::{Bed, House, KEY};
+use crate::house::{Bed, HANG, House, KEY};
 
 fn channel(house: &House) -> Channel {
     Channel::from_shared(house.url("")).expect("an address").connect_lazy()
@@ -115,7 +115,7 @@ async fn health_follows_the_bus() {
             .expect("an answer")
             .into_inner();
         let wait = async { while watch.next().await.expect("more").expect("a status").status != expected {} };
-        tokio::time::timeout(std::time::Duration::from_secs(10), wait).await.expect("the right status");
+        tokio::time::timeout(HANG, wait).await.expect("the right status");
     }
 }
 

@@ -19,6 +19,9 @@ use uuid::Uuid;
 
 use crate::fakes::Fakes;
 
+/// Against a hang, on a machine however busy.
+pub const HANG: Duration = Duration::from_secs(180);
+
 pub const KEY: &str = "grk_the-first-tenants";
 
 pub struct House {
@@ -153,7 +156,7 @@ impl Drop for House {
 }
 
 pub async fn send(request: RequestBuilder) -> Response {
-    request.timeout(Duration::from_secs(30)).send().await.expect("an answer")
+    request.timeout(HANG).send().await.expect("an answer")
 }
 
 /// The status and the problem document.
@@ -181,7 +184,7 @@ pub async fn until(what: &str, condition: impl Fn() -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(180), wait).await.unwrap_or_else(|_| panic!("waited too long for {what}"));
+    tokio::time::timeout(HANG, wait).await.unwrap_or_else(|_| panic!("waited too long for {what}"));
 }
 
 /// An open event stream.
@@ -221,7 +224,7 @@ impl Sse {
                 self.rest.push_str(std::str::from_utf8(&bytes).expect("text"));
             }
         };
-        tokio::time::timeout(Duration::from_secs(180), read).await.expect("waited too long for an event")
+        tokio::time::timeout(HANG, read).await.expect("waited too long for an event")
     }
 }
 

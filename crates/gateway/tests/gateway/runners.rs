@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tonic::{Code, Request};
 use uuid::Uuid;
 
-use crate::house::{Bed, House, named, problem, send};
+use crate::house::{Bed, HANG, House, named, problem, send};
 
 /// The process that is admitted.
 const INSTANCE: &str = "6dbd1d66-8c6c-4a0c-8f51-1d2a8c8e6a01";
@@ -180,7 +180,7 @@ async fn told(house: &House, token: RunnerToken, desired: Desired) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), wait).await.unwrap_or_else(|_| panic!("never told {desired:?}"));
+    tokio::time::timeout(HANG, wait).await.unwrap_or_else(|_| panic!("never told {desired:?}"));
 }
 
 #[tokio::test]
@@ -195,7 +195,7 @@ async fn a_beat_is_passed_on_and_answered_from_memory() {
 
     let answer = beaten(&house, token).await;
     assert_eq!(answer, json!({"desired": "DESIRED_CONTINUE", "nextBeatMs": 1_000, "logLevel": ""}));
-    let heard = tokio::time::timeout(Duration::from_secs(10), beats.next()).await.expect("a beat");
+    let heard = tokio::time::timeout(HANG, beats.next()).await.expect("a beat");
     assert_eq!(heard.and_then(|(_, _, body)| beat::decode(&body)), Some(token.runner));
     beaten(&house, token).await;
     assert_eq!(house.fakes.kept().desired_asked, 1, "the owner is asked once");
@@ -257,7 +257,7 @@ async fn a_process_that_was_not_admitted_is_told_to_exit_and_its_beats_go_nowher
     assert_eq!(beaten_by(&house, token, &twin).await["desired"], "DESIRED_CONTINUE");
     house.bus.flush().await.expect("flushed");
     for _ in 0..3 {
-        let heard = tokio::time::timeout(Duration::from_secs(10), beats.next()).await.expect("a beat");
+        let heard = tokio::time::timeout(HANG, beats.next()).await.expect("a beat");
         assert_eq!(heard.and_then(|(_, _, body)| beat::decode(&body)), Some(token.runner));
     }
     // Nothing else was on its way: what is said now comes next.
@@ -265,7 +265,7 @@ async fn a_process_that_was_not_admitted_is_told_to_exit_and_its_beats_go_nowher
     let subject = subjects::beats(house.bus.installation(), token.runner.shard());
     let body = bytes::Bytes::copy_from_slice(&beat::encode(marker.runner));
     house.bus.say_lossy(subject, body).await.expect("said");
-    let heard = tokio::time::timeout(Duration::from_secs(10), beats.next()).await.expect("a beat");
+    let heard = tokio::time::timeout(HANG, beats.next()).await.expect("a beat");
     assert_eq!(heard.and_then(|(_, _, body)| beat::decode(&body)), Some(marker.runner));
 }
 
