@@ -13,6 +13,9 @@ use nix::unistd::Pid;
 /// A folder of programs for an image: a container needs something to run.
 const IMAGE: &str = "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\nENTRYPOINT [\"/bin/sh\", \"-c\"]\n";
 
+/// Against a hang, on a machine however busy.
+const HANG: Duration = Duration::from_secs(180);
+
 async fn until<F: Future<Output = bool>>(what: &str, within: Duration, condition: impl Fn() -> F) {
     let started = Instant::now();
     while !condition().await {
@@ -54,15 +57,19 @@ async fn images_are_kept_and_containers_are_not() {
 
     let mut engine = Docker::start(dir.path()).await.unwrap();
     build(engine.client(), context.path()).await;
-    let sleeper = ["run", "--detach", "ours", "while :; do sleep 1; done"];
+    // It says so when it is asked to end, and does not end.
+    let (stubborn, shared) =
+        ("trap 'echo asked >/out/asked' TERM; echo up >/out/up; while :; do sleep 1; done", scratch().unwrap());
+    let volume = format!("{}:/out", shared.path().display());
+    let sleeper = ["run", "--detach", "--volume", &volume, "ours", stubborn];
     engine.client().ask(sleeper).await.unwrap();
+    until("it runs", HANG, async || shared.path().join("up").exists()).await;
     engine.client().ask(["network", "create", "left-behind"]).await.unwrap();
     assert!(matches!(Docker::start(dir.path()).await, Err(Error::InUse { .. })), "a folder has one owner");
 
-    let started = Instant::now();
     engine.stop().await.unwrap();
-    assert!(started.elapsed() < Duration::from_secs(9), "what ignores a polite word is not waited for");
     drop(engine);
+    assert!(!shared.path().join("asked").exists(), "nobody asks it politely, and then waits until it does not answer");
     assert_eq!(commands_with(&mark), Vec::<String>::new(), "engine, containerd and what ran are gone");
 
     let engine = Docker::start(dir.path()).await.unwrap();
@@ -73,11 +80,7 @@ async fn images_are_kept_and_containers_are_not() {
     engine.client().ask(sleeper).await.unwrap();
     drop(engine);
     // Its watchdog sees the end of it with its next look.
-    let until = Instant::now() + Duration::from_secs(5);
-    while !commands_with(&mark).is_empty() && Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    assert_eq!(commands_with(&mark), Vec::<String>::new(), "a drop ends all of it, too");
+    until("a drop ends all of it, too", HANG, async || commands_with(&mark).is_empty()).await;
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(&mark), "nothing stays mounted");
 }
@@ -114,7 +117,7 @@ async fn a_container_reaches_the_host() {
     let knock = format!("nc -w 5 {gateway} {port} </dev/null");
     let run = ["run", "--rm", "--network", "ours", "ours", &knock];
     let knocked = async { listener.accept().await.map(drop) };
-    let (knocked, _) = tokio::join!(tokio::time::timeout(Duration::from_secs(30), knocked), engine.client().ask(run));
+    let (knocked, _) = tokio::join!(tokio::time::timeout(HANG, knocked), engine.client().ask(run));
     knocked.expect("it knocks").unwrap();
 }
 
@@ -141,7 +144,7 @@ async fn a_killed_owner_leaves_no_engine_behind() {
     kill(Pid::from_raw(owner.id().try_into().unwrap()), Signal::SIGKILL).unwrap();
     owner.wait().unwrap();
     drop(owner.stdin.take());
-    until("everything is gone", Duration::from_secs(180), async || commands_with(&mark).is_empty()).await;
+    until("everything is gone", HANG, async || commands_with(&mark).is_empty()).await;
 }
 
 /// A tools folder with all that is in the real one but its engine's.
