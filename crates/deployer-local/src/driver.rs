@@ -6,26 +6,27 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::future::join_all;
 use futures::stream::{self, BoxStream};
 use greenroom_chassis::Clock;
 use greenroom_deployer::{
     Capabilities, Deployer, Error, Finding, Launch, Listed, LogStream, Observed, Progress, Wanted,
 };
 use greenroom_domain::{Installation, PlatformName, RunnerId, Usage};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use opentelemetry::global;
+use opentelemetry::metrics::Counter;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
 use crate::account::{self, Account};
 use crate::changes::Changes;
-use crate::folder::Folder;
-use crate::supervisor::{Answer, Order, is_stale};
+use crate::folder::{Folder, State};
+use crate::supervisor::{Answer, Order, Task, is_stale};
 use crate::{Config, check, logs, processes};
 
 /// What of our own environment a runner gets; its home and temporary folder are its own.
@@ -38,6 +39,11 @@ const NOTE_READ: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(200);
 /// The same where it does: a supervisor that was killed writes no file.
 const LOOK_SLOWEST: Duration = Duration::from_secs(5);
+
+static ADOPTED: LazyLock<Counter<u64>> = LazyLock::new(|| {
+    let about = "Local runners whose supervisor was killed and that another one watches since.";
+    global::meter("greenroom").u64_counter("greenroom_local_runners_adopted").with_description(about).build()
+});
 
 /// Runs runners as processes of this machine. It remembers nothing: any number of them may work on one folder.
 #[derive(Debug, Clone)]
@@ -103,7 +109,7 @@ impl LocalDeployer {
     }
 
     fn observe(&self, runner: RunnerId) -> Result<Observed, Error> {
-        self.folder(runner).observe().map_err(transient("look at the runner"))
+        self.folder(runner).look().map(State::observed).map_err(transient("look at the runner"))
     }
 
     async fn account(&self) -> Result<Option<Account>, Error> {
@@ -116,48 +122,54 @@ impl LocalDeployer {
         self.inner.account.get_or_try_init(choose).await.copied()
     }
 
-    /// All there is, and how it is.
+    /// All there is, and how it is. Whatever runs without a supervisor gets another one.
     async fn scan(&self) -> Result<Vec<(RunnerId, Observed)>, Error> {
         let inner = self.inner.clone();
         let scanned = tokio::task::spawn_blocking(move || scan(&inner.runners)).await;
-        scanned.map_err(|error| Error::Transient(error.to_string()))?.map_err(transient("list the runners"))
+        let found =
+            scanned.map_err(|error| Error::Transient(error.to_string()))?.map_err(transient("list the runners"))?;
+        let unsupervised = found.iter().filter(|(_, state)| *state == State::Unsupervised);
+        self.adopt_all(unsupervised.map(|(runner, _)| *runner).collect()).await;
+        Ok(found.into_iter().map(|(runner, state)| (runner, state.observed())).collect())
     }
 
-    /// A supervisor that was killed before it read its note: then the note is ours to follow.
-    async fn see_to(&self, runner: RunnerId, grace: Duration) {
-        tokio::time::sleep(NOTE_READ).await;
-        let Ok(Some(record)) = self.folder(runner).record() else { return };
-        if matches!(record.supervisor.lives(), Ok(false)) && matches!(self.observe(runner), Ok(Observed::Running)) {
-            let _ = self.stop_orphan(runner, grace);
-        }
-    }
-
-    /// A runner whose supervisor was killed: the one case in which we send signals ourselves.
-    fn stop_orphan(&self, runner: RunnerId, grace: Duration) -> Result<(), Error> {
-        let Some(record) = self.folder(runner).record().map_err(transient("read the record"))? else { return Ok(()) };
-        tracing::warn!(runner.id = %runner, "its supervisor is dead, stopping the runner itself");
-        let signal = move |signal: Signal| {
-            for entry in record.left()? {
-                // Looked at again right before: nobody is killed for a number alone.
-                if entry.identity.lives()? {
-                    let _ = kill(Pid::from_raw(entry.identity.pid), signal);
-                }
+    /// Has another supervisor watch a runner whose own was killed: that one keeps it to its limits, reads its notes and ends
+    /// what it leaves behind.
+    async fn adopt(&self, runner: RunnerId) -> Result<(), Error> {
+        let task = Task::Adopt { folder: self.folder(runner).0, log: self.log(runner) };
+        let supervisor = self.inner.config.supervisor.clone();
+        let answer = tokio::spawn(async move { order(&supervisor, task).await });
+        match answer.await.map_err(|error| Error::Transient(error.to_string()))?? {
+            Answer::Started => {
+                ADOPTED.add(1, &[]);
+                tracing::warn!(runner.id = %runner, "the supervisor of a runner was killed, another one watches it now");
+                Ok(())
             }
-            io::Result::Ok(())
-        };
-        if grace.is_zero() {
-            return signal(Signal::SIGKILL).map_err(transient("kill the runner"));
+            // Another deployer was first, or it has ended meanwhile.
+            Answer::Exists => Ok(()),
+            other => Err(Error::Transient(format!("cannot take over the runner: {other:?}"))),
         }
-        signal(Signal::SIGTERM).map_err(transient("stop the runner"))?;
-        tokio::spawn(async move {
-            tokio::time::sleep(grace).await;
-            let _ = signal(Signal::SIGKILL);
-        });
-        Ok(())
+    }
+
+    /// A supervisor may be killed before it has read its note.
+    async fn see_to(&self, runner: RunnerId) {
+        tokio::time::sleep(NOTE_READ).await;
+        if matches!(self.folder(runner).look(), Ok(State::Unsupervised)) {
+            self.adopt_all(vec![runner]).await;
+        }
+    }
+
+    async fn adopt_all(&self, runners: Vec<RunnerId>) {
+        let adopt = |runner| async move {
+            if let Err(error) = self.adopt(runner).await {
+                tracing::warn!(runner.id = %runner, %error, "a runner has no supervisor and gets no other one");
+            }
+        };
+        join_all(runners.into_iter().map(adopt)).await;
     }
 }
 
-fn scan(runners: &Path) -> io::Result<Vec<(RunnerId, Observed)>> {
+fn scan(runners: &Path) -> io::Result<Vec<(RunnerId, State)>> {
     let entries = match fs::read_dir(runners) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -168,11 +180,11 @@ fn scan(runners: &Path) -> io::Result<Vec<(RunnerId, Observed)>> {
         let entry = entry?;
         let Some(runner) = entry.file_name().to_str().and_then(|name| name.parse::<RunnerId>().ok()) else { continue };
         let folder = Folder(entry.path());
-        match folder.observe()? {
+        match folder.look()? {
             // About to be started, or a start that came to nothing.
-            Observed::Gone if is_stale(&folder) => folder.remove()?,
-            Observed::Gone => {}
-            observed => found.push((runner, observed)),
+            State::Gone if is_stale(&folder) => folder.remove()?,
+            State::Gone => {}
+            state => found.push((runner, state)),
         }
     }
     Ok(found)
@@ -180,7 +192,7 @@ fn scan(runners: &Path) -> io::Result<Vec<(RunnerId, Observed)>> {
 
 /// Starts a supervisor and waits for its answer. In a task of its own: a caller that loses patience does not cut the order
 /// in two, and the supervisor is waited for in the end.
-async fn order(supervisor: &[std::ffi::OsString], order: Order) -> Result<Answer, Error> {
+async fn order(supervisor: &[std::ffi::OsString], task: Task) -> Result<Answer, Error> {
     let (program, arguments) =
         supervisor.split_first().ok_or_else(|| Error::Rejected("no supervisor is set".to_owned()))?;
     let mut command = Command::new(program);
@@ -189,8 +201,8 @@ async fn order(supervisor: &[std::ffi::OsString], order: Order) -> Result<Answer
     command.envs(std::env::var_os("TMPDIR").map(|dir| ("TMPDIR", dir)));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(|error| Error::Transient(format!("cannot start a supervisor: {error}")))?;
-    let text = serde_json::to_vec(&order).expect("plain data");
-    drop(order);
+    let text = serde_json::to_vec(&task).expect("plain data");
+    drop(task);
     let (mut stdin, stdout) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
     let told = async {
         stdin.write_all(&text).await?;
@@ -259,7 +271,7 @@ impl Deployer for LocalDeployer {
             start_by_uptime: uptime.saturating_add(left),
         };
         let supervisor = self.inner.config.supervisor.clone();
-        let answer = tokio::spawn(async move { order(&supervisor, what).await });
+        let answer = tokio::spawn(async move { order(&supervisor, Task::Start(what)).await });
         match answer.await.map_err(|error| Error::Transient(error.to_string()))?? {
             Answer::Started | Answer::Exists => Ok(()),
             Answer::Late => Err(Error::Transient("it is too late".to_owned())),
@@ -274,22 +286,18 @@ impl Deployer for LocalDeployer {
     }
 
     async fn stop(&self, runner: RunnerId, grace: Duration) -> Result<(), Error> {
-        if self.observe(runner)? != Observed::Running {
+        let folder = self.folder(runner);
+        let state = folder.look().map_err(transient("look at the runner"))?;
+        if state.clone().observed() != Observed::Running {
             return Ok(());
         }
-        let folder = self.folder(runner);
         folder.note_stop(grace).map_err(transient("leave a note for the supervisor"))?;
-        let record = folder.record().map_err(transient("read the record"))?;
-        match record.map(|record| record.supervisor.lives()) {
-            Some(Ok(false)) => self.stop_orphan(runner, grace),
-            Some(Err(error)) => Err(transient("look at the supervisor")(error)),
-            Some(Ok(true)) => {
-                let this = self.clone();
-                tokio::spawn(async move { this.see_to(runner, grace).await });
-                Ok(())
-            }
-            None => Ok(()),
+        if state == State::Unsupervised {
+            return self.adopt(runner).await;
         }
+        let this = self.clone();
+        tokio::spawn(async move { this.see_to(runner).await });
+        Ok(())
     }
 
     async fn check(&self, wanted: &Wanted) -> Vec<Finding> {

@@ -20,7 +20,11 @@ use crate::supervisor::cgroup;
 pub(crate) struct Record {
     /// Which boot of this machine the rest is about.
     pub boot: String,
+    /// Who started it, and leads its session.
     pub supervisor: Identity,
+    /// Who took it over when that one was killed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted_by: Option<Identity>,
     /// The runner's first process, which leads its process group; none for the moment before it is started.
     pub runner: Option<Identity>,
     /// Its home and temporary folder.
@@ -28,6 +32,38 @@ pub(crate) struct Record {
     /// Its control group, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<PathBuf>,
+    /// For whoever takes it over. Earlier versions wrote none.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// What a runner is held to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Limits {
+    /// The most memory that it may have; 0: any.
+    pub memory_bytes: u64,
+    /// It may run until the machine has been up for so long. None: for ever.
+    pub ends_at_uptime: Option<Duration>,
+}
+
+/// How a runner is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum State {
+    Gone,
+    Supervised,
+    /// It runs, and its supervisor was killed.
+    Unsupervised,
+    Exited(Exit),
+}
+
+impl State {
+    pub fn observed(self) -> Observed {
+        match self {
+            Self::Gone => Observed::Gone,
+            Self::Supervised | Self::Unsupervised => Observed::Running,
+            Self::Exited(exit) => Observed::Exited(exit),
+        }
+    }
 }
 
 /// `stop.json`: have it end. A later one makes the time shorter, never longer.
@@ -123,25 +159,25 @@ impl Folder {
     }
 
     /// What is true now.
-    pub fn observe(&self) -> io::Result<Observed> {
+    pub fn look(&self) -> io::Result<State> {
         if let Some(exit) = self.exit()? {
-            return Ok(Observed::Exited(exit));
+            return Ok(State::Exited(exit));
         }
-        let Some(record) = self.record()? else { return Ok(Observed::Gone) };
+        let Some(record) = self.record()? else { return Ok(State::Gone) };
         if record.boot == processes::boot()? {
-            if record.supervisor.lives()? {
-                return Ok(Observed::Running);
+            if record.is_supervised()? {
+                return Ok(State::Supervised);
             }
             // Its last word may have come between the two looks.
             if let Some(exit) = self.exit()? {
-                return Ok(Observed::Exited(exit));
+                return Ok(State::Exited(exit));
             }
             if !record.left()?.is_empty() {
-                return Ok(Observed::Running);
+                return Ok(State::Unsupervised);
             }
         }
         // Supervisor and runner were killed, or the machine was started again: how it ended nobody knows.
-        Ok(Observed::Exited(Exit::default()))
+        Ok(State::Exited(Exit::default()))
     }
 
     /// Takes the folder away, at once for everybody who looks.
@@ -174,12 +210,16 @@ pub(crate) fn remove_scratch(scratch: &Path) {
 pub(crate) const SCRATCH: &str = "greenroom-runner-";
 
 impl Record {
+    /// Whether whoever is to watch it does.
+    pub fn is_supervised(&self) -> io::Result<bool> {
+        self.adopted_by.unwrap_or(self.supervisor).lives()
+    }
+
     /// What runs still of a runner whose supervisor is dead. Everything it started is in the supervisor's session, and the
     /// kernel does not use a session's or group's number again while it has members; who is not in the runner's own group
-    /// has to have its temporary folder in the environment as well. What has left the session by itself is not found: that
-    /// takes a killed supervisor, too.
+    /// has to have its temporary folder in the environment as well. What has left the session by itself is found as long as
+    /// its parent is one of them.
     pub fn left(&self) -> io::Result<Vec<Entry>> {
-        let Some(runner) = self.runner else { return Ok(Vec::new()) };
         // Nobody else is ever in its group, and its name is not used again.
         if let Some(members) = self.group.as_deref().and_then(cgroup::members) {
             let mut left = Vec::new();
@@ -193,13 +233,18 @@ impl Record {
         if table.iter().any(|entry| entry.identity.pid == self.supervisor.pid && entry.identity != self.supervisor) {
             return Ok(Vec::new());
         }
+        // Killed in the middle of the start, the supervisor has not written down which process it is.
+        let began = self.runner.unwrap_or(self.supervisor).started;
+        let in_group = |entry: &Entry| self.runner.is_some_and(|runner| entry.group == runner.pid);
         let ours = |entry: &&Entry| {
             entry.session == self.supervisor.pid
                 && !entry.dead
                 && entry.identity.pid != self.supervisor.pid
-                && entry.identity.started >= runner.started
-                && (entry.group == runner.pid || processes::environment_has(entry.identity.pid, &self.scratch))
+                && entry.identity.started >= began
+                && (in_group(entry) || processes::environment_has(entry.identity.pid, &self.scratch))
         };
-        Ok(table.iter().filter(ours).copied().collect())
+        let mut left = processes::descendants_of(&table, table.iter().filter(ours).copied().collect());
+        left.retain(|entry| !entry.dead);
+        Ok(left)
     }
 }

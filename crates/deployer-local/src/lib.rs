@@ -11,7 +11,9 @@
 //! - What is true stands in a **folder for each runner** ([`LocalDeployer`] remembers nothing): who supervises, which
 //!   process it is, when it started, how it ended. One lock makes sure that one name is started once, whoever asks.
 //! - A process is known by **its number and its start time**. We never send a signal to a number alone: a stop is a note
-//!   that the supervisor reads, and only a runner whose supervisor was killed gets its signals from us, after both agree.
+//!   that the supervisor reads.
+//! - A supervisor that was killed is **replaced**: whoever lists or watches the platform sees that its process is gone, and
+//!   starts another one, which adopts the runner. How the runner ends is not known then, but it is held to its limits.
 //! - Supervisors and the driver **sleep until something happens** (a child ends, a note or a file comes) and look at nothing
 //!   but a runner's own processes, so that what a runner costs does not depend on how many there are.
 //! - Where a **control group** (v2) can be made below our own, a runner has one: nothing of it escapes its end, and the kernel

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 /// A process: its number alone is used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Identity {
     pub pid: i32,
     /// When it started, in clock ticks since boot.
@@ -136,6 +136,21 @@ fn children(pid: i32) -> io::Result<Option<Vec<i32>>> {
         }
     }
     Ok(Some(found))
+}
+
+/// The same, from a whole table, of several that are part of the answer.
+pub(crate) fn descendants_of(table: &[Entry], roots: Vec<Entry>) -> Vec<Entry> {
+    let mut found = roots;
+    let mut next = 0;
+    while let Some(parent) = found.get(next).map(|entry| entry.identity.pid) {
+        for child in table.iter().filter(|entry| entry.parent == parent) {
+            if !found.iter().any(|known| known.identity == child.identity) {
+                found.push(*child);
+            }
+        }
+        next += 1;
+    }
+    found
 }
 
 /// The same, from a whole table.
@@ -289,5 +304,9 @@ mod tests {
         pids.sort_unstable();
         assert_eq!(pids, [3, 4]);
         assert_eq!(descendants(&table, 9).len(), 1);
+        let mut with_roots: Vec<_> =
+            descendants_of(&table, vec![table[2], table[5]]).iter().map(|entry| entry.identity.pid).collect();
+        with_roots.sort_unstable();
+        assert_eq!(with_roots, [3, 4, 6]);
     }
 }

@@ -1,9 +1,10 @@
 //! The process between us and a runner: it outlives us.
 //!
-//! It gets its [`Order`] through stdin (there are secrets in it), answers with one line on stdout, and is alone from then
+//! It gets its [`Task`] through stdin (there are secrets in it), answers with one line on stdout, and is alone from then
 //! on: no pipe of ours that could break, no terminal whose Ctrl-C could reach it.
 
 pub(crate) mod cgroup;
+mod runner;
 mod scales;
 mod signals;
 mod watch;
@@ -18,13 +19,31 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::account::Account;
-use crate::folder::{Folder, Record, SCRATCH, remove_scratch};
+use crate::folder::{Folder, Limits, Record, SCRATCH, State, remove_scratch};
 use crate::processes::{self, Identity};
+use runner::Runner;
 use signals::Signals;
+use watch::Watch;
+
+/// What it is for.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Task {
+    /// Start a runner.
+    Start(Order),
+    /// Take over the runner of a supervisor that was killed.
+    Adopt {
+        /// The runner's.
+        folder: PathBuf,
+        /// Where it prints to.
+        log: PathBuf,
+    },
+}
 
 /// What to run, and how.
 #[derive(Serialize, Deserialize)]
@@ -41,12 +60,12 @@ pub(crate) struct Order {
     pub start_by_uptime: Duration,
 }
 
-/// What became of an order.
+/// What became of a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Answer {
     Started,
-    /// Somebody has started it already.
+    /// Somebody else does it, or has done it.
     Exists,
     /// It is past `start_by_uptime`.
     Late,
@@ -65,19 +84,23 @@ const TURN: Duration = Duration::from_secs(5);
 #[must_use]
 pub fn supervise() -> ExitCode {
     let mut text = String::new();
-    let order = io::stdin()
+    let task = io::stdin()
         .read_to_string(&mut text)
-        .and_then(|_| serde_json::from_str::<Order>(&text).map_err(io::Error::other));
+        .and_then(|_| serde_json::from_str::<Task>(&text).map_err(io::Error::other));
     // A deployer that died in the middle of its order has ordered nothing.
-    let Ok(order) = order else {
+    let Ok(task) = task else {
         eprintln!("this is how Greenroom supervises local runners; it is not meant to be called by people");
         return ExitCode::FAILURE;
     };
     drop(text);
-    match begin(&order) {
-        Ok((child, watch)) => {
+    let begun = match task {
+        Task::Start(order) => begin(&order),
+        Task::Adopt { folder, log } => adopt(Folder(folder), &log),
+    };
+    match begun {
+        Ok((runner, watch)) => {
             answer(&Answer::Started);
-            watch.until_the_end(child);
+            watch.until_the_end(runner);
         }
         Err(refused) => answer(&refused),
     }
@@ -93,32 +116,46 @@ fn failed(doing: &'static str) -> impl Fn(io::Error) -> Answer {
     move |error| Answer::Failed(format!("cannot {doing}: {error}"))
 }
 
-fn begin(order: &Order) -> Result<(Child, watch::Watch), Answer> {
+/// Leaves the session of whoever started us, for one of our own: no terminal, and nobody else's group.
+fn settle() -> Result<Signals, Answer> {
+    nix::unistd::setsid().map_err(|error| failed("make a session")(error.into()))?;
+    Signals::listen().map_err(failed("listen to signals"))
+}
+
+fn open_log(log: &Path) -> Result<File, Answer> {
+    File::options().create(true).append(true).mode(0o600).open(log).map_err(failed("open the log"))
+}
+
+fn begin(order: &Order) -> Result<(Runner, Watch), Answer> {
     let folder = Folder(order.folder.clone());
     let lock = take_turn(&folder)?;
-    // A session of our own: no terminal, and nobody else's group. Everything the runner leaves behind becomes our child.
-    nix::unistd::setsid().map_err(|error| failed("make a session")(error.into()))?;
+    let signals = settle()?;
+    // Everything the runner leaves behind becomes our child.
     nix::sys::prctl::set_child_subreaper(true).map_err(|error| failed("adopt what a runner leaves")(error.into()))?;
-    let signals = Signals::listen().map_err(failed("listen to signals"))?;
     let group = cgroup::Cgroup::make(order.memory_bytes);
 
-    let log = File::options().create(true).append(true).mode(0o600).open(&order.log).map_err(failed("open the log"))?;
+    let log = open_log(&order.log)?;
     let scratch = make_scratch(order.account).map_err(failed("make a temporary folder"))?;
     let undo = |answer: Answer| {
         remove_scratch(&scratch);
         let _ = folder.forget_record();
         answer
     };
+    let now = processes::uptime().map_err(|error| undo(failed("read the time since boot")(error)))?;
     let mut record = Record {
         boot: processes::boot().map_err(|error| undo(failed("find out about this boot")(error)))?,
         supervisor: own().map_err(|error| undo(failed("find myself")(error)))?,
+        adopted_by: None,
         runner: None,
         scratch: scratch.clone(),
         group: group.as_ref().map(|group| group.path().to_owned()),
+        limits: Limits {
+            memory_bytes: order.memory_bytes,
+            ends_at_uptime: now.checked_add(Duration::from_millis(order.max_lifetime_ms)),
+        },
     };
     // Before the runner is there, so that there is never one without a record.
     folder.set_record(&record).map_err(|error| undo(failed("write the record")(error)))?;
-    let now = processes::uptime().map_err(|error| undo(failed("read the time since boot")(error)))?;
     if now > order.start_by_uptime {
         return Err(undo(Answer::Late));
     }
@@ -137,8 +174,35 @@ fn begin(order: &Order) -> Result<(Child, watch::Watch), Answer> {
         let _ = child.wait();
         return Err(undo(failed("write the record")(error)));
     }
-    let watch = watch::Watch::new(order, folder, (lock, log), signals, scratch, group);
-    Ok((child, watch))
+    let watch = Watch::new((folder.clone(), record.limits), (lock, log), signals, scratch.clone(), group);
+    match (pid_of(&child), watch) {
+        (Ok(first), Ok(watch)) => Ok((Runner::child(Pid::from_raw(first)), watch)),
+        (Err(error), _) | (_, Err(error)) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(undo(failed("watch it")(error)))
+        }
+    }
+}
+
+/// Takes over from a supervisor that was killed. Its runner is not a child of ours, so how it ends is not known.
+fn adopt(folder: Folder, log: &Path) -> Result<(Runner, Watch), Answer> {
+    let lock = folder.try_lock().map_err(failed("lock the folder"))?.ok_or(Answer::Exists)?;
+    let read = failed("read the folder");
+    let record = folder.record().map_err(&read)?;
+    let (Some(mut record), State::Unsupervised) = (record, folder.look().map_err(&read)?) else {
+        return Err(Answer::Exists);
+    };
+    let signals = settle()?;
+    record.adopted_by = Some(own().map_err(failed("find myself"))?);
+    // Without it the deployer sends others, whom the lock keeps out: a full disk is no reason to leave the runner alone.
+    let _ = folder.set_record(&record);
+    let group = record.group.as_deref().and_then(cgroup::Cgroup::of);
+    let places = (folder, record.limits);
+    let mut watch = Watch::new(places, (lock, open_log(log)?), signals, record.scratch.clone(), group)
+        .map_err(failed("watch it"))?;
+    watch.say("its supervisor was killed, so another one watches it");
+    Ok((Runner::adopted(record), watch))
 }
 
 /// One name, one start: whoever asks, and however often.

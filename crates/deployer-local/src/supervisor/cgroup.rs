@@ -45,6 +45,17 @@ impl Cgroup {
         Some(group)
     }
 
+    /// The group of a runner that was started by somebody else. None: it is gone.
+    pub fn of(path: &Path) -> Option<Self> {
+        members(path)?;
+        let limit = fs::read_to_string(path.join("memory.max")).unwrap_or_default();
+        Some(Self {
+            own: path.parent()?.to_owned(),
+            path: path.to_owned(),
+            limited: limit.trim().parse::<u64>().is_ok(),
+        })
+    }
+
     /// Runs what starts a runner, whose processes are in the group from their first moment on.
     pub fn around<T>(&self, start: impl FnOnce() -> T) -> io::Result<T> {
         enter(&self.path)?;

@@ -32,6 +32,17 @@ impl Scales {
         Self { began, looked: None, peak: 0, cpu: Duration::ZERO }
     }
 
+    /// Goes on from what another supervisor had seen.
+    pub fn resume(before: Usage) -> Self {
+        let now = Instant::now();
+        Self {
+            began: now.checked_sub(Duration::from_millis(before.lasted_ms)).unwrap_or(now),
+            looked: None,
+            peak: before.peak_memory_bytes,
+            cpu: Duration::from_millis(before.cpu_ms),
+        }
+    }
+
     /// Its processes have so much of their own, all together.
     pub fn weighed(&mut self, own: u64) {
         self.peak = self.peak.max(own);

@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::process::Child;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -13,17 +12,14 @@ use greenroom_domain::Exit;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use nix::sys::signal::{Signal, kill, killpg};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
 use uuid::Uuid;
 
-use super::Order;
 use super::cgroup::Cgroup;
+use super::runner::{Ended, Runner};
 use super::scales::{self, Scales};
 use super::signals::Signals;
-use crate::folder::{Folder, remove_scratch};
-use crate::processes::{own_memory, tree};
+use crate::folder::{Folder, Limits, remove_scratch};
+use crate::processes::{own_memory, uptime};
 
 /// Between two looks at its memory, where the kernel does not hold it to its limit.
 const WEIGH: Duration = Duration::from_millis(500);
@@ -61,14 +57,15 @@ pub(super) struct Watch {
 
 impl Watch {
     pub fn new(
-        order: &Order,
-        folder: Folder,
+        (folder, limits): (Folder, Limits),
         (lock, log): (File, File),
         signals: Signals,
         scratch: PathBuf,
         group: Option<Cgroup>,
-    ) -> Self {
-        Self {
+    ) -> io::Result<Self> {
+        let uptime = uptime()?;
+        let left = limits.ends_at_uptime.map(|at| at.saturating_sub(uptime));
+        Ok(Self {
             notes: notes(&folder),
             folder,
             _lock: lock,
@@ -76,54 +73,53 @@ impl Watch {
             signals,
             scratch,
             group,
-            memory_bytes: order.memory_bytes,
-            ends_at: Instant::now().checked_add(Duration::from_millis(order.max_lifetime_ms)),
+            memory_bytes: limits.memory_bytes,
+            ends_at: left.and_then(|left| Instant::now().checked_add(left)),
             forced_at: None,
             last_note: None,
             forced: false,
             out_of_memory: false,
-        }
+        })
     }
 
     /// Comes back when nothing of the runner is left, and that is written down.
-    pub fn until_the_end(mut self, child: Child) {
-        let runner = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
+    pub fn until_the_end(mut self, mut runner: Runner) {
         let began = Instant::now();
-        let mut weigh_at = began + WEIGH;
-        let mut scales = Scales::new(began);
-        let mut ended = None;
-        loop {
+        let before = if runner.is_adopted() { self.folder.usage().ok().flatten() } else { None };
+        let mut scales = before.map_or_else(|| Scales::new(began), Scales::resume);
+        // At once where it is taken over: its processes are known only when they have been seen.
+        let mut weigh_at = if runner.is_adopted() { began } else { began + WEIGH };
+        let ended = loop {
             let now = Instant::now();
             // Before the look at children: the end of one that comes after that look is heard in the sleep.
-            self.listen(runner, now);
-            self.reap(runner, &mut ended);
-            if ended.is_some() {
-                break;
+            self.listen(&runner, now);
+            if let Some(ended) = runner.ended() {
+                break ended;
             }
             if self.forced_at.is_some_and(|at| now >= at) && !self.forced {
                 self.forced = true;
                 self.say("it did not end in time, so it is killed");
             }
             if self.forced {
-                self.kill_all();
+                self.kill_all(&mut runner);
                 self.sleep_until(now + KILL);
                 continue;
             }
             if now >= weigh_at {
-                let next = self.weigh(now, &mut scales);
+                let next = self.weigh(now, &mut scales, &mut runner);
                 weigh_at = now + next;
             }
             let deadlines = [Some(weigh_at), self.ends_at, self.forced_at];
-            let look = self.notes.is_none().then(|| now + LOOK);
+            let look = (self.notes.is_none() || runner.is_adopted()).then(|| now + LOOK);
             self.sleep_until(deadlines.into_iter().chain([look]).flatten().min().unwrap_or(weigh_at));
-        }
+        };
         // A browser that is left behind is as much in the meeting as before.
         loop {
-            self.kill_all();
+            self.kill_all(&mut runner);
             self.signals.forget_children();
             // It is on its way already.
             let _ = self.signals.stop_asked();
-            if !self.reap(runner, &mut ended) {
+            if runner.is_gone() {
                 break;
             }
             self.sleep_until(Instant::now() + KILL);
@@ -137,7 +133,7 @@ impl Watch {
         scales.end(self.group.as_ref(), &self.folder);
         remove_scratch(&self.scratch);
         drop(self.group.take());
-        let exit = self.exit(ended.unwrap_or_default());
+        let exit = self.exit(ended);
         while let Err(error) = self.folder.set_exit(&exit) {
             // The folder was removed by force: nobody wants to know. Anything else (a full disk) may pass.
             if error.kind() == io::ErrorKind::NotFound {
@@ -163,7 +159,7 @@ impl Watch {
     }
 
     /// Who wants it to end?
-    fn listen(&mut self, runner: Pid, now: Instant) {
+    fn listen(&mut self, runner: &Runner, now: Instant) {
         // What happened is read off the folder.
         while self.notes.as_ref().is_some_and(|notes| notes.read_events().is_ok_and(|events| !events.is_empty())) {}
         if let Ok(Some(note)) = self.folder.stop_note()
@@ -183,22 +179,21 @@ impl Watch {
         }
     }
 
-    fn ask(&mut self, runner: Pid, now: Instant, grace: Duration) {
+    fn ask(&mut self, runner: &Runner, now: Instant, grace: Duration) {
         // So long a grace is none at all, and still no reason to panic.
         let at = now.checked_add(grace).unwrap_or_else(|| now + Duration::from_secs(365 * 24 * 3600));
         self.forced_at = Some(self.forced_at.map_or(at, |before| before.min(at)));
-        // It is not reaped yet, so the number is its own. (It may have ended just now: no error.)
-        let _ = killpg(runner, Signal::SIGTERM);
+        runner.ask();
     }
 
     /// Looks at what it takes; when to look again.
-    fn weigh(&mut self, now: Instant, scales: &mut Scales) -> Duration {
+    fn weigh(&mut self, now: Instant, scales: &mut Scales, runner: &mut Runner) -> Duration {
         if let Some(group) = self.group.as_ref().filter(|group| group.is_limited()) {
             scales.look(now, &[], Some(group), &self.folder);
             return scales::LOOK;
         }
         // What cannot be looked at now can be in a while.
-        let Ok(runners) = tree(own_pid()) else { return WEIGH };
+        let Ok(runners) = runner.processes() else { return WEIGH };
         let used: u64 = runners.iter().map(|entry| own_memory(entry.identity.pid)).sum();
         scales.weighed(used);
         scales.look(now, &runners, self.group.as_ref(), &self.folder);
@@ -211,37 +206,11 @@ impl Watch {
         WEIGH
     }
 
-    /// Kills every descendant of ours. What a dying process leaves becomes our child, so that a few rounds find all of them;
-    /// the number of a child of ours is not used again before we have reaped it.
-    fn kill_all(&self) {
+    fn kill_all(&self, runner: &mut Runner) {
         if let Some(group) = &self.group {
             group.kill();
         }
-        for entry in tree(own_pid()).unwrap_or_default().iter().filter(|entry| !entry.dead) {
-            let _ = kill(Pid::from_raw(entry.identity.pid), Signal::SIGKILL);
-        }
-    }
-
-    /// Takes leave of children that have ended, adopted ones among them; the runner's own end is kept. False: we have no
-    /// child, and so no descendant.
-    fn reap(&self, runner: Pid, ended: &mut Option<Ended>) -> bool {
-        loop {
-            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, code)) if pid == runner => {
-                    *ended = Some(Ended { code: Some(code), signal: None });
-                }
-                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == runner => {
-                    *ended = Some(Ended { code: None, signal: Some(signal as i32) });
-                }
-                Ok(WaitStatus::StillAlive) => return true,
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(_) => {
-                    // Nobody knows how it ended, but it has.
-                    ended.get_or_insert_default();
-                    return false;
-                }
-            }
-        }
+        runner.kill();
     }
 
     fn exit(&self, ended: Ended) -> Exit {
@@ -249,18 +218,7 @@ impl Watch {
     }
 
     /// For whoever reads the runner's log.
-    fn say(&mut self, what: &str) {
+    pub fn say(&mut self, what: &str) {
         let _ = writeln!(self.log, "greenroom: {what}");
     }
-}
-
-/// How the runner's first process ended.
-#[derive(Debug, Clone, Copy, Default)]
-struct Ended {
-    code: Option<i32>,
-    signal: Option<i32>,
-}
-
-fn own_pid() -> i32 {
-    i32::try_from(std::process::id()).unwrap_or_default()
 }

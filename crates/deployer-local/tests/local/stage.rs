@@ -69,11 +69,15 @@ impl Stage {
         fs::write(self.folder(runner).join("record.json"), record.to_string()).expect("written");
     }
 
-    /// The pid of a runner's `who`: `supervisor` or `runner`.
-    pub fn pid_of(&self, runner: RunnerId, who: &str) -> u32 {
+    /// The record that the crate wrote.
+    pub fn record(&self, runner: RunnerId) -> serde_json::Value {
         let record = fs::read(self.folder(runner).join("record.json")).expect("a record");
-        let record: serde_json::Value = serde_json::from_slice(&record).expect("json");
-        u32::try_from(record[who]["pid"].as_u64().expect("a number")).expect("fits")
+        serde_json::from_slice(&record).expect("json")
+    }
+
+    /// The pid of a runner's `who`: `supervisor`, `runner` or `adopted_by`.
+    pub fn pid_of(&self, runner: RunnerId, who: &str) -> u32 {
+        u32::try_from(self.record(runner)[who]["pid"].as_u64().expect("a number")).expect("fits")
     }
 
     pub fn started_at(&self, pid: u32) -> u64 {

@@ -7,9 +7,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::stage::{Stage, exit, is_there, launch, new_runner, start, until};
+use futures::StreamExt as _;
 use greenroom_chassis::Clock;
 use greenroom_deployer::{Deployer, Error, Observed, Progress};
-use greenroom_domain::{Exit, Timestamp};
+use greenroom_domain::{Exit, RunnerId, Timestamp};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 
@@ -130,6 +131,99 @@ async fn a_runner_whose_supervisor_was_killed_is_found_and_stopped() {
     assert!(!is_there(first));
     driver.remove(runner).await.expect("removed");
     assert_eq!(driver.inspect(runner).await, Ok(Observed::Gone));
+}
+
+/// Looks after the platform as a deployer does, and never asks for this runner.
+fn watching(stage: &Stage) -> tokio::task::AbortHandle {
+    let driver = stage.driver();
+    let watching = async move {
+        let mut ends = driver.watch().expect("it watches");
+        while ends.next().await.is_some() {}
+    };
+    tokio::spawn(watching).abort_handle()
+}
+
+/// Kills the supervisor of a runner. `group`: whether its control group, where it has one, is known to the next.
+async fn kill_supervisor(stage: &Stage, runner: RunnerId, group: bool) {
+    let path = stage.folder(runner).join("record.json");
+    if !group {
+        let mut record: serde_json::Value = serde_json::from_slice(&fs::read(&path).expect("a record")).expect("json");
+        record.as_object_mut().expect("an object").remove("group");
+        fs::write(&path, record.to_string()).expect("written");
+    }
+    let supervisor = stage.pid_of(runner, "supervisor");
+    killed(supervisor);
+    until("the supervisor is dead", || !is_there(supervisor)).await;
+}
+
+#[tokio::test]
+async fn a_runner_whose_supervisor_was_killed_keeps_its_lifetime_and_leaves_nothing() {
+    let keeps = |group| async move {
+        let stage = Stage::new();
+        let driver = stage.driver();
+        let runner = new_runner();
+        // The child is in a session of its own.
+        let mut short =
+            launch(runner, "trap 'exit 5' TERM; setsid sleep 600 & echo child=$!; while :; do sleep 0.05; done");
+        short.spec.max_lifetime = Duration::from_secs(15);
+        driver.ensure(&short, &Progress::silent()).await.expect("started");
+        until("it starts", || stage.log(runner).contains("child=")).await;
+        let child: u32 = {
+            let log = stage.log(runner);
+            log.split("child=").nth(1).and_then(|rest| rest.trim().parse().ok()).expect("a number")
+        };
+        kill_supervisor(&stage, runner, group).await;
+        let watching = watching(&stage);
+        assert_eq!(exit(&driver, runner).await, Exit::default(), "only its first supervisor would have known more");
+        let log = stage.log(runner);
+        assert!(log.contains("another one watches it") && log.contains("longest lifetime"), "{log}");
+        assert!(!is_there(child), "{log}");
+        watching.abort();
+    };
+    futures::join!(keeps(true), keeps(false));
+}
+
+#[tokio::test]
+async fn a_runner_whose_supervisor_was_killed_keeps_its_memory_limit() {
+    for group in [true, false] {
+        let stage = Stage::new();
+        let driver = stage.driver();
+        let runner = new_runner();
+        let script =
+            "while [ ! -e $HOME/go ]; do sleep 0.05; done; (head -c 209715200 /dev/zero; sleep 300) | tail > /dev/null";
+        let mut held = launch(runner, script);
+        held.spec.resources.memory_bytes = 64 << 20;
+        driver.ensure(&held, &Progress::silent()).await.expect("started");
+        kill_supervisor(&stage, runner, group).await;
+        let watching = watching(&stage);
+        until("another one watches it", || stage.record(runner)["adopted_by"].is_object()).await;
+        fs::write(std::path::Path::new(stage.record(runner)["scratch"].as_str().expect("a path")).join("go"), "")
+            .expect("written");
+        assert!(exit(&driver, runner).await.out_of_memory, "{}", stage.log(runner));
+        watching.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_supervisor_that_took_over_may_be_killed_as_well() {
+    let stage = Stage::new();
+    let driver = stage.driver();
+    let runner = start(&driver, PATIENT).await;
+    until("it starts", || stage.log(runner).contains("started")).await;
+    kill_supervisor(&stage, runner, true).await;
+    let watching = watching(&stage);
+    for _ in 0..3 {
+        let dead = stage.record(runner)["adopted_by"].clone();
+        until("another one watches it", || {
+            let adopted_by = &stage.record(runner)["adopted_by"];
+            adopted_by.is_object() && *adopted_by != dead
+        })
+        .await;
+        killed(stage.pid_of(runner, "adopted_by"));
+    }
+    driver.stop(runner, Duration::from_secs(60)).await.expect("stopped");
+    exit(&driver, runner).await;
+    watching.abort();
 }
 
 #[tokio::test]
