@@ -17,7 +17,8 @@ use crate::link::Link;
 use crate::orders::Orders;
 use crate::parts::Spool;
 use crate::policy::{
-    self, BROWSER_LOST, Ending, Failure, Limits, Moment, PAGE_LOST, Place, Sight, Verdict, Visit, Wish,
+    self, BROWSER_LOST, Ending, Failure, Limits, Moment, NOT_A_WEB_ADDRESS, PAGE_LOST, Place, Sight, Verdict, Visit,
+    Wish,
 };
 use crate::provider::web::Web;
 use crate::provider::{self, Provider};
@@ -90,6 +91,10 @@ async fn with_browser(
     meeting: &Meeting,
     scratch: Scratch,
 ) -> (Ending, Meetingless) {
+    // The door refuses these as well; here nobody can have gone past it.
+    if !url::Url::parse(&meeting.url).is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
+        return (Ending::Failed(NOT_A_WEB_ADDRESS), Meetingless::Nothing);
+    }
     let allowed = AllowedNetworks::from_words(run.config.allowed_networks.iter().map(String::as_str));
     let browser = tokio::select! {
         launched = Browser::launch(run.settings, scratch, &allowed) => match launched {

@@ -112,6 +112,20 @@ const LAUNCH_TIMEOUT: Duration = Duration::from_secs(45);
 /// A directory with a longer path has no room for Chromium's socket (`/org.chromium.Chromium.XXXXXX/SingletonSocket`),
 /// whose path ends at 107 bytes.
 const SOCKET_ROOM: usize = 60;
+/// What of the runner's environment the browser gets: where programs, libraries and fonts are, and which language and time
+/// pages see. The rest is the runner's own, its token and its gateway's address among it.
+const PASSED_ON: [&str; 9] = [
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "LANG",
+    "LANGUAGE",
+    "LC_ALL",
+    "TZ",
+    "FONTCONFIG_FILE",
+    "FONTCONFIG_PATH",
+    // A sandbox that is installed elsewhere than beside the browser.
+    "CHROME_DEVEL_SANDBOX",
+];
 /// How many times the browser is asked to show its proxy the password.
 const SIGN_INS: u32 = 5;
 /// How long one command may take.
@@ -162,6 +176,8 @@ impl Browser {
             .arg(scratch.path())
             .arg(&executable)
             .args(&arguments)
+            .env_clear()
+            .envs(PASSED_ON.iter().filter_map(|name| Some((*name, std::env::var_os(name)?))))
             // Chromium and its launcher look for these, and must neither find nor change a person's own.
             .env("HOME", scratch.path())
             .env("XDG_CONFIG_HOME", scratch.path())
@@ -170,7 +186,6 @@ impl Browser {
                 "TMPDIR",
                 if scratch.path().as_os_str().len() <= SOCKET_ROOM { scratch.path() } else { Path::new("/tmp") },
             )
-            .env_remove("GREENROOM_TOKEN")
             .process_group(0)
             .stdin(Stdio::piped())
             // The shell passes it on to the browser.

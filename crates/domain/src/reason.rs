@@ -45,7 +45,7 @@ reasons! {
     SIGN_IN_REQUIRED = "sign_in_required", "The meeting admits only signed-in guests: let guests in, or give the bot an account.";
     CAPTCHA = "captcha", "The provider asked for proof of being human: try later or from another network.";
     PAGE_UNREACHABLE = "page_unreachable", "The meeting's page could not be loaded, or did not let the bot ask to join: check the address and the runner's network.";
-    ADDRESS_REFUSED = "address_refused", "The meeting's page is, or led to, an address inside the network: use a public address, or have an operator allow that network (MEETING_ADDRESSES_ALLOWED).";
+    ADDRESS_REFUSED = "address_refused", "The meeting's page is, or led to, an address inside the network, or its address does not begin with http:// or https://: use a public address, or have an operator allow that network (MEETING_ADDRESSES_ALLOWED).";
     PAGE_UNRESPONSIVE = "page_unresponsive", "The meeting's page stopped responding: look at the last screenshot, and whether the runner has enough processor time.";
     RECORDING_FAILED = "recording_failed", "The bot was in the meeting and could not record it: see the runner's logs.";
     RUNNER_FAILED = "runner_failed", "The runner could not work where it runs, for want of disk space for example: see the timeline and the runner's logs.";

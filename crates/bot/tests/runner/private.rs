@@ -65,3 +65,22 @@ async fn large_commands_and_answers_cross_at_once() {
     }
     browser.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_gets_little_of_its_runners_environment() {
+    let room = Room::open(crate::PASSWORD).await.unwrap();
+    let gateway = Gateway::start(crate::config(&room.url())).await;
+    let runner = Runner::start_with(&gateway, &[("SOME_SECRET", "hush"), ("TZ", "Asia/Tokyo")]);
+    gateway.reported("the waiting room", |report| matches!(report, Report::InWaitingRoom(_))).await;
+    let read = |pid: i32| fs::read(Path::new("/proc").join(pid.to_string()).join("environ")).unwrap_or_default();
+    let environments: Vec<_> = runner.pids().into_iter().map(read).collect();
+    let mut passed_on = 0;
+    for environment in environments {
+        let environment = String::from_utf8_lossy(&environment).replace('\0', "\n");
+        for private in ["SOME_SECRET", "GREENROOM_", "BOT_ID", "ATTEMPT", "CARGO"] {
+            assert!(!environment.contains(private), "{private}: {environment}");
+        }
+        passed_on += usize::from(environment.contains("TZ=Asia/Tokyo"));
+    }
+    assert!(passed_on > 1, "the watchdog and the browser");
+}

@@ -241,3 +241,24 @@ async fn a_page_does_not_learn_the_runners_addresses() {
     assert_eq!(found[0], Vec::<String>::new());
     assert!(!found[1].is_empty(), "a room on this machine needs them");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_not_of_the_web_is_refused_before_there_is_a_browser() {
+    let file = std::env::current_exe().unwrap();
+    for url in [
+        format!("file://{}", file.display()),
+        "chrome://version".to_owned(),
+        "about:blank".to_owned(),
+        "view-source:https://example.com/".to_owned(),
+        "data:text/html,<body data-greenroom-state=joined>".to_owned(),
+        "javascript:void(0)".to_owned(),
+        "devtools://devtools/bundled/inspector.html".to_owned(),
+        "/meeting".to_owned(),
+    ] {
+        let gateway = Gateway::start(crate::config(&url)).await;
+        let mut runner = Runner::start_with(&gateway, &[("CHROMIUM", "/nowhere")]);
+        assert_eq!(runner.ended().await.code(), Some(0), "{url}: {}", runner.log());
+        assert_eq!(gateway.words().last().map(String::as_str), Some("failed:address_refused:false"), "{url}");
+        assert!(!runner.log().contains(&url), "{}", runner.log());
+    }
+}
