@@ -57,6 +57,7 @@ async fn main() -> Result<(), Failed> {
         dir: dir.path().join("state"),
         runner: program,
         user: "auto".to_owned(),
+        uids: "".parse()?,
         logs_kept: Duration::from_secs(3600),
         supervisor: vec![beside.join("greenroom-local-supervise").into()],
     };

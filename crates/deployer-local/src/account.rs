@@ -8,7 +8,7 @@ use greenroom_deployer::Error;
 use nix::unistd::{Uid, User};
 use serde::{Deserialize, Serialize};
 
-use crate::Config;
+use crate::{Config, Uids, uids};
 
 /// Another user than ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,12 @@ impl Account {
         Some(Self { uid: user.uid.as_raw(), gid: user.gid.as_raw() })
     }
 
+    /// What of a runner it cannot run: its program, or the browser.
+    fn cannot_run(self, config: &Config) -> Option<PathBuf> {
+        let browser = std::env::var_os("CHROMIUM").map(PathBuf::from).filter(|path| path.is_absolute());
+        std::iter::once(config.runner.clone()).chain(browser).find(|program| !self.can_run(program))
+    }
+
     /// Asks the kernel, as modes alone do not tell (access lists, mounts).
     fn can_run(self, program: &Path) -> bool {
         let mut test = Command::new("/usr/bin/test");
@@ -32,34 +38,59 @@ impl Account {
     }
 }
 
-/// Who runs runners; none: whoever we are.
-pub(crate) fn choose(config: &Config) -> Result<Option<Account>, Error> {
+/// Who runs runners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Accounts {
+    /// Whoever we are.
+    Own,
+    /// All of them are this user.
+    Shared(Account),
+    /// Each is one of these.
+    Each(Uids),
+}
+
+/// Finds out who can run runners here.
+pub(crate) fn choose(config: &Config) -> Result<Accounts, Error> {
     let own = Uid::effective();
     if config.user == "auto" {
         if !own.is_root() {
-            return Ok(None);
+            return Ok(Accounts::Own);
+        }
+        if let Some((first, last)) = config.uids.range() {
+            let account = |uid| Account { uid, gid: uid };
+            let unreachable = [first, last].into_iter().find_map(|uid| account(uid).cannot_run(config));
+            match (unreachable, uids::make_locks()) {
+                (None, Ok(_)) => return Ok(Accounts::Each(config.uids)),
+                (Some(program), _) => tracing::warn!(
+                    program = %program.display(),
+                    "users of LOCAL_UIDS cannot run this program: local runners share one account, move it"
+                ),
+                (None, Err(error)) => tracing::warn!(
+                    %error,
+                    "users of LOCAL_UIDS cannot be locked in /run/greenroom: local runners share one account"
+                ),
+            }
         }
         let Some(nobody) = Account::named("nobody") else {
             tracing::warn!("there is no user nobody: local runners run as root, set LOCAL_USER to another");
-            return Ok(None);
+            return Ok(Accounts::Own);
         };
-        let browser = std::env::var_os("CHROMIUM").map(PathBuf::from).filter(|path| path.is_absolute());
-        let unreachable = std::iter::once(&config.runner).chain(&browser).find(|program| !nobody.can_run(program));
-        if let Some(program) = unreachable {
+        if let Some(program) = nobody.cannot_run(config) {
             tracing::warn!(
                 program = %program.display(),
                 "user nobody cannot run this program: local runners run as root, move it or set LOCAL_USER"
             );
-            return Ok(None);
+            return Ok(Accounts::Own);
         }
-        return Ok(Some(nobody));
+        return Ok(Accounts::Shared(nobody));
     }
     let account = Account::named(&config.user)
         .ok_or_else(|| Error::Rejected(format!("LOCAL_USER: there is no user {:?}", config.user)))?;
     if account.uid == own.as_raw() {
-        Ok(None)
+        Ok(Accounts::Own)
     } else if own.is_root() {
-        Ok(Some(account))
+        Ok(Accounts::Shared(account))
     } else {
         Err(Error::Rejected(format!("LOCAL_USER: only root can run runners as {:?}", config.user)))
     }

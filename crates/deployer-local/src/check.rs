@@ -7,7 +7,7 @@ use greenroom_chassis::Machine;
 use greenroom_deployer::{Finding, Quota, Wanted};
 
 use crate::Config;
-use crate::account::{self, Account};
+use crate::account::{self, Account, Accounts};
 
 pub(crate) fn check(config: &Config, wanted: &Wanted) -> Vec<Finding> {
     vec![runner(config), user(config), folder(&config.dir), capacity(wanted)]
@@ -24,10 +24,14 @@ fn runner(config: &Config) -> Finding {
 
 fn user(config: &Config) -> Finding {
     match account::choose(config) {
-        Ok(Some(Account { uid, gid })) => {
-            Finding::passed("isolation", format!("none, but runners are user {uid} of group {gid}"))
+        Ok(Accounts::Each(uids)) => {
+            let (first, last) = uids.range().unwrap_or_default();
+            Finding::passed("isolation", format!("none, but each runner has a user to itself, {first} to {last}"))
         }
-        Ok(None) => Finding::warning(
+        Ok(Accounts::Shared(Account { uid, gid })) => {
+            Finding::passed("isolation", format!("none, but runners are user {uid} of group {gid}, all of them"))
+        }
+        Ok(Accounts::Own) => Finding::warning(
             "isolation",
             "none: runners share this user, network and file system with everything here",
             "for meetings of strangers use a platform with containers",

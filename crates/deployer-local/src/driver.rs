@@ -23,7 +23,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
-use crate::account::{self, Account};
+use crate::account::{self, Accounts};
 use crate::changes::Changes;
 use crate::folder::{Folder, State};
 use crate::supervisor::{Answer, Order, Task, is_stale};
@@ -57,7 +57,7 @@ struct Inner {
     clock: Clock,
     runners: PathBuf,
     logs: PathBuf,
-    account: OnceCell<Option<Account>>,
+    accounts: OnceCell<Accounts>,
 }
 
 fn transient(doing: &'static str) -> impl Fn(io::Error) -> Error {
@@ -71,7 +71,7 @@ impl LocalDeployer {
         let place = config.dir.join(installation.as_str()).join(platform.as_str());
         let place = std::path::absolute(&place).unwrap_or(place);
         let (runners, logs) = (place.join("runners"), place.join("logs"));
-        Self { inner: Arc::new(Inner { config, clock, runners, logs, account: OnceCell::new() }) }
+        Self { inner: Arc::new(Inner { config, clock, runners, logs, accounts: OnceCell::new() }) }
     }
 
     /// Stops every runner there is, and waits until nothing runs any more, for as long as the grace and five seconds. For
@@ -112,14 +112,14 @@ impl LocalDeployer {
         self.folder(runner).look().map(State::observed).map_err(transient("look at the runner"))
     }
 
-    async fn account(&self) -> Result<Option<Account>, Error> {
+    async fn accounts(&self) -> Result<Accounts, Error> {
         let choose = || async {
             let config = self.inner.config.clone();
             tokio::task::spawn_blocking(move || account::choose(&config))
                 .await
                 .map_err(|error| Error::Transient(error.to_string()))?
         };
-        self.inner.account.get_or_try_init(choose).await.copied()
+        self.inner.accounts.get_or_try_init(choose).await.copied()
     }
 
     /// All there is, and how it is. Whatever runs without a supervisor gets another one.
@@ -264,7 +264,7 @@ impl Deployer for LocalDeployer {
             log: self.log(runner),
             program: self.inner.config.runner.clone(),
             environment,
-            account: self.account().await?,
+            accounts: self.accounts().await?,
             memory_bytes: launch.spec.resources.memory_limit(),
             max_lifetime_ms: u64::try_from(launch.spec.max_lifetime.as_millis()).unwrap_or(u64::MAX),
             // The supervisor would read the wall clock as it is, and this clock does not follow its jumps.

@@ -32,6 +32,9 @@ pub(crate) struct Record {
     /// Its control group, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<PathBuf>,
+    /// The user that it has to itself, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
     /// For whoever takes it over. Earlier versions wrote none.
     #[serde(default)]
     pub limits: Limits,

@@ -1,7 +1,7 @@
 //! Platforms of kind `local`: runners are processes of this machine.
 //!
 //! For development, demos, tests and single machines. `isolation: none`: a runner is held to its memory and its lifetime,
-//! and runs as another user where we are root, but shares network, file system and kernel with everything else here.
+//! and runs as a user of its own where we are root, but shares network, file system and kernel with everything else here.
 //!
 //! How it keeps what every deployer promises:
 //!
@@ -34,7 +34,9 @@ mod folder;
 mod logs;
 mod processes;
 mod supervisor;
+mod uids;
 
 pub use config::Config;
 pub use driver::LocalDeployer;
 pub use supervisor::supervise;
+pub use uids::Uids;

@@ -90,6 +90,19 @@ pub(crate) fn table() -> io::Result<Vec<Entry>> {
     Ok(all)
 }
 
+/// The processes of a user, whatever of it they have: real, effective or saved. Without zombies.
+pub(crate) fn of_user(uid: u32) -> io::Result<Vec<Entry>> {
+    let mut all = table()?;
+    all.retain(|entry| !entry.dead && is_of_user(entry.identity.pid, uid));
+    Ok(all)
+}
+
+fn is_of_user(pid: i32, uid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let users = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
+    users.split_whitespace().any(|user| user.parse() == Ok(uid))
+}
+
 /// The children of a process, theirs, and so on; zombies among them. It costs what they are, and not what else runs here,
 /// unless this kernel does not list children.
 pub(crate) fn tree(of: i32) -> io::Result<Vec<Entry>> {
@@ -258,6 +271,7 @@ mod tests {
         let own = Identity::of(i32::try_from(std::process::id()).expect("fits")).expect("we are there");
         assert!(own.lives().expect("readable"));
         assert!(!Identity { started: own.started + 1, ..own }.lives().expect("readable"));
+        assert!(is_of_user(own.pid, nix::unistd::Uid::effective().as_raw()) && !is_of_user(own.pid, u32::MAX));
         assert!(own_memory(own.pid) > 0);
         assert!(proportional_memory(own.pid) > 0);
         assert_eq!(proportional_memory(i32::MAX), 0);

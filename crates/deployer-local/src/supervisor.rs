@@ -23,9 +23,10 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::account::Account;
+use crate::account::{Account, Accounts};
 use crate::folder::{Folder, Limits, Record, SCRATCH, State, remove_scratch};
 use crate::processes::{self, Identity};
+use crate::uids::Claim;
 use runner::Runner;
 use signals::Signals;
 use watch::Watch;
@@ -52,7 +53,7 @@ pub(crate) struct Order {
     pub log: PathBuf,
     pub program: PathBuf,
     pub environment: BTreeMap<String, String>,
-    pub account: Option<Account>,
+    pub accounts: Accounts,
     /// The most that it may have; 0: any.
     pub memory_bytes: u64,
     pub max_lifetime_ms: u64,
@@ -135,7 +136,19 @@ fn begin(order: &Order) -> Result<(Runner, Watch), Answer> {
     let group = cgroup::Cgroup::make(order.memory_bytes);
 
     let log = open_log(&order.log)?;
-    let scratch = make_scratch(order.account).map_err(failed("make a temporary folder"))?;
+    let claim = match order.accounts {
+        Accounts::Each(uids) => {
+            let claim = uids.claim().map_err(failed("find a free user"))?;
+            Some(claim.ok_or_else(|| Answer::NoRoom("every user of LOCAL_UIDS is taken".to_owned()))?)
+        }
+        Accounts::Own | Accounts::Shared(_) => None,
+    };
+    let account = match order.accounts {
+        Accounts::Own => None,
+        Accounts::Shared(account) => Some(account),
+        Accounts::Each(_) => claim.as_ref().map(Claim::account),
+    };
+    let scratch = make_scratch(account).map_err(failed("make a temporary folder"))?;
     let undo = |answer: Answer| {
         remove_scratch(&scratch);
         let _ = folder.forget_record();
@@ -149,6 +162,7 @@ fn begin(order: &Order) -> Result<(Runner, Watch), Answer> {
         runner: None,
         scratch: scratch.clone(),
         group: group.as_ref().map(|group| group.path().to_owned()),
+        uid: claim.as_ref().map(Claim::uid),
         limits: Limits {
             memory_bytes: order.memory_bytes,
             ends_at_uptime: now.checked_add(Duration::from_millis(order.max_lifetime_ms)),
@@ -159,7 +173,7 @@ fn begin(order: &Order) -> Result<(Runner, Watch), Answer> {
     if now > order.start_by_uptime {
         return Err(undo(Answer::Late));
     }
-    let start = || spawn(order, &scratch, &log);
+    let start = || spawn(order, account, &scratch, &log);
     let spawned = match &group {
         Some(group) => group.around(start).map_err(|error| undo(failed("use a control group")(error)))?,
         None => start(),
@@ -174,9 +188,9 @@ fn begin(order: &Order) -> Result<(Runner, Watch), Answer> {
         let _ = child.wait();
         return Err(undo(failed("write the record")(error)));
     }
-    let watch = Watch::new((folder.clone(), record.limits), (lock, log), signals, scratch.clone(), group);
+    let watch = Watch::new((folder.clone(), record.limits), (lock, log), signals, scratch.clone(), group, claim);
     match (pid_of(&child), watch) {
-        (Ok(first), Ok(watch)) => Ok((Runner::child(Pid::from_raw(first)), watch)),
+        (Ok(first), Ok(watch)) => Ok((Runner::child(Pid::from_raw(first), record.uid), watch)),
         (Err(error), _) | (_, Err(error)) => {
             let _ = child.kill();
             let _ = child.wait();
@@ -198,11 +212,26 @@ fn adopt(folder: Folder, log: &Path) -> Result<(Runner, Watch), Answer> {
     // Without it the deployer sends others, whom the lock keeps out: a full disk is no reason to leave the runner alone.
     let _ = folder.set_record(&record);
     let group = record.group.as_deref().and_then(cgroup::Cgroup::of);
+    // Without it the user may not be this runner's alone any more, and is not killed as such.
+    let claim = record.uid.and_then(|uid| reclaim(uid).ok());
+    let uid = claim.as_ref().map(Claim::uid);
     let places = (folder, record.limits);
-    let mut watch = Watch::new(places, (lock, open_log(log)?), signals, record.scratch.clone(), group)
+    let mut watch = Watch::new(places, (lock, open_log(log)?), signals, record.scratch.clone(), group, claim)
         .map_err(failed("watch it"))?;
     watch.say("its supervisor was killed, so another one watches it");
-    Ok((Runner::adopted(record), watch))
+    Ok((Runner::adopted(record, uid), watch))
+}
+
+/// The user of a runner that goes on: nobody takes it while it runs something, but many look.
+fn reclaim(uid: u32) -> io::Result<Claim> {
+    let began = Instant::now();
+    loop {
+        match Claim::of(uid)? {
+            Some(claim) => return Ok(claim),
+            None if began.elapsed() > TURN => return Err(io::Error::other("somebody else has it")),
+            None => sleep(Duration::from_millis(20)),
+        }
+    }
 }
 
 /// One name, one start: whoever asks, and however often.
@@ -245,7 +274,7 @@ fn make_scratch(account: Option<Account>) -> io::Result<PathBuf> {
     Ok(scratch)
 }
 
-fn spawn(order: &Order, scratch: &Path, log: &File) -> io::Result<Child> {
+fn spawn(order: &Order, account: Option<Account>, scratch: &Path, log: &File) -> io::Result<Child> {
     let mut command = Command::new(&order.program);
     command
         .env_clear()
@@ -257,7 +286,7 @@ fn spawn(order: &Order, scratch: &Path, log: &File) -> io::Result<Child> {
         .stdout(log.try_clone()?)
         .stderr(log.try_clone()?)
         .process_group(0);
-    if let Some(account) = order.account {
+    if let Some(account) = account {
         command.uid(account.uid).gid(account.gid);
     }
     command.spawn()

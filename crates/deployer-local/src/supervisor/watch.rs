@@ -20,6 +20,7 @@ use super::scales::{self, Scales};
 use super::signals::Signals;
 use crate::folder::{Folder, Limits, remove_scratch};
 use crate::processes::{own_memory, uptime};
+use crate::uids::Claim;
 
 /// Between two looks at its memory, where the kernel does not hold it to its limit.
 const WEIGH: Duration = Duration::from_millis(500);
@@ -46,6 +47,7 @@ pub(super) struct Watch {
     notes: Option<Inotify>,
     scratch: PathBuf,
     group: Option<Cgroup>,
+    claim: Option<Claim>,
     memory_bytes: u64,
     ends_at: Option<Instant>,
     /// Since when it was asked to end, and when it is forced.
@@ -62,6 +64,7 @@ impl Watch {
         signals: Signals,
         scratch: PathBuf,
         group: Option<Cgroup>,
+        claim: Option<Claim>,
     ) -> io::Result<Self> {
         let uptime = uptime()?;
         let left = limits.ends_at_uptime.map(|at| at.saturating_sub(uptime));
@@ -73,6 +76,7 @@ impl Watch {
             signals,
             scratch,
             group,
+            claim,
             memory_bytes: limits.memory_bytes,
             ends_at: left.and_then(|left| Instant::now().checked_add(left)),
             forced_at: None,
@@ -133,6 +137,7 @@ impl Watch {
         scales.end(self.group.as_ref(), &self.folder);
         remove_scratch(&self.scratch);
         drop(self.group.take());
+        self.claim.iter().for_each(Claim::remove_files);
         let exit = self.exit(ended);
         while let Err(error) = self.folder.set_exit(&exit) {
             // The folder was removed by force: nobody wants to know. Anything else (a full disk) may pass.

@@ -5,3 +5,4 @@ mod pooled;
 mod stage;
 mod survival;
 mod usage;
+mod users;

@@ -35,6 +35,7 @@ impl Stage {
             dir: dir.path().join("state"),
             runner,
             user: "auto".to_owned(),
+            uids: "60706-61183".parse().expect("a range"),
             logs_kept: Duration::from_secs(3600),
             supervisor: vec![env!("CARGO_BIN_EXE_greenroom-local-supervise").into()],
         };
