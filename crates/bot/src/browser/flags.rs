@@ -77,10 +77,16 @@ pub(crate) const NOT_FOR_OPERATORS: [&str; 11] = [
     "--user-data-dir",
 ];
 
+/// What the browser finds of earlier runs: how it may authenticate. Its proxy asks for Basic. A browser whose network service is
+/// in its own process ends when a server or a proxy asks for Negotiate (Kerberos), whatever flags it has (Chromium 148), and no
+/// bot has an account there.
+const LOCAL_STATE: &str = r#"{"auth": {"schemes": "basic"}}"#;
+
 /// All arguments but those of the proxy; makes the profile's directory and the silent microphone.
 pub(super) fn all(settings: &BrowserSettings, directory: &Path, root: bool) -> io::Result<Vec<String>> {
     let profile = directory.join("profile");
     std::fs::create_dir(&profile)?;
+    std::fs::write(profile.join("Local State"), LOCAL_STATE)?;
     let microphone = directory.join("silence.wav");
     std::fs::write(&microphone, silence())?;
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
@@ -61,6 +61,7 @@ impl Page {
             .route("/noisy", get(|| async { Html("<script>alert('hear, hear')</script>") }))
             .route("/slow", get(std::future::pending::<()>))
             .route("/signs-in", get(signs_in))
+            .route("/asks-for/{scheme}", get(asks_for))
             .with_state(inside.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { url, inside }
@@ -101,6 +102,11 @@ async fn step(State(inside): State<Arc<Inside>>) {
 
 async fn told(State(inside): State<Arc<Inside>>, axum::extract::Path(what): axum::extract::Path<String>) {
     inside.told.send_modify(|told| told.push(what));
+}
+
+/// A server that lets in whoever authenticates so.
+async fn asks_for(Path(scheme): Path<String>) -> Response {
+    (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, scheme)], "").into_response()
 }
 
 async fn signs_in() -> Response {

@@ -184,6 +184,22 @@ async fn the_network_dies_with_the_browser_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_asks_for_kerberos_or_ntlm_ends_no_browser() {
+    let script = "show('joined'); await step(); \
+                  for (const scheme of ['Negotiate', 'NTLM']) { \
+                    const answer = await fetch('/asks-for/' + scheme); await tell(scheme + answer.status); }";
+    let mut meeting = Meeting::begin(script).await;
+    meeting.recording().await;
+    meeting.page.step();
+    meeting.page.told("Negotiate401").await;
+    meeting.page.told("NTLM401").await;
+    meeting.gateway.kept().desired = Desired::Leave;
+    meeting
+        .ends_when(true, &["JOINING_CALL", "IN_CALL", "RECORDING", "IN_CALL", "LEAVING", "DONE"], "leave_requested")
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bot_whose_page_hangs_goes_back() {
     let meeting = Meeting::begin("show('joined'); await step(); for (;;) {}").await;
     meeting.recording().await;
@@ -198,7 +214,7 @@ async fn a_bot_that_was_told_to_leave_has_left_although_its_page_hangs() {
     meeting.page.step();
     meeting.page.told("hangs").await;
     meeting.gateway.kept().desired = Desired::Leave;
-    meeting.ends_when(true, &["JOINING_CALL", "LEAVING", "DONE"], "leave_requested").await;
+    meeting.ends_when(true, &["JOINING_CALL", "IN_CALL", "RECORDING", "IN_CALL", "LEAVING", "DONE"], "leave_requested").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
