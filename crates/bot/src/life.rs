@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::Instrument as _;
 
 use crate::attend;
@@ -21,11 +21,11 @@ use crate::reports::Reports;
 use crate::screenshots::Screenshots;
 use crate::telemetry::Level;
 
-/// How long what is left may take to arrive once the platform ends this process: half of it for parts, half for reports. A platform that stops a runner has to
-/// grant it this and ten seconds more.
+/// How long what is left may take to arrive once the platform ends this process: half of it for parts, half for reports. A
+/// platform that stops a runner has to grant it this and ten seconds more.
 pub const FLUSH: Duration = Duration::from_secs(30);
 
-/// How long the parts of one that failed may take: the next attempt waits for its end.
+/// How long the parts of one that failed may take, and its last report: the next attempt waits for its end.
 const HAND_IN: Duration = Duration::from_secs(60);
 
 /// How long to ask to be let in: as long as anybody can still be waiting for this runner (the orphan time-out's default).
@@ -139,15 +139,7 @@ async fn work(settings: &Settings, config: &RunnerConfig, link: &Link, orders: &
             };
             let (ending, browser) = attend::attend(run, scratch).await;
             // The last report follows the last part: on that report the recording is joined.
-            let patience = match ending {
-                // Its owner has the platform end it when it takes too long.
-                Ending::Finished(_) => attend::orphaned_after(Duration::from_millis(config.orphan_timeout_ms)),
-                Ending::Failed(_) => HAND_IN,
-            };
-            tokio::select! {
-                _ = timeout(patience, spool.flushed()) => {}
-                () = async { orders.to_terminate().await; sleep(FLUSH / 2).await } => {}
-            }
+            arrives(spool.flushed(), patience(&ending, config), orders).await;
             let missing = spool.missing();
             if missing > 0 {
                 tracing::error!(
@@ -176,12 +168,32 @@ async fn work(settings: &Settings, config: &RunnerConfig, link: &Link, orders: &
     tracing::info!(event = "runner.over", reason = ending.reason(), duration_ms = ms, "over");
     tracing::Span::current().record("reason", ending.reason());
     screenshots.flushed().await;
+    let patience = patience(&ending, config);
     reports.add(last(ending));
-    if timeout_at(Instant::now() + FLUSH / 2, reports.flushed()).await.is_err() {
+    // The bot's work is done: without this report it would go back, or have failed.
+    if !arrives(reports.flushed(), patience, orders).await {
         tracing::error!(event = "report.undelivered", reports = reports.waiting(), "the last reports did not arrive");
         return Outcome::Untold;
     }
     Outcome::Told
+}
+
+/// How long to wait for answers with what is left.
+fn patience(ending: &Ending, config: &RunnerConfig) -> Duration {
+    match ending {
+        // Its owner has the platform end it when it takes too long.
+        Ending::Finished(_) => attend::orphaned_after(Duration::from_millis(config.orphan_timeout_ms)),
+        Ending::Failed(_) => HAND_IN,
+    }
+}
+
+/// Waits until all of it has arrived. False: patience is at its end, or the platform ends this process.
+async fn arrives(all: impl Future<Output = ()>, patience: Duration, orders: &Orders) -> bool {
+    tokio::select! {
+        () = all => true,
+        () = sleep(patience) => false,
+        () = async { orders.to_terminate().await; sleep(FLUSH / 2).await } => false,
+    }
 }
 
 fn last(ending: Ending) -> Report {
@@ -200,6 +212,31 @@ mod tests {
     use futures::FutureExt;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bot_that_did_its_work_waits_for_its_owner_and_not_for_ever() {
+        let config = RunnerConfig { orphan_timeout_ms: 15 * 60_000, ..RunnerConfig::default() };
+        let (finished, failed) =
+            (Ending::Finished("meeting_ended"), Ending::Failed(Failure::passing("browser_failed", "it died")));
+        let after = |seconds: u64| sleep(Duration::from_secs(seconds));
+        for (ending, seconds, expected) in [
+            (&finished, 30, true),
+            (&finished, 13 * 60, true),
+            (&finished, 15 * 60, false),
+            (&failed, 30, true),
+            (&failed, 90, false),
+        ] {
+            let orders = Orders::new();
+            let arrived = arrives(after(seconds), patience(ending, &config), &orders).await;
+            assert_eq!(arrived, expected, "{} after {seconds} s", ending.reason());
+        }
+        // A platform that ends the process does not wait.
+        let orders = Orders::new();
+        orders.terminate();
+        let began = Instant::now();
+        assert!(!arrives(after(60), patience(&finished, &config), &orders).await);
+        assert_eq!(began.elapsed(), FLUSH / 2);
+    }
 
     #[tokio::test]
     async fn a_task_that_panics_is_noticed_and_one_that_ends_is_not() {

@@ -130,7 +130,12 @@ impl Link {
     /// # Errors
     /// As [`Error`].
     pub async fn report(&self, reports: Vec<RunnerReport>) -> Result<u64, Error> {
-        let request = ReportRequest { runner: Some(self.runner.clone()), instance: self.instance.clone(), reports };
+        let request = ReportRequest {
+            runner: Some(self.runner.clone()),
+            instance: self.instance.clone(),
+            reports,
+            sent_at: jiff::Timestamp::now().to_string(),
+        };
         let answer = called("Report", self.client.clone().report(within(CALL, request))).await?;
         self.mark();
         Ok(answer.into_inner().acknowledged)

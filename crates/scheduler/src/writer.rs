@@ -41,6 +41,8 @@ pub struct Input {
     pub changes: Vec<Change>,
     /// With a runner that is gone: what it took.
     pub usage: Option<Usage>,
+    /// When it happened, where that was before now. None: now.
+    pub happened_at: Option<Timestamp>,
     /// The concurrency limit of the bot's tenant, where whoever asks brings it along; the inner option: any number.
     pub limit: Option<Option<u32>>,
 }
@@ -48,7 +50,7 @@ pub struct Input {
 impl Input {
     /// Something that happened to a bot.
     pub fn new(bot: BotId, event: Event, detail: Option<String>) -> Self {
-        Self { bot, event, detail, changes: Vec::new(), usage: None, limit: None }
+        Self { bot, event, detail, changes: Vec::new(), usage: None, happened_at: None, limit: None }
     }
 }
 

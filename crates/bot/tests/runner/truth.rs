@@ -214,7 +214,9 @@ async fn a_bot_that_was_told_to_leave_has_left_although_its_page_hangs() {
     meeting.page.step();
     meeting.page.told("hangs").await;
     meeting.gateway.kept().desired = Desired::Leave;
-    meeting.ends_when(true, &["JOINING_CALL", "IN_CALL", "RECORDING", "IN_CALL", "LEAVING", "DONE"], "leave_requested").await;
+    meeting
+        .ends_when(true, &["JOINING_CALL", "IN_CALL", "RECORDING", "IN_CALL", "LEAVING", "DONE"], "leave_requested")
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

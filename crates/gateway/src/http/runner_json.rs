@@ -20,11 +20,14 @@ pub(super) struct CallJson {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct ReportsJson {
     runner: RunnerJson,
     instance: String,
     #[serde(default)]
     reports: Vec<ReportJson>,
+    #[serde(default)]
+    sent_at: String,
 }
 
 #[derive(Deserialize)]
@@ -109,6 +112,7 @@ impl From<ReportsJson> for v1::ReportRequest {
             runner: Some(call.runner.into()),
             instance: call.instance,
             reports: call.reports.into_iter().map(v1::RunnerReport::from).collect(),
+            sent_at: call.sent_at,
         }
     }
 }

@@ -1,10 +1,13 @@
 //! What a runner says happened. Answered after the commit; until then the runner keeps it.
 
+use std::time::Duration;
+
 use greenroom_contracts::BadField;
 use greenroom_contracts::proto::v1::runner_report::Report as Said;
 use greenroom_contracts::proto::v1::{Note, ReportRequest, ReportResponse, RunnerReport};
 use greenroom_domain::bot::{Event, Report};
-use greenroom_domain::{InstanceId, Reason};
+use greenroom_domain::time::before;
+use greenroom_domain::{InstanceId, Reason, Timestamp, parse_rfc3339};
 use tonic::Status;
 
 use super::{Door, refusal};
@@ -39,11 +42,13 @@ pub async fn report(door: &Door, request: ReportRequest) -> Result<ReportRespons
         policy::may_upload(&stored.bot, runner.attempt, instance, now, late)
             .map_err(|why| Status::failed_precondition(why.to_string()))?;
     }
+    let now = door.host.clock.now();
     let inputs = reports.into_iter().map(|said| {
         let sequence = said.sequence;
+        let happened_at = happened_at(now, &request.sent_at, &said.at);
         let (report, detail) = understand(said);
         let event = Event::Reported { attempt: runner.attempt, instance, sequence, report };
-        Input::new(bot, event, detail)
+        Input { happened_at, ..Input::new(bot, event, detail) }
     });
     let answers = door.apply_all(inputs.collect()).await?;
     for answer in answers {
@@ -56,6 +61,14 @@ pub async fn report(door: &Door, request: ReportRequest) -> Result<ReportRespons
         }
     }
     Ok(ReportResponse { acknowledged: last })
+}
+
+/// Returns when something happened that was reported late. The runner's clock may be wrong, so only the time between two of its
+/// looks counts.
+fn happened_at(now: Timestamp, sent_at: &str, at: &str) -> Option<Timestamp> {
+    let (sent_at, at) = (parse_rfc3339(sent_at).ok()?, parse_rfc3339(at).ok()?);
+    let ago = Duration::try_from(sent_at.duration_since(at)).ok()?;
+    Some(before(now, ago))
 }
 
 fn is_note(report: &RunnerReport) -> bool {
@@ -129,6 +142,24 @@ mod tests {
     use greenroom_contracts::proto::v1::{Failed, InCall, RecordingStarted};
 
     use super::*;
+
+    #[test]
+    fn a_late_report_happened_as_long_ago_as_its_runner_kept_it() {
+        let now: Timestamp = "2026-11-29T10:00:30Z".parse().expect("a time");
+        for (sent_at, at, expected) in [
+            ("2026-11-29T10:00:30Z", "2026-11-29T10:00:03Z", Some("2026-11-29T10:00:03Z")),
+            // By a clock that is wrong by years.
+            ("2031-01-01T00:00:27Z", "2031-01-01T00:00:00Z", Some("2026-11-29T10:00:03Z")),
+            ("2026-11-29T10:00:30Z", "2026-11-29T10:00:30Z", Some("2026-11-29T10:00:30Z")),
+            // Set back between the two.
+            ("2026-11-29T10:00:00Z", "2026-11-29T10:00:03Z", None),
+            ("", "2026-11-29T10:00:03Z", None),
+            ("2026-11-29T10:00:30Z", "a while ago", None),
+        ] {
+            let expected = expected.map(|at| at.parse().expect("a time"));
+            assert_eq!(happened_at(now, sent_at, at), expected, "{sent_at} {at}");
+        }
+    }
 
     #[test]
     fn changes_of_state_without_end_are_left_out_and_ends_are_not() {

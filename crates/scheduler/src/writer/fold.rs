@@ -33,6 +33,8 @@ pub(super) struct Fold<'a> {
     gone: Vec<(BotId, Attempt, Option<Exit>)>,
     measured: Vec<MeasurementJson>,
     timeline: Vec<TimelineJson>,
+    /// Not before this does the next line of a bot's timeline lie: times rise along it.
+    told_at: BTreeMap<BotId, Timestamp>,
     sayings: Vec<Saying>,
     rooms: Rooms,
     rooms_changed: RoomsChanged,
@@ -65,6 +67,7 @@ impl<'a> Fold<'a> {
             gone: Vec::new(),
             measured: Vec::new(),
             timeline: Vec::new(),
+            told_at: BTreeMap::new(),
             sayings: Vec::new(),
             rooms,
             rooms_changed: RoomsChanged::default(),
@@ -109,6 +112,7 @@ impl<'a> Fold<'a> {
                     self.edited.insert(input.bot);
                 }
                 let before = std::mem::replace(&mut stored.bot, *next);
+                self.told_at.entry(input.bot).or_insert(stored.updated_at);
                 self.rooms.count(&before, &stored.bot);
                 self.rooms_changed.waits |= waits_for_room(&stored.bot);
                 self.rooms_changed.ended |= is_under_way(before.state) && stored.bot.state.is_terminal();
@@ -163,11 +167,15 @@ impl<'a> Fold<'a> {
         }
         if let Some(what) = policy::what(&input.event, before, &stored.bot) {
             stored.sequence += 1;
+            let told_at = self.told_at.entry(input.bot).or_insert(self.now);
+            // A clock that was set back may have told the last line later than now.
+            *told_at = input.happened_at.unwrap_or(self.now).min(self.now).max((*told_at).min(self.now));
+            let at = *told_at;
             let attempt = stored.bot.attempt.as_ref().map_or(0, |attempt| attempt.number.0);
             self.timeline.push(TimelineJson {
                 bot_id: input.bot,
                 sequence: stored.sequence,
-                at: self.now,
+                at,
                 what: what.to_owned(),
                 state: stored.bot.state,
                 // What happened, happened to the attempt that was current then.

@@ -212,8 +212,12 @@ async fn a_bot_keeps_so_many_notes_and_reports_all_the_same() {
         let note = |sequence| (sequence, Some(Report::Note(Note { text: format!("note {sequence}") })));
         let reports = sequences.map(note).chain(last.map(|last| (99, Some(last))));
         let reports = reports.map(|(sequence, report)| RunnerReport { sequence, report, ..RunnerReport::default() });
-        let request =
-            ReportRequest { runner: Some(runner.into()), instance: instance.to_string(), reports: reports.collect() };
+        let request = ReportRequest {
+            runner: Some(runner.into()),
+            instance: instance.to_string(),
+            reports: reports.collect(),
+            ..ReportRequest::default()
+        };
         owner.clone().report(request).await.map(|answer| answer.into_inner().acknowledged)
     };
     assert_eq!(say(instance, 1..=2, None).await.expect("kept"), 2);

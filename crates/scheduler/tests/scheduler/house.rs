@@ -329,8 +329,12 @@ impl House {
             at: self.now().to_string(),
             report: Some(report),
         });
-        let request =
-            ReportRequest { runner: Some(runner.into()), instance: instance.to_string(), reports: reports.collect() };
+        let request = ReportRequest {
+            runner: Some(runner.into()),
+            instance: instance.to_string(),
+            reports: reports.collect(),
+            ..ReportRequest::default()
+        };
         self.owner.clone().report(request).await.map(Response::into_inner)
     }
 

@@ -1,18 +1,58 @@
 //! A bot's life, and the numbers of what is said about it.
 
+use std::time::Duration;
+
 use greenroom_contracts::messages::BotStateChanged;
 use greenroom_contracts::proto::v1::runner_report::Report;
 use greenroom_contracts::proto::v1::{
-    Failed, Finished, InCall, InWaitingRoom, Leaving, Note, RecordingStarted, RecordingStopped,
+    Failed, Finished, InCall, InWaitingRoom, Leaving, Note, RecordingStarted, RecordingStopped, ReportRequest,
+    RunnerReport,
 };
-use greenroom_domain::InstanceId;
+use greenroom_contracts::timestamp;
 use greenroom_domain::bot::BotState;
+use greenroom_domain::{InstanceId, Timestamp};
 use tonic::Code;
 
 use crate::house::{House, id_of, new_bot, runner_of};
 
 fn note(text: &str) -> Report {
     Report::Note(Note { text: text.to_owned() })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_report_is_told_with_the_time_at_which_it_happened() {
+    let house = House::new().await;
+    let (bot, instance) = house.at(BotState::InCall).await;
+    // As if it had been in the call for a minute.
+    sqlx::query("UPDATE scheduler.bots SET updated_at = updated_at - interval '1 minute' WHERE id = $1")
+        .bind(id_of(&bot).uuid())
+        .execute(&house.sql)
+        .await
+        .expect("moved");
+    let (half, hour) = (Duration::from_secs(30), Duration::from_secs(3_600));
+    let before = house.now();
+    let report = |sequence, ago: Duration| RunnerReport {
+        sequence,
+        at: (before - ago).to_string(),
+        report: Some(note(&format!("{ago:?} ago"))),
+    };
+    let request = ReportRequest {
+        runner: Some(runner_of(&bot, 1).into()),
+        instance: instance.to_string(),
+        reports: vec![report(90, half), report(91, hour), report(92, Duration::ZERO)],
+        sent_at: before.to_string(),
+    };
+    house.owner.clone().report(request).await.expect("taken");
+    let after = house.now();
+    let timeline = house.get(&bot).await.timeline;
+    let times: Vec<Timestamp> = timeline
+        .iter()
+        .filter(|line| line.what == "note")
+        .map(|line| timestamp("at", line.at.as_ref().expect("a time")).expect("a time"))
+        .collect();
+    assert!(before - half <= times[0] && times[0] <= after - half, "{before} {times:?} {after}");
+    assert_eq!(times[1], times[0], "not before the line before it");
+    assert!(before <= times[2] && times[2] <= after, "{before} {times:?} {after}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -78,8 +78,12 @@ impl Link {
         let report = RunnerReport { sequence, at: Timestamp::now().to_string(), report: Some(report) };
         loop {
             let reports = vec![report.clone()];
-            let request =
-                ReportRequest { runner: Some(self.runner.into()), instance: self.instance.to_string(), reports };
+            let request = ReportRequest {
+                runner: Some(self.runner.into()),
+                instance: self.instance.to_string(),
+                reports,
+                sent_at: Timestamp::now().to_string(),
+            };
             match self.client.clone().report(self.request(request)).await {
                 Ok(answer) if answer.get_ref().acknowledged >= sequence => return Ok(()),
                 Err(status) if is_final(status.code()) => return Err(Broken::Unwanted),
