@@ -21,6 +21,7 @@ pub mod check;
 pub mod config;
 pub mod life;
 pub mod link;
+pub mod memory;
 pub mod orders;
 pub mod parts;
 pub mod policy;

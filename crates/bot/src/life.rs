@@ -14,6 +14,7 @@ use crate::config::Settings;
 use crate::contract::runner_report::Report;
 use crate::contract::{Failed, Finished, Note, RunnerConfig};
 use crate::link::{Backoff, Error, Link};
+use crate::memory;
 use crate::orders::Orders;
 use crate::parts;
 use crate::policy::{Ending, Failure};
@@ -119,7 +120,7 @@ async fn admit(link: &Link) -> Result<RunnerConfig, Error> {
 }
 
 async fn work(settings: &Settings, config: &RunnerConfig, link: &Link, orders: &Orders, reports: &Reports) -> Outcome {
-    let began = Instant::now();
+    let (began, kills) = (Instant::now(), memory::kills());
     let screenshots = Screenshots::new(link.clone());
     let ending = match Scratch::new("runner").and_then(|scratch| {
         std::fs::create_dir(scratch.path().join("parts"))?;
@@ -138,6 +139,7 @@ async fn work(settings: &Settings, config: &RunnerConfig, link: &Link, orders: &
                 spool: spool.clone(),
             };
             let (ending, browser) = attend::attend(run, scratch).await;
+            let ending = memory::explained(ending, kills, memory::kills());
             // The last report follows the last part: on that report the recording is joined.
             arrives(spool.flushed(), patience(&ending, config), orders).await;
             let missing = spool.missing();

@@ -22,6 +22,7 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use greenroom_domain::network::{AllowedNetworks, SpecialAddress};
 use rand::RngCore as _;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
@@ -35,6 +36,10 @@ const SIGN_IN_HOST: &str = "greenroom-proxy.invalid";
 const USER: &str = "greenroom";
 /// How long a connection may take. Shorter than a page may take to show itself, so that the reason is known in time.
 const CONNECT: Duration = Duration::from_secs(20);
+/// A server that is gone without a word is noticed after a minute, as Chromium would notice it without the proxy: a page that only
+/// waits on a WebSocket sends nothing by itself.
+const KEEP_ALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10)).with_retries(3);
 /// Between two addresses of one name (RFC 8305).
 const STAGGER: Duration = Duration::from_millis(250);
 /// Connections at once. Chromium opens 32 to a proxy, and 255 WebSockets.
@@ -187,6 +192,7 @@ impl Shared {
         let stream = first_of(permitted.map(|address| SocketAddr::new(address, port)).collect()).await;
         let stream = stream.ok_or(Trouble::Unreachable)?;
         let _ = stream.set_nodelay(true);
+        let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEP_ALIVE);
         Ok(stream)
     }
 

@@ -128,6 +128,23 @@ async fn a_plain_request_is_passed_on_without_what_is_the_proxys() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_gone_without_a_word_is_noticed() {
+    let listener = TcpListener::bind((PUBLIC, 0)).await.unwrap();
+    let proxy = proxy(System).await;
+    let port = listener.local_addr().unwrap().port();
+    let (_, _here) = connect(&proxy, PUBLIC, port).await;
+    let (_there, _) = listener.accept().await.unwrap();
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let timers: Vec<_> = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|fields| fields[2].ends_with(&format!(":{port:04X}")) && fields[3] == "01")
+        .map(|fields| fields[5].split(':').next().unwrap().to_owned())
+        .collect();
+    assert_eq!(timers, ["02"], "the timer of keep-alives");
+}
+
+#[tokio::test]
 async fn a_tunnel_carries_bytes_both_ways_and_ends_with_the_proxy() {
     let listener = TcpListener::bind((PUBLIC, 0)).await.unwrap();
     let proxy = proxy(System).await;
