@@ -25,7 +25,7 @@ use tokio::sync::OnceCell;
 
 use crate::account::{self, Accounts};
 use crate::changes::Changes;
-use crate::folder::{Folder, State};
+use crate::folder::{Folder, State, is_full};
 use crate::supervisor::{Answer, Order, Task, is_stale};
 use crate::{Config, check, logs, processes};
 
@@ -250,11 +250,11 @@ impl Deployer for LocalDeployer {
         let uptime = processes::uptime().map_err(transient("read the time since boot"))?;
         let folder = self.folder(runner);
         for dir in [&folder.0, &self.inner.logs] {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(dir)
-                .map_err(transient("make the runner's folder"))?;
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+            made.map_err(|error| {
+                let full = is_full(&error).then(|| Error::NoCapacity(format!("cannot make a folder: {error}")));
+                full.unwrap_or_else(|| transient("make the runner's folder")(error))
+            })?;
         }
         let mut environment: BTreeMap<String, String> =
             PASSED_ON.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect();

@@ -76,6 +76,21 @@ pub(crate) struct StopNote {
     pub grace_ms: u64,
 }
 
+const STOP: &str = "stop.json";
+const EXIT: &str = "exit.json";
+/// What is kept for each of these two, in bytes: a block of nearly every file system.
+const ROOM: usize = 4096;
+
+/// Whether this is for want of room.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
+/// The account that runs runners must not read it.
+fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    File::options().create_new(true).write(true).mode(0o600).open(path)?.write_all(bytes)
+}
+
 /// The folder of one runner.
 #[derive(Debug, Clone)]
 pub(crate) struct Folder(pub PathBuf);
@@ -91,10 +106,34 @@ impl Folder {
 
     fn write<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
         let half = self.0.join(format!(".{name}.{}", Uuid::now_v7()));
-        // The account that runs runners must not read it.
-        let mut file = File::options().create_new(true).write(true).mode(0o600).open(&half)?;
-        file.write_all(&serde_json::to_vec(value)?)?;
-        fs::rename(&half, self.0.join(name))
+        let written =
+            write_file(&half, &serde_json::to_vec(value)?).and_then(|()| fs::rename(&half, self.0.join(name)));
+        if written.is_err() {
+            // Tries that fail must not fill a full disk.
+            let _ = fs::remove_file(&half);
+        }
+        written
+    }
+
+    /// Keeps room for what has to be written on a full disk, too: that a runner is to end, and that it has.
+    pub fn keep_room(&self) -> io::Result<()> {
+        // An earlier start may have come to nothing.
+        let _ = [STOP, EXIT].map(|name| fs::remove_file(self.room(name)));
+        // Nothing that a file system could compress.
+        let bytes: Vec<u8> = (0..ROOM / 16).flat_map(|_| Uuid::new_v4().into_bytes()).collect();
+        [STOP, EXIT].into_iter().try_for_each(|name| write_file(&self.room(name), &bytes))
+    }
+
+    fn room(&self, name: &str) -> PathBuf {
+        self.0.join(format!(".{name}.room"))
+    }
+
+    /// Writes in the room that was kept for it, where there is no other.
+    fn write_in_room<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
+        match self.write(name, value) {
+            Err(error) if is_full(&error) && fs::remove_file(self.room(name)).is_ok() => self.write(name, value),
+            written => written,
+        }
     }
 
     pub fn record(&self) -> io::Result<Option<Record>> {
@@ -111,11 +150,11 @@ impl Folder {
     }
 
     pub fn exit(&self) -> io::Result<Option<Exit>> {
-        self.read("exit.json")
+        self.read(EXIT)
     }
 
     pub fn set_exit(&self, exit: &Exit) -> io::Result<()> {
-        self.write("exit.json", exit)
+        self.write_in_room(EXIT, exit)
     }
 
     /// `usage.json`: what it has taken so far, and after its end in all.
@@ -128,13 +167,13 @@ impl Folder {
     }
 
     pub fn stop_note(&self) -> io::Result<Option<StopNote>> {
-        self.read("stop.json")
+        self.read(STOP)
     }
 
     /// Leaves a note for the supervisor. When the folder is gone, so is the runner.
     pub fn note_stop(&self, grace: Duration) -> io::Result<()> {
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        match self.write("stop.json", &StopNote { id: Uuid::now_v7(), grace_ms }) {
+        match self.write_in_room(STOP, &StopNote { id: Uuid::now_v7(), grace_ms }) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             written => written,
         }

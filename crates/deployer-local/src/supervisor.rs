@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::account::{Account, Accounts};
-use crate::folder::{Folder, Limits, Record, SCRATCH, State, remove_scratch};
+use crate::folder::{Folder, Limits, Record, SCRATCH, State, is_full, remove_scratch};
 use crate::processes::{self, Identity};
 use crate::uids::Claim;
 use runner::Runner;
@@ -70,7 +70,7 @@ pub(crate) enum Answer {
     Exists,
     /// It is past `start_by_uptime`.
     Late,
-    /// This machine has no room for another process.
+    /// This machine has no room for another process, or its disk is full.
     NoRoom(String),
     /// It can never be started like this.
     Rejected(String),
@@ -114,7 +114,10 @@ fn answer(answer: &Answer) {
 }
 
 fn failed(doing: &'static str) -> impl Fn(io::Error) -> Answer {
-    move |error| Answer::Failed(format!("cannot {doing}: {error}"))
+    move |error| {
+        let why = format!("cannot {doing}: {error}");
+        if is_full(&error) { Answer::NoRoom(why) } else { Answer::Failed(why) }
+    }
 }
 
 /// Leaves the session of whoever started us, for one of our own: no terminal, and nobody else's group.
@@ -130,6 +133,7 @@ fn open_log(log: &Path) -> Result<File, Answer> {
 fn begin(order: &Order) -> Result<(Runner, Watch), Answer> {
     let folder = Folder(order.folder.clone());
     let lock = take_turn(&folder)?;
+    folder.keep_room().map_err(failed("keep room in the folder"))?;
     let signals = settle()?;
     // Everything the runner leaves behind becomes our child.
     nix::sys::prctl::set_child_subreaper(true).map_err(|error| failed("adopt what a runner leaves")(error.into()))?;
