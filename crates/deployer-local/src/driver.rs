@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, LazyLock};
@@ -106,6 +106,11 @@ impl LocalDeployer {
 
     fn log(&self, runner: RunnerId) -> PathBuf {
         self.inner.logs.join(format!("{runner}.log"))
+    }
+
+    /// There for as long as its log is kept, once its remains are removed.
+    fn ended(&self, runner: RunnerId) -> PathBuf {
+        self.inner.logs.join(format!("{runner}.ended"))
     }
 
     fn observe(&self, runner: RunnerId) -> Result<Observed, Error> {
@@ -240,7 +245,8 @@ impl Deployer for LocalDeployer {
 
     async fn ensure(&self, launch: &Launch, _: &Progress) -> Result<(), Error> {
         let runner = launch.spec.runner;
-        if self.observe(runner)? != Observed::Gone {
+        // A start may be brought again long after its runner has ended and was removed.
+        if self.observe(runner)? != Observed::Gone || self.ended(runner).exists() {
             return Ok(());
         }
         let left = launch.start_by.duration_since(self.inner.clock.now());
@@ -313,6 +319,8 @@ impl Deployer for LocalDeployer {
             Observed::Running => Err(Error::Rejected("it runs still".to_owned())),
             Observed::Gone => Ok(()),
             Observed::Exited(_) | Observed::Refused(_) => {
+                // Before the folder goes. What cannot be noted does not keep remains.
+                let _ = fs::File::options().create(true).append(true).mode(0o600).open(self.ended(runner));
                 self.folder(runner).remove().map_err(transient("remove the runner's folder"))
             }
         }

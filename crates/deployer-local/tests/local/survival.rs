@@ -239,6 +239,19 @@ async fn an_orphan_that_is_deaf_is_forced() {
 }
 
 #[tokio::test]
+async fn a_start_that_is_brought_again_starts_nothing_when_its_runner_has_ended_and_is_removed() {
+    let stage = Stage::new();
+    let driver = stage.driver();
+    let runner = start(&driver, "echo begun").await;
+    exit(&driver, runner).await;
+    driver.remove(runner).await.expect("removed");
+    // By another replica, or after a restart.
+    stage.driver().ensure(&launch(runner, "echo begun"), &Progress::silent()).await.expect("it has run");
+    assert_eq!(driver.inspect(runner).await, Ok(Observed::Gone));
+    assert_eq!(stage.log(runner).matches("begun").count(), 1);
+}
+
+#[tokio::test]
 async fn the_number_of_a_runner_is_not_the_runner() {
     let stage = Stage::new();
     let driver = stage.driver();
