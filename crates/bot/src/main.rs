@@ -20,6 +20,7 @@ use tracing::Instrument as _;
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    hide_memory();
     let environment: HashMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
@@ -81,6 +82,15 @@ async fn main() -> ExitCode {
         Outcome::Told => ExitCode::SUCCESS,
         Outcome::Untold => ExitCode::from(1),
         Outcome::NotOurs => ExitCode::from(3),
+    }
+}
+
+/// Keeps programs of the same user, which the browser is, from reading the memory and the environment of this process
+/// (`/proc/PID/environ`, `ptrace`): the token is in both. A crash leaves no core dump. Programs that it starts are not affected.
+fn hide_memory() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+        eprintln!("greenroom-bot: cannot keep other programs out of its memory: {error}");
     }
 }
 

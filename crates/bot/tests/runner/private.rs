@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use greenroom_bot::browser::{AllowedNetworks, Browser, Scratch};
 use greenroom_bot::config::BrowserSettings;
@@ -83,4 +86,34 @@ async fn a_browser_gets_little_of_its_runners_environment() {
         passed_on += usize::from(environment.contains("TZ=Asia/Tokyo"));
     }
     assert!(passed_on > 1, "the watchdog and the browser");
+}
+
+/// An account that exists on every system.
+const NOBODY: u32 = 65_534;
+
+#[test]
+fn programs_of_the_same_user_do_not_read_a_runners_token() {
+    let of_one_user = |program: &str, argument: &str| {
+        let mut command = Command::new(program);
+        command.arg(argument).env_clear().current_dir("/");
+        if nix::unistd::geteuid().is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command
+    };
+    let mut runner = of_one_user(env!("CARGO_BIN_EXE_greenroom-bot"), "wait");
+    let mut runner = runner.env("GREENROOM_TOKEN", "hush-hush").stdin(Stdio::piped()).spawn().unwrap();
+    let began = Instant::now();
+    loop {
+        let read = of_one_user("/bin/cat", &format!("/proc/{}/environ", runner.id())).output().unwrap();
+        let complaint = String::from_utf8_lossy(&read.stderr).into_owned();
+        if complaint.contains("Permission denied") {
+            break;
+        }
+        // It may not have begun yet.
+        assert!(began.elapsed() < Duration::from_secs(60), "{complaint}{}", String::from_utf8_lossy(&read.stdout));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(runner.stdin.take());
+    assert_eq!(runner.wait().unwrap().code(), Some(3), "nobody came");
 }
