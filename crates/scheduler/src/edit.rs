@@ -72,7 +72,7 @@ pub fn understand(caller: &Caller, update: &UpdateBotRequest, config: &Config) -
     }
     if !update.metadata_patch_json.is_empty() {
         if update.metadata_patch_json.contains('\0') {
-            return Err(BadField::new("metadata", "must not contain a NUL"));
+            return Err(BadField::new("metadata_patch_json", "must not contain a NUL"));
         }
         if understood.names.contains(&"metadata") {
             return Err(BadField::new("metadata_patch_json", "cannot be given where the mask names metadata_json"));
@@ -93,12 +93,12 @@ impl Understood {
         let name = match path {
             "start_time" => {
                 let start = bot.start_time.as_ref();
-                let start = start.ok_or_else(|| BadField::new("startTime", "cannot be taken away"))?;
-                edit.start_at = Some(limits::micros(timestamp("startTime", start)?));
+                let start = start.ok_or_else(|| BadField::new("start_time", "cannot be taken away"))?;
+                edit.start_at = Some(limits::micros(timestamp("start_time", start)?));
                 "startTime"
             }
             "end_time" => {
-                let end = bot.end_time.as_ref().map(|at| timestamp("endTime", at)).transpose()?;
+                let end = bot.end_time.as_ref().map(|at| timestamp("end_time", at)).transpose()?;
                 edit.end_at = Some(end.map(limits::micros));
                 "endTime"
             }
@@ -111,7 +111,7 @@ impl Understood {
                 "rejoin"
             }
             "queue_timeout_ms" => {
-                let timeout = limits::duration("queueTimeoutMs", bot.queue_timeout_ms, defaults.queue_timeout)?;
+                let timeout = limits::duration("queue_timeout_ms", bot.queue_timeout_ms, defaults.queue_timeout)?;
                 edit.queue_timeout = Some(timeout);
                 "queueTimeoutMs"
             }
@@ -190,8 +190,10 @@ impl Understood {
 
     fn leave(&mut self, field: &str, leave: NewAutomaticLeave, config: &Config) -> Result<&'static str, BadField> {
         let (all, defaults) = (field.is_empty(), &config.defaults);
-        let duration = |name: &str, given, default| limits::duration(&format!("automaticLeave.{name}"), given, default);
-        let or_never = |name: &str, given, default| limits::or_never(&format!("automaticLeave.{name}"), given, default);
+        let duration =
+            |name: &str, given, default| limits::duration(&format!("automatic_leave.{name}"), given, default);
+        let or_never =
+            |name: &str, given, default| limits::or_never(&format!("automatic_leave.{name}"), given, default);
         let mut known = all;
         let mut is = |name: &str| {
             let named = field == name;
@@ -200,25 +202,25 @@ impl Understood {
         };
         if is("waiting_room_timeout_ms") {
             let given = leave.waiting_room_timeout_ms;
-            self.edit.waiting_room_timeout = Some(or_never("waitingRoomTimeoutMs", given, defaults.waiting_room)?);
+            self.edit.waiting_room_timeout = Some(or_never("waiting_room_timeout_ms", given, defaults.waiting_room)?);
         }
         if is("max_duration_ms") {
             let given = leave.max_duration_ms;
-            self.edit.max_duration = Some(or_never("maxDurationMs", given, defaults.max_duration)?);
+            self.edit.max_duration = Some(or_never("max_duration_ms", given, defaults.max_duration)?);
         }
         if is("no_one_joined_timeout_ms") {
             let given = leave.no_one_joined_timeout_ms;
-            let wait = duration("noOneJoinedTimeoutMs", given, defaults.no_one_joined)?;
+            let wait = duration("no_one_joined_timeout_ms", given, defaults.no_one_joined)?;
             self.changes.push(Change::NoOneJoined(wait));
         }
         if is("everyone_left_timeout_ms") {
             let given = leave.everyone_left_timeout_ms;
-            let wait = duration("everyoneLeftTimeoutMs", given, defaults.everyone_left)?;
+            let wait = duration("everyone_left_timeout_ms", given, defaults.everyone_left)?;
             self.changes.push(Change::EveryoneLeft(wait));
         }
         if is("inactivity_timeout_ms") {
             let given = leave.inactivity_timeout_ms;
-            self.changes.push(Change::Inactivity(duration("inactivityTimeoutMs", given, defaults.inactivity)?));
+            self.changes.push(Change::Inactivity(duration("inactivity_timeout_ms", given, defaults.inactivity)?));
         }
         if known { Ok("automaticLeave") } else { Err(unknown(&format!("automatic_leave.{field}"))) }
     }

@@ -1,5 +1,5 @@
 //! From what a caller asks to a bot: defaults filled in, bounds held. The gateway has checked the words; what only the
-//! scheduler knows is checked here.
+//! scheduler knows is checked here. Fields are called as protobuf calls them: the gateway's HTTP door has names of its own.
 
 use std::time::Duration;
 
@@ -47,10 +47,10 @@ pub fn micros(at: Timestamp) -> Timestamp {
 pub fn storable(bot: &NewBot) -> Result<(), BadField> {
     let meeting = bot.meeting.clone().unwrap_or_default();
     for (field, text) in [
-        ("displayName", &bot.display_name),
+        ("display_name", &bot.display_name),
         ("image", &bot.image),
-        ("metadata", &bot.metadata_json),
-        ("deduplicationKey", &bot.deduplication_key),
+        ("metadata_json", &bot.metadata_json),
+        ("deduplication_key", &bot.deduplication_key),
         ("meeting.url", &meeting.url),
         ("meeting.id", &meeting.id),
         ("meeting.password", &meeting.password),
@@ -84,7 +84,7 @@ pub fn chain(names: &[String], config: &Config) -> Result<Vec<PlatformName>, Bad
 pub fn max_retries(given: Option<u32>, defaults: &Defaults) -> Result<u32, BadField> {
     let max_retries = given.unwrap_or(defaults.max_retries);
     if max_retries > MOST_RETRIES {
-        return Err(BadField::new("maxRetries", format!("must not be more than {MOST_RETRIES}")));
+        return Err(BadField::new("max_retries", format!("must not be more than {MOST_RETRIES}")));
     }
     Ok(max_retries)
 }
@@ -133,13 +133,14 @@ pub fn metadata(bot: &NewBot) -> String {
 
 /// The metadata with a merge patch applied.
 pub fn patched_metadata(before: &str, patch: &str) -> Result<String, BadField> {
-    let after = merge_patch::merge(before, patch).map_err(|_| BadField::new("metadata", "must be a JSON object"))?;
+    let after =
+        merge_patch::merge(before, patch).map_err(|_| BadField::new("metadata_patch_json", "must be a JSON object"))?;
     if after.len() > LARGEST_METADATA {
         let problem = format!("must not be larger than {} KiB when the patch is applied", LARGEST_METADATA >> 10);
-        return Err(BadField::new("metadata", problem));
+        return Err(BadField::new("metadata_patch_json", problem));
     }
     if !after.starts_with('{') {
-        return Err(BadField::new("metadata", "must be a JSON object"));
+        return Err(BadField::new("metadata_patch_json", "must be a JSON object"));
     }
     Ok(after)
 }
@@ -156,30 +157,30 @@ pub fn new_bot(
     let meeting = bot.meeting.as_ref().ok_or_else(|| BadField::new("meeting", "is missing"))?;
     storable(bot)?;
     if request.idempotency_key.contains('\0') {
-        return Err(BadField::new("idempotencyKey", "must not contain a NUL"));
+        return Err(BadField::new("idempotency_key", "must not contain a NUL"));
     }
     let leave = bot.automatic_leave.unwrap_or_default();
     let defaults = &config.defaults;
     let tenant: TenantId = caller.tenant_id.parse().map_err(|error| BadField::new("caller.tenant_id", error))?;
-    let start_at = bot.start_time.as_ref().map(|at| timestamp("startTime", at)).transpose()?.unwrap_or(now);
+    let start_at = bot.start_time.as_ref().map(|at| timestamp("start_time", at)).transpose()?.unwrap_or(now);
     if start_at < before(now, START_LATE) {
-        return Err(BadField::new("startTime", "is in the past; leave it out to start now"));
+        return Err(BadField::new("start_time", "is in the past; leave it out to start now"));
     }
     let latest = latest_start(now);
     if start_at > latest {
         return Err(BadField::new(
-            "startTime",
+            "start_time",
             format!("must not be more than five years ahead; the latest is {latest:.0}"),
         ));
     }
     let start_at = start_at.max(now);
-    let end_at = bot.end_time.as_ref().map(|at| timestamp("endTime", at)).transpose()?;
+    let end_at = bot.end_time.as_ref().map(|at| timestamp("end_time", at)).transpose()?;
     let (start_at, end_at) = (micros(start_at), end_at.map(micros));
     if end_at.is_some_and(|end_at| end_at <= start_at) {
-        return Err(BadField::new("endTime", "must be after startTime and in the future"));
+        return Err(BadField::new("end_time", "must be after the start time and in the future"));
     }
     if end_at.is_some_and(|end_at| end_at > latest_end(start_at)) {
-        return Err(BadField::new("endTime", "must not be more than a year after startTime"));
+        return Err(BadField::new("end_time", "must not be more than a year after the start time"));
     }
     let chain = chain(&bot.platforms, config)?;
     let provider = Provider::new(meeting.provider.clone()).map_err(|error| BadField::new("meeting.provider", error))?;
@@ -202,13 +203,17 @@ pub fn new_bot(
             policy: Policy {
                 max_retries,
                 rejoin: bot.rejoin.unwrap_or(true),
-                queue_timeout: duration("queueTimeoutMs", bot.queue_timeout_ms, defaults.queue_timeout)?,
+                queue_timeout: duration("queue_timeout_ms", bot.queue_timeout_ms, defaults.queue_timeout)?,
                 waiting_room_timeout: or_never(
-                    "automaticLeave.waitingRoomTimeoutMs",
+                    "automatic_leave.waiting_room_timeout_ms",
                     leave.waiting_room_timeout_ms,
                     defaults.waiting_room,
                 )?,
-                max_duration: or_never("automaticLeave.maxDurationMs", leave.max_duration_ms, defaults.max_duration)?,
+                max_duration: or_never(
+                    "automatic_leave.max_duration_ms",
+                    leave.max_duration_ms,
+                    defaults.max_duration,
+                )?,
             },
             chain,
             chain_from: 0,
@@ -228,17 +233,17 @@ pub fn new_bot(
             recording_enabled: bot.recording_enabled.unwrap_or(true),
             priority: priority(caller, bot.priority)?,
             no_one_joined: duration(
-                "automaticLeave.noOneJoinedTimeoutMs",
+                "automatic_leave.no_one_joined_timeout_ms",
                 leave.no_one_joined_timeout_ms,
                 defaults.no_one_joined,
             )?,
             everyone_left: duration(
-                "automaticLeave.everyoneLeftTimeoutMs",
+                "automatic_leave.everyone_left_timeout_ms",
                 leave.everyone_left_timeout_ms,
                 defaults.everyone_left,
             )?,
             inactivity: duration(
-                "automaticLeave.inactivityTimeoutMs",
+                "automatic_leave.inactivity_timeout_ms",
                 leave.inactivity_timeout_ms,
                 defaults.inactivity,
             )?,

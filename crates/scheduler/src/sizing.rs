@@ -129,15 +129,15 @@ pub fn choose(
     let set = sizing.of(provider);
     let right = recommended.filter(|_| sizing.right_sizing);
     let (cpu_millis, cpu_limit_millis) = part(
-        ("resources.cpuMillis", asked.cpu_millis),
-        ("resources.cpuLimitMillis", asked.cpu_limit_millis),
+        ("resources.cpu_millis", asked.cpu_millis),
+        ("resources.cpu_limit_millis", asked.cpu_limit_millis),
         own.cpu_millis.or(right.map(|right| right.cpu_millis)).unwrap_or(set.cpu_millis),
         sizing.cpu_limit_percent,
         sizing.cpu,
     )?;
     let (memory_mb, memory_limit_mb) = part(
-        ("resources.memoryMb", asked.memory_mb),
-        ("resources.memoryLimitMb", asked.memory_limit_mb),
+        ("resources.memory_mb", asked.memory_mb),
+        ("resources.memory_limit_mb", asked.memory_limit_mb),
         own.memory_mb.or(right.map(|right| right.memory_mb)).unwrap_or(set.memory_mb),
         sizing.memory_limit_percent,
         sizing.memory,
@@ -158,8 +158,7 @@ fn part(
     let request = asked.unwrap_or_else(|| bound.hold(otherwise));
     match limit {
         Some(limit) if limit < request => {
-            let name = field.rsplit('.').next().unwrap_or(field);
-            Err(BadField::new(limit_field, format!("must be at least {request}, which is its {name}")))
+            Err(BadField::new(limit_field, format!("must be at least {request}, which is set aside for the runner")))
         }
         Some(limit) => Ok((request, limit)),
         None => Ok((request, share(request, percent).min(bound.most).max(request))),

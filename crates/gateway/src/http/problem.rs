@@ -199,7 +199,9 @@ impl Problem {
         if info.reason == refusal::DUPLICATE
             && let Some((field, problem)) = self.detail.split_once(": ")
         {
-            self.errors = vec![FieldProblem { field: field.to_owned(), problem: problem.to_owned() }];
+            let (field, problem) = (json_name(field), problem.to_owned());
+            self.detail = format!("{field}: {problem}");
+            self.errors = vec![FieldProblem { field, problem }];
         }
         self.more = info
             .metadata
@@ -365,9 +367,10 @@ mod tests {
     fn a_word_that_is_taken_says_whose_it_is() {
         let parts = HashMap::from([("botId".to_owned(), "b".to_owned())]);
         let details = ErrorDetails::with_error_info(refusal::DUPLICATE, refusal::DOMAIN, parts);
-        let said = "deduplicationKey: bot b has the same, and is not over";
+        let said = "deduplication_key: bot b has the same, and is not over";
         let problem = Problem::from(Status::with_error_details(Code::AlreadyExists, said, details));
         assert_eq!((problem.kind, problem.errors[0].field.as_str()), (Kind::Conflict, "deduplicationKey"));
+        assert_eq!(problem.detail, "deduplicationKey: bot b has the same, and is not over");
         assert_eq!(problem.more["botId"], "b");
     }
 

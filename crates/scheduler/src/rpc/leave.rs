@@ -32,8 +32,8 @@ pub(super) async fn answer(door: &Door, input: Input) -> Result<Bot, Status> {
     match door.apply(input).await? {
         Applied::Advanced(stored) | Applied::Ignored(_, stored) => Ok(answer::bot(&stored)),
         Applied::Rejected(why) => Err(match why {
-            Rejected::StartInPast | Rejected::StartTooFar => BadField::new("startTime", why).into(),
-            Rejected::BadEnd | Rejected::EndTooFar => BadField::new("endTime", why).into(),
+            Rejected::StartInPast | Rejected::StartTooFar => BadField::new("start_time", why).into(),
+            Rejected::BadEnd | Rejected::EndTooFar => BadField::new("end_time", why).into(),
             Rejected::NoAddress => BadField::new("meeting.url", why).into(),
             Rejected::Fenced
             | Rejected::AnotherInstance

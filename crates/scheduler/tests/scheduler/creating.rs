@@ -169,16 +169,16 @@ async fn what_cannot_be_is_refused_by_name() {
     let ago = |seconds| Some(proto_timestamp(house.now() - Duration::from_secs(seconds)));
     let far = |text: &str| Some(proto_timestamp(text.parse().expect("a time")));
     let bad = [
-        ("startTime:", NewBot { start_time: far("9999-12-30T22:00:00Z"), ..new_bot() }),
-        ("endTime:", NewBot { end_time: far("9999-12-30T22:00:00Z"), ..new_bot() }),
+        ("start_time:", NewBot { start_time: far("9999-12-30T22:00:00Z"), ..new_bot() }),
+        ("end_time:", NewBot { end_time: far("9999-12-30T22:00:00Z"), ..new_bot() }),
         ("meeting:", NewBot { meeting: None, ..new_bot() }),
         ("meeting.provider:", NewBot { meeting: Some(NewMeeting::default()), ..new_bot() }),
-        ("endTime:", NewBot { end_time: ago(5), ..new_bot() }),
+        ("end_time:", NewBot { end_time: ago(5), ..new_bot() }),
         ("platforms[1]:", NewBot { platforms: vec!["one".into(), "three".into()], ..new_bot() }),
         ("platforms[1]:", NewBot { platforms: vec!["one".into(), "one".into()], ..new_bot() }),
-        ("queueTimeoutMs:", NewBot { queue_timeout_ms: Some(u64::MAX), ..new_bot() }),
-        ("displayName:", named("A\0da")),
-        ("maxRetries:", NewBot { max_retries: Some(21), ..new_bot() }),
+        ("queue_timeout_ms:", NewBot { queue_timeout_ms: Some(u64::MAX), ..new_bot() }),
+        ("display_name:", named("A\0da")),
+        ("max_retries:", NewBot { max_retries: Some(21), ..new_bot() }),
     ];
     for (field, bot) in bad {
         let status = house.try_create(bot, "").await.expect_err(field);
@@ -187,7 +187,7 @@ async fn what_cannot_be_is_refused_by_name() {
     }
     // A start in the past is now, if it is not long past.
     let status = house.try_create(NewBot { start_time: ago(3_600), ..new_bot() }, "").await.expect_err("long past");
-    assert!(status.message().starts_with("startTime:"), "{status:?}");
+    assert!(status.message().starts_with("start_time:"), "{status:?}");
     let bot = house.create(NewBot { start_time: ago(20), ..new_bot() }).await;
     assert_eq!(bot.state, "QUEUED");
 }

@@ -119,7 +119,7 @@ async fn what_was_used_is_not_edited_any_more() {
     );
     let status = status.await.expect_err("it has been");
     assert_eq!(status.code(), Code::InvalidArgument);
-    assert!(status.message().starts_with("endTime: "), "{status:?}");
+    assert!(status.message().starts_with("end_time: "), "{status:?}");
     let metadata = NewBot { metadata_json: r#"{"b":2}"#.to_owned(), ..NewBot::default() };
     let noted = house.try_update(&bot, &["metadata_json"], metadata).await.expect("nobody else reads it");
     assert_eq!(noted.metadata_json, r#"{"b":2}"#);
@@ -137,8 +137,8 @@ async fn an_edit_that_cannot_be_is_refused_by_name() {
         ("meeting.url:", "meeting", NewBot { meeting: nowhere, ..NewBot::default() }),
         ("platforms[0]:", "platforms", NewBot { platforms: vec!["three".to_owned()], ..NewBot::default() }),
         ("priority:", "priority", NewBot { priority: Some(99), ..NewBot::default() }),
-        ("startTime:", "start_time", NewBot::default()),
-        ("displayName:", "display_name", NewBot { display_name: "\0".to_owned(), ..NewBot::default() }),
+        ("start_time:", "start_time", NewBot::default()),
+        ("display_name:", "display_name", NewBot { display_name: "\0".to_owned(), ..NewBot::default() }),
         ("update_mask:", "colour", NewBot::default()),
         ("update_mask:", "automatic_leave.never", NewBot::default()),
     ] {
@@ -183,7 +183,7 @@ async fn concurrent_patches_of_metadata_are_all_kept() {
         assert_eq!(answer.is_ok(), n == 0, "two of them are more than 16 KiB");
         if let Err(status) = answer {
             assert_eq!(status.code(), Code::InvalidArgument);
-            assert!(status.message().starts_with("metadata: "), "{status:?}");
+            assert!(status.message().starts_with("metadata_patch_json: "), "{status:?}");
         }
     }
 }

@@ -58,7 +58,7 @@ async fn a_word_is_one_living_bots() {
     assert_eq!(first.deduplication_key, "standup");
     let status = house.try_create(word("standup"), "k").await.expect_err("it is taken");
     assert_eq!((status.code(), part(&status, "botId")), (Code::AlreadyExists, first.id.clone()));
-    assert!(status.message().starts_with("deduplicationKey: "), "{status:?}");
+    assert!(status.message().starts_with("deduplication_key: "), "{status:?}");
     // Another word, and another tenant's.
     house.create(word("retro")).await;
     let theirs = house.creation(TenantId::generate(), word("standup"), "");
@@ -168,7 +168,7 @@ async fn a_repeat_is_answered_when_its_times_have_passed() {
     let house = House::new().await;
     let past = NewBot { start_time: Some(proto_timestamp(house.now() - HOUR)), ..new_bot() };
     let status = house.try_create(past.clone(), "k").await.expect_err("nobody made it");
-    assert!(status.message().starts_with("startTime: "), "{status:?}");
+    assert!(status.message().starts_with("start_time: "), "{status:?}");
     let bot = house.try_create(house.later(), "l").await.expect("a bot");
     // As if that very request had been made long ago.
     sqlx::query(

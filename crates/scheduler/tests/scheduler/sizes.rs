@@ -113,10 +113,10 @@ async fn what_is_out_of_bounds_is_refused_by_name_and_with_the_bound() {
     let house = House::new().await;
     let nothing = NewResources::default();
     for (resources, words) in [
-        (NewResources { cpu_millis: Some(99), ..nothing }, "resources.cpuMillis: must be at least 100"),
-        (NewResources { memory_mb: Some(8193), ..nothing }, "resources.memoryMb: must not be more than 8192"),
-        (NewResources { cpu_limit_millis: Some(100), ..nothing }, "resources.cpuLimitMillis: must be at least 500"),
-        (NewResources { memory_limit_mb: Some(0), ..nothing }, "resources.memoryLimitMb: must be at least 256"),
+        (NewResources { cpu_millis: Some(99), ..nothing }, "resources.cpu_millis: must be at least 100"),
+        (NewResources { memory_mb: Some(8193), ..nothing }, "resources.memory_mb: must not be more than 8192"),
+        (NewResources { cpu_limit_millis: Some(100), ..nothing }, "resources.cpu_limit_millis: must be at least 500"),
+        (NewResources { memory_limit_mb: Some(0), ..nothing }, "resources.memory_limit_mb: must be at least 256"),
     ] {
         let bot = NewBot { resources: Some(resources), ..new_bot() };
         let status = house.try_create(bot, "").await.expect_err(words);
@@ -142,7 +142,7 @@ async fn a_scheduled_bot_is_resized() {
     let edited = resized(&["resources.memory_limit_mb"], limit).await.expect("edited");
     assert_eq!(of(&edited), [500, 1000, 2048, 2048], "a limit alone");
     let status = resized(&["resources.memory_mb"], memory(9000)).await.expect_err("too much");
-    assert!(status.message().starts_with("resources.memoryMb: must not be more than 8192"), "{status:?}");
+    assert!(status.message().starts_with("resources.memory_mb: must not be more than 8192"), "{status:?}");
     let status = resized(&["resources.colour"], None).await.expect_err("unknown");
     assert!(status.message().starts_with("update_mask: "), "{status:?}");
     // Its own stays its own, wherever it goes; the rest is anew.
