@@ -52,7 +52,7 @@ const ROOM_WITHIN: Duration = Duration::from_secs(5);
 /// More than this memory holds goes to a temporary file on the disk of the tables. Unlike a row that is written for a try, that
 /// file leaves nothing behind in tables and in the log, and every role may have one.
 const LITTLE_MEMORY: &str = "SET LOCAL work_mem = '64kB'";
-/// Writes about two megabytes to such a file.
+/// Writes more than a megabyte to such a file.
 const NEEDS_ROOM: &str =
     "SELECT current_setting('transaction_read_only') = 'off' FROM generate_series(1, 100000) AS n OFFSET 99999";
 
