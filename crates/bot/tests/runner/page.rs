@@ -85,7 +85,7 @@ impl Page {
     pub async fn told(&self, what: &str) {
         let mut told = self.inside.told.subscribe();
         let heard = told.wait_for(|told| told.iter().any(|one| one == what));
-        let heard = tokio::time::timeout(Duration::from_secs(60), heard).await;
+        let heard = tokio::time::timeout(Duration::from_secs(180), heard).await;
         assert!(heard.is_ok(), "the page never told {what}: {:?}", self.inside.told.borrow());
     }
 }

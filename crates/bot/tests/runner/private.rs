@@ -111,7 +111,7 @@ fn programs_of_the_same_user_do_not_read_a_runners_token() {
             break;
         }
         // It may not have begun yet.
-        assert!(began.elapsed() < Duration::from_secs(60), "{complaint}{}", String::from_utf8_lossy(&read.stdout));
+        assert!(began.elapsed() < Duration::from_secs(180), "{complaint}{}", String::from_utf8_lossy(&read.stdout));
         std::thread::sleep(Duration::from_millis(20));
     }
     drop(runner.stdin.take());
