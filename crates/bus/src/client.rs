@@ -2,8 +2,7 @@
 
 use std::fmt;
 use std::future::IntoFuture;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::context::{CreateStreamErrorKind, PublishErrorKind};
@@ -81,7 +80,8 @@ impl Bus {
     /// # Errors
     /// When the address cannot be understood.
     pub async fn connect(url: &str, installation: Installation, service: &str) -> Result<Self, Error> {
-        let refused = Arc::new(AtomicBool::new(false));
+        // What was said of why there is no connection: each reason once, however often it is tried.
+        let said = Arc::new(Mutex::new(String::new()));
         let client = with_credentials(url)
             .name(format!("greenroom-{installation}-{service}"))
             .retry_on_initial_connect()
@@ -90,16 +90,23 @@ impl Bus {
             .reconnect_delay_callback(|attempts| Duration::from_millis((25 * attempts as u64).min(1_000)))
             .ping_interval(Duration::from_secs(10))
             .event_callback(move |event| {
-                let refused = refused.clone();
+                let said = said.clone();
                 async move {
                     match event {
                         async_nats::Event::Connected => {
-                            refused.store(false, Ordering::Relaxed);
+                            said.lock().unwrap_or_else(PoisonError::into_inner).clear();
                             tracing::info!("connected to nats");
                         }
-                        async_nats::Event::ClientError(error) if is_about_credentials(&error) => {
-                            if !refused.swap(true, Ordering::Relaxed) {
-                                tracing::error!(%error, "nats refuses the user and password of NATS_URL");
+                        async_nats::Event::ClientError(error) => {
+                            let text = error.to_string();
+                            let before =
+                                std::mem::replace(&mut *said.lock().unwrap_or_else(PoisonError::into_inner), text);
+                            if before == error.to_string() {
+                                tracing::debug!(%error, "nats");
+                            } else if is_about_credentials(&error) {
+                                tracing::error!(%error, "nats refuses the user and password of NATS_URL, trying again");
+                            } else {
+                                tracing::warn!(%error, "cannot connect to nats, trying again");
                             }
                         }
                         async_nats::Event::Disconnected => tracing::warn!("lost the connection to nats, reconnecting"),

@@ -83,8 +83,9 @@ impl std::fmt::Debug for Telemetry {
 }
 
 /// The libraries below us speak up only when something is wrong; h2 and hyper at debug would drown everything else, and
-/// bollard tells whole requests, with the environment of runners in them. What kube and AWS cannot do is said by who asked them.
-const QUIET: &str = "async_nats=warn,aws_config=warn,aws_runtime=warn,aws_smithy_runtime=warn,bollard=warn,kube=warn,kube_client=off,sqlx=warn,h2=warn,hyper=warn,hyper_util=warn,tower=warn,tonic=warn,chromiumoxide=off,opentelemetry=warn,opentelemetry_sdk=error,opentelemetry-otlp=error";
+/// bollard tells whole requests, with the environment of runners in them. What kube and AWS cannot do is said by who asked them, and
+/// why there is no connection to NATS by our bus, once: the library would say it at every try.
+const QUIET: &str = "async_nats=warn,async_nats::connector=off,aws_config=warn,aws_runtime=warn,aws_smithy_runtime=warn,bollard=warn,kube=warn,kube_client=off,sqlx=warn,h2=warn,hyper=warn,hyper_util=warn,tower=warn,tonic=warn,chromiumoxide=off,opentelemetry=warn,opentelemetry_sdk=error,opentelemetry-otlp=error";
 
 /// Opens the log for appending. It tells of every tenant, so other users of the machine do not read it.
 fn open_log(path: &Path) -> std::io::Result<File> {

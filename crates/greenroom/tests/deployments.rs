@@ -208,7 +208,7 @@ async fn a_refused_password_of_nats_is_an_error_in_the_log_and_is_tried_again() 
     server.kill().await.expect("it ends");
     let _server = nats(folder.path(), port, "of-today");
     until("the connection", SOON, async || logged("INFO", "connected to nats") == 1).await;
-    assert_eq!(logged("ERROR", "nats refuses the user and password"), 1, "once, however often it was tried");
+    assert_eq!(logged("ERROR", "authorization violation"), 1, "once, however often it was tried");
     let log = std::fs::read_to_string(&log).expect("a log");
     assert!(!log.contains("of-today"), "{log}");
 }
