@@ -223,7 +223,9 @@ async fn an_orphan_and_one_that_its_platform_ends_are_replaced() {
     meeting.gateway.kept().away = u32::MAX;
     let left = "the orphan's leave";
     while !meeting.runner.log().contains("meeting.leaving") {
-        tokio::time::timeout(Duration::from_secs(180), tokio::time::sleep(Duration::from_millis(50))).await.expect(left);
+        tokio::time::timeout(Duration::from_secs(180), tokio::time::sleep(Duration::from_millis(50)))
+            .await
+            .expect(left);
     }
     meeting.gateway.kept().away = 0;
     meeting.ends(&states, "orphaned").await;
