@@ -51,7 +51,12 @@ impl OwnNames {
     fn meant_by(&self, uri: &Uri, headers: &HeaderMap) -> bool {
         let shown = headers.get_all(header::HOST).iter().map(|host| Authority::try_from(host.as_bytes()).ok());
         let mut hosts = uri.authority().cloned().map(Some).into_iter().chain(shown).peekable();
-        hosts.peek().is_some() && hosts.all(|host| host.is_some_and(|host| self.includes(host.host())))
+        hosts.peek().is_some() && hosts.all(|host| host.is_some_and(|host| self.is_ours(&host)))
+    }
+
+    /// A host with a user before it is nobody's: no browser sends one.
+    fn is_ours(&self, host: &Authority) -> bool {
+        !host.as_str().contains('@') && self.includes(host.host())
     }
 
     fn includes(&self, host: &str) -> bool {
