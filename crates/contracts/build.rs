@@ -4,8 +4,6 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use prost::Message;
-
 fn main() -> Result<(), Box<dyn Error>> {
     let proto = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
     let mut files = fs::read_dir(proto.join("greenroom/v1"))?
@@ -13,9 +11,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         .collect::<Result<Vec<PathBuf>, _>>()?;
     files.sort();
     println!("cargo::rerun-if-changed={}", proto.display());
-    let descriptors = protox::compile(&files, [&proto])?;
-    // For reflection; `compile_fds` itself writes no descriptor file.
-    fs::write(Path::new(&env::var("OUT_DIR")?).join("greenroom.fds"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    let mut compiler = protox::Compiler::new([&proto])?;
+    compiler.include_imports(true).include_source_info(true).open_files(&files)?;
+    // Encoded by the compiler, because prost's own types lose options that they do not know, such as the HTTP bindings.
+    fs::write(Path::new(&env::var("OUT_DIR")?).join("greenroom.fds"), compiler.encode_file_descriptor_set())?;
+    tonic_prost_build::configure().compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use greenroom_domain::{Attempt, OwnerKind, Provider, Resources, RunnerId, RunnerSpec, TenantId, Timestamp};
 
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+
 use crate::proto::v1;
 
 /// A field of a request that cannot be.
@@ -25,8 +27,17 @@ impl BadField {
 
 impl From<BadField> for tonic::Status {
     fn from(bad: BadField) -> Self {
-        Self::invalid_argument(bad.to_string())
+        bad_fields(&[bad])
     }
+}
+
+/// Returns INVALID_ARGUMENT with a violation for each field (`google.rpc.BadRequest`).
+#[must_use]
+pub fn bad_fields(bad: &[BadField]) -> tonic::Status {
+    let message: Vec<_> = bad.iter().map(ToString::to_string).collect();
+    let violations = bad.iter().map(|bad| FieldViolation::new(&bad.field, &bad.problem)).collect::<Vec<_>>();
+    let details = ErrorDetails::with_bad_request(violations);
+    tonic::Status::with_error_details(tonic::Code::InvalidArgument, message.join("; "), details)
 }
 
 /// As protobuf has it.

@@ -12,6 +12,7 @@
 //! No framework and no I/O: whoever speaks to Greenroom in Rust needs this crate alone.
 
 pub mod beat;
+mod caller;
 mod convert;
 mod envelope;
 pub mod messages;
@@ -23,6 +24,7 @@ pub mod subjects;
 pub mod text;
 pub mod webm;
 
-pub use convert::{BadField, proto_timestamp, runner_of, timestamp};
+pub use caller::{caller, operator, set_caller};
+pub use convert::{BadField, bad_fields, proto_timestamp, runner_of, timestamp};
 pub use envelope::{Envelope, Header, Origin};
 pub use messages::Message;

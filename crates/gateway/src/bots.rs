@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::error::Refused;
 use crate::keys::Client;
-use crate::pool::Operator;
+use crate::operator::Operator;
 use crate::upstream::{Upstream, outward};
 use crate::validate;
 

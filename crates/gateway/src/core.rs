@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use crate::bots::Bots;
 use crate::desired::DesiredCache;
 use crate::events::Events;
+use crate::forward::Forward;
 use crate::keys::Keys;
-use crate::pool::Pool;
 use crate::requests::Requests;
 use crate::runners::Runners;
 use crate::upload_fence::UploadFence;
@@ -23,7 +23,7 @@ use crate::{Config, Error};
 pub(crate) struct Core {
     pub keys: Keys,
     pub bots: Bots,
-    pub pool: Pool,
+    pub forward: Forward,
     pub runners: Runners,
     pub events: Events,
     pub requests: Requests,
@@ -47,7 +47,7 @@ impl Core {
                 clock: host.clock,
                 allowed_networks: config.allowed_networks.clone(),
             },
-            pool: Pool { upstream: upstream.clone() },
+            forward: Forward::new(host, upstream.clone())?,
             runners: Runners {
                 upstream,
                 desired: desired.clone(),

@@ -1,4 +1,4 @@
-use greenroom_contracts::BadField;
+use greenroom_contracts::{BadField, bad_fields};
 use tonic::Status;
 
 /// What keeps the gateway from being built.
@@ -7,6 +7,9 @@ pub enum Error {
     /// The compiled descriptors are not what reflection expects: a mistake in the build.
     #[error("cannot serve gRPC reflection")]
     Reflection(#[from] tonic_reflection::server::Error),
+    /// The HTTP bindings in the protos cannot be served: a mistake in the build.
+    #[error("cannot serve the protos over HTTP")]
+    Bindings(#[from] greenroom_transcode::BadApi),
 }
 
 /// Why a call was not answered with what was asked for. Both doors make of it what they say in such a case.
@@ -33,10 +36,7 @@ impl From<BadField> for Refused {
 impl From<Refused> for Status {
     fn from(refused: Refused) -> Self {
         match refused {
-            Refused::Fields(fields) => {
-                let fields: Vec<_> = fields.iter().map(ToString::to_string).collect();
-                Self::invalid_argument(fields.join("; "))
-            }
+            Refused::Fields(fields) => bad_fields(&fields),
             Refused::Status(status) => status,
         }
     }

@@ -6,16 +6,13 @@ mod bots;
 mod events;
 mod logs;
 mod observe;
-mod order;
 mod parse;
 mod part;
-mod pool;
-mod pool_json;
 mod problem;
 mod recordings;
 mod runner;
 mod runner_json;
-mod sizes;
+mod transcoded;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -39,8 +36,6 @@ pub(crate) fn router(core: Arc<Core>, grpc: Router) -> Router {
         .route("/v1/bots/{id}/timeline", get(bots::timeline))
         .route("/v1/bots/{id}/logs", get(logs::get))
         .route("/v1/events", get(events::get))
-        .route("/v1/pool/slots", get(pool::slots))
-        .route("/v1/pool/history", get(pool::history))
         .route("/runner/v1/parts/{index}", put(runner::put_part));
     let without = Router::new()
         .route("/v1/bots", post(bots::create))
@@ -54,15 +49,6 @@ pub(crate) fn router(core: Arc<Core>, grpc: Router) -> Router {
         .route("/v1/bots/{id}/recording/join", post(recordings::join))
         .route("/v1/bots/{id}/recording/content", get(recordings::content))
         .route("/v1/bots/{id}/screenshots/{name}", get(recordings::screenshot))
-        .route("/v1/pool", get(pool::get))
-        .route("/v1/pool/platforms/{name}", get(pool::platform).patch(pool::change_platform))
-        .route(
-            "/v1/pool/platforms/{name}/providers/{provider}/limit",
-            put(pool::limit_provider).delete(pool::unlimit_provider),
-        )
-        .route("/v1/pool/slots/{name}/{action}", post(pool::change_slot))
-        .route("/v1/pool/sizes", get(sizes::get))
-        .route("/v1/pool/order", get(order::get).put(order::set).delete(order::clear))
         .route("/runner/v1/admit", post(runner::admit))
         .route("/runner/v1/beat", post(runner::beat))
         .route("/runner/v1/report", post(runner::report))
@@ -71,6 +57,7 @@ pub(crate) fn router(core: Arc<Core>, grpc: Router) -> Router {
         .route_layer(middleware::from_fn(part::without_parameters));
     with_parameters
         .merge(without)
+        .merge(transcoded::router(&core))
         .method_not_allowed_fallback(|| async {
             Problem::new(Kind::MethodNotAllowed, "this address takes other methods")
         })

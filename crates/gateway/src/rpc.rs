@@ -2,6 +2,7 @@
 
 mod authorize;
 mod bots;
+mod forwarded;
 mod runner;
 
 use std::sync::Arc;
@@ -19,10 +20,11 @@ use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::Error;
 use crate::core::Core;
+use crate::forward::FORWARDED;
 use crate::upstream::LARGEST;
 
-/// What is public. Inner services are not served here, and reflection does not list them.
-const PUBLIC: [&str; 3] = [BOTS, RUNNERS, "grpc.health.v1.Health"];
+/// Services that the gateway answers itself. Internal services are not served here, and reflection does not list them.
+const OWN: [&str; 3] = [BOTS, RUNNERS, "grpc.health.v1.Health"];
 /// Largest message to what is open to everybody: health and reflection.
 const LARGEST_OF_STRANGERS: usize = 4 << 10;
 /// Largest message of a client.
@@ -36,7 +38,7 @@ pub(crate) fn router(core: &Arc<Core>, health: &HealthReporter) -> Result<Router
         reflection = reflection.register_encoded_file_descriptor_set(descriptors);
         old_reflection = old_reflection.register_encoded_file_descriptor_set(descriptors);
     }
-    for service in PUBLIC {
+    for service in OWN.into_iter().chain(FORWARDED.map(|(service, _)| service)) {
         reflection = reflection.with_service_name(service);
         old_reflection = old_reflection.with_service_name(service);
     }
@@ -50,7 +52,7 @@ pub(crate) fn router(core: &Arc<Core>, health: &HealthReporter) -> Result<Router
         .add_service(reflection.build_v1()?.max_decoding_message_size(LARGEST_OF_STRANGERS))
         .add_service(old_reflection.build_v1alpha()?.max_decoding_message_size(LARGEST_OF_STRANGERS));
     // What is said to whoever asks for something else is the HTTP door's.
-    let router = routes.into_axum_router().reset_fallback();
+    let router = routes.into_axum_router().reset_fallback().merge(forwarded::router(core));
     Ok(router.route_layer(middleware::from_fn_with_state(core.clone(), authorize::authorize)))
 }
 

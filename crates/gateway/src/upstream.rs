@@ -7,12 +7,9 @@ use bytes::Bytes;
 use greenroom_chassis::{Host, InnerChannel, Peers};
 use greenroom_contracts::proto::v1::accounts_service_client::AccountsServiceClient;
 use greenroom_contracts::proto::v1::deployer_service_client::DeployerServiceClient;
-use greenroom_contracts::proto::v1::order_service_client::OrderServiceClient;
 use greenroom_contracts::proto::v1::owner_service_client::OwnerServiceClient;
-use greenroom_contracts::proto::v1::pool_operator_service_client::PoolOperatorServiceClient;
 use greenroom_contracts::proto::v1::recording_service_client::RecordingServiceClient;
 use greenroom_contracts::proto::v1::scheduler_service_client::SchedulerServiceClient;
-use greenroom_contracts::proto::v1::sizes_service_client::SizesServiceClient;
 use greenroom_contracts::proto::v1::{Desired, GetDesiredRequest};
 use greenroom_domain::{InstanceId, PlatformName, RunnerId};
 use tokio::time::{Instant, sleep};
@@ -33,9 +30,6 @@ pub(crate) struct Upstream {
     pub accounts: AccountsServiceClient<InnerChannel>,
     pub scheduler: SchedulerServiceClient<InnerChannel>,
     pub owner: OwnerServiceClient<InnerChannel>,
-    pub pool_operators: PoolOperatorServiceClient<InnerChannel>,
-    pub sizes: SizesServiceClient<InnerChannel>,
-    pub order: OrderServiceClient<InnerChannel>,
     pub recordings: RecordingServiceClient<InnerChannel>,
     peers: Peers,
     again_for: Duration,
@@ -48,10 +42,7 @@ impl Upstream {
         Self {
             accounts: AccountsServiceClient::new(host.peers.channel("accounts")),
             scheduler: SchedulerServiceClient::new(scheduler.clone()).max_decoding_message_size(LARGEST),
-            owner: OwnerServiceClient::new(scheduler.clone()),
-            sizes: SizesServiceClient::new(scheduler.clone()),
-            order: OrderServiceClient::new(scheduler),
-            pool_operators: PoolOperatorServiceClient::new(host.peers.channel("pool-manager")),
+            owner: OwnerServiceClient::new(scheduler),
             recordings: RecordingServiceClient::new(host.peers.channel("recordings"))
                 .max_decoding_message_size(LARGEST)
                 .max_encoding_message_size(LARGEST),

@@ -449,7 +449,7 @@ async fn an_operator_looks_at_the_pool_and_changes_it() {
     let mut other = up.client(&["pool", "ls"]);
     other.env("GREENROOM_API_KEY", key.trim());
     let Said { err, code, .. } = said(other).await;
-    assert!(code == Some(1) && err.contains("this is for operators' keys"), "{code:?} {err}");
+    assert!(code == Some(1) && err.contains("this needs an operator's key"), "{code:?} {err}");
     let key = fine(up.operator(&["keys", "create", "--tenant", "another", "--operator"])).await;
     let mut other = up.client(&["pool", "ls"]);
     other.env("GREENROOM_API_KEY", key.trim());

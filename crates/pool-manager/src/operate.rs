@@ -19,7 +19,7 @@ use crate::store::{self, Platform, SlotRow};
 use crate::{pools, standing};
 
 /// What changes about a platform. The outer option: whether it changes; the inner: cleared.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Change {
     pub limit: Option<Option<u32>>,
     pub permits: Option<Option<u32>>,

@@ -25,6 +25,8 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use greenroom_chassis::Host;
+use greenroom_contracts::BadField;
+use greenroom_contracts::operator;
 use greenroom_contracts::proto::v1::forecast_service_server::ForecastService;
 use greenroom_contracts::proto::v1::order_service_server::OrderService;
 use greenroom_contracts::proto::v1::owner_service_server::OwnerService;
@@ -32,12 +34,12 @@ use greenroom_contracts::proto::v1::queue_service_client::QueueServiceClient;
 use greenroom_contracts::proto::v1::scheduler_service_server::SchedulerService;
 use greenroom_contracts::proto::v1::sizes_service_server::SizesService;
 use greenroom_contracts::proto::v1::{
-    AdmitRequest, AdmitResponse, AuthorizeUploadRequest, AuthorizeUploadResponse, Bot, CloseAttemptRequest,
-    CloseAttemptResponse, GetDesiredRequest, GetDesiredResponse, GetForecastRequest, GetForecastResponse,
-    GetPlatformOrderRequest, GetSizesRequest, GetSizesResponse, LaunchEnvironmentRequest, LaunchEnvironmentResponse,
-    ListBotsResponse, ListTimelineResponse, PlatformOrder, ReportRequest, ReportResponse, SchedulerBotRequest,
-    SchedulerCreateRequest, SchedulerListRequest, SchedulerOperatorRequest, SchedulerTimelineRequest,
-    SchedulerUpdateRequest, SetPlatformOrderRequest,
+    AdmitRequest, AdmitResponse, AuthorizeUploadRequest, AuthorizeUploadResponse, Bot, ClearPlatformOrderRequest,
+    CloseAttemptRequest, CloseAttemptResponse, GetDesiredRequest, GetDesiredResponse, GetForecastRequest,
+    GetForecastResponse, GetPlatformOrderRequest, GetSizesRequest, GetSizesResponse, LaunchEnvironmentRequest,
+    LaunchEnvironmentResponse, ListBotsResponse, ListTimelineResponse, PlatformOrder, ReportRequest, ReportResponse,
+    SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest, SchedulerOperatorRequest,
+    SchedulerTimelineRequest, SchedulerUpdateRequest, SetPlatformOrderRequest,
 };
 use greenroom_domain::{BotId, RunnerId, TenantId};
 use greenroom_store::{Coalescer, Lanes, halve};
@@ -119,7 +121,7 @@ async fn apply(writer: &Writer, calls: &[Vec<Input>]) -> Result<Vec<Vec<Applied>
 }
 
 pub(crate) fn tenant(text: &str) -> Result<TenantId, Status> {
-    text.parse().map_err(|_| Status::invalid_argument("tenant_id: is no UUID"))
+    text.parse().map_err(|_| Status::from(BadField::new("tenant_id", "must be a UUID")))
 }
 
 /// A bot's id as a caller gave it: what is no UUID names no bot.
@@ -134,7 +136,7 @@ pub(crate) fn no_such_bot() -> Status {
 /// The bot's runner that a request speaks of.
 pub(crate) fn runner(given: Option<&greenroom_contracts::proto::v1::RunnerRef>) -> Result<(BotId, RunnerId), Status> {
     let runner = greenroom_contracts::runner_of(given)?;
-    let bot = runner.bot().ok_or_else(|| Status::invalid_argument("runner.kind: the scheduler owns bots only"))?;
+    let bot = runner.bot().ok_or_else(|| BadField::new("runner.kind", "must be bot"))?;
     Ok((bot, runner))
 }
 
@@ -232,14 +234,19 @@ impl ForecastService for Door {
 
 #[async_trait]
 impl SizesService for Door {
-    async fn get_sizes(&self, _: Request<GetSizesRequest>) -> Result<Response<GetSizesResponse>, Status> {
+    async fn get_sizes(&self, request: Request<GetSizesRequest>) -> Result<Response<GetSizesResponse>, Status> {
+        operator(&request)?;
         get_sizes::get_sizes(self).await.map(Response::new)
     }
 }
 
 #[async_trait]
 impl OrderService for Door {
-    async fn get_platform_order(&self, _: Request<GetPlatformOrderRequest>) -> Result<Response<PlatformOrder>, Status> {
+    async fn get_platform_order(
+        &self,
+        request: Request<GetPlatformOrderRequest>,
+    ) -> Result<Response<PlatformOrder>, Status> {
+        operator(&request)?;
         Ok(Response::new(platform_order::get(self)))
     }
 
@@ -247,6 +254,18 @@ impl OrderService for Door {
         &self,
         request: Request<SetPlatformOrderRequest>,
     ) -> Result<Response<PlatformOrder>, Status> {
-        platform_order::set(self, request.into_inner()).await.map(Response::new)
+        let (caller, SetPlatformOrderRequest { platforms }) = (operator(&request)?, request.into_inner());
+        if platforms.is_empty() {
+            let problem = "must name at least one platform; DELETE returns to the order of the settings";
+            return Err(BadField::new("platforms", problem).into());
+        }
+        platform_order::set(self, &platforms, &caller).await.map(Response::new)
+    }
+
+    async fn clear_platform_order(
+        &self,
+        request: Request<ClearPlatformOrderRequest>,
+    ) -> Result<Response<PlatformOrder>, Status> {
+        platform_order::set(self, &[], &operator(&request)?).await.map(Response::new)
     }
 }

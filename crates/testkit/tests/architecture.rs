@@ -12,12 +12,13 @@ use serde_json::Value;
 const FOUNDATIONS: &[(&str, &[&str])] = &[
     ("greenroom-domain", &[]),
     ("greenroom-contracts", &["domain"]),
+    ("greenroom-transcode", &["domain"]),
     ("greenroom-bus", &["domain", "contracts"]),
     ("greenroom-store", &["domain", "contracts", "bus"]),
     ("greenroom-chassis", &["domain", "contracts", "bus"]),
     ("greenroom-deployer", &["domain", "contracts", "bus", "chassis"]),
     // No store: they own nothing.
-    ("greenroom-gateway", &["domain", "contracts", "bus", "chassis"]),
+    ("greenroom-gateway", &["domain", "contracts", "bus", "chassis", "transcode"]),
     ("greenroom-heartbeat-monitor", &["domain", "contracts", "bus", "chassis"]),
     // Not part of the services: a runner speaks to the gateway alone, the demo is a client, servers are servers.
     ("greenroom-bot", &["domain", "contracts"]),
@@ -48,6 +49,7 @@ const AT_HOME: &[(&str, &[&str])] = &[
     ("object_store", &["greenroom-recordings"]),
     ("opentelemetry-otlp", &["greenroom-bot", "greenroom-chassis"]),
     ("opentelemetry-prometheus", &["greenroom-chassis"]),
+    ("prost-reflect", &["greenroom-transcode"]),
     ("opentelemetry_sdk", &["greenroom-bot", "greenroom-chassis"]),
     ("tonic-health", &["greenroom-gateway"]),
     ("tonic-reflection", &["greenroom-gateway"]),

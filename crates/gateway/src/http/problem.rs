@@ -8,7 +8,7 @@ use greenroom_contracts::{BadField, refusal};
 use serde::Serialize;
 use serde_json::Value;
 use tonic::{Code, Status};
-use tonic_types::StatusExt as _;
+use tonic_types::{FieldViolation, StatusExt as _};
 
 use crate::error::Refused;
 
@@ -251,32 +251,42 @@ impl From<BadField> for Problem {
 
 impl From<Status> for Problem {
     fn from(status: Status) -> Self {
+        Self::of_status(&status, json_name)
+    }
+}
+
+impl Problem {
+    /// Returns the problem of a status; `name` tells how HTTP calls a field of the request.
+    pub fn of_status(status: &Status, name: impl Fn(&str) -> String) -> Self {
         let kind = match status.code() {
-            Code::InvalidArgument | Code::OutOfRange => return invalid_argument(status.message()),
+            Code::InvalidArgument | Code::OutOfRange => {
+                let violations = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
+                if violations.is_empty() {
+                    return Self::new(Kind::InvalidRequest, status.message());
+                }
+                let named = |violation: FieldViolation| BadField::new(name(&violation.field), violation.description);
+                return Self::called(violations.into_iter().map(named));
+            }
             Code::Unauthenticated => Kind::Unauthorized,
             Code::PermissionDenied => Kind::Forbidden,
             Code::NotFound => Kind::NotFound,
-            Code::FailedPrecondition | Code::AlreadyExists | Code::Aborted => return conflict(&status),
+            Code::FailedPrecondition | Code::AlreadyExists | Code::Aborted => return conflict(status),
             Code::ResourceExhausted => Kind::TooMany,
             Code::Unavailable | Code::DeadlineExceeded => Kind::Unavailable,
             Code::Ok | Code::Cancelled | Code::Unknown | Code::Unimplemented | Code::Internal | Code::DataLoss => {
                 Kind::Internal
             }
         };
-        Self::new(kind, status.message()).with_parts(&status)
+        Self::new(kind, status.message()).with_parts(status)
     }
 }
 
-/// What a service behind says of a field begins with its name, as a [`BadField`] does.
+/// Returns the field that the message of a conflict begins with.
 fn field(message: &str) -> Option<BadField> {
     let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '[' | ']');
     let (field, problem) = message.split_once(": ")?;
     let is_field = field.starts_with(|c: char| c.is_ascii_lowercase()) && field.chars().all(inner);
     is_field.then(|| BadField::new(field, problem))
-}
-
-fn invalid_argument(message: &str) -> Problem {
-    field(message).map_or_else(|| Problem::new(Kind::InvalidRequest, message), Problem::from)
 }
 
 /// A conflict may be about one field: a key that was used for something else.
@@ -379,7 +389,6 @@ mod tests {
         let problem = Problem::from(Status::from(BadField::new("start_time", "is too far away")));
         assert_eq!(problem.kind, Kind::InvalidFields);
         assert_eq!(problem.errors, [FieldProblem { field: "startTime".into(), problem: "is too far away".into() }]);
-        assert_eq!(Problem::from(Status::invalid_argument("endTime: is odd")).errors[0].field, "endTime");
         assert_eq!(Problem::from(Status::invalid_argument("No: this is prose")).errors, []);
     }
 

@@ -12,6 +12,7 @@ use tonic::Status;
 
 use super::{BOTS, RUNNERS};
 use crate::core::Core;
+use crate::forward::FORWARDED;
 use crate::http::{Kind, Problem, is_grpc, text};
 
 /// Largest message of a runner that is not an upload: a thousand reports with details.
@@ -49,7 +50,7 @@ pub(super) async fn authorize(State(core): State<Arc<Core>>, mut request: Reques
             });
         }
         request.extensions_mut().insert(token);
-    } else if service == BOTS {
+    } else if service == BOTS || FORWARDED.iter().any(|(forwarded, _)| *forwarded == service) {
         match core.keys.client(shown).await {
             Ok(client) => drop(request.extensions_mut().insert(client)),
             Err(status) => return status.into_http(),

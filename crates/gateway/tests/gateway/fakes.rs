@@ -95,6 +95,11 @@ impl Fakes {
         (kept.fail, kept.fail_with) = (times, Some(Status::new(code, message)));
     }
 
+    pub fn fail_as(&self, times: u32, status: Status) {
+        let mut kept = self.kept();
+        (kept.fail, kept.fail_with) = (times, Some(status));
+    }
+
     /// Fails as it was told to.
     pub fn enter(&self) -> Result<MutexGuard<'_, Kept>, Status> {
         let mut kept = self.kept();

@@ -1,7 +1,10 @@
 //! The order of platforms: for operators.
 
+use greenroom_contracts::operator;
 use greenroom_contracts::proto::v1::order_service_server::OrderService;
-use greenroom_contracts::proto::v1::{GetPlatformOrderRequest, PlatformOrder, SetPlatformOrderRequest};
+use greenroom_contracts::proto::v1::{
+    ClearPlatformOrderRequest, GetPlatformOrderRequest, PlatformOrder, SetPlatformOrderRequest,
+};
 use serde_json::{Value, json};
 use tonic::{Request, Response};
 
@@ -24,10 +27,17 @@ impl OrderService for Fakes {
     }
 
     async fn set_platform_order(&self, request: Request<SetPlatformOrderRequest>) -> Answer<PlatformOrder> {
-        let request = request.into_inner();
+        let by = operator(&request)?.key_id;
         let mut kept = self.enter()?;
-        kept.pool.push(format!("order [{}] by {}", request.platforms.join(","), request.by));
-        Ok(Response::new(order(&request.platforms)))
+        let platforms = request.into_inner().platforms;
+        kept.pool.push(format!("order [{}] by {by}", platforms.join(",")));
+        Ok(Response::new(order(&platforms)))
+    }
+
+    async fn clear_platform_order(&self, request: Request<ClearPlatformOrderRequest>) -> Answer<PlatformOrder> {
+        let by = operator(&request)?.key_id;
+        self.enter()?.pool.push(format!("clear by {by}"));
+        Ok(Response::new(order(&[])))
     }
 }
 
@@ -47,13 +57,11 @@ async fn operators_switch_the_order_of_platforms() {
     let set = answered(house.http.put(&url).json(&json!({"platforms": ["aws", "docker"]}))).await;
     assert_eq!((&set["platforms"], &set["byOperator"]), (&json!(["aws", "docker"]), &json!(true)));
     assert_eq!(answered(house.http.delete(&url)).await, settings);
-    assert_eq!(house.fakes.kept().pool, ["order [aws,docker] by operators-key", "order [] by operators-key"]);
+    assert_eq!(house.fakes.kept().pool, ["order [aws,docker] by operators-key", "clear by operators-key"]);
 
     for (bad, field, detail) in [
-        (json!({"platforms": []}), "platforms", "platforms must name one at least; DELETE goes back to the settings"),
         (json!({"platforms": "aws"}), "platforms", "platforms must be an array"),
         (json!({"platforms": [7]}), "platforms[0]", "platforms[0] must be a string"),
-        (json!({}), "platforms", "platforms is missing"),
         (json!({"platforms": ["aws"], "colour": 1}), "colour", "colour there is no such field"),
         (json!([["aws"]]), "(body)", "(body) must be a JSON object"),
     ] {

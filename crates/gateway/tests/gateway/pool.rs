@@ -1,7 +1,9 @@
 //! Operators, over HTTP.
 
+use greenroom_contracts::proto::v1::pool_operator_service_client::PoolOperatorServiceClient;
 use greenroom_contracts::proto::v1::pool_operator_service_server::PoolOperatorService;
 use greenroom_contracts::proto::v1::*;
+use greenroom_contracts::{BadField, operator};
 use greenroom_domain::TenantId;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -50,24 +52,48 @@ impl Fakes {
         drop(self.enter()?);
         Ok(tonic::Response::new(answer))
     }
+
+    fn slot(&self, action: &str, by: String, slot: String) -> Answer<PoolSlot> {
+        let what = format!("{action} {slot} by {by}");
+        self.heard(what, PoolSlot { name: slot, state: "idle".to_owned(), ..PoolSlot::default() })
+    }
+}
+
+/// The key of who calls, as the service behind the gateway sees it.
+fn by<T>(request: &Request<T>) -> String {
+    operator(request).expect("an operator").key_id
 }
 
 #[tonic::async_trait]
 impl PoolOperatorService for Fakes {
     async fn get_pool(&self, request: Request<GetPoolRequest>) -> Answer<PoolStats> {
         let stats = PoolStats { platforms: vec![platform()], limit: Some(9), ..PoolStats::default() };
-        self.heard(format!("get {}", request.into_inner().platform), stats)
+        self.heard(format!("get by {}", by(&request)), stats)
     }
 
-    async fn change_platform(&self, request: Request<ChangePlatformRequest>) -> Answer<PlatformStats> {
-        let ChangePlatformRequest { platform: name, limit, permits, draining, by } = request.into_inner();
-        let (limit, permits) = (limit.map(|limit| limit.value), permits.map(|permits| permits.value));
-        self.heard(format!("change {name} {limit:?} {permits:?} {draining:?} by {by}"), platform())
+    async fn get_platform(&self, request: Request<GetPlatformRequest>) -> Answer<PlatformStats> {
+        self.heard(format!("get {}", request.into_inner().platform), platform())
+    }
+
+    async fn update_platform(&self, request: Request<UpdatePlatformRequest>) -> Answer<PlatformStats> {
+        let by = by(&request);
+        let UpdatePlatformRequest { platform: name, settings, update_mask } = request.into_inner();
+        let (settings, mut paths) = (settings.expect("settings"), update_mask.expect("a mask").paths);
+        paths.sort_unstable();
+        let PlatformSettings { limit, permits, draining } = settings;
+        self.heard(format!("change {name} {paths:?} {limit:?} {permits:?} {draining} by {by}"), platform())
     }
 
     async fn set_provider_limit(&self, request: Request<SetProviderLimitRequest>) -> Answer<PlatformStats> {
-        let SetProviderLimitRequest { platform: name, provider, limit, by } = request.into_inner();
+        let by = by(&request);
+        let SetProviderLimitRequest { platform: name, provider, limit } = request.into_inner();
         self.heard(format!("limit {name} {provider} {limit:?} by {by}"), platform())
+    }
+
+    async fn clear_provider_limit(&self, request: Request<ClearProviderLimitRequest>) -> Answer<PlatformStats> {
+        let by = by(&request);
+        let ClearProviderLimitRequest { platform: name, provider } = request.into_inner();
+        self.heard(format!("clear {name} {provider} by {by}"), platform())
     }
 
     async fn list_slots(&self, request: Request<ListSlotsRequest>) -> Answer<ListSlotsResponse> {
@@ -80,13 +106,23 @@ impl PoolOperatorService for Fakes {
             ..PoolSlot::default()
         };
         let page = ListSlotsResponse { slots: vec![slot], next_cursor: "k8s-eu-007".to_owned() };
-        self.heard(format!("slots {platform} {state} {cursor} {limit}"), page)
+        self.heard(format!("slots {platform} {state} {cursor} {limit:?}"), page)
     }
 
-    async fn change_slot(&self, request: Request<ChangeSlotRequest>) -> Answer<PoolSlot> {
-        let request = request.into_inner();
-        let what = format!("{} {} by {}", request.action().as_str_name(), request.slot, request.by);
-        self.heard(what, PoolSlot { name: request.slot, state: "idle".to_owned(), ..PoolSlot::default() })
+    async fn cordon_slot(&self, request: Request<CordonSlotRequest>) -> Answer<PoolSlot> {
+        self.slot("cordon", by(&request), request.into_inner().slot)
+    }
+
+    async fn uncordon_slot(&self, request: Request<UncordonSlotRequest>) -> Answer<PoolSlot> {
+        self.slot("uncordon", by(&request), request.into_inner().slot)
+    }
+
+    async fn reset_slot(&self, request: Request<ResetSlotRequest>) -> Answer<PoolSlot> {
+        self.slot("reset", by(&request), request.into_inner().slot)
+    }
+
+    async fn force_free_slot(&self, request: Request<ForceFreeSlotRequest>) -> Answer<PoolSlot> {
+        self.slot("force-free", by(&request), request.into_inner().slot)
     }
 
     async fn get_history(&self, request: Request<GetHistoryRequest>) -> Answer<GetHistoryResponse> {
@@ -169,17 +205,17 @@ async fn an_operator_sees_and_changes_the_pool() {
     assert_eq!(
         house.fakes.kept().pool,
         [
-            "get ",
+            "get by op",
             "get k8s-eu",
-            "change k8s-eu Some(Some(5)) Some(None) None by op",
-            "change k8s-eu None None Some(true) by op",
+            r#"change k8s-eu ["limit", "permits"] Some(5) None false by op"#,
+            r#"change k8s-eu ["draining"] None None true by op"#,
             "limit k8s-eu zoom Some(1) by op",
-            "limit k8s-eu zoom None by op",
-            "slots k8s-eu busy k8s-eu-001 0",
-            "CORDON k8s-eu-007 by op",
-            "UNCORDON k8s-eu-007 by op",
-            "RESET k8s-eu-007 by op",
-            "FORCE_FREE k8s-eu-007 by op",
+            "clear k8s-eu zoom by op",
+            "slots k8s-eu busy k8s-eu-001 None",
+            "cordon k8s-eu-007 by op",
+            "uncordon k8s-eu-007 by op",
+            "reset k8s-eu-007 by op",
+            "force-free k8s-eu-007 by op",
             "history k8s-eu",
         ]
     );
@@ -191,23 +227,17 @@ async fn what_an_operator_cannot_have_is_said_and_named() {
     let one = "/v1/pool/platforms/k8s-eu";
     let bad = json!({"limit": "many", "draining": 3, "colour": "red"});
     let (status, document) = problem(house.operator(Method::PATCH, one).json(&bad)).await;
-    assert_eq!((status, named(&document)), (422, vec!["limit", "draining", "colour"]));
-    let limit = house.operator(Method::PUT, &format!("{one}/providers/zoom/limit")).json(&json!({"limit": null}));
+    assert_eq!((status, named(&document)), (422, vec!["colour", "draining", "limit"]));
+    let limit = house.operator(Method::PUT, &format!("{one}/providers/zoom/limit")).json(&json!({"limit": "one"}));
     assert_eq!(named(&problem(limit).await.1), ["limit"]);
-    let (status, document) = problem(house.operator(Method::GET, "/v1/pool/history")).await;
-    assert_eq!((status, named(&document)), (422, vec!["platform"]));
-    for (method, path) in
-        [(Method::GET, "/v1/pool/platforms/No%20Name"), (Method::POST, "/v1/pool/slots/k8s-eu-007/paint")]
-    {
-        assert_eq!(problem(house.operator(method, path)).await.0, 404, "{path}");
-    }
+    assert_eq!(problem(house.operator(Method::POST, "/v1/pool/slots/k8s-eu-007/paint")).await.0, 404);
     assert!(house.fakes.kept().pool.is_empty());
 
     let reset = || house.operator(Method::POST, "/v1/pool/slots/k8s-eu-007/reset");
     house.fakes.fail(1, Code::FailedPrecondition, "k8s-eu-007: its runner runs");
     let (status, document) = problem(reset()).await;
     assert_eq!((status, document["detail"].as_str()), (409, Some("k8s-eu-007: its runner runs")));
-    house.fakes.fail(1, Code::InvalidArgument, "provider: must not be empty");
+    house.fakes.fail_as(1, BadField::new("provider", "must not be empty").into());
     let limit = house.operator(Method::PUT, &format!("{one}/providers/x/limit")).json(&json!({"limit": 1}));
     assert_eq!(named(&problem(limit).await.1), ["provider"]);
     // A reset is asked once; the rest again.
@@ -216,5 +246,28 @@ async fn what_an_operator_cannot_have_is_said_and_named() {
     assert_eq!(problem(reset()).await.0, 503);
     house.fakes.fail(1, Code::Unavailable, "restarting");
     fine(house.operator(Method::GET, one)).await;
-    assert_eq!(house.fakes.kept().pool, ["RESET k8s-eu-007 by op", "get k8s-eu", "get k8s-eu"]);
+    assert_eq!(house.fakes.kept().pool, ["reset k8s-eu-007 by op", "get k8s-eu", "get k8s-eu"]);
+    // A field of the body is called as in the body.
+    house.fakes.fail_as(1, BadField::new("settings.limit", "must not be more than 100000").into());
+    let (status, document) = problem(house.operator(Method::PATCH, one).json(&json!({"limit": 200_000}))).await;
+    assert_eq!((status, named(&document)), (422, vec!["limit"]));
+}
+
+#[tokio::test]
+async fn operators_call_the_pool_over_grpc() {
+    let house = house().await;
+    let channel = tonic::transport::Endpoint::from_shared(house.url("")).expect("an address").connect_lazy();
+    let mut pool = PoolOperatorServiceClient::new(channel);
+    let call = |key: &str| {
+        let mut request = Request::new(GetPlatformRequest { platform: "k8s-eu".to_owned() });
+        request.metadata_mut().insert("authorization", format!("Bearer {key}").parse().expect("ASCII"));
+        request
+    };
+    assert_eq!(pool.get_platform(call(OPERATOR)).await.expect("stats").into_inner(), platform());
+    assert_eq!(pool.get_platform(call(KEY)).await.expect_err("a tenant").code(), Code::PermissionDenied);
+    let nobody = Request::new(GetPlatformRequest::default());
+    assert_eq!(pool.get_platform(nobody).await.expect_err("nobody").code(), Code::Unauthenticated);
+    house.fakes.fail(1, Code::NotFound, "there is no such platform");
+    assert_eq!(pool.get_platform(call(OPERATOR)).await.expect_err("unknown").message(), "there is no such platform");
+    assert_eq!(house.fakes.kept().pool, ["get k8s-eu", "get k8s-eu"]);
 }

@@ -1,6 +1,8 @@
 //! Every route, and what each of them answers to what is wrong.
 
 use futures::StreamExt as _;
+use greenroom_contracts::proto::DESCRIPTORS;
+use greenroom_transcode::{Operation, descriptors, operations};
 use reqwest::Method;
 use serde_json::json;
 use uuid::Uuid;
@@ -36,12 +38,15 @@ const ROUTES: &[(&str, &str, For, bool)] = &[
     ("GET", "/v1/bots/{id}/logs", Clients, true),
     ("GET", "/v1/events", Clients, true),
     ("GET", "/v1/pool", Operators, false),
-    ("GET", "/v1/pool/platforms/{name}", Operators, false),
-    ("PATCH", "/v1/pool/platforms/{name}", Operators, false),
-    ("PUT", "/v1/pool/platforms/{name}/providers/{provider}/limit", Operators, false),
-    ("DELETE", "/v1/pool/platforms/{name}/providers/{provider}/limit", Operators, false),
+    ("GET", "/v1/pool/platforms/{platform}", Operators, false),
+    ("PATCH", "/v1/pool/platforms/{platform}", Operators, false),
+    ("PUT", "/v1/pool/platforms/{platform}/providers/{provider}/limit", Operators, false),
+    ("DELETE", "/v1/pool/platforms/{platform}/providers/{provider}/limit", Operators, false),
     ("GET", "/v1/pool/slots", Operators, true),
-    ("POST", "/v1/pool/slots/{name}/{action}", Operators, false),
+    ("POST", "/v1/pool/slots/{slot}/cordon", Operators, false),
+    ("POST", "/v1/pool/slots/{slot}/uncordon", Operators, false),
+    ("POST", "/v1/pool/slots/{slot}/reset", Operators, false),
+    ("POST", "/v1/pool/slots/{slot}/force-free", Operators, false),
     ("GET", "/v1/pool/history", Operators, true),
     ("GET", "/v1/pool/sizes", Operators, false),
     ("GET", "/v1/pool/order", Operators, false),
@@ -58,7 +63,14 @@ const ROUTES: &[(&str, &str, For, bool)] = &[
 const OPERATOR: &str = "grk_operators";
 
 fn path(pattern: &str, id: &str) -> String {
-    let words = [("{id}", id), ("{name}", "one"), ("{provider}", "web"), ("{action}", "reset"), ("{index}", "1")];
+    let words = [
+        ("{id}", id),
+        ("{name}", "one"),
+        ("{platform}", "one"),
+        ("{slot}", "one"),
+        ("{provider}", "web"),
+        ("{index}", "1"),
+    ];
     let path = words.iter().fold(pattern.to_owned(), |path, (word, value)| path.replace(word, value));
     path.replace("{label}", "in_call")
 }
@@ -78,6 +90,10 @@ fn the_table_has_every_route() {
     let source = include_str!("../../src/http.rs");
     let mut served: Vec<_> =
         source.split('"').filter(|word| word.starts_with("/v1/") || word.starts_with("/runner/v1/")).collect();
+    let services = ["PoolOperatorService", "SizesService", "OrderService"].map(|name| format!("greenroom.v1.{name}"));
+    let services: Vec<_> = services.iter().map(String::as_str).collect();
+    let bound = descriptors(DESCRIPTORS).and_then(|pool| operations(&pool, &services)).expect("operations");
+    served.extend(bound.iter().map(Operation::path));
     let mut known: Vec<_> = ROUTES.iter().map(|(_, pattern, ..)| *pattern).collect();
     for list in [&mut served, &mut known] {
         list.sort_unstable();
@@ -140,7 +156,6 @@ async fn an_unknown_parameter_and_a_bad_one_are_named_as_they_were_given() {
         (&format!("/v1/bots/{id}/logs?follow=x"), "follow"),
         (&format!("/v1/bots/{id}/logs?attempt=x"), "attempt"),
         ("/v1/pool/slots?limit=x", "limit"),
-        ("/v1/pool/history?platform=NO", "platform"),
     ] {
         let (status, found) = problem(request(&house, "GET", path, Operators)).await;
         assert_eq!((status, named(&found)), (422, vec![name]), "{path}");

@@ -1,5 +1,6 @@
 //! How large runners are: said by clients, and seen by operators.
 
+use greenroom_contracts::BadField;
 use greenroom_contracts::proto::v1::sizes_service_server::SizesService;
 use greenroom_contracts::proto::v1::*;
 use serde_json::{Value, json};
@@ -19,14 +20,13 @@ impl SizesService for Fakes {
             provider: "microsoft-teams".to_owned(),
             set: Some(set),
             sample: 214,
-            cpu_millis_p95: 490,
-            peak_memory_bytes_p99: 1_543_503_872,
-            recommended_cpu_millis: Some(600),
-            recommended_memory_mb: Some(1792),
+            cpu_millis_p95: Some(490),
+            peak_memory_bytes_p99: Some(1_543_503_872),
+            recommended: Some(RecommendedSize { cpu_millis: 600, memory_mb: 1792 }),
             advice: vec!["MICROSOFT_TEAMS_MEMORY_MB=1792".to_owned()],
         };
         let zoom = ProviderSize { provider: "zoom".to_owned(), ..ProviderSize::default() };
-        Ok(Response::new(GetSizesResponse { sizes: vec![teams, zoom], right_sizing: true, sample_needed: 20 }))
+        Ok(Response::new(GetSizesResponse { providers: vec![teams, zoom], right_sizing: true, sample_needed: 20 }))
     }
 }
 
@@ -53,7 +53,7 @@ async fn a_bot_says_how_large_it_is_to_be() {
     let mut fields = named(&document);
     fields.sort_unstable();
     assert_eq!((status, fields), (422, vec!["resources.cpuMillis", "resources.gpu", "resources.memoryLimitMb"]));
-    house.fakes.fail(1, Code::InvalidArgument, "resources.memoryMb: must not be more than 8192");
+    house.fakes.fail_as(1, BadField::new("resources.memoryMb", "must not be more than 8192").into());
     let (_, document) = problem(house.post("/v1/bots").json(&body(json!({"memoryMb": 9000})))).await;
     assert_eq!(named(&document), ["resources.memoryMb"]);
     assert!(document.to_string().contains("must not be more than 8192"), "with the bound: {document}");
@@ -90,7 +90,7 @@ async fn operators_see_what_is_set_and_what_is_recommended() {
                     "recommended": {"cpuMillis": 600, "memoryMb": 1792},
                     "advice": ["MICROSOFT_TEAMS_MEMORY_MB=1792"],
                 },
-                {"provider": "zoom", "sample": 0},
+                {"provider": "zoom", "sample": 0, "advice": []},
             ],
         })
     );

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use greenroom_contracts::BadField;
 use greenroom_contracts::proto::v1::{CloseManyRequest, CloseManyResponse};
 use greenroom_contracts::runner_of;
 use greenroom_domain::RunnerId;
@@ -19,7 +20,7 @@ const MOST: usize = 1000;
 
 pub async fn close_many(door: &Door, request: CloseManyRequest) -> Result<CloseManyResponse, Status> {
     if request.runners.len() > MOST {
-        return Err(Status::invalid_argument(format!("runners: at most {MOST}, and not {}", request.runners.len())));
+        return Err(BadField::new("runners", format!("at most {MOST}, and not {}", request.runners.len())).into());
     }
     let runners = request.runners.iter().map(|runner| runner_of(Some(runner)).map_err(Status::from));
     let runners = runners.collect::<Result<Vec<_>, _>>()?;

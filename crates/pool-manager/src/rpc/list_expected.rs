@@ -1,5 +1,6 @@
 //! Runners that ought to run, in pages.
 
+use greenroom_contracts::BadField;
 use greenroom_contracts::proto::v1::{Expected, ListExpectedRequest, ListExpectedResponse};
 use greenroom_contracts::proto_timestamp;
 use greenroom_domain::RunnerId;
@@ -11,7 +12,9 @@ use crate::{Error, store};
 pub async fn list_expected(door: &Door, request: ListExpectedRequest) -> Result<ListExpectedResponse, Status> {
     let after: Option<RunnerId> = match request.cursor.as_str() {
         "" => None,
-        cursor => Some(cursor.parse().map_err(|_| Status::invalid_argument("cursor: is none that we gave"))?),
+        cursor => {
+            Some(cursor.parse().map_err(|_| BadField::new("cursor", "must be the nextCursor of an earlier answer"))?)
+        }
     };
     let limit = match request.limit {
         0 => 1_000,

@@ -3,7 +3,7 @@
 use futures::future::join_all;
 use greenroom_contracts::messages::{BreakerClosed, BreakerOpened, CapacityRaised, PoolExhausted, RunnerRefused};
 use greenroom_contracts::proto::v1::answer::Outcome;
-use greenroom_contracts::proto::v1::{AssignRequest, GetPoolRequest, PoolBreaker};
+use greenroom_contracts::proto::v1::{AssignRequest, GetPlatformRequest, PoolBreaker};
 use greenroom_domain::{Reason, RunnerId};
 
 use crate::heard::until;
@@ -14,8 +14,8 @@ const SETTINGS: &[(&str, &str)] = &[("BREAKER_FAILURES", "3"), ("BREAKER_COOL_DO
 
 impl House {
     async fn breaker(&self) -> Option<PoolBreaker> {
-        let request = GetPoolRequest { platform: PLATFORM.to_owned() };
-        let platform = self.operators.clone().get_pool(request).await.expect("stats").into_inner().platforms.remove(0);
+        let request = GetPlatformRequest { platform: PLATFORM.to_owned() };
+        let platform = self.operators.clone().get_platform(request).await.expect("stats").into_inner();
         platform.providers.into_iter().find(|provider| provider.provider == "web")?.breaker
     }
 

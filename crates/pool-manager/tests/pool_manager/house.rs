@@ -13,15 +13,17 @@ use greenroom_contracts::proto::v1::owner_service_server::OwnerServiceServer;
 use greenroom_contracts::proto::v1::pool_operator_service_client::PoolOperatorServiceClient;
 use greenroom_contracts::proto::v1::pool_service_client::PoolServiceClient;
 use greenroom_contracts::proto::v1::{
-    Ask, AssignRequest, CloseManyRequest, CloseRequest, ListPlatformsRequest, Platform,
+    Ask, AssignRequest, Caller, CloseManyRequest, CloseRequest, ListPlatformsRequest, Platform,
 };
-use greenroom_contracts::{Envelope, Origin, streams};
+use greenroom_contracts::{Envelope, Origin, set_caller, streams};
 use greenroom_domain::{
     Attempt, BotId, PlatformName, Provider, Reason, Resources, RunnerId, RunnerSpec, TenantId, Timestamp,
 };
 use greenroom_pool_manager::{Config, Service};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
+use tonic::service::interceptor::InterceptedService;
+use tonic::{Request, Status};
 
 use crate::heard::{Heard, until};
 use crate::neighbours::Neighbours;
@@ -33,7 +35,15 @@ pub const PLATFORM: &str = "simulated";
 const VERBS: [&str; 6] = ["start", "stop", "prepare", "reset", "retire", "describe"];
 
 pub type Client = PoolServiceClient<InnerChannel>;
-pub type Operators = PoolOperatorServiceClient<InnerChannel>;
+type Interceptor = fn(Request<()>) -> Result<Request<()>, Status>;
+pub type Operators = PoolOperatorServiceClient<InterceptedService<InnerChannel, Interceptor>>;
+
+/// As a gateway calls, for an operator.
+fn by_an_operator(mut request: Request<()>) -> Result<Request<()>, Status> {
+    let caller = Caller { key_id: "a key".to_owned(), operator: true, ..Caller::default() };
+    set_caller(request.metadata_mut(), &caller);
+    Ok(request)
+}
 
 pub struct House {
     _servers: Servers,
@@ -45,6 +55,7 @@ pub struct House {
     pub neighbours: Neighbours,
     pub pool: Client,
     pub operators: Operators,
+    channel: InnerChannel,
     jetstream: async_nats::jetstream::Context,
     stop: CancellationToken,
 }
@@ -134,12 +145,18 @@ impl House {
             heard,
             neighbours,
             pool: PoolServiceClient::new(channel.clone()),
-            operators: PoolOperatorServiceClient::new(channel),
+            operators: PoolOperatorServiceClient::with_interceptor(channel.clone(), by_an_operator as Interceptor),
+            channel,
             jetstream: async_nats::jetstream::new(nats),
             stop,
         };
         house.platform(PLATFORM).await;
         house
+    }
+
+    /// To its door.
+    pub fn channel(&self) -> InnerChannel {
+        self.channel.clone()
     }
 
     /// One more service on the same database, with a door of its own.

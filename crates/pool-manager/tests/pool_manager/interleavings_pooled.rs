@@ -4,16 +4,14 @@
 use std::collections::BTreeSet;
 
 use greenroom_contracts::messages::{Prepare, PrepareError, Reset, Retire, SlotPrepareFailed, Start};
-use greenroom_contracts::proto::v1::ChangeSlotRequest;
 use greenroom_contracts::proto::v1::answer::Outcome;
-use greenroom_contracts::proto::v1::change_slot_request::Action;
 use greenroom_domain::{RunnerId, Standing};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use crate::heard::until;
 use crate::house::{House, PLATFORM, ask_for, outcome, platform, runner};
-use crate::operators::{CLEARED, SET};
+use crate::operators::{Action, CLEARED, SET, act};
 use crate::pools::{MEET, pooled};
 
 const SLOTS: u32 = 3;
@@ -131,10 +129,8 @@ async fn play(house: &House, steps: &[Step], prepared: &mut BTreeSet<Standing>) 
                 house.limit(SET(limit)).await;
             }
             Step::Reset(number) => {
-                let (slot, by) = (format!("pool-{MEET}-{number:03}"), "a key".to_owned());
-                let request = ChangeSlotRequest { slot, action: Action::Reset.into(), by };
                 // It may have an owner, or not be there.
-                let _ = house.operators.clone().change_slot(request).await;
+                let _ = act(&house.operators, format!("pool-{MEET}-{number:03}"), Action::Reset).await;
             }
         }
         house.standing_slots_are_sound(prepared).await;

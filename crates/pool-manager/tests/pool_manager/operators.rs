@@ -6,49 +6,78 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures::future::join_all;
 use greenroom_contracts::messages::{CapacityRaised, SlotReleased, Stop};
 use greenroom_contracts::proto::v1::answer::Outcome;
-use greenroom_contracts::proto::v1::change_slot_request::Action;
+use greenroom_contracts::proto::v1::pool_operator_service_client::PoolOperatorServiceClient;
 use greenroom_contracts::proto::v1::{
-    AssignRequest, ChangePlatformRequest, ChangeSlotRequest, GetHistoryRequest, GetPoolRequest, ListSlotsRequest,
-    MaybeNumber, PlatformStats, PoolSlot, SetProviderLimitRequest, inspect_response,
+    AssignRequest, ClearProviderLimitRequest, CordonSlotRequest, ForceFreeSlotRequest, GetHistoryRequest,
+    GetPlatformRequest, GetPoolRequest, ListSlotsRequest, PlatformSettings, PlatformStats, PoolSlot, ResetSlotRequest,
+    SetProviderLimitRequest, UncordonSlotRequest, UpdatePlatformRequest, inspect_response,
 };
 use greenroom_domain::RunnerId;
+use prost_types::FieldMask;
 use tonic::{Code, Status};
 
 use crate::heard::until;
-use crate::house::{House, PLATFORM, ask_for, outcome, runner};
+use crate::house::{House, Operators, PLATFORM, ask_for, outcome, runner};
 
-pub const SET: fn(u32) -> Option<MaybeNumber> = |value| Some(MaybeNumber { value: Some(value) });
-pub const CLEARED: Option<MaybeNumber> = Some(MaybeNumber { value: None });
+pub const SET: fn(u32) -> Option<u32> = Some;
+pub const CLEARED: Option<u32> = None;
+
+/// What an operator does with a slot.
+#[derive(Debug, Clone, Copy)]
+pub enum Action {
+    Cordon,
+    Uncordon,
+    Reset,
+    ForceFree,
+}
+
+pub async fn act(operators: &Operators, slot: String, action: Action) -> Result<PoolSlot, Status> {
+    let mut operators = operators.clone();
+    let answer = match action {
+        Action::Cordon => operators.cordon_slot(CordonSlotRequest { slot }).await,
+        Action::Uncordon => operators.uncordon_slot(UncordonSlotRequest { slot }).await,
+        Action::Reset => operators.reset_slot(ResetSlotRequest { slot }).await,
+        Action::ForceFree => operators.force_free_slot(ForceFreeSlotRequest { slot }).await,
+    };
+    answer.map(tonic::Response::into_inner)
+}
 
 impl House {
-    async fn change(&self, change: ChangePlatformRequest) -> PlatformStats {
-        let change = ChangePlatformRequest { platform: PLATFORM.to_owned(), by: "a key".to_owned(), ..change };
-        self.operators.clone().change_platform(change).await.expect("changed").into_inner()
+    async fn change(&self, path: &str, settings: PlatformSettings) -> PlatformStats {
+        let request = UpdatePlatformRequest {
+            platform: PLATFORM.to_owned(),
+            settings: Some(settings),
+            update_mask: Some(FieldMask { paths: vec![path.to_owned()] }),
+        };
+        self.operators.clone().update_platform(request).await.expect("changed").into_inner()
     }
 
-    pub async fn limit(&self, limit: Option<MaybeNumber>) -> PlatformStats {
-        self.change(ChangePlatformRequest { limit, ..ChangePlatformRequest::default() }).await
+    pub async fn limit(&self, limit: Option<u32>) -> PlatformStats {
+        self.change("limit", PlatformSettings { limit, ..PlatformSettings::default() }).await
     }
 
     pub async fn drain(&self, draining: bool) -> PlatformStats {
-        self.change(ChangePlatformRequest { draining: Some(draining), ..ChangePlatformRequest::default() }).await
+        self.change("draining", PlatformSettings { draining, ..PlatformSettings::default() }).await
     }
 
     async fn limit_provider(&self, provider: &str, limit: Option<u32>) -> PlatformStats {
         let (platform, provider) = (PLATFORM.to_owned(), provider.to_owned());
-        let request = SetProviderLimitRequest { platform, provider, limit, by: String::new() };
-        self.operators.clone().set_provider_limit(request).await.expect("set").into_inner()
+        let mut operators = self.operators.clone();
+        let set = match limit {
+            Some(_) => operators.set_provider_limit(SetProviderLimitRequest { platform, provider, limit }).await,
+            None => operators.clear_provider_limit(ClearProviderLimitRequest { platform, provider }).await,
+        };
+        set.expect("set").into_inner()
     }
 
     async fn slot(&self, number: i32, action: Action) -> Result<PoolSlot, Status> {
         let slot = format!("{PLATFORM}-{number:03}");
-        let request = ChangeSlotRequest { slot, action: action.into(), by: "a key".to_owned() };
-        self.operators.clone().change_slot(request).await.map(tonic::Response::into_inner)
+        act(&self.operators, slot, action).await
     }
 
     async fn stats(&self) -> PlatformStats {
-        let request = GetPoolRequest { platform: PLATFORM.to_owned() };
-        self.operators.clone().get_pool(request).await.expect("stats").into_inner().platforms.remove(0)
+        let request = GetPlatformRequest { platform: PLATFORM.to_owned() };
+        self.operators.clone().get_platform(request).await.expect("stats").into_inner()
     }
 
     async fn states(&self) -> Vec<String> {
@@ -85,7 +114,7 @@ async fn a_limit_is_lowered_raised_and_cleared_while_bots_run() {
     assert_eq!(value(&stats), (2, "operator"));
     let limit = stats.limit.expect("a limit");
     assert_eq!((limit.preset, limit.setting, limit.operator), (None, Some(4), Some(2)));
-    let all = house.operators.clone().get_pool(GetPoolRequest::default()).await.expect("stats").into_inner();
+    let all = house.operators.clone().get_pool(GetPoolRequest {}).await.expect("stats").into_inner();
     assert_eq!(all.limit, Some(20), "the environment's");
     // Who runs goes on; a slot below the limit counts for those above it.
     assert_eq!(stats.slots.map(|slots| (slots.busy, slots.idle, slots.cordoned)), Some((3, 0, 1)));
@@ -109,7 +138,7 @@ async fn a_limit_is_lowered_raised_and_cleared_while_bots_run() {
     house.raised(raised).await;
     assert_eq!(house.ask(runner()).await, Outcome::Assigned);
     assert_eq!(value(&house.limit(CLEARED).await), (4, "setting"));
-    let stats = house.change(ChangePlatformRequest { permits: SET(1), ..ChangePlatformRequest::default() }).await;
+    let stats = house.change("permits", PlatformSettings { permits: SET(1), ..PlatformSettings::default() }).await;
     let permits = stats.permits.expect("permits");
     assert_eq!((permits.value, permits.from.as_str(), stats.permits_taken), (1, "operator", 3));
     house.slots_are_sound().await;
@@ -312,7 +341,7 @@ async fn what_all_platforms_may_have_together_is_kept_by_all_replicas() {
     let asking = rest.iter().map(|runner| outcome(&house.pool, ask_for(**runner, "web", &["simulated-two"])));
     let got = join_all(asking.collect::<Vec<_>>()).await;
     assert_eq!(got.iter().filter(|got| **got == Outcome::Assigned).count(), 2, "five run at most");
-    let request = GetPoolRequest::default();
+    let request = GetPoolRequest {};
     let pool = house.operators.clone().get_pool(request).await.expect("stats").into_inner();
     assert_eq!((pool.limit, pool.permits, pool.permits_taken), (Some(5), Some(3), 2));
     assert_eq!(pool.slots.map(|slots| (slots.total, slots.deploying, slots.busy)), Some((40, 2, 3)));
@@ -353,7 +382,7 @@ async fn slots_are_listed_in_pages_and_minutes_are_kept() {
     let mut names = Vec::new();
     let mut cursor = String::new();
     loop {
-        let request = ListSlotsRequest { cursor, limit: 3, ..ListSlotsRequest::default() };
+        let request = ListSlotsRequest { cursor, limit: Some(3), ..ListSlotsRequest::default() };
         let page = house.operators.clone().list_slots(request).await.expect("a page").into_inner();
         assert!(page.slots.len() <= 3);
         names.extend(page.slots.into_iter().map(|slot| slot.name));
@@ -382,20 +411,40 @@ async fn slots_are_listed_in_pages_and_minutes_are_kept() {
     })
     .await;
     let known = "platform: must be one of simulated, simulated-two";
+    for (bad, problem) in [("", "platform: is missing"), ("No Name", "platform: ")] {
+        let request = GetHistoryRequest { platform: bad.to_owned() };
+        let refused = house.operators.clone().get_history(request).await.expect_err("no platform");
+        assert!(refused.message().starts_with(problem), "{refused}");
+    }
     let nowhere = GetHistoryRequest { platform: "nowhere".to_owned() };
     let refused = house.operators.clone().get_history(nowhere).await.expect_err("no such platform");
     assert_eq!((refused.code(), refused.message()), (Code::InvalidArgument, known));
     let refused = list("nowhere", "").await.expect_err("no such platform");
     assert_eq!((refused.code(), refused.message()), (Code::InvalidArgument, known));
-    for (limit, fine) in [(500, true), (501, false)] {
-        let request = ListSlotsRequest { limit, ..ListSlotsRequest::default() };
+    for (limit, fine) in [(1, true), (500, true), (0, false), (501, false)] {
+        let request = ListSlotsRequest { limit: Some(limit), ..ListSlotsRequest::default() };
         assert_eq!(house.operators.clone().list_slots(request).await.is_ok(), fine, "{limit}");
     }
-    for limit in [Some(1), None] {
-        let (platform, provider) = (PLATFORM.to_owned(), "zooom".to_owned());
-        let request = SetProviderLimitRequest { platform, provider, limit, by: String::new() };
-        let refused = house.operators.clone().set_provider_limit(request).await.expect_err("no such provider");
+    let (platform, provider) = (PLATFORM.to_owned(), "zooom".to_owned());
+    let set = SetProviderLimitRequest { platform: platform.clone(), provider: provider.clone(), limit: Some(1) };
+    let clear = ClearProviderLimitRequest { platform, provider };
+    for refused in [
+        house.operators.clone().set_provider_limit(set.clone()).await,
+        house.operators.clone().clear_provider_limit(clear).await,
+    ] {
+        let refused = refused.expect_err("no such provider");
         let known = "provider: must be one of web, google-meet, microsoft-teams, zoom";
         assert_eq!((refused.code(), refused.message()), (Code::InvalidArgument, known));
     }
+    let without = SetProviderLimitRequest { limit: None, ..set };
+    let refused = house.operators.clone().set_provider_limit(without).await.expect_err("no limit");
+    assert_eq!(refused.message(), "limit: is missing; DELETE clears it");
+    for platform in ["No Name", "nowhere"] {
+        let request = GetPlatformRequest { platform: platform.to_owned() };
+        let refused = house.operators.clone().get_platform(request).await.expect_err("no such platform");
+        assert_eq!(refused.code(), Code::NotFound, "{platform}");
+    }
+    let nobodys = PoolOperatorServiceClient::new(house.channel());
+    let refused = nobodys.clone().get_pool(GetPoolRequest {}).await.expect_err("no caller");
+    assert_eq!(refused.code(), Code::Unauthenticated, "not through a gateway");
 }

@@ -7,7 +7,7 @@ use greenroom_contracts::messages::{
     CapacityRaised, Describe, Prepare, Retire, SlotAssigned, SlotPrepared, SlotRetired, Start,
 };
 use greenroom_contracts::proto::v1::answer::Outcome;
-use greenroom_contracts::proto::v1::{ForecastStep, GetPoolRequest, ListSlotsRequest, PlatformStats, StandingPool};
+use greenroom_contracts::proto::v1::{ForecastStep, GetPlatformRequest, ListSlotsRequest, PlatformStats, StandingPool};
 use greenroom_domain::{RunnerId, SlotId, Standing};
 
 use crate::heard::until;
@@ -71,8 +71,8 @@ impl House {
     }
 
     pub async fn pooled_stats(&self) -> PlatformStats {
-        let request = GetPoolRequest { platform: PLATFORM.to_owned() };
-        self.operators.clone().get_pool(request).await.expect("stats").into_inner().platforms.remove(0)
+        let request = GetPlatformRequest { platform: PLATFORM.to_owned() };
+        self.operators.clone().get_platform(request).await.expect("stats").into_inner()
     }
 
     pub async fn until_pool(&self, what: &str, mut is_so: impl FnMut(&StandingPool) -> bool) -> StandingPool {
@@ -318,7 +318,7 @@ async fn a_provider_without_a_pool_has_no_slots_there_and_other_platforms_are_as
     assert_eq!(outcome(&house.pool, ask_for(zoom, "zoom", &[PLATFORM, "simulated-two"])).await, Outcome::Assigned);
     let start = house.start_of(zoom).await;
     assert_eq!((start.standing, start.slot.as_str()), (None, "simulated-two-001"), "made up to the limit, for anybody");
-    let request = ListSlotsRequest { limit: 3, ..ListSlotsRequest::default() };
+    let request = ListSlotsRequest { limit: Some(3), ..ListSlotsRequest::default() };
     let page = house.operators.clone().list_slots(request.clone()).await.expect("a page").into_inner();
     let names: Vec<&str> = page.slots.iter().map(|slot| slot.name.as_str()).collect();
     assert_eq!(names, ["pool-google-meet-001", "simulated-two-001", "simulated-two-002"]);

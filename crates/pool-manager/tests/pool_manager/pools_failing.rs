@@ -1,15 +1,15 @@
 //! Standing slots that fail, get lost, or are left in no order.
 
 use greenroom_contracts::messages::{Prepare, PrepareError, Reset, Retire, SlotPrepareFailed, SlotsListed};
+use greenroom_contracts::proto::v1::PoolSlot;
 use greenroom_contracts::proto::v1::answer::Outcome;
-use greenroom_contracts::proto::v1::change_slot_request::Action;
-use greenroom_contracts::proto::v1::{ChangeSlotRequest, PoolSlot};
 use greenroom_domain::{SlotId, Standing};
 use tonic::{Code, Status};
 use uuid::Uuid;
 
 use crate::heard::until;
 use crate::house::{House, PLATFORM, ask_for, outcome, platform, runner};
+use crate::operators::{Action, act};
 use crate::pools::{MEET, pooled};
 
 impl House {
@@ -34,9 +34,7 @@ impl House {
     }
 
     async fn standing_slot(&self, action: Action) -> Result<PoolSlot, Status> {
-        let slot = "pool-google-meet-001".to_owned();
-        let request = ChangeSlotRequest { slot, action: action.into(), by: "a key".to_owned() };
-        self.operators.clone().change_slot(request).await.map(tonic::Response::into_inner)
+        act(&self.operators, "pool-google-meet-001".to_owned(), action).await
     }
 
     async fn next_generation(&self, slot: SlotId, generation: u32) -> Prepare {

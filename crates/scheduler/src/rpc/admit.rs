@@ -1,6 +1,7 @@
 //! Lets one process of the current attempt in, and tells it what to do. This is the fence: whoever is not admitted touches
 //! no meeting.
 
+use greenroom_contracts::BadField;
 use greenroom_contracts::proto::v1::{AdmitRequest, AdmitResponse, AutomaticLeave, Meeting, RunnerConfig};
 use greenroom_domain::InstanceId;
 use greenroom_domain::bot::{Event, Ignored};
@@ -12,8 +13,7 @@ use crate::writer::{Applied, Input};
 
 pub async fn admit(door: &Door, request: AdmitRequest) -> Result<AdmitResponse, Status> {
     let (bot, runner) = super::runner(request.runner.as_ref())?;
-    let instance: InstanceId =
-        request.instance.parse().map_err(|_| Status::invalid_argument("instance: must be a UUID"))?;
+    let instance: InstanceId = request.instance.parse().map_err(|_| BadField::new("instance", "must be a UUID"))?;
     let event = Event::AdmissionAsked { attempt: runner.attempt, instance };
     match door.apply(Input::new(bot, event, None)).await? {
         Applied::Advanced(stored) | Applied::Ignored(Ignored::Repeated, stored) => {

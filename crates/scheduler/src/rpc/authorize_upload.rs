@@ -1,5 +1,6 @@
 //! Whether a runner's process may upload: asked by a gateway for parts and screenshots, which go past this service.
 
+use greenroom_contracts::BadField;
 use greenroom_contracts::proto::v1::{AuthorizeUploadRequest, AuthorizeUploadResponse};
 use greenroom_domain::InstanceId;
 use tonic::Status;
@@ -9,8 +10,7 @@ use crate::{Error, policy, store};
 
 pub async fn authorize_upload(door: &Door, request: AuthorizeUploadRequest) -> Result<AuthorizeUploadResponse, Status> {
     let (bot, runner) = super::runner(request.runner.as_ref())?;
-    let instance: InstanceId =
-        request.instance.parse().map_err(|_| Status::invalid_argument("instance: must be a UUID"))?;
+    let instance: InstanceId = request.instance.parse().map_err(|_| BadField::new("instance", "must be a UUID"))?;
     let found = store::read(door.writer.store().pool(), &[bot]).await.map_err(Error::from)?;
     let stored = found.first().ok_or_else(|| Status::failed_precondition("there is no such bot"))?;
     let (now, late) = (door.host.clock.now(), door.config.late_uploads);

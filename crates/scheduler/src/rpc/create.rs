@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::FutureExt;
+use greenroom_contracts::BadField;
 use greenroom_contracts::proto::v1::{Bot, SchedulerCreateRequest};
 use greenroom_domain::{BotId, TenantId};
 use greenroom_store::halve;
@@ -61,8 +62,8 @@ pub(crate) enum Created {
 pub(crate) type Answer = Result<Created, Arc<Error>>;
 
 pub async fn create(door: &Door, request: SchedulerCreateRequest) -> Result<Bot, Status> {
-    let caller = request.caller.ok_or_else(|| Status::invalid_argument("caller: is missing"))?;
-    let create = request.create.ok_or_else(|| Status::invalid_argument("create: is missing"))?;
+    let caller = request.caller.ok_or_else(|| BadField::new("caller", "is missing"))?;
+    let create = request.create.ok_or_else(|| BadField::new("create", "is missing"))?;
     let tenant = super::tenant(&caller.tenant_id)?;
     let now = door.writer.now();
     let stored = limits::new_bot(&caller, &create, now, &door.config, &door.sizes);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use greenroom_contracts::BadField;
 use greenroom_contracts::proto::v1::{ForecastStep, GetForecastRequest, GetForecastResponse};
 use greenroom_contracts::proto_timestamp;
 use greenroom_domain::time::after;
@@ -17,11 +18,11 @@ const MOST_STEPS: u128 = 1_000;
 pub async fn get_forecast(door: &Door, request: GetForecastRequest) -> Result<GetForecastResponse, Status> {
     let horizon = Duration::from_millis(request.horizon_ms);
     if horizon.is_zero() || horizon > LONGEST {
-        return Err(Status::invalid_argument("horizon_ms: expected 1 to 86400000"));
+        return Err(BadField::new("horizon_ms", "expected 1 to 86400000").into());
     }
     let step = Duration::from_millis(request.step_ms);
     if step < SHORTEST_STEP || horizon.as_millis() > step.as_millis() * MOST_STEPS {
-        return Err(Status::invalid_argument("step_ms: expected at least 1000, and a thousandth of the horizon"));
+        return Err(BadField::new("step_ms", "expected at least 1000, and a thousandth of the horizon").into());
     }
     let now = door.writer.now();
     let (order, _) = door.writer.order.now();

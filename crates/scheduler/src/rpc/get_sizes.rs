@@ -1,6 +1,6 @@
 //! How large runners are as it is set, and how large they ought to be. Across tenants.
 
-use greenroom_contracts::proto::v1::{GetSizesResponse, ProviderSize};
+use greenroom_contracts::proto::v1::{GetSizesResponse, ProviderSize, RecommendedSize};
 use greenroom_domain::Provider;
 use tonic::Status;
 
@@ -13,22 +13,24 @@ pub async fn get_sizes(door: &Door) -> Result<GetSizesResponse, Status> {
     let recommended = sizes.recommend(door.writer.store().pool(), now).await?;
     let sizing = sizes.sizing();
     Ok(GetSizesResponse {
-        sizes: recommended.iter().map(|(provider, one)| shown(sizing, provider, one)).collect::<Result<_, _>>()?,
+        providers: recommended.iter().map(|(provider, one)| shown(sizing, provider, one)).collect::<Result<_, _>>()?,
         right_sizing: sizing.right_sizing,
         sample_needed: u32::try_from(SAMPLE).unwrap_or(u32::MAX),
     })
 }
 
 fn shown(sizing: &Sizing, provider: &Provider, recommended: &Recommendation) -> Result<ProviderSize, Status> {
+    let measured = recommended.sample > 0;
     let set = sizing::choose(sizing, provider, Asked::default(), Own::default(), None)?;
     Ok(ProviderSize {
         provider: provider.to_string(),
         set: Some(answer::resources(set)),
         sample: u32::try_from(recommended.sample).unwrap_or(u32::MAX),
-        cpu_millis_p95: recommended.cpu_millis_p95,
-        peak_memory_bytes_p99: recommended.peak_memory_bytes_p99,
-        recommended_cpu_millis: recommended.base.map(|base| base.cpu_millis),
-        recommended_memory_mb: recommended.base.map(|base| base.memory_mb),
+        cpu_millis_p95: measured.then_some(recommended.cpu_millis_p95),
+        peak_memory_bytes_p99: measured.then_some(recommended.peak_memory_bytes_p99),
+        recommended: recommended
+            .base
+            .map(|base| RecommendedSize { cpu_millis: base.cpu_millis, memory_mb: base.memory_mb }),
         advice: recommended.base.map(|base| advice(provider, sizing.of(provider), base)).unwrap_or_default(),
     })
 }

@@ -1,5 +1,6 @@
 //! A tenant's bots, newest first, in pages.
 
+use greenroom_contracts::BadField;
 use greenroom_contracts::proto::v1::{ListBotsResponse, SchedulerListRequest};
 use greenroom_domain::BotId;
 use greenroom_domain::bot::BotState;
@@ -14,16 +15,18 @@ pub async fn list(door: &Door, request: SchedulerListRequest) -> Result<ListBots
     let limit = match list.limit {
         0 => 50,
         1..=200 => list.limit,
-        _ => return Err(Status::invalid_argument("limit: must not be more than 200")),
+        _ => return Err(BadField::new("limit", "must not be more than 200").into()),
     };
     let before: Option<BotId> = match list.cursor.as_str() {
         "" => None,
-        cursor => Some(cursor.parse().map_err(|_| Status::invalid_argument("cursor: is none that we gave"))?),
+        cursor => {
+            Some(cursor.parse().map_err(|_| BadField::new("cursor", "must be the nextCursor of an earlier answer"))?)
+        }
     };
     let state = match list.state.as_str() {
         "" => None,
         state => {
-            let state: BotState = state.parse().map_err(|error| Status::invalid_argument(format!("state: {error}")))?;
+            let state: BotState = state.parse().map_err(|error| BadField::new("state", error))?;
             Some(state)
         }
     };

@@ -1,5 +1,6 @@
 //! A bot's timeline, newest line first, in pages.
 
+use greenroom_contracts::BadField;
 use greenroom_contracts::proto::v1::{ListTimelineResponse, SchedulerTimelineRequest};
 use greenroom_domain::{BotId, TenantId};
 use sqlx::PgPool;
@@ -18,11 +19,11 @@ pub async fn list_timeline(door: &Door, request: SchedulerTimelineRequest) -> Re
     let limit = match list.limit {
         0 => 200,
         1..=LONGEST => list.limit,
-        _ => return Err(Status::invalid_argument(format!("limit: must not be more than {LONGEST}"))),
+        _ => return Err(BadField::new("limit", format!("must not be more than {LONGEST}")).into()),
     };
     let before: Option<i64> = match list.cursor.as_str() {
         "" => None,
-        cursor => Some(cursor.parse().map_err(|_| Status::invalid_argument("cursor: must be what an answer gave"))?),
+        cursor => Some(cursor.parse().map_err(|_| BadField::new("cursor", "must be what an answer gave"))?),
     };
     let pool = door.writer.store().pool();
     let page = page(pool, tenant, id, before, limit).await.map_err(Error::from)?;

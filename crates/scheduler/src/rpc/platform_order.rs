@@ -1,6 +1,6 @@
 //! The order of platforms: seen and set.
 
-use greenroom_contracts::proto::v1::{PlatformOrder, SetPlatformOrderRequest};
+use greenroom_contracts::proto::v1::{Caller, PlatformOrder};
 use greenroom_domain::PlatformName;
 use tonic::Status;
 
@@ -17,11 +17,12 @@ pub fn get(door: &Door) -> PlatformOrder {
     PlatformOrder { platforms: names(&holds), setting: names(order.setting()), by_operator }
 }
 
-pub async fn set(door: &Door, request: SetPlatformOrderRequest) -> Result<PlatformOrder, Status> {
-    let chain = limits::chain(&request.platforms, &door.config)?;
+/// Sets the order. Empty: as the settings say.
+pub async fn set(door: &Door, platforms: &[String], caller: &Caller) -> Result<PlatformOrder, Status> {
+    let chain = limits::chain(platforms, &door.config)?;
     let writer = &door.writer;
     store::set_platform_order(writer.store().pool(), &chain, writer.now()).await.map_err(Error::from)?;
-    tracing::info!(order = ?request.platforms, by = request.by, "an operator sets the order of platforms");
+    tracing::info!(order = ?platforms, key.id = caller.key_id, "an operator set the order of platforms");
     writer.order.learn(chain);
     Ok(get(door))
 }

@@ -16,8 +16,7 @@ use crate::{Error, policy, store};
 
 pub async fn report(door: &Door, request: ReportRequest) -> Result<ReportResponse, Status> {
     let (bot, runner) = super::runner(request.runner.as_ref())?;
-    let instance: InstanceId =
-        request.instance.parse().map_err(|_| Status::invalid_argument("instance: must be a UUID"))?;
+    let instance: InstanceId = request.instance.parse().map_err(|_| BadField::new("instance", "must be a UUID"))?;
     let mut reports = request.reports;
     for (index, report) in reports.iter().enumerate() {
         if i64::try_from(report.sequence).is_err() {

@@ -1,5 +1,6 @@
 //! Changes a bot.
 
+use greenroom_contracts::BadField;
 use greenroom_contracts::proto::v1::{Bot, SchedulerUpdateRequest};
 use greenroom_domain::bot::Event;
 use tonic::Status;
@@ -9,8 +10,8 @@ use crate::edit;
 use crate::writer::Input;
 
 pub async fn update(door: &Door, request: SchedulerUpdateRequest) -> Result<Bot, Status> {
-    let caller = request.caller.ok_or_else(|| Status::invalid_argument("caller: is missing"))?;
-    let update = request.update.ok_or_else(|| Status::invalid_argument("update: is missing"))?;
+    let caller = request.caller.ok_or_else(|| BadField::new("caller", "is missing"))?;
+    let update = request.update.ok_or_else(|| BadField::new("update", "is missing"))?;
     // Whose it is never changes; everything else is read again under the lock.
     let bot = leave::own(door, &caller.tenant_id, &update.id).await?.bot.id;
     let understood = edit::understand(&caller, &update, &door.config)?;

@@ -25,12 +25,13 @@ use greenroom_contracts::proto::v1::{
     QueueStatsResponse, RecordingStarted, ReportRequest, ReportResponse, RunnerReport, SchedulerBotRequest,
     SchedulerCreateRequest, SetTenantRequest, Tenant, TenantLimits,
 };
-use greenroom_contracts::{Envelope, Origin, proto_timestamp, streams};
+use greenroom_contracts::{Envelope, Origin, proto_timestamp, set_caller, streams};
 use greenroom_domain::bot::BotState;
 use greenroom_domain::{AssignmentId, Attempt, BotId, InstanceId, PlatformName, Reason, RunnerId, TenantId, Timestamp};
 use greenroom_scheduler::{Config, Service};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
+use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status};
 
 use crate::heard::{Heard, until};
@@ -43,6 +44,16 @@ pub const PASSWORD: &str = "open-sesame-4711";
 pub type Client = SchedulerServiceClient<InnerChannel>;
 pub type Owner = OwnerServiceClient<InnerChannel>;
 
+type Interceptor = fn(Request<()>) -> Result<Request<()>, Status>;
+type Intercepted = InterceptedService<InnerChannel, Interceptor>;
+
+/// As a gateway calls, for an operator.
+fn by_an_operator(mut request: Request<()>) -> Result<Request<()>, Status> {
+    let caller = Caller { key_id: "a key".to_owned(), operator: true, ..Caller::default() };
+    set_caller(request.metadata_mut(), &caller);
+    Ok(request)
+}
+
 pub struct House {
     _servers: Servers,
     host: Host,
@@ -52,8 +63,8 @@ pub struct House {
     pub scheduler: Client,
     pub owner: Owner,
     pub forecasts: ForecastServiceClient<InnerChannel>,
-    pub orders: OrderServiceClient<InnerChannel>,
-    pub sizes: SizesServiceClient<InnerChannel>,
+    pub orders: OrderServiceClient<Intercepted>,
+    pub sizes: SizesServiceClient<Intercepted>,
     pub tenant: TenantId,
     pub accounts: Accounts,
     jetstream: async_nats::jetstream::Context,
@@ -194,9 +205,9 @@ impl House {
             heard,
             scheduler: SchedulerServiceClient::new(channel.clone()),
             owner: OwnerServiceClient::new(channel.clone()),
-            orders: OrderServiceClient::new(channel.clone()),
+            orders: OrderServiceClient::with_interceptor(channel.clone(), by_an_operator as Interceptor),
             forecasts: ForecastServiceClient::new(channel.clone()),
-            sizes: SizesServiceClient::new(channel),
+            sizes: SizesServiceClient::with_interceptor(channel, by_an_operator as Interceptor),
             tenant: TenantId::generate(),
             accounts,
             jetstream: async_nats::jetstream::new(nats),

@@ -1,7 +1,9 @@
 //! The order of platforms, switched while bots are there.
 
 use greenroom_contracts::messages::Enqueue;
-use greenroom_contracts::proto::v1::{GetPlatformOrderRequest, NewBot, PlatformOrder, SetPlatformOrderRequest};
+use greenroom_contracts::proto::v1::{
+    ClearPlatformOrderRequest, GetPlatformOrderRequest, NewBot, PlatformOrder, SetPlatformOrderRequest,
+};
 use greenroom_domain::PlatformName;
 use std::time::Duration;
 use tonic::{Code, Status};
@@ -12,7 +14,7 @@ use crate::house::{House, id_of, new_bot};
 impl House {
     async fn set_order(&self, platforms: &[&str]) -> Result<PlatformOrder, Status> {
         let platforms = platforms.iter().map(|name| (*name).to_owned()).collect();
-        let request = SetPlatformOrderRequest { platforms, by: "an operator".to_owned() };
+        let request = SetPlatformOrderRequest { platforms };
         self.orders.clone().set_platform_order(request).await.map(tonic::Response::into_inner)
     }
 
@@ -44,7 +46,9 @@ async fn who_names_no_platform_follows_the_order_until_it_is_due() {
     // One alone is an order as well, and none is that of the settings.
     house.set_order(&["two"]).await.expect("set");
     assert_eq!(house.asked(&house.create(new_bot()).await).await, ["two"]);
-    let order = house.set_order(&[]).await.expect("cleared");
+    assert_eq!(house.set_order(&[]).await.expect_err("none").code(), Code::InvalidArgument);
+    let order =
+        house.orders.clone().clear_platform_order(ClearPlatformOrderRequest {}).await.expect("cleared").into_inner();
     assert_eq!((order.platforms, order.by_operator), (vec!["one".to_owned(), "two".to_owned()], false));
     assert_eq!(house.asked(&house.create(new_bot()).await).await, ["one", "two"]);
 }

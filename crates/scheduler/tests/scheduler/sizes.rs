@@ -269,29 +269,29 @@ async fn what_runners_took_is_recommended_and_used_where_right_sizing_is_on() {
     let sizes = house.sizes.clone().get_sizes(GetSizesRequest {}).await.expect("answered").into_inner();
     assert_eq!((sizes.right_sizing, sizes.sample_needed), (false, 20));
     let seen: Vec<_> = sizes
-        .sizes
+        .providers
         .iter()
         .map(|one| {
-            let recommended = (one.recommended_cpu_millis, one.recommended_memory_mb);
+            let recommended = one.recommended.map(|size| (size.cpu_millis, size.memory_mb));
             (one.provider.as_str(), one.sample, recommended, one.advice.join(" "))
         })
         .collect();
     assert_eq!(
         seen,
         [
-            ("web", 0, (None, None), String::new()),
-            ("google-meet", 0, (None, None), String::new()),
+            ("web", 0, None, String::new()),
+            ("google-meet", 0, None, String::new()),
             (
                 "microsoft-teams",
                 25,
-                (Some(1000), Some(1728)),
+                Some((1000, 1728)),
                 "MICROSOFT_TEAMS_CPU_MILLIS=1000 MICROSOFT_TEAMS_MEMORY_MB=1728".to_owned()
             ),
-            ("zoom", 19, (None, None), String::new()),
+            ("zoom", 19, None, String::new()),
         ]
     );
-    let teams = &sizes.sizes[2];
-    assert_eq!((teams.cpu_millis_p95, teams.peak_memory_bytes_p99), (800, 1400 * MIB));
+    let teams = &sizes.providers[2];
+    assert_eq!((teams.cpu_millis_p95, teams.peak_memory_bytes_p99), (Some(800), Some(1400 * MIB)));
     assert_eq!(teams.set.expect("a size").memory_limit_mb, 2304);
 
     // Shown, and not used.

@@ -1,8 +1,6 @@
 //! One slot: cordoned or not, reset, or freed by force.
 
-use greenroom_contracts::BadField;
-use greenroom_contracts::proto::v1::change_slot_request::Action;
-use greenroom_contracts::proto::v1::{ChangeSlotRequest, PoolSlot};
+use greenroom_contracts::proto::v1::{Caller, PoolSlot};
 use tonic::Status;
 
 use super::OperatorDoor;
@@ -13,27 +11,32 @@ use crate::operate;
 use crate::rescue::Wanted;
 use crate::store::{self, SlotRow};
 
-pub async fn change_slot(door: &OperatorDoor, request: &ChangeSlotRequest) -> Result<PoolSlot, Status> {
-    let slot = find(door, &request.slot).await?;
-    let (ledger, by) = (&door.ledger, request.by.as_str());
-    match request.action() {
-        Action::Unspecified => return Err(BadField::new("action", "is missing").into()),
-        action @ (Action::Cordon | Action::Uncordon) => {
-            operate::cordon(ledger, &slot, action == Action::Cordon).await?;
-            tracing::info!(
-                slot = request.slot,
-                key.id = by,
-                action = action.as_str_name(),
-                "an operator changed a slot"
-            );
-        }
-        action @ (Action::Reset | Action::ForceFree) => {
-            let wanted = if action == Action::Reset { Wanted::Reset } else { Wanted::ForceFree };
-            let done = operate::rescue_slot(ledger, &door.host, &slot, wanted, by).await?;
-            done.map_err(Status::failed_precondition)?;
-        }
+/// What an operator does with a slot.
+#[derive(Debug, Clone, Copy)]
+pub enum Action {
+    Cordon,
+    Uncordon,
+    Reset,
+    ForceFree,
+}
+
+pub async fn change_slot(door: &OperatorDoor, name: &str, action: Action, caller: &Caller) -> Result<PoolSlot, Status> {
+    let slot = find(door, name).await?;
+    let (ledger, by) = (&door.ledger, caller.key_id.as_str());
+    let rescue = async |wanted| {
+        let done = operate::rescue_slot(ledger, &door.host, &slot, wanted, by).await?;
+        done.map_err(Status::failed_precondition)
+    };
+    match action {
+        Action::Cordon => operate::cordon(ledger, &slot, true).await?,
+        Action::Uncordon => operate::cordon(ledger, &slot, false).await?,
+        Action::Reset => rescue(Wanted::Reset).await?,
+        Action::ForceFree => rescue(Wanted::ForceFree).await?,
     }
-    Ok(wire(find(door, &request.slot).await?))
+    if matches!(action, Action::Cordon | Action::Uncordon) {
+        tracing::info!(slot = name, key.id = by, ?action, "an operator changed a slot");
+    }
+    Ok(wire(find(door, name).await?))
 }
 
 async fn find(door: &OperatorDoor, name: &str) -> Result<SlotRow, Status> {

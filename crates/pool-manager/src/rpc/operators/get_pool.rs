@@ -3,32 +3,23 @@
 use std::collections::BTreeMap;
 
 use greenroom_contracts::proto::v1::{
-    GetPoolRequest, PlatformStats, PoolBreaker, PoolChange, PoolLimit, PoolStats, ProviderStats, SlotCounts,
-    StandingPool,
+    PlatformStats, PoolBreaker, PoolChange, PoolLimit, PoolStats, ProviderStats, SlotCounts, StandingPool,
 };
 use greenroom_contracts::proto_timestamp;
 use greenroom_domain::{PlatformName, Timestamp};
 use tonic::Status;
 
-use super::{OperatorDoor, no_such, platform};
+use super::{OperatorDoor, no_such};
 use crate::Error;
 use crate::breaker::State;
 use crate::limits::Limit;
 use crate::store::{self, Counted, PoolShown, Scaling};
 
-pub async fn get_pool(door: &OperatorDoor, request: &GetPoolRequest) -> Result<PoolStats, Status> {
-    let name = match request.platform.as_str() {
-        "" => None,
-        name => Some(platform(name)?),
-    };
-    let stats = stats(door, name.as_ref()).await?;
-    match name {
-        Some(name) if stats.platforms.is_empty() => Err(no_such(&name)),
-        _ => Ok(stats),
-    }
+pub async fn get_pool(door: &OperatorDoor) -> Result<PoolStats, Status> {
+    stats(door, None).await
 }
 
-/// One platform, after something was changed about it.
+/// Returns one platform.
 pub async fn one(door: &OperatorDoor, name: &PlatformName) -> Result<PlatformStats, Status> {
     stats(door, Some(name)).await?.platforms.pop().ok_or_else(|| no_such(name))
 }

@@ -26,9 +26,9 @@ pub async fn list_slots(door: &OperatorDoor, request: &ListSlotsRequest) -> Resu
         cursor => parse_cursor(cursor).ok_or_else(|| BadField::new("cursor", "must be what the last answer gave"))?,
     };
     let limit = i64::from(match request.limit {
-        0 => 100,
-        limit @ 1..=LONGEST_PAGE => limit,
-        _ => return Err(BadField::new("limit", format!("must be 1 to {LONGEST_PAGE}")).into()),
+        None => 100,
+        Some(limit @ 1..=LONGEST_PAGE) => limit,
+        Some(_) => return Err(BadField::new("limit", format!("must be 1 to {LONGEST_PAGE}")).into()),
     });
     let pool = door.ledger.store().pool();
     let page = store::slots(pool, of.as_ref(), state, after, limit).await.map_err(Error::from)?;

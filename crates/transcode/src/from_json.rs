@@ -1,0 +1,200 @@
+//! JSON and text into messages. Every violation is collected, so that one answer names all of them.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use greenroom_domain::{BadTime, Timestamp, parse_rfc3339};
+use prost_reflect::{Cardinality, DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, Value};
+use serde_json::{Map, Value as Json};
+
+use crate::Violation;
+use crate::to_json::short_name;
+
+pub const TIMESTAMP: &str = "google.protobuf.Timestamp";
+const NUMBER: &str = "must be a whole number, not negative and not too large";
+const SIGNED: &str = "must be a whole number, and not too large";
+/// Longest name of a caller's that an error repeats, in characters.
+const LONGEST_NAME: usize = 64;
+
+/// Returns a name that a caller made up, fit to be repeated in an error.
+fn shortened(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(LONGEST_NAME).collect()
+}
+
+fn path_of(parent: &str, name: &str) -> String {
+    if parent.is_empty() { name.to_owned() } else { format!("{parent}.{name}") }
+}
+
+/// Returns the fields that a JSON object may name. Those in the path of an address stand there alone.
+pub fn message(
+    descriptor: &MessageDescriptor,
+    object: &Map<String, Json>,
+    path: &str,
+    except: &[FieldDescriptor],
+    violations: &mut Vec<Violation>,
+) -> DynamicMessage {
+    let mut message = DynamicMessage::new(descriptor.clone());
+    for (name, json) in object {
+        let field = descriptor.get_field_by_json_name(name).filter(|field| !except.contains(field));
+        let Some(field) = field else {
+            violations.push(Violation::new(path_of(path, &shortened(name)), "there is no such field"));
+            continue;
+        };
+        // As everywhere in ProtoJSON, null is the same as absent.
+        if json.is_null() {
+            continue;
+        }
+        let field_path = path_of(path, name);
+        if let Some(other) = other_of_oneof(&field, &message) {
+            violations.push(Violation::new(field_path, format!("must not be given together with {other}")));
+            continue;
+        }
+        if let Some(value) = field_value(&field, json, &field_path, violations) {
+            message.set_field(&field, value);
+        }
+    }
+    message
+}
+
+/// Returns the field that already has the place of this one.
+fn other_of_oneof(field: &FieldDescriptor, message: &DynamicMessage) -> Option<String> {
+    let oneof = field.containing_oneof().filter(|oneof| !oneof.is_synthetic())?;
+    oneof.fields().find(|other| message.has_field(other)).map(|other| other.json_name().to_owned())
+}
+
+fn field_value(field: &FieldDescriptor, json: &Json, path: &str, violations: &mut Vec<Violation>) -> Option<Value> {
+    if field.is_map() {
+        return map(field, json, path, violations);
+    }
+    if !field.is_list() {
+        return value(&field.kind(), json, path, violations);
+    }
+    let Json::Array(items) = json else {
+        violations.push(Violation::new(path, "must be an array"));
+        return None;
+    };
+    let values = items.iter().enumerate().filter_map(|(index, item)| {
+        let path = format!("{path}[{index}]");
+        if item.is_null() {
+            violations.push(Violation::new(path, "must not be null"));
+            return None;
+        }
+        value(&field.kind(), item, &path, violations)
+    });
+    Some(Value::List(values.collect()))
+}
+
+fn map(field: &FieldDescriptor, json: &Json, path: &str, violations: &mut Vec<Violation>) -> Option<Value> {
+    let Json::Object(entries) = json else {
+        violations.push(Violation::new(path, "must be an object"));
+        return None;
+    };
+    let kind = field.kind();
+    let entry = kind.as_message()?;
+    let mut map = std::collections::HashMap::new();
+    for (name, json) in entries {
+        let path = path_of(path, &shortened(name));
+        let key = text(&entry.map_entry_key_field().kind(), name).ok().and_then(Value::into_map_key);
+        match key {
+            None => violations.push(Violation::new(path, "is not a valid key")),
+            Some(key) => {
+                let value = value(&entry.map_entry_value_field().kind(), json, &path, violations);
+                if let Some(value) = value {
+                    map.insert(key, value);
+                }
+            }
+        }
+    }
+    Some(Value::Map(map))
+}
+
+fn value(kind: &Kind, json: &Json, path: &str, violations: &mut Vec<Violation>) -> Option<Value> {
+    let read = match (kind, json) {
+        (Kind::Message(descriptor), Json::String(text)) if descriptor.full_name() == TIMESTAMP => {
+            timestamp(descriptor, text).map_err(|problem| problem.to_string())
+        }
+        (Kind::Message(descriptor), _) if descriptor.full_name() == TIMESTAMP => Err(BadTime::Form.to_string()),
+        (Kind::Message(descriptor), Json::Object(object)) => {
+            return Some(Value::Message(message(descriptor, object, path, &[], violations)));
+        }
+        (Kind::Message(_), _) => Err("must be an object".to_owned()),
+        (Kind::Bool, Json::Bool(flag)) => Ok(Value::Bool(*flag)),
+        (Kind::Bool, _) => Err("must be true or false".to_owned()),
+        (Kind::String, Json::String(text)) => Ok(Value::String(text.clone())),
+        (Kind::String, _) => Err("must be a string".to_owned()),
+        (Kind::Enum(_) | Kind::Bytes, Json::String(text)) => self::text(kind, text),
+        (Kind::Enum(descriptor), _) => Err(one_of(descriptor)),
+        (Kind::Bytes, _) => Err("must be a string in base64".to_owned()),
+        (Kind::Double, _) => json.as_f64().map(Value::F64).ok_or_else(|| "must be a number".to_owned()),
+        #[allow(clippy::cast_possible_truncation, reason = "a float is less exact than JSON's numbers")]
+        (Kind::Float, _) => {
+            json.as_f64().map(|number| Value::F32(number as f32)).ok_or_else(|| "must be a number".to_owned())
+        }
+        _ => whole_number(kind, json.as_u64().map(i128::from).or_else(|| json.as_i64().map(i128::from))),
+    };
+    read.map_err(|problem| violations.push(Violation::new(path, problem))).ok()
+}
+
+fn whole_number(kind: &Kind, number: Option<i128>) -> Result<Value, String> {
+    let value = number.and_then(|number| match kind {
+        Kind::Uint32 | Kind::Fixed32 => number.try_into().map(Value::U32).ok(),
+        Kind::Uint64 | Kind::Fixed64 => number.try_into().map(Value::U64).ok(),
+        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => number.try_into().map(Value::I32).ok(),
+        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => number.try_into().map(Value::I64).ok(),
+        _ => None,
+    });
+    let unsigned = matches!(kind, Kind::Uint32 | Kind::Fixed32 | Kind::Uint64 | Kind::Fixed64);
+    value.ok_or_else(|| if unsigned { NUMBER } else { SIGNED }.to_owned())
+}
+
+/// Reads a value of a path or a query.
+///
+/// # Errors
+/// What is allowed instead.
+pub fn text(kind: &Kind, text: &str) -> Result<Value, String> {
+    match kind {
+        Kind::String => Ok(Value::String(text.to_owned())),
+        Kind::Bool => text.parse().map(Value::Bool).map_err(|_| "must be true or false".to_owned()),
+        Kind::Double => text.parse().map(Value::F64).map_err(|_| "must be a number".to_owned()),
+        Kind::Float => text.parse().map(Value::F32).map_err(|_| "must be a number".to_owned()),
+        Kind::Enum(descriptor) => {
+            let value = descriptor.values().find(|value| value.number() != 0 && short_name(value) == text);
+            value.map(|value| Value::EnumNumber(value.number())).ok_or_else(|| one_of(descriptor))
+        }
+        Kind::Bytes => {
+            STANDARD.decode(text).map(|bytes| Value::Bytes(bytes.into())).map_err(|_| "must be base64".to_owned())
+        }
+        Kind::Message(descriptor) if descriptor.full_name() == TIMESTAMP => {
+            timestamp(descriptor, text).map_err(|problem| problem.to_string())
+        }
+        Kind::Message(_) => Err("cannot be a parameter".to_owned()),
+        _ => whole_number(kind, text.parse().ok()),
+    }
+}
+
+/// Reads a parameter of a query. One that may be repeated is given once for each value.
+pub fn parameter(message: &mut DynamicMessage, field: &FieldDescriptor, given: &str) -> Result<(), String> {
+    let value = text(&field.kind(), given)?;
+    if field.cardinality() == Cardinality::Repeated {
+        match message.get_field_mut(field) {
+            Value::List(values) => values.push(value),
+            _ => return Err("cannot be a parameter".to_owned()),
+        }
+    } else {
+        message.set_field(field, value);
+    }
+    Ok(())
+}
+
+fn timestamp(descriptor: &MessageDescriptor, text: &str) -> Result<Value, BadTime> {
+    let at: Timestamp = parse_rfc3339(text)?;
+    let mut message = DynamicMessage::new(descriptor.clone());
+    message.set_field_by_name("seconds", Value::I64(at.as_second()));
+    message.set_field_by_name("nanos", Value::I32(at.subsec_nanosecond()));
+    Ok(Value::Message(message))
+}
+
+fn one_of(descriptor: &EnumDescriptor) -> String {
+    let names: Vec<_> =
+        descriptor.values().filter(|value| value.number() != 0).map(|value| short_name(&value)).collect();
+    format!("must be one of {}", names.join(", "))
+}

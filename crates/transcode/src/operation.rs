@@ -1,0 +1,287 @@
+//! How a method is reached over HTTP.
+
+use http::Method;
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor,
+    Value,
+};
+use prost_types::method_options::IdempotencyLevel;
+use serde_json::{Map, Value as Json};
+
+use crate::to_json::One;
+use crate::{Violation, from_json, to_json};
+
+/// A proto that cannot be served over HTTP: a mistake of whoever wrote it.
+#[derive(Debug, thiserror::Error)]
+#[error("{method}: {problem}")]
+pub struct BadApi {
+    method: String,
+    problem: String,
+}
+
+/// The request's fields that are the body.
+#[derive(Debug, Clone, PartialEq)]
+enum Body {
+    /// None: what is not in the path is a query parameter.
+    None,
+    /// All that are not in the path.
+    Whole,
+    /// This message.
+    Field(FieldDescriptor, MessageDescriptor),
+}
+
+/// A method of a gRPC service, as it is reached over HTTP.
+#[derive(Debug, Clone)]
+pub struct Operation {
+    rpc: MethodDescriptor,
+    method: Method,
+    path: String,
+    in_path: Vec<FieldDescriptor>,
+    body: Body,
+    response_body: Option<FieldDescriptor>,
+    update_mask: Option<FieldDescriptor>,
+}
+
+/// Reads descriptors as a proto compiler encodes them.
+///
+/// # Errors
+/// When they are not descriptors.
+pub fn descriptors(encoded: &[u8]) -> Result<DescriptorPool, BadApi> {
+    let bad =
+        |error: prost_reflect::DescriptorError| BadApi { method: "descriptors".to_owned(), problem: error.to_string() };
+    DescriptorPool::decode(encoded).map_err(bad)
+}
+
+/// Returns the methods of a service.
+///
+/// # Errors
+/// When there is no such service.
+pub fn methods(pool: &DescriptorPool, service: &str) -> Result<Vec<MethodDescriptor>, BadApi> {
+    let bad = || BadApi { method: service.to_owned(), problem: "there is no such service".to_owned() };
+    Ok(pool.get_service_by_name(service).ok_or_else(bad)?.methods().collect())
+}
+
+/// Returns whether a method may be called twice without harm (`idempotency_level`).
+#[must_use]
+pub fn is_idempotent(rpc: &MethodDescriptor) -> bool {
+    let options = rpc.method_descriptor_proto().options.as_ref();
+    options.is_some_and(|options| options.idempotency_level() != IdempotencyLevel::IdempotencyUnknown)
+}
+
+/// Reads the operations of services, in the order of the protos. Methods without a binding have none.
+///
+/// # Errors
+/// When a service is missing, or a binding cannot be served.
+pub fn operations(pool: &DescriptorPool, services: &[&str]) -> Result<Vec<Operation>, BadApi> {
+    let bad = |method: &str, problem: &str| BadApi { method: method.to_owned(), problem: problem.to_owned() };
+    let Some(http) = pool.get_extension_by_name("google.api.http") else {
+        return Err(bad("google.api.http", "there is no such option"));
+    };
+    let mut operations = Vec::new();
+    for name in services {
+        for rpc in methods(pool, name)? {
+            for rule in rules(&rpc, &http) {
+                let operation = Operation::new(&rpc, &rule);
+                operations.push(operation.map_err(|problem| bad(rpc.full_name(), &problem))?);
+            }
+        }
+    }
+    Ok(operations)
+}
+
+fn rules(rpc: &MethodDescriptor, http: &ExtensionDescriptor) -> Vec<DynamicMessage> {
+    let options = rpc.options();
+    if !options.has_extension(http) {
+        return Vec::new();
+    }
+    let rule = options.get_extension(http);
+    let Some(rule) = rule.as_message() else { return Vec::new() };
+    let more = rule.get_field_by_name("additional_bindings");
+    let more = more.as_ref().and_then(|more| more.as_list()).unwrap_or_default();
+    std::iter::once(rule.clone()).chain(more.iter().filter_map(|rule| rule.as_message().cloned())).collect()
+}
+
+fn text_of(rule: &DynamicMessage, name: &str) -> String {
+    rule.get_field_by_name(name).and_then(|text| text.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+impl Operation {
+    fn new(rpc: &MethodDescriptor, rule: &DynamicMessage) -> Result<Self, String> {
+        let methods = [Method::GET, Method::PUT, Method::POST, Method::DELETE, Method::PATCH];
+        let bound = methods.into_iter().find_map(|method| {
+            let path = text_of(rule, &method.as_str().to_ascii_lowercase());
+            (!path.is_empty()).then_some((method, path))
+        });
+        let (method, path) = bound.ok_or("a binding needs get, put, post, delete or patch")?;
+        let input = rpc.input();
+        let in_path = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).map(|name| {
+            let field = input.get_field_by_name(name).filter(|field| !field.is_list() && !field.is_map());
+            field.ok_or_else(|| format!("the path names {name}, which is not a plain field of the request"))
+        });
+        let in_path = in_path.collect::<Result<Vec<_>, _>>()?;
+        let body = match text_of(rule, "body").as_str() {
+            "" => Body::None,
+            "*" => Body::Whole,
+            name => {
+                let field = input.get_field_by_name(name).ok_or("the body is not a field of the request")?;
+                let Kind::Message(message) = field.kind() else { return Err("the body is not a message".to_owned()) };
+                Body::Field(field, message)
+            }
+        };
+        let response_body = match text_of(rule, "response_body").as_str() {
+            "" => None,
+            name => Some(rpc.output().get_field_by_name(name).ok_or("the response has no such field")?),
+        };
+        let update_mask = input.fields().find(is_mask).filter(|_| method == Method::PATCH);
+        Ok(Self { rpc: rpc.clone(), method, path, in_path, body, response_body, update_mask })
+    }
+
+    /// Returns the HTTP method.
+    #[must_use]
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// Returns the path, with its variables in braces: `/v1/bots/{id}`.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Returns the gRPC method.
+    #[must_use]
+    pub fn rpc(&self) -> &MethodDescriptor {
+        &self.rpc
+    }
+
+    /// Returns whether a request has a body.
+    #[must_use]
+    pub fn takes_body(&self) -> bool {
+        self.body != Body::None
+    }
+
+    /// Converts a request: the variables of its path, its query and, where it takes one, its body.
+    ///
+    /// # Errors
+    /// Everything that is invalid.
+    pub fn request<'a>(
+        &self,
+        path: impl IntoIterator<Item = (&'a str, &'a str)>,
+        query: &str,
+        body: &Map<String, Json>,
+    ) -> Result<DynamicMessage, Vec<Violation>> {
+        let mut violations = Vec::new();
+        let mut request = match &self.body {
+            Body::None => DynamicMessage::new(self.rpc.input()),
+            Body::Whole => from_json::message(&self.rpc.input(), body, "", &self.in_path, &mut violations),
+            Body::Field(field, message) => {
+                let mut request = DynamicMessage::new(self.rpc.input());
+                let message = from_json::message(message, body, "", &[], &mut violations);
+                request.set_field(field, Value::Message(message));
+                request
+            }
+        };
+        if let (Some(mask), Body::Field(_, message)) = (&self.update_mask, &self.body) {
+            let paths = mask_of(message, body).into_iter().map(Value::String).collect();
+            if let Value::Message(mask) = request.get_field_mut(mask) {
+                mask.set_field_by_name("paths", Value::List(paths));
+            }
+        }
+        self.parameters(&mut request, query, &mut violations);
+        for (name, text) in path {
+            let field = self.in_path.iter().find(|field| field.name() == name);
+            let value = field.map(|field| (field, from_json::text(&field.kind(), text)));
+            match value {
+                Some((field, Ok(value))) => request.set_field(field, value),
+                Some((field, Err(problem))) => violations.push(Violation::new(field.json_name(), problem)),
+                None => {}
+            }
+        }
+        if violations.is_empty() { Ok(request) } else { Err(violations) }
+    }
+
+    fn parameters(&self, request: &mut DynamicMessage, query: &str, violations: &mut Vec<Violation>) {
+        let mut given: Vec<FieldDescriptor> = Vec::new();
+        for (name, text) in url::form_urlencoded::parse(query.as_bytes()) {
+            let is_parameter = |field: &FieldDescriptor| self.body == Body::None && !self.in_path.contains(field);
+            let Some(field) = self.rpc.input().get_field_by_json_name(&name).filter(is_parameter) else {
+                let name: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
+                violations.push(Violation::new(name, "there is no such parameter"));
+                continue;
+            };
+            if given.contains(&field) && !field.is_list() {
+                violations.push(Violation::new(name, "must not be given twice"));
+            } else if let Err(problem) = from_json::parameter(request, &field, &text) {
+                violations.push(Violation::new(name, problem));
+            }
+            given.push(field);
+        }
+    }
+
+    /// Converts a response.
+    ///
+    /// # Errors
+    /// When it is not a message of the method's.
+    pub fn response(&self, response: &[u8]) -> Result<Vec<u8>, BadApi> {
+        let bad = |problem: String| BadApi { method: self.rpc.full_name().to_owned(), problem };
+        let message = DynamicMessage::decode(self.rpc.output(), response).map_err(|error| bad(error.to_string()))?;
+        let json = match &self.response_body {
+            None => serde_json::to_vec(&to_json::Json(&message)),
+            Some(field) => serde_json::to_vec(&One(&field.kind(), &message.get_field(field))),
+        };
+        json.map_err(|error| bad(error.to_string()))
+    }
+
+    /// Returns how HTTP calls a field that the service calls by its path in the request: `settings.start_time` is `startTime`
+    /// where the body is `settings`.
+    #[must_use]
+    pub fn field_name(&self, path: &str) -> String {
+        let path = match &self.body {
+            Body::Field(field, _) if path == field.name() => return "(body)".to_owned(),
+            Body::Field(field, _) => {
+                path.strip_prefix(field.name()).and_then(|rest| rest.strip_prefix('.')).unwrap_or(path)
+            }
+            Body::Whole | Body::None => path,
+        };
+        camel_case(path)
+    }
+}
+
+fn is_mask(field: &FieldDescriptor) -> bool {
+    field.kind().as_message().is_some_and(|message| message.full_name() == "google.protobuf.FieldMask")
+}
+
+/// Returns the paths that a merge patch names: `meeting.url`. A field that is null is named too, and absent in the message.
+fn mask_of(descriptor: &MessageDescriptor, patch: &Map<String, Json>) -> Vec<String> {
+    let mut paths = Vec::new();
+    for (name, value) in patch {
+        let Some(field) = descriptor.get_field_by_json_name(name) else { continue };
+        let inner = match (field.kind(), value) {
+            (Kind::Message(inner), Json::Object(patch)) if !field.is_map() && !field.is_list() => {
+                mask_of(&inner, patch)
+            }
+            _ => Vec::new(),
+        };
+        if inner.is_empty() {
+            paths.push(field.name().to_owned());
+        } else {
+            paths.extend(inner.into_iter().map(|path| format!("{}.{path}", field.name())));
+        }
+    }
+    paths
+}
+
+fn camel_case(path: &str) -> String {
+    let mut name = String::with_capacity(path.len());
+    let mut upper = false;
+    for c in path.chars() {
+        if c == '_' {
+            upper = true;
+        } else if std::mem::take(&mut upper) {
+            name.push(c.to_ascii_uppercase());
+        } else {
+            name.push(c);
+        }
+    }
+    name
+}
