@@ -189,7 +189,7 @@ struct Stay<'a, P> {
 struct Dry {
     before: Duration,
     since: Option<Instant>,
-    /// What had come when it was looked at last.
+    /// Bytes that had come at the last look.
     pieces: u64,
 }
 

@@ -112,7 +112,7 @@ const LAUNCH_TIMEOUT: Duration = Duration::from_secs(45);
 /// A directory with a longer path has no room for Chromium's socket (`/org.chromium.Chromium.XXXXXX/SingletonSocket`),
 /// whose path ends at 107 bytes.
 const SOCKET_ROOM: usize = 60;
-/// What of the runner's environment the browser gets: where programs, libraries and fonts are, and which language and time
+/// Names of the runner's environment that the browser gets: where programs, libraries and fonts are, and which language and time
 /// pages see. The rest is the runner's own, its token and its gateway's address among it.
 const PASSED_ON: [&str; 9] = [
     "PATH",

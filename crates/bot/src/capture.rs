@@ -239,7 +239,7 @@ async fn take(mut calls: impl Stream<Item = Called> + Unpin, stage: watch::Sende
         }
         match serde_json::from_str(&text) {
             Ok(Message::Started) => {
-                // What is in hand is of the stream before.
+                // The bytes in hand belong to the stream before.
                 taken.hand_in().await;
                 stream = Some(Incoming::new(taken.base_ms.load(Ordering::Relaxed)));
                 stage.send_replace(Stage::Started);

@@ -80,7 +80,7 @@ impl Bus {
     /// # Errors
     /// When the address cannot be understood.
     pub async fn connect(url: &str, installation: Installation, service: &str) -> Result<Self, Error> {
-        // What was said of why there is no connection: each reason once, however often it is tried.
+        // The last reason that was logged. Each reason is logged once, however often a connection is tried.
         let said = Arc::new(Mutex::new(String::new()));
         let client = with_credentials(url)
             .name(format!("greenroom-{installation}-{service}"))

@@ -23,7 +23,7 @@ impl Account {
         Some(Self { uid: user.uid.as_raw(), gid: user.gid.as_raw() })
     }
 
-    /// What of a runner it cannot run: its program, or the browser.
+    /// The program that it cannot run: the runner's, or the browser.
     fn cannot_run(self, config: &Config) -> Option<PathBuf> {
         let browser = std::env::var_os("CHROMIUM").map(PathBuf::from).filter(|path| path.is_absolute());
         std::iter::once(config.runner.clone()).chain(browser).find(|program| !self.can_run(program))
@@ -38,11 +38,11 @@ impl Account {
     }
 }
 
-/// Who runs runners.
+/// The user that runs runners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Accounts {
-    /// Whoever we are.
+    /// The user of this process.
     Own,
     /// All of them are this user.
     Shared(Account),

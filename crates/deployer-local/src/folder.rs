@@ -20,9 +20,9 @@ use crate::supervisor::cgroup;
 pub(crate) struct Record {
     /// Which boot of this machine the rest is about.
     pub boot: String,
-    /// Who started it, and leads its session.
+    /// The supervisor that started it and leads its session.
     pub supervisor: Identity,
-    /// Who took it over when that one was killed.
+    /// The supervisor that took it over when that one was killed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopted_by: Option<Identity>,
     /// The runner's first process, which leads its process group; none for the moment before it is started.
@@ -40,7 +40,7 @@ pub(crate) struct Record {
     pub limits: Limits,
 }
 
-/// What a runner is held to.
+/// Limits of a runner.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Limits {
     /// The most memory that it may have; 0: any.
@@ -78,7 +78,7 @@ pub(crate) struct StopNote {
 
 const STOP: &str = "stop.json";
 const EXIT: &str = "exit.json";
-/// What is kept for each of these two, in bytes: a block of nearly every file system.
+/// Room that is kept for each of these two, in bytes: a block of nearly every file system.
 const ROOM: usize = 4096;
 
 /// Whether this is for want of room.

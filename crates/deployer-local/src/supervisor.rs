@@ -31,7 +31,7 @@ use runner::Runner;
 use signals::Signals;
 use watch::Watch;
 
-/// What it is for.
+/// The task of a supervisor.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Task {
@@ -61,7 +61,7 @@ pub(crate) struct Order {
     pub start_by_uptime: Duration,
 }
 
-/// What became of a task.
+/// The outcome of a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Answer {

@@ -123,7 +123,7 @@ fn remove_files(place: &Path, uid: u32) {
     for entry in fs::read_dir(place).into_iter().flatten().flatten() {
         let Ok(found) = entry.metadata() else { continue };
         if found.uid() == uid {
-            // What cannot be removed is the system's to tidy up.
+            // The system tidies up files that cannot be removed.
             let _ = if found.is_dir() { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
         }
     }

@@ -50,7 +50,7 @@ impl Nats {
         password: &Password,
     ) -> Result<Self, Error> {
         let dir = dir.as_ref();
-        // What is published is in its files.
+        // Published messages are in its files.
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
         let closed = made.and_then(|()| fs::set_permissions(dir, fs::Permissions::from_mode(0o700)));
         closed.map_err(|source| Error::io("create", dir, source))?;

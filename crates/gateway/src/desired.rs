@@ -44,12 +44,12 @@ impl DesiredCache {
         }
     }
 
-    /// What a runner is to do by what was heard, if that says it.
+    /// Returns the order that follows from heard events, where they say it.
     pub async fn heard(&self, runner: RunnerId) -> Option<Desired> {
         policy::desired(runner.attempt, self.heard.get(&runner.bot()?).await?)
     }
 
-    /// What a runner's process is to do by its owner. Without an answer it goes on: it is heard, so nobody takes it for lost.
+    /// Returns the order of a runner's owner for a process. Without an answer it goes on: it is heard, so nobody takes it for lost.
     pub async fn asked(&self, runner: RunnerId, instance: InstanceId) -> Desired {
         let key = (runner, instance);
         let asked = self.asked.try_get_with(key, async { self.upstream.desired(runner, instance).await });

@@ -69,7 +69,7 @@ impl Forward {
         Ok(Self { methods: Arc::new(by_path), operations: operations.into_iter().map(Arc::new).collect(), upstream })
     }
 
-    /// What is reached over HTTP.
+    /// Returns the operations that are reached over HTTP.
     pub fn operations(&self) -> &[Arc<Operation>] {
         &self.operations
     }

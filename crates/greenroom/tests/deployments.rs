@@ -224,7 +224,7 @@ async fn no_role_is_opened_by_the_password_of_another() {
     postgres.create_database("greenroom").await.expect("a database");
     let host = format!("127.0.0.1:{}/greenroom", postgres.port());
     let open = async |role: &str, of: &str| PgConnection::connect(&format!("postgres://{role}:{of}@{host}")).await;
-    // What the script is given is what the compose file gives it; twice, as passwords may be changed.
+    // The script gets what the compose file gives it; twice, because passwords may be changed.
     for generation in ["old", "new"] {
         let mut script = Command::new("sh");
         script.arg(root().join("deploy/docker/roles.sh")).stdin(Stdio::null());

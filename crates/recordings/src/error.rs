@@ -87,7 +87,7 @@ pub(crate) fn without_paths(text: &str, known: &[&Path]) -> String {
     let mut text = text.to_owned();
     for folder in known {
         let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
-        // What follows it is a path as well, and is left out below. A root alone stands for nothing.
+        // The text after it is a path as well, and is left out below. A root alone stands for nothing.
         if absolute.parent().is_some() {
             text = text.replace(&absolute.display().to_string(), "/folder");
         }

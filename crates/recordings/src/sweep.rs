@@ -32,7 +32,7 @@ use crate::vault::Vault;
 /// Lines of a timeline asked for at once.
 const PAGE: u32 = 1_000;
 
-/// What there is of a recording whose bot is over.
+/// Parts of a recording whose bot is over.
 enum Found {
     /// Nothing, and nothing was reported.
     Nothing,

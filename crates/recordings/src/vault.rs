@@ -24,11 +24,11 @@ pub struct Vault {
     refused: Arc<Mutex<Option<usize>>>,
 }
 
-/// What is done when an upload cannot be stored.
+/// The action that an error names when an upload cannot be stored.
 pub const STORE: &str = "store an object";
-/// What is done when the directory cannot be used at all.
+/// The action that an error names when the directory cannot be used at all.
 pub const OPEN: &str = "open the recordings' place";
-/// What is stored to find out whether that works. A disk that is full may still have a few blocks.
+/// Bytes that are stored to find out whether storing works. A disk that is full may still have a few blocks.
 const TRIAL: usize = 256 << 10;
 
 /// The key of a part.
@@ -106,7 +106,7 @@ impl Vault {
         let refused = *self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         if untried || refused.is_some() {
             let content = vec![0; refused.unwrap_or_default().max(TRIAL)];
-            // What comes of it is noted.
+            // The outcome is noted.
             let _ = self.try_out(&format!("probes/{}", uuid::Uuid::now_v7()), content.into()).await;
         }
     }

@@ -303,7 +303,7 @@ impl<'a> Doors<'a> {
     }
 }
 
-/// What is wrong with the answers of both doors.
+/// Returns the wrong answers of both doors.
 fn judge(wrong: &mut Vec<String>, field: [&str; 2], at: [Said; 2], beyond: [Said; 2]) {
     for (((door, field), at), beyond) in ["HTTP", "gRPC"].into_iter().zip(field).zip(at).zip(beyond) {
         if let Err(fields) = at {
@@ -348,7 +348,7 @@ async fn what_is_at_a_bound_is_accepted_and_one_beyond_it_is_refused_at_both_doo
     let (at, beyond) = (operator.create(&later(), &keys[0]).await, operator.create(&later(), &keys[1]).await);
     judge(&mut wrong, ["Idempotency-Key", "idempotency_key"], at, beyond);
 
-    // Of a plan: a tenant on the standard one that is no operator.
+    // A tenant on the standard plan, with a key that is not an operator's.
     let professional = Doors::open(&sandbox, &sandbox.tenants()[0]).await;
     let [plans, _] = professional.create(&later(), "").await;
     let plans = plans.expect("a bot");

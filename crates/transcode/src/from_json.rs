@@ -149,7 +149,7 @@ fn whole_number(kind: &Kind, number: Option<i128>) -> Result<Value, String> {
 /// Reads a value of a path or a query.
 ///
 /// # Errors
-/// What is allowed instead.
+/// When the text is not a value of that kind; the error tells the allowed ones.
 pub fn text(kind: &Kind, text: &str) -> Result<Value, String> {
     match kind {
         Kind::String => Ok(Value::String(text.to_owned())),

@@ -17,6 +17,6 @@ mod operation;
 mod to_json;
 mod violation;
 
-pub use operation::{BadApi, Operation, descriptors, is_idempotent, methods, operations};
+pub use operation::{BadApi, Operation, camel_case, descriptors, is_idempotent, methods, operations};
 pub use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor};
 pub use violation::Violation;

@@ -271,7 +271,9 @@ fn mask_of(descriptor: &MessageDescriptor, patch: &Map<String, Json>) -> Vec<Str
     paths
 }
 
-fn camel_case(path: &str) -> String {
+/// Converts a path of protobuf names to JSON names: `meeting.display_name` to `meeting.displayName`.
+#[must_use]
+pub fn camel_case(path: &str) -> String {
     let mut name = String::with_capacity(path.len());
     let mut upper = false;
     for c in path.chars() {

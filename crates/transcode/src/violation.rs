@@ -3,7 +3,7 @@
 pub struct Violation {
     /// Its path in JSON, such as `meeting.url` or `platforms[1]`; a query parameter's name; `(body)` for the whole body.
     pub field: String,
-    /// What is allowed. It never repeats what was given.
+    /// The allowed values. It never repeats the given one.
     pub description: String,
 }
 

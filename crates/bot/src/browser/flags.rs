@@ -77,7 +77,7 @@ pub(crate) const NOT_FOR_OPERATORS: [&str; 11] = [
     "--user-data-dir",
 ];
 
-/// What the browser finds of earlier runs: how it may authenticate. Its proxy asks for Basic. A browser whose network service is
+/// The state that the browser finds of earlier runs: how it may authenticate. Its proxy asks for Basic. A browser whose network service is
 /// in its own process ends when a server or a proxy asks for Negotiate (Kerberos), whatever flags it has (Chromium 148), and no
 /// bot has an account there.
 const LOCAL_STATE: &str = r#"{"auth": {"schemes": "basic"}}"#;

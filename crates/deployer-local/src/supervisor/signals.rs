@@ -20,7 +20,7 @@ impl Signals {
         Ok(Self { stop: told_of(&[SIGTERM, SIGINT, SIGHUP])?, child: told_of(&[SIGCHLD])? })
     }
 
-    /// What can be read when there is a signal.
+    /// The end that can be read when there is a signal.
     pub fn wakers(&self) -> [BorrowedFd<'_>; 2] {
         [self.stop.as_fd(), self.child.as_fd()]
     }

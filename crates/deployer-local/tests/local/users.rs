@@ -26,7 +26,7 @@ fn stage_with((first, last): (u32, u32)) -> Stage {
     stage
 }
 
-/// What a runner printed after this word.
+/// Returns the text that a runner printed after this word.
 fn word(stage: &Stage, runner: RunnerId, name: &str) -> Option<String> {
     let log = stage.log(runner);
     Some(log.split(&format!("{name}=")).nth(1)?.split_once('\n')?.0.to_owned())

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use greenroom_contracts::{BadField, refusal};
+use greenroom_transcode::camel_case;
 use serde::Serialize;
 use serde_json::Value;
 use tonic::{Code, Status};
@@ -215,23 +216,13 @@ impl Problem {
 /// How HTTP calls a field: `automatic_leave.max_duration_ms` is `automaticLeave.maxDurationMs`.
 fn json_name(field: &str) -> String {
     match field {
-        "metadata_json" | "metadata_patch_json" => return "metadata".to_owned(),
-        "idempotency_key" => return "Idempotency-Key".to_owned(),
-        "bot" => return "(body)".to_owned(),
-        _ => {}
+        "metadata_json" | "metadata_patch_json" => "metadata".to_owned(),
+        "idempotency_key" => "Idempotency-Key".to_owned(),
+        "bot" => "(body)".to_owned(),
+        // Names in there are the caller's own.
+        field if field.starts_with("metadata.") => field.to_owned(),
+        field => camel_case(field),
     }
-    let mut name = String::with_capacity(field.len());
-    let mut upper = false;
-    for c in field.chars() {
-        if c == '_' {
-            upper = true;
-        } else if std::mem::take(&mut upper) {
-            name.push(c.to_ascii_uppercase());
-        } else {
-            name.push(c);
-        }
-    }
-    name
 }
 
 impl From<Refused> for Problem {
@@ -394,9 +385,19 @@ mod tests {
 
     #[test]
     fn fields_have_their_json_names_and_stand_there_once() {
-        let names = ["automatic_leave.max_duration_ms", "metadata_json", "displayName", "display_name", "platforms[1]"];
+        let names = [
+            "automatic_leave.max_duration_ms",
+            "metadata_json",
+            "displayName",
+            "display_name",
+            "platforms[1]",
+            "metadata.my_key",
+        ];
         let problem = Problem::fields(names.map(|name| BadField::new(name, "bad")));
         let fields: Vec<_> = problem.errors.iter().map(|error| error.field.as_str()).collect();
-        assert_eq!(fields, ["automaticLeave.maxDurationMs", "metadata", "displayName", "platforms[1]"]);
+        assert_eq!(
+            fields,
+            ["automaticLeave.maxDurationMs", "metadata", "displayName", "platforms[1]", "metadata.my_key"]
+        );
     }
 }

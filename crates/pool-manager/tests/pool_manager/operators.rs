@@ -22,7 +22,7 @@ use crate::house::{House, Operators, PLATFORM, ask_for, outcome, runner};
 pub const SET: fn(u32) -> Option<u32> = Some;
 pub const CLEARED: Option<u32> = None;
 
-/// What an operator does with a slot.
+/// A change of a slot by an operator.
 #[derive(Debug, Clone, Copy)]
 pub enum Action {
     Cordon,

@@ -218,7 +218,7 @@ impl House {
         house
     }
 
-    /// What the process says about its health.
+    /// Returns the health of the process.
     pub async fn conditions(&self) -> BTreeMap<String, bool> {
         self.health.get().expect("it was built").look().await
     }

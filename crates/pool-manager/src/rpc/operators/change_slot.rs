@@ -11,7 +11,7 @@ use crate::operate;
 use crate::rescue::Wanted;
 use crate::store::{self, SlotRow};
 
-/// What an operator does with a slot.
+/// A change of a slot by an operator.
 #[derive(Debug, Clone, Copy)]
 pub enum Action {
     Cordon,
