@@ -42,7 +42,13 @@ async fn a_tenant_sees_its_own_events_and_takes_up_where_it_was() {
     let bed = Bed::make().await;
     let house = House::with_bus(&bed).await;
     let bots: Vec<BotId> = (0..5).map(|_| BotId::generate()).collect();
-    say(&house, house.tenant, BotId::generate()).await;
+    let mut earlier = Sse::open(house.get("/v1/events")).await;
+    earlier.next().await.expect("a place to begin with");
+    let before = BotId::generate();
+    say(&house, house.tenant, before).await;
+    // The gateway has read it, so that whoever opens now begins after it.
+    assert_eq!(subject(&earlier.next().await.expect("an event")), before.to_string());
+    drop(earlier);
 
     let mut open = Sse::open(house.get("/v1/events")).await;
     let start = open.next().await.expect("a place to begin with");
