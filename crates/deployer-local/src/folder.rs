@@ -128,7 +128,7 @@ impl Folder {
         self.0.join(format!(".{name}.room"))
     }
 
-    /// Writes in the room that was kept for it, where there is no other.
+    /// Writes a file. On a full disk it takes the room that was kept for the file.
     fn write_in_room<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
         match self.write(name, value) {
             Err(error) if is_full(&error) && fs::remove_file(self.room(name)).is_ok() => self.write(name, value),

@@ -177,7 +177,7 @@ async fn nats_takes_nobody_without_the_password_of_the_environment() {
     }
 }
 
-/// What the server says to somebody who connects as an address with this in front of its host does.
+/// Returns the answer of the server to a client whose address has these credentials in front of its host.
 async fn refusal(stream: &mut tokio::net::TcpStream, who: &str) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let (user, password) = who.trim_end_matches('@').split_once(':').unwrap_or((who.trim_end_matches('@'), ""));

@@ -209,7 +209,7 @@ fn body(bot: &NewBot) -> Value {
     Value::Object(body)
 }
 
-/// What a door says: the id of the bot, or nothing where there is none, or the fields that it refuses.
+/// The answer of a door: the id of the bot, where there is one, or the fields that it refuses.
 type Said = Result<String, Vec<String>>;
 
 /// Both doors, for the key of an operator or of a tenant.

@@ -1,4 +1,4 @@
-//! What signals tell a supervisor. Handlers write into sockets of our own, and nothing is blocked: a child would inherit that,
+//! Signals to a supervisor. Handlers write into sockets of our own, and nothing is blocked: a child would inherit that,
 //! and whoever unblocks it to start one can be ended by a signal meanwhile.
 
 use std::io::{self, ErrorKind, Read};
