@@ -41,7 +41,7 @@ pub use docker::{Client as DockerClient, Docker};
 pub use error::Error;
 pub use nats::Nats;
 pub use password::Password;
-pub use postgres::Postgres;
+pub use postgres::{Postgres, throw_away_database};
 pub use room::room;
 
 use std::fs::Permissions;

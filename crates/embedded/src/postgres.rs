@@ -1,6 +1,7 @@
 //! Postgres.
 
 mod data;
+mod throw_away;
 
 use std::ffi::OsString;
 use std::fs;
@@ -14,6 +15,8 @@ use crate::instance::{Instance, Program};
 use crate::lock::Lock;
 use crate::process::{Farewell, Launch, end_leftovers};
 use crate::{Binaries, Error, Password};
+
+pub use self::throw_away::throw_away_database;
 
 const NAME: &str = "postgres";
 const SUPERUSER: &str = "postgres";

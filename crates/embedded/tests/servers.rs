@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use greenroom_embedded::{Binaries, Error, Nats, Password, Postgres, THROW_AWAY, scratch};
+use greenroom_embedded::{Binaries, Error, Nats, Password, Postgres, THROW_AWAY, scratch, throw_away_database};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sqlx::{Connection, PgConnection};
@@ -391,4 +391,26 @@ async fn the_command_decides_how_it_ends() {
     owner.signal(Signal::SIGTERM);
     assert_eq!(owner.process.wait().unwrap().code(), Some(9), "the signal reached the command");
     until("everything is gone", Duration::from_secs(180), async || !family.iter().any(|pid| lives(*pid))).await;
+}
+
+#[tokio::test]
+async fn the_database_of_a_process_that_is_gone_is_dropped() {
+    let folder = scratch().unwrap();
+    let postgres = postgres(folder.path()).await;
+    let mut over = Command::new("true").spawn().unwrap();
+    over.wait().unwrap();
+    let ours = throw_away_database("kept");
+    let abandoned = ours.replace(&std::process::id().to_string(), &over.id().to_string());
+    for name in ["app", &ours, &abandoned] {
+        postgres.create_database(name).await.unwrap();
+    }
+
+    assert_eq!(postgres.drop_abandoned().await.unwrap(), 1);
+    let mut connection = PgConnection::connect(&postgres.url("app")).await.unwrap();
+    let left: Vec<String> =
+        sqlx::query_scalar("SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY datname")
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
+    assert_eq!(left, ["app", "postgres", &ours]);
 }

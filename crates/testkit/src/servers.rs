@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, Weak};
 
 use greenroom_domain::Installation;
-use greenroom_embedded::{Binaries, Nats, Postgres, THROW_AWAY, scratch};
+use greenroom_embedded::{Binaries, Nats, Postgres, THROW_AWAY, scratch, throw_away_database};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::sync::Mutex;
 use uuid::Uuid;
@@ -65,12 +65,13 @@ impl Servers {
         &self.postgres
     }
 
-    /// Where a new, empty database is, whose name begins with `name` (`[a-z0-9_]`, at most 30 characters).
+    /// Where a new, empty database is, with `name` (`[a-z0-9_]`, at most 11 characters) in its own. It is gone soon after this
+    /// process.
     ///
     /// # Panics
     /// When Postgres does not make it.
     pub async fn fresh_database(&self, name: &str) -> String {
-        let name = format!("{name}_{}", Uuid::new_v4().simple());
+        let name = throw_away_database(&format!("{name}_{}", Uuid::new_v4().simple()));
         let mut connection = PgConnection::connect(&self.postgres).await.expect("the test's Postgres answers");
         let sql = format!("CREATE DATABASE \"{name}\"");
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.expect("the test's Postgres makes a database");

@@ -11,7 +11,9 @@ use std::env;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::os::unix::process::ExitStatusExt;
+use std::pin::pin;
 use std::process::{ExitCode, ExitStatus};
+use std::time::Duration;
 
 use greenroom_embedded::{Binaries, Error, Nats, Postgres, THROW_AWAY, scratch};
 use nix::sys::signal::{Signal, kill};
@@ -33,6 +35,8 @@ Where the machine has them:
   GREENROOM_TEST_PRISM         the program prism, to serve Coolify's API as described in COOLIFY_OPENAPI
   GREENROOM_TEST_SKIPPED       what is not there, a line each: TEST BINARY: WHAT: WHY: HOW TO GET IT";
 
+/// How often the databases of tests that are over are dropped.
+const SWEEP: Duration = Duration::from_secs(5);
 /// What a shell says when a command could not be run.
 const NOT_RUN: u8 = 127;
 
@@ -89,17 +93,27 @@ async fn with_servers(mut command: Command) -> Result<u8, Error> {
         .envs(stand_ins.environment())
         .spawn()
         .map_err(io("run", &program))?;
+    let mut sweep = pin!(drop_abandoned(&postgres));
     loop {
         tokio::select! {
             status = child.wait() => {
                 stand_ins.stop().await;
                 return status.map(code).map_err(io("wait for", &program));
             }
+            () = &mut sweep => {}
             // The terminal has told the command already; most take a second one as "at once".
             _ = interrupt.recv() => if !std::io::stdin().is_terminal() { forward(&child, Signal::SIGINT) },
             _ = terminate.recv() => forward(&child, Signal::SIGTERM),
             _ = hangup.recv() => forward(&child, Signal::SIGHUP),
         }
+    }
+}
+
+/// For ever. A database that cannot be dropped now is dropped with the next ones, or with the server.
+async fn drop_abandoned(postgres: &Postgres) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let _ = postgres.drop_abandoned().await;
     }
 }
 
