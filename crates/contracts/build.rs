@@ -6,9 +6,12 @@ use std::{env, fs};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let proto = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
-    let mut files = fs::read_dir(proto.join("greenroom/v1"))?
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<Result<Vec<PathBuf>, _>>()?;
+    let mut files = Vec::<PathBuf>::new();
+    for package in ["greenroom/v1", "greenroom/internal/v1"] {
+        for entry in fs::read_dir(proto.join(package))? {
+            files.push(entry?.path());
+        }
+    }
     files.sort();
     println!("cargo::rerun-if-changed={}", proto.display());
     let mut compiler = protox::Compiler::new([&proto])?;

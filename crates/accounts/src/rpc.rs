@@ -7,8 +7,8 @@ mod list_tenants;
 mod set_tenant;
 
 use greenroom_chassis::Clock;
-use greenroom_contracts::proto::v1::accounts_service_server::AccountsService;
-use greenroom_contracts::proto::v1::{
+use greenroom_contracts::proto::internal::v1::accounts_service_server::AccountsService;
+use greenroom_contracts::proto::internal::v1::{
     AuthenticateRequest, Caller, CreateKeyRequest, CreateKeyResponse, GetLimitsRequest, GetLimitsResponse,
     ListTenantsRequest, ListTenantsResponse, SetTenantRequest, Tenant,
 };

@@ -2,8 +2,8 @@
 
 use greenroom_chassis::{Host, Process};
 use greenroom_contracts::Origin;
-use greenroom_contracts::proto::v1::accounts_service_server::AccountsServiceServer;
-use greenroom_contracts::proto::v1::{
+use greenroom_contracts::proto::internal::v1::accounts_service_server::AccountsServiceServer;
+use greenroom_contracts::proto::internal::v1::{
     CreateKeyRequest, CreateKeyResponse, ListTenantsRequest, SetTenantRequest, Tenant,
 };
 use greenroom_store::{Schema, Store};
@@ -73,7 +73,7 @@ impl Service {
         label: &str,
         operator: bool,
     ) -> Result<CreateKeyResponse, Status> {
-        use greenroom_contracts::proto::v1::accounts_service_server::AccountsService as _;
+        use greenroom_contracts::proto::internal::v1::accounts_service_server::AccountsService as _;
         let request = CreateKeyRequest { tenant_name: tenant_name.to_owned(), label: label.to_owned(), operator };
         Ok(self.rpc.create_key(tonic::Request::new(request)).await?.into_inner())
     }
@@ -83,7 +83,7 @@ impl Service {
     /// # Errors
     /// As `AccountsService.ListTenants`.
     pub async fn list_tenants(&self) -> Result<Vec<Tenant>, Status> {
-        use greenroom_contracts::proto::v1::accounts_service_server::AccountsService as _;
+        use greenroom_contracts::proto::internal::v1::accounts_service_server::AccountsService as _;
         let mut all: Vec<Tenant> = Vec::new();
         loop {
             let after = all.last().map(|tenant| tenant.name.clone()).unwrap_or_default();
@@ -101,7 +101,7 @@ impl Service {
     /// # Errors
     /// As `AccountsService.SetTenant`.
     pub async fn set_tenant(&self, request: SetTenantRequest) -> Result<Tenant, Status> {
-        use greenroom_contracts::proto::v1::accounts_service_server::AccountsService as _;
+        use greenroom_contracts::proto::internal::v1::accounts_service_server::AccountsService as _;
         Ok(self.rpc.set_tenant(tonic::Request::new(request)).await?.into_inner())
     }
 

@@ -6,8 +6,8 @@ use greenroom_accounts::{Config, Service, store};
 use greenroom_bus::Bus;
 use greenroom_chassis::telemetry::{self, Telemetry};
 use greenroom_chassis::{Clock, Host, Peers, Process, Secret, Settings};
-use greenroom_contracts::proto::v1::accounts_service_client::AccountsServiceClient;
-use greenroom_contracts::proto::v1::{
+use greenroom_contracts::proto::internal::v1::accounts_service_client::AccountsServiceClient;
+use greenroom_contracts::proto::internal::v1::{
     AuthenticateRequest, CreateKeyRequest, GetLimitsRequest, ImageList, SetTenantRequest, TenantLimits,
 };
 use greenroom_domain::Installation;

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use greenroom_chassis::InnerChannel;
-use greenroom_contracts::proto::v1::answer::Outcome;
-use greenroom_contracts::proto::v1::pool_service_client::PoolServiceClient;
-use greenroom_contracts::proto::v1::{Ask, AssignRequest};
+use greenroom_contracts::proto::internal::v1::answer::Outcome;
+use greenroom_contracts::proto::internal::v1::pool_service_client::PoolServiceClient;
+use greenroom_contracts::proto::internal::v1::{Ask, AssignRequest};
 use greenroom_domain::{Attempt, BotId, PlatformName, Provider, Resources, RunnerId, RunnerSpec, TenantId};
 use tokio::task::JoinSet;
 use uuid::Uuid;

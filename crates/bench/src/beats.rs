@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use greenroom_contracts::proto::v1::ListExpectedRequest;
-use greenroom_contracts::proto::v1::pool_service_client::PoolServiceClient;
+use greenroom_contracts::proto::internal::v1::ListExpectedRequest;
+use greenroom_contracts::proto::internal::v1::pool_service_client::PoolServiceClient;
 use greenroom_contracts::{beat, runner_of, subjects};
 use greenroom_domain::{PlatformName, RunnerId};
 use greenroom_heartbeat_monitor::{Liveness, Moment, Taken};

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use greenroom_bus::Bus;
 use greenroom_chassis::{InnerChannel, Peers, Secret, Settings};
-use greenroom_contracts::proto::v1::accounts_service_client::AccountsServiceClient;
-use greenroom_contracts::proto::v1::pool_service_client::PoolServiceClient;
-use greenroom_contracts::proto::v1::{CreateKeyRequest, ListPlatformsRequest};
+use greenroom_contracts::proto::internal::v1::accounts_service_client::AccountsServiceClient;
+use greenroom_contracts::proto::internal::v1::pool_service_client::PoolServiceClient;
+use greenroom_contracts::proto::internal::v1::{CreateKeyRequest, ListPlatformsRequest};
 use greenroom_domain::{Installation, PlatformName};
 use greenroom_embedded::{Binaries, Nats, Postgres, scratch};
 use tokio::process::{Child, Command};

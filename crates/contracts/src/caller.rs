@@ -4,7 +4,7 @@ use prost::Message as _;
 use tonic::metadata::{BinaryMetadataValue, MetadataMap};
 use tonic::{Request, Status};
 
-use crate::proto::v1::Caller;
+use crate::proto::internal::v1::Caller;
 
 const NAME: &str = "greenroom-caller-bin";
 

@@ -6,7 +6,7 @@ use greenroom_domain::{Attempt, OwnerKind, Provider, Resources, RunnerId, Runner
 
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
-use crate::proto::v1;
+use crate::proto::{internal, v1};
 
 /// A field of a request that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -96,7 +96,7 @@ pub fn runner_of(runner: Option<&v1::RunnerRef>) -> Result<RunnerId, BadField> {
     runner.ok_or_else(|| BadField::new("runner", "is missing"))?.try_into()
 }
 
-impl From<&RunnerSpec> for v1::RunnerSpec {
+impl From<&RunnerSpec> for internal::v1::RunnerSpec {
     fn from(spec: &RunnerSpec) -> Self {
         Self {
             runner: Some(spec.runner.into()),
@@ -112,10 +112,10 @@ impl From<&RunnerSpec> for v1::RunnerSpec {
     }
 }
 
-impl TryFrom<&v1::RunnerSpec> for RunnerSpec {
+impl TryFrom<&internal::v1::RunnerSpec> for RunnerSpec {
     type Error = BadField;
 
-    fn try_from(spec: &v1::RunnerSpec) -> Result<Self, BadField> {
+    fn try_from(spec: &internal::v1::RunnerSpec) -> Result<Self, BadField> {
         Ok(Self {
             runner: runner_of(spec.runner.as_ref())?,
             tenant: spec.tenant_id.parse::<TenantId>().map_err(|error| BadField::new("tenant_id", error))?,

@@ -7,7 +7,7 @@
 //! - [`webm`]: how a part of a recording begins;
 //! - [`beat`]: the one thing on the bus that is no message;
 //! - [`text`]: what may stand in a text that people read, and how foreign text is shown;
-//! - [`proto`]: the gRPC contracts of `proto/greenroom/v1`, and what turns domain words into them and back.
+//! - [`proto`]: the gRPC contracts of `proto/greenroom`, public and internal, and what turns domain words into them and back.
 //!
 //! No framework and no I/O: whoever speaks to Greenroom in Rust needs this crate alone.
 

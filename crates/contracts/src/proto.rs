@@ -1,9 +1,18 @@
-//! The gRPC contracts. `proto/greenroom/v1/*.proto` is where they are documented.
+//! The gRPC contracts. `proto/greenroom` is where they are documented.
 
-/// Version 1.
+/// The public API, and what runners call.
 #[allow(missing_docs, clippy::all)]
 pub mod v1 {
     tonic::include_proto!("greenroom.v1");
+}
+
+/// What services call each other for. The gateway serves none of it.
+pub mod internal {
+    /// Version 1.
+    #[allow(missing_docs, clippy::all)]
+    pub mod v1 {
+        tonic::include_proto!("greenroom.internal.v1");
+    }
 }
 
 /// The compiled descriptors, for gRPC reflection.

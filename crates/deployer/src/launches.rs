@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use greenroom_chassis::{InnerChannel, Peers};
-use greenroom_contracts::proto::v1::LaunchEnvironmentRequest;
-use greenroom_contracts::proto::v1::owner_service_client::OwnerServiceClient;
+use greenroom_contracts::proto::internal::v1::LaunchEnvironmentRequest;
+use greenroom_contracts::proto::internal::v1::owner_service_client::OwnerServiceClient;
 use greenroom_domain::RunnerId;
 use tonic::Code;
 

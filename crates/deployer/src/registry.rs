@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use futures::future::BoxFuture;
 use greenroom_chassis::Process;
-use greenroom_contracts::proto::v1::deployer_service_server::DeployerServiceServer;
+use greenroom_contracts::proto::internal::v1::deployer_service_server::DeployerServiceServer;
 use greenroom_domain::{PlatformName, RunnerId};
 
 use crate::{Deployer, Error, LogStream, Observed, rpc};

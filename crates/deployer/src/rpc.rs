@@ -6,8 +6,8 @@ mod logs;
 use std::sync::Arc;
 
 use futures::stream::BoxStream;
-use greenroom_contracts::proto::v1::deployer_service_server::DeployerService;
-use greenroom_contracts::proto::v1::{InspectRequest, InspectResponse, LogsChunk, LogsRequest};
+use greenroom_contracts::proto::internal::v1::deployer_service_server::DeployerService;
+use greenroom_contracts::proto::internal::v1::{InspectRequest, InspectResponse, LogsChunk, LogsRequest};
 use tonic::{Request, Response, Status};
 
 use crate::registry::Reader;

@@ -7,11 +7,13 @@ use futures::Stream;
 use futures::StreamExt as _;
 use greenroom_chassis::Clock;
 use greenroom_contracts::BadField;
+use greenroom_contracts::proto::internal::v1::{
+    JoinRequest, LogsRequest, ReadScreenshotRequest, RecordingRequest, SchedulerBotRequest, SchedulerCreateRequest,
+    SchedulerListRequest, SchedulerOperatorRequest, SchedulerTimelineRequest, SchedulerUpdateRequest,
+};
 use greenroom_contracts::proto::v1::{
-    Bot, CreateBotRequest, GetLogsRequest, JoinRequest, ListBotsRequest, ListBotsResponse, ListTimelineRequest,
-    ListTimelineResponse, LogsRequest, ReadScreenshotRequest, Recording, RecordingRequest, RunnerRef,
-    SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest, SchedulerOperatorRequest,
-    SchedulerTimelineRequest, SchedulerUpdateRequest, UpdateBotRequest,
+    Bot, CreateBotRequest, GetLogsRequest, ListBotsRequest, ListBotsResponse, ListTimelineRequest,
+    ListTimelineResponse, Recording, RunnerRef, UpdateBotRequest,
 };
 use greenroom_domain::bot::BotState;
 use greenroom_domain::network::AllowedNetworks;

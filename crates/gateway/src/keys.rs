@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use greenroom_chassis::Host;
-use greenroom_contracts::proto::v1::{AuthenticateRequest, Caller};
+use greenroom_contracts::proto::internal::v1::{AuthenticateRequest, Caller};
 use greenroom_domain::TenantId;
 use moka::Expiry;
 use moka::future::Cache;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use greenroom_chassis::Host;
-use greenroom_contracts::proto::v1::AuthorizeUploadRequest;
+use greenroom_contracts::proto::internal::v1::AuthorizeUploadRequest;
 use greenroom_domain::{Attempt, BotId, InstanceId, RunnerId};
 use moka::future::Cache;
 use tonic::{Request, Status};

@@ -7,8 +7,8 @@ use futures::StreamExt;
 use greenroom_bus::Bus;
 use greenroom_chassis::{Clock, Host, Peers, Secret, Settings};
 use greenroom_contracts::messages::RunnerSilent;
-use greenroom_contracts::proto::v1::pool_service_server::{PoolService, PoolServiceServer};
-use greenroom_contracts::proto::v1::{
+use greenroom_contracts::proto::internal::v1::pool_service_server::{PoolService, PoolServiceServer};
+use greenroom_contracts::proto::internal::v1::{
     AssignRequest, AssignResponse, CloseManyRequest, CloseManyResponse, CloseRequest, CloseResponse, Expected,
     ListExpectedRequest, ListExpectedResponse, ListPlatformsRequest, ListPlatformsResponse,
 };

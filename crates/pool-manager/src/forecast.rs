@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use greenroom_chassis::Host;
-use greenroom_contracts::proto::v1::GetForecastRequest;
-use greenroom_contracts::proto::v1::forecast_service_client::ForecastServiceClient;
+use greenroom_contracts::proto::internal::v1::GetForecastRequest;
+use greenroom_contracts::proto::internal::v1::forecast_service_client::ForecastServiceClient;
 use greenroom_domain::{PlatformName, Provider};
 use tokio::sync::Mutex;
 use tokio::time::Instant;

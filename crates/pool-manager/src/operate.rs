@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use greenroom_chassis::Host;
-use greenroom_contracts::proto::v1::InspectRequest;
-use greenroom_contracts::proto::v1::deployer_service_client::DeployerServiceClient;
-use greenroom_contracts::proto::v1::inspect_response::State as Inspected;
+use greenroom_contracts::proto::internal::v1::InspectRequest;
+use greenroom_contracts::proto::internal::v1::deployer_service_client::DeployerServiceClient;
+use greenroom_contracts::proto::internal::v1::inspect_response::State as Inspected;
 use greenroom_domain::time::after;
 use greenroom_domain::{PlatformName, Provider, RunnerId, Standing};
 use tonic::Request;

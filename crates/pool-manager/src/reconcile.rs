@@ -3,9 +3,9 @@
 
 use greenroom_chassis::Host;
 use greenroom_contracts::messages::{Retire, RunnersListed, SlotsListed};
-use greenroom_contracts::proto::v1::InspectRequest;
-use greenroom_contracts::proto::v1::deployer_service_client::DeployerServiceClient;
-use greenroom_contracts::proto::v1::inspect_response::State;
+use greenroom_contracts::proto::internal::v1::InspectRequest;
+use greenroom_contracts::proto::internal::v1::deployer_service_client::DeployerServiceClient;
+use greenroom_contracts::proto::internal::v1::inspect_response::State;
 use greenroom_domain::{PlatformName, RunnerId, Standing};
 use std::time::Duration;
 use tonic::Request;

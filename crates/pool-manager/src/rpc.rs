@@ -10,8 +10,8 @@ mod operators;
 use std::sync::Arc;
 
 use futures::FutureExt;
-use greenroom_contracts::proto::v1::pool_service_server::PoolService;
-use greenroom_contracts::proto::v1::{
+use greenroom_contracts::proto::internal::v1::pool_service_server::PoolService;
+use greenroom_contracts::proto::internal::v1::{
     AssignRequest, AssignResponse, CloseManyRequest, CloseManyResponse, CloseRequest, CloseResponse,
     ListExpectedRequest, ListExpectedResponse, ListPlatformsRequest, ListPlatformsResponse,
 };

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use greenroom_chassis::Host;
-use greenroom_contracts::proto::v1::CloseAttemptRequest;
-use greenroom_contracts::proto::v1::owner_service_client::OwnerServiceClient;
+use greenroom_contracts::proto::internal::v1::CloseAttemptRequest;
+use greenroom_contracts::proto::internal::v1::owner_service_client::OwnerServiceClient;
 use greenroom_domain::Timestamp;
 use tonic::{Code, Request};
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use greenroom_chassis::InnerChannel;
-use greenroom_contracts::proto::v1::forecast_service_client::ForecastServiceClient;
-use greenroom_contracts::proto::v1::{ForecastStep, GetForecastRequest};
+use greenroom_contracts::proto::internal::v1::forecast_service_client::ForecastServiceClient;
+use greenroom_contracts::proto::internal::v1::{ForecastStep, GetForecastRequest};
 use greenroom_contracts::timestamp;
 use greenroom_domain::Timestamp;
 

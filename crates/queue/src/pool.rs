@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use greenroom_bus::trace;
 use greenroom_chassis::InnerChannel;
-use greenroom_contracts::proto::v1::answer::Outcome;
-use greenroom_contracts::proto::v1::pool_service_client::PoolServiceClient;
-use greenroom_contracts::proto::v1::{self, AssignRequest, CloseManyRequest};
+use greenroom_contracts::proto::internal;
+use greenroom_contracts::proto::internal::v1::answer::Outcome;
+use greenroom_contracts::proto::internal::v1::pool_service_client::PoolServiceClient;
+use greenroom_contracts::proto::internal::v1::{AssignRequest, CloseManyRequest};
 use greenroom_domain::{PlatformName, RunnerId, RunnerSpec};
 use tonic::Request;
 
@@ -54,7 +55,7 @@ impl Pool {
         }
         // One call for many: each has a span in its own bot's trace, until the answer.
         let spans: Vec<_> = asks.iter().map(span).collect();
-        let asks = asks.iter().zip(&spans).map(|(ask, span)| v1::Ask {
+        let asks = asks.iter().zip(&spans).map(|(ask, span)| internal::v1::Ask {
             spec: Some((&ask.spec).into()),
             platforms: ask.platforms.iter().map(PlatformName::to_string).collect(),
             traceparent: trace::of(span).or_else(|| ask.traceparent.clone()).unwrap_or_default(),

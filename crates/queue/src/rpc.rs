@@ -5,8 +5,10 @@ pub mod stats;
 
 use std::sync::Arc;
 
-use greenroom_contracts::proto::v1::queue_service_server::QueueService;
-use greenroom_contracts::proto::v1::{GetPositionRequest, GetPositionResponse, QueueStatsRequest, QueueStatsResponse};
+use greenroom_contracts::proto::internal::v1::queue_service_server::QueueService;
+use greenroom_contracts::proto::internal::v1::{
+    GetPositionRequest, GetPositionResponse, QueueStatsRequest, QueueStatsResponse,
+};
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::dispatch::Queue;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use greenroom_chassis::{Beside, Host, Process, sweep};
 use greenroom_contracts::Origin;
-use greenroom_contracts::proto::v1::queue_service_server::QueueServiceServer;
+use greenroom_contracts::proto::internal::v1::queue_service_server::QueueServiceServer;
 use greenroom_store::{Relay, RelayTiming, Schema, Store};
 use sqlx::migrate::Migrator;
 use tokio_util::sync::CancellationToken;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use greenroom_chassis::{Clock, InnerChannel};
-use greenroom_contracts::proto::v1::SchedulerBotRequest;
-use greenroom_contracts::proto::v1::scheduler_service_client::SchedulerServiceClient;
+use greenroom_contracts::proto::internal::v1::SchedulerBotRequest;
+use greenroom_contracts::proto::internal::v1::scheduler_service_client::SchedulerServiceClient;
 use greenroom_domain::bot::BotState;
 use greenroom_store::Store;
 use tokio::sync::Notify;

@@ -15,10 +15,11 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use greenroom_chassis::Clock;
-use greenroom_contracts::proto::v1::recording_service_server::RecordingService;
+use greenroom_contracts::proto::internal::v1::recording_service_server::RecordingService;
+use greenroom_contracts::proto::internal::v1::{JoinRequest, ReadScreenshotRequest, RecordingChunk, RecordingRequest};
 use greenroom_contracts::proto::v1::{
-    JoinRequest, ProbeRequest, ProbeResponse, PutPartRequest, PutPartResponse, PutScreenshotRequest,
-    PutScreenshotResponse, ReadScreenshotRequest, Recording, RecordingChunk, RecordingRequest, RunnerRef,
+    ProbeRequest, ProbeResponse, PutPartRequest, PutPartResponse, PutScreenshotRequest, PutScreenshotResponse,
+    Recording, RunnerRef,
 };
 use greenroom_contracts::{BadField, runner_of};
 use greenroom_domain::{BotId, RunnerId, TenantId};

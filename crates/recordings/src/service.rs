@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use greenroom_chassis::{Host, Process, sweep};
 use greenroom_contracts::Origin;
-use greenroom_contracts::proto::v1::recording_service_server::RecordingServiceServer;
+use greenroom_contracts::proto::internal::v1::recording_service_server::RecordingServiceServer;
 use greenroom_store::{Relay, RelayTiming, Schema, Store};
 use opentelemetry::global;
 use sqlx::migrate::Migrator;

@@ -10,7 +10,8 @@ mod servers;
 #[path = "recordings/sound.rs"]
 mod sound;
 
-use greenroom_contracts::proto::v1::{PutScreenshotRequest, ReadScreenshotRequest, RecordingRequest};
+use greenroom_contracts::proto::internal::v1::{ReadScreenshotRequest, RecordingRequest};
+use greenroom_contracts::proto::v1::PutScreenshotRequest;
 use greenroom_domain::TenantId;
 use greenroom_domain::bot::BotState;
 use house::{House, Said};

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use greenroom_contracts::proto::v1::{Caller, NewAutomaticLeave, NewBot, NewMeeting, UpdateBotRequest};
+use greenroom_contracts::proto::internal::v1::Caller;
+use greenroom_contracts::proto::v1::{NewAutomaticLeave, NewBot, NewMeeting, UpdateBotRequest};
 use greenroom_contracts::{BadField, timestamp};
 use greenroom_domain::Provider;
 use greenroom_domain::bot::{Beyond, Edit};

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use greenroom_contracts::proto::v1::{Caller, CreateBotRequest, NewBot};
+use greenroom_contracts::proto::internal::v1::Caller;
+use greenroom_contracts::proto::v1::{CreateBotRequest, NewBot};
 use greenroom_contracts::{BadField, timestamp};
 use greenroom_domain::bot::{Bot, BotState, Policy, START_LATE, latest_end, latest_start};
 use greenroom_domain::time::before;

@@ -27,19 +27,22 @@ use futures::FutureExt;
 use greenroom_chassis::Host;
 use greenroom_contracts::BadField;
 use greenroom_contracts::operator;
-use greenroom_contracts::proto::v1::forecast_service_server::ForecastService;
+use greenroom_contracts::proto::internal::v1::forecast_service_server::ForecastService;
+use greenroom_contracts::proto::internal::v1::owner_service_server::OwnerService;
+use greenroom_contracts::proto::internal::v1::queue_service_client::QueueServiceClient;
+use greenroom_contracts::proto::internal::v1::scheduler_service_server::SchedulerService;
+use greenroom_contracts::proto::internal::v1::{
+    AuthorizeUploadRequest, AuthorizeUploadResponse, CloseAttemptRequest, CloseAttemptResponse, GetDesiredRequest,
+    GetDesiredResponse, GetForecastRequest, GetForecastResponse, LaunchEnvironmentRequest, LaunchEnvironmentResponse,
+    SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest, SchedulerOperatorRequest,
+    SchedulerTimelineRequest, SchedulerUpdateRequest,
+};
 use greenroom_contracts::proto::v1::order_service_server::OrderService;
-use greenroom_contracts::proto::v1::owner_service_server::OwnerService;
-use greenroom_contracts::proto::v1::queue_service_client::QueueServiceClient;
-use greenroom_contracts::proto::v1::scheduler_service_server::SchedulerService;
 use greenroom_contracts::proto::v1::sizes_service_server::SizesService;
 use greenroom_contracts::proto::v1::{
-    AdmitRequest, AdmitResponse, AuthorizeUploadRequest, AuthorizeUploadResponse, Bot, ClearPlatformOrderRequest,
-    CloseAttemptRequest, CloseAttemptResponse, GetDesiredRequest, GetDesiredResponse, GetForecastRequest,
-    GetForecastResponse, GetPlatformOrderRequest, GetSizesRequest, GetSizesResponse, LaunchEnvironmentRequest,
-    LaunchEnvironmentResponse, ListBotsResponse, ListTimelineResponse, PlatformOrder, ReportRequest, ReportResponse,
-    SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest, SchedulerOperatorRequest,
-    SchedulerTimelineRequest, SchedulerUpdateRequest, SetPlatformOrderRequest,
+    AdmitRequest, AdmitResponse, Bot, ClearPlatformOrderRequest, GetPlatformOrderRequest, GetSizesRequest,
+    GetSizesResponse, ListBotsResponse, ListTimelineResponse, PlatformOrder, ReportRequest, ReportResponse,
+    SetPlatformOrderRequest,
 };
 use greenroom_domain::{BotId, RunnerId, TenantId};
 use greenroom_store::{Coalescer, Lanes, halve};

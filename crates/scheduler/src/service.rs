@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use greenroom_chassis::{Beside, Host, Process, sweep};
 use greenroom_contracts::Origin;
-use greenroom_contracts::proto::v1::forecast_service_server::ForecastServiceServer;
+use greenroom_contracts::proto::internal::v1::forecast_service_server::ForecastServiceServer;
+use greenroom_contracts::proto::internal::v1::owner_service_server::OwnerServiceServer;
+use greenroom_contracts::proto::internal::v1::scheduler_service_server::SchedulerServiceServer;
 use greenroom_contracts::proto::v1::order_service_server::OrderServiceServer;
-use greenroom_contracts::proto::v1::owner_service_server::OwnerServiceServer;
-use greenroom_contracts::proto::v1::scheduler_service_server::SchedulerServiceServer;
 use greenroom_contracts::proto::v1::sizes_service_server::SizesServiceServer;
 use greenroom_store::{Lanes, Relay, RelayTiming, Schema, Store};
 use sqlx::migrate::Migrator;

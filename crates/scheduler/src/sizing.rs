@@ -8,7 +8,8 @@
 mod recommend;
 
 use greenroom_contracts::BadField;
-use greenroom_contracts::proto::v1::{Caller, NewResources};
+use greenroom_contracts::proto::internal::v1::Caller;
+use greenroom_contracts::proto::v1::NewResources;
 use greenroom_domain::{Provider, Resources};
 
 pub use recommend::{Recommendation, SAMPLE, SHORTEST, WINDOW, recommend};

@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use greenroom_chassis::InnerChannel;
-use greenroom_contracts::proto::v1::GetLimitsRequest;
-use greenroom_contracts::proto::v1::accounts_service_client::AccountsServiceClient;
+use greenroom_contracts::proto::internal::v1::GetLimitsRequest;
+use greenroom_contracts::proto::internal::v1::accounts_service_client::AccountsServiceClient;
 use greenroom_domain::TenantId;
 use tonic::Request;
 

@@ -1,7 +1,7 @@
 //! Whose key is it?
 
 use greenroom_contracts::BadField;
-use greenroom_contracts::proto::v1::{AuthenticateRequest, Caller};
+use greenroom_contracts::proto::internal::v1::{AuthenticateRequest, Caller};
 use tonic::Status;
 
 use super::Rpc;

@@ -1,7 +1,7 @@
 //! A new key, and the tenant if it is new too.
 
 use greenroom_contracts::BadField;
-use greenroom_contracts::proto::v1::{CreateKeyRequest, CreateKeyResponse};
+use greenroom_contracts::proto::internal::v1::{CreateKeyRequest, CreateKeyResponse};
 use greenroom_contracts::text::unreadable;
 use tonic::Status;
 

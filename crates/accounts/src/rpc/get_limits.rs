@@ -1,7 +1,7 @@
 //! What tenants may have under way at a time.
 
 use greenroom_contracts::BadField;
-use greenroom_contracts::proto::v1::{GetLimitsRequest, GetLimitsResponse, TenantLimits};
+use greenroom_contracts::proto::internal::v1::{GetLimitsRequest, GetLimitsResponse, TenantLimits};
 use greenroom_domain::TenantId;
 use tonic::Status;
 

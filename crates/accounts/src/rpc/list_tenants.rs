@@ -1,7 +1,7 @@
 //! Tenants, by name.
 
 use greenroom_contracts::BadField;
-use greenroom_contracts::proto::v1::{ListTenantsRequest, ListTenantsResponse, Tenant};
+use greenroom_contracts::proto::internal::v1::{ListTenantsRequest, ListTenantsResponse, Tenant};
 use tonic::Status;
 
 use super::Rpc;

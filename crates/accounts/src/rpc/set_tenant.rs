@@ -1,7 +1,7 @@
 //! Another plan for a tenant, or terms of its own.
 
 use greenroom_contracts::BadField;
-use greenroom_contracts::proto::v1::{SetTenantRequest, Tenant};
+use greenroom_contracts::proto::internal::v1::{SetTenantRequest, Tenant};
 use jiff::tz::TimeZone;
 use tonic::Status;
 

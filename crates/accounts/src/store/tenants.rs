@@ -1,6 +1,6 @@
 //! Tenants: across all of them, as it is operators who ask.
 
-use greenroom_contracts::proto::v1::SetTenantRequest;
+use greenroom_contracts::proto::internal::v1::SetTenantRequest;
 use greenroom_domain::TenantId;
 use greenroom_store::{Error, Store};
 use sqlx::Row as _;

@@ -1,5 +1,5 @@
-use greenroom_contracts::proto::v1::inspect_response::State;
-use greenroom_contracts::proto::v1::{InspectRequest, InspectResponse};
+use greenroom_contracts::proto::internal::v1::inspect_response::State;
+use greenroom_contracts::proto::internal::v1::{InspectRequest, InspectResponse};
 use greenroom_contracts::runner_of;
 use tonic::Status;
 

@@ -1,6 +1,6 @@
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use greenroom_contracts::proto::v1::{LogsChunk, LogsRequest};
+use greenroom_contracts::proto::internal::v1::{LogsChunk, LogsRequest};
 use greenroom_contracts::runner_of;
 use tonic::Status;
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use futures::TryStreamExt;
 use greenroom_chassis::{Inner, Peers, Process, Secret, Settings, telemetry};
-use greenroom_contracts::proto::v1::deployer_service_client::DeployerServiceClient;
-use greenroom_contracts::proto::v1::inspect_response::State;
-use greenroom_contracts::proto::v1::{InspectRequest, LogsRequest};
+use greenroom_contracts::proto::internal::v1::deployer_service_client::DeployerServiceClient;
+use greenroom_contracts::proto::internal::v1::inspect_response::State;
+use greenroom_contracts::proto::internal::v1::{InspectRequest, LogsRequest};
 use greenroom_deployer::{Deployers, Observed};
 use greenroom_domain::PlatformName;
 use tokio::net::TcpListener;

@@ -10,8 +10,9 @@ use futures::stream::{self, BoxStream};
 use greenroom_bus::Bus;
 use greenroom_chassis::{Clock, Host, Peers, Secret, Settings};
 use greenroom_contracts::messages::{Start, Stop};
+use greenroom_contracts::proto::internal::v1 as internal;
+use greenroom_contracts::proto::internal::v1::owner_service_server::{OwnerService, OwnerServiceServer};
 use greenroom_contracts::proto::v1 as proto;
-use greenroom_contracts::proto::v1::owner_service_server::{OwnerService, OwnerServiceServer};
 use greenroom_contracts::{Envelope, Message, Origin, subjects};
 use greenroom_deployer::{
     Capabilities, Config, Deployer, Error, Launch, Listed, LogStream, Observed, Preparation, Progress, Service,
@@ -231,20 +232,20 @@ pub struct Owner {
 impl OwnerService for Owner {
     async fn launch_environment(
         &self,
-        request: Request<proto::LaunchEnvironmentRequest>,
-    ) -> Result<Response<proto::LaunchEnvironmentResponse>, Status> {
+        request: Request<internal::LaunchEnvironmentRequest>,
+    ) -> Result<Response<internal::LaunchEnvironmentResponse>, Status> {
         let runner = greenroom_contracts::runner_of(request.into_inner().runner.as_ref())?;
         if self.over.lock().expect("no panic").contains(&runner) {
             return Err(Status::failed_precondition("the attempt is over"));
         }
         let variables = [("BOT_ID".to_owned(), runner.id.to_string())].into();
-        Ok(Response::new(proto::LaunchEnvironmentResponse { variables }))
+        Ok(Response::new(internal::LaunchEnvironmentResponse { variables }))
     }
 
     async fn authorize_upload(
         &self,
-        _: Request<proto::AuthorizeUploadRequest>,
-    ) -> Result<Response<proto::AuthorizeUploadResponse>, Status> {
+        _: Request<internal::AuthorizeUploadRequest>,
+    ) -> Result<Response<internal::AuthorizeUploadResponse>, Status> {
         Err(Status::unimplemented("not asked by deployers"))
     }
 
@@ -258,15 +259,15 @@ impl OwnerService for Owner {
 
     async fn get_desired(
         &self,
-        _: Request<proto::GetDesiredRequest>,
-    ) -> Result<Response<proto::GetDesiredResponse>, Status> {
+        _: Request<internal::GetDesiredRequest>,
+    ) -> Result<Response<internal::GetDesiredResponse>, Status> {
         Err(Status::unimplemented("not asked by deployers"))
     }
 
     async fn close_attempt(
         &self,
-        _: Request<proto::CloseAttemptRequest>,
-    ) -> Result<Response<proto::CloseAttemptResponse>, Status> {
+        _: Request<internal::CloseAttemptRequest>,
+    ) -> Result<Response<internal::CloseAttemptResponse>, Status> {
         Err(Status::unimplemented("not asked by deployers"))
     }
 }

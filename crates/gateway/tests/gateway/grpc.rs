@@ -1,8 +1,9 @@
 //! Clients, over gRPC: the same calls, the same answers.
 
 use futures::StreamExt as _;
+use greenroom_contracts::proto::internal::v1::SchedulerBotRequest;
+use greenroom_contracts::proto::internal::v1::scheduler_service_client::SchedulerServiceClient;
 use greenroom_contracts::proto::v1::bot_service_client::BotServiceClient;
-use greenroom_contracts::proto::v1::scheduler_service_client::SchedulerServiceClient;
 use greenroom_contracts::proto::v1::*;
 use tonic::transport::Channel;
 use tonic::{Code, Request};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use greenroom_bus::Bus;
 use greenroom_chassis::{Clock, Host, Limits, Peers, RunnerToken, Secret, Settings};
-use greenroom_contracts::proto::v1::Caller;
+use greenroom_contracts::proto::internal::v1::Caller;
 use greenroom_domain::{Attempt, BotId, Installation, RunnerId, TenantId};
 use greenroom_embedded::{Binaries, Nats, scratch};
 use greenroom_gateway::{Config, Service};

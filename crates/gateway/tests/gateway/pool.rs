@@ -1,5 +1,6 @@
 //! Operators, over HTTP.
 
+use greenroom_contracts::proto::internal::v1::Caller;
 use greenroom_contracts::proto::v1::pool_operator_service_client::PoolOperatorServiceClient;
 use greenroom_contracts::proto::v1::pool_operator_service_server::PoolOperatorService;
 use greenroom_contracts::proto::v1::*;

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
 use greenroom_chassis::Settings;
-use greenroom_contracts::proto::v1::{ImageList, SetTenantRequest, Tenant};
+use greenroom_contracts::proto::internal::v1::{ImageList, SetTenantRequest, Tenant};
 
 use super::keys;
 use super::shown::{say, shown};

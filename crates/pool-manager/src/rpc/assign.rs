@@ -5,8 +5,9 @@ use std::sync::Arc;
 use futures::future::join_all;
 use greenroom_bus::trace;
 use greenroom_contracts::BadField;
-use greenroom_contracts::proto::v1::answer::Outcome;
-use greenroom_contracts::proto::v1::{self, AssignRequest, AssignResponse};
+use greenroom_contracts::proto::internal;
+use greenroom_contracts::proto::internal::v1::answer::Outcome;
+use greenroom_contracts::proto::internal::v1::{AssignRequest, AssignResponse};
 use greenroom_domain::{PlatformName, RunnerSpec};
 use tonic::Status;
 use tracing::Instrument;
@@ -38,7 +39,7 @@ pub async fn assign(door: &Door, request: AssignRequest) -> Result<AssignRespons
     Ok(AssignResponse { answers: answers.collect::<Result<_, _>>()? })
 }
 
-fn ask(ask: &v1::Ask) -> Result<Ask, BadField> {
+fn ask(ask: &internal::v1::Ask) -> Result<Ask, BadField> {
     let spec = ask.spec.as_ref().ok_or_else(|| BadField::new("asks.spec", "is missing"))?;
     let platforms = ask.platforms.iter().map(|name| PlatformName::new(name.clone()));
     let spec = RunnerSpec::try_from(spec)?;
@@ -50,7 +51,7 @@ fn ask(ask: &v1::Ask) -> Result<Ask, BadField> {
     })
 }
 
-fn wire(answer: Answer) -> v1::Answer {
+fn wire(answer: Answer) -> internal::v1::Answer {
     let (outcome, platform, why) = match answer {
         Answer::Assigned(platform) => (Outcome::Assigned, platform.to_string(), String::new()),
         Answer::Full(why) => (Outcome::Full, String::new(), why),
@@ -58,5 +59,5 @@ fn wire(answer: Answer) -> v1::Answer {
         Answer::Closed => (Outcome::Closed, String::new(), String::new()),
         Answer::UnknownPlatform => (Outcome::UnknownPlatform, String::new(), String::new()),
     };
-    v1::Answer { outcome: outcome.into(), platform, why }
+    internal::v1::Answer { outcome: outcome.into(), platform, why }
 }

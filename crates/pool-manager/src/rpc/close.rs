@@ -1,6 +1,6 @@
 //! No slot for this runner any more.
 
-use greenroom_contracts::proto::v1::{CloseRequest, CloseResponse};
+use greenroom_contracts::proto::internal::v1::{CloseRequest, CloseResponse};
 use greenroom_contracts::runner_of;
 use tonic::Status;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use greenroom_contracts::BadField;
-use greenroom_contracts::proto::v1::{CloseManyRequest, CloseManyResponse};
+use greenroom_contracts::proto::internal::v1::{CloseManyRequest, CloseManyResponse};
 use greenroom_contracts::runner_of;
 use greenroom_domain::RunnerId;
 use tonic::Status;

@@ -1,7 +1,7 @@
 //! Runners that ought to run, in pages.
 
 use greenroom_contracts::BadField;
-use greenroom_contracts::proto::v1::{Expected, ListExpectedRequest, ListExpectedResponse};
+use greenroom_contracts::proto::internal::v1::{Expected, ListExpectedRequest, ListExpectedResponse};
 use greenroom_contracts::proto_timestamp;
 use greenroom_domain::RunnerId;
 use tonic::Status;

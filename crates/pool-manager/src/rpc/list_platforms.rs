@@ -1,6 +1,6 @@
 //! The platforms and how full they are.
 
-use greenroom_contracts::proto::v1::{ListPlatformsResponse, Platform};
+use greenroom_contracts::proto::internal::v1::{ListPlatformsResponse, Platform};
 use tonic::Status;
 
 use super::Door;

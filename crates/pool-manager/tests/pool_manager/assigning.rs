@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use greenroom_contracts::messages::{CapacityRaised, SlotAssigned, Start};
-use greenroom_contracts::proto::v1::AssignRequest;
-use greenroom_contracts::proto::v1::answer::Outcome;
+use greenroom_contracts::proto::internal::v1::AssignRequest;
+use greenroom_contracts::proto::internal::v1::answer::Outcome;
 use greenroom_domain::RunnerId;
 use tonic::Code;
 

@@ -2,8 +2,9 @@
 
 use futures::future::join_all;
 use greenroom_contracts::messages::{BreakerClosed, BreakerOpened, CapacityRaised, PoolExhausted, RunnerRefused};
-use greenroom_contracts::proto::v1::answer::Outcome;
-use greenroom_contracts::proto::v1::{AssignRequest, GetPlatformRequest, PoolBreaker};
+use greenroom_contracts::proto::internal::v1::AssignRequest;
+use greenroom_contracts::proto::internal::v1::answer::Outcome;
+use greenroom_contracts::proto::v1::{GetPlatformRequest, PoolBreaker};
 use greenroom_domain::{Reason, RunnerId};
 
 use crate::heard::until;

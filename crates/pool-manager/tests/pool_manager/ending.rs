@@ -1,7 +1,7 @@
 //! How an assignment ends: by evidence, never by a wish.
 
 use greenroom_contracts::messages::{CapacityRaised, SlotReleased, Start, Stop};
-use greenroom_contracts::proto::v1::answer::Outcome;
+use greenroom_contracts::proto::internal::v1::answer::Outcome;
 
 use crate::heard::until;
 use crate::house::{House, PLATFORM, platform, runner};

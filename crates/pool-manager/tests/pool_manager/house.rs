@@ -6,15 +6,15 @@ use std::time::Duration;
 use greenroom_bus::{Bus, Published};
 use greenroom_chassis::{Clock, Host, InnerChannel, Peers, Process, Secret, Settings, telemetry};
 use greenroom_contracts::messages::{Message, Release, RunnerGone, RunnerRefused, RunnerStarted};
-use greenroom_contracts::proto::v1::answer::Outcome;
-use greenroom_contracts::proto::v1::deployer_service_server::DeployerServiceServer;
-use greenroom_contracts::proto::v1::forecast_service_server::ForecastServiceServer;
-use greenroom_contracts::proto::v1::owner_service_server::OwnerServiceServer;
-use greenroom_contracts::proto::v1::pool_operator_service_client::PoolOperatorServiceClient;
-use greenroom_contracts::proto::v1::pool_service_client::PoolServiceClient;
-use greenroom_contracts::proto::v1::{
+use greenroom_contracts::proto::internal::v1::answer::Outcome;
+use greenroom_contracts::proto::internal::v1::deployer_service_server::DeployerServiceServer;
+use greenroom_contracts::proto::internal::v1::forecast_service_server::ForecastServiceServer;
+use greenroom_contracts::proto::internal::v1::owner_service_server::OwnerServiceServer;
+use greenroom_contracts::proto::internal::v1::pool_service_client::PoolServiceClient;
+use greenroom_contracts::proto::internal::v1::{
     Ask, AssignRequest, Caller, CloseManyRequest, CloseRequest, ListPlatformsRequest, Platform,
 };
+use greenroom_contracts::proto::v1::pool_operator_service_client::PoolOperatorServiceClient;
 use greenroom_contracts::{Envelope, Origin, set_caller, streams};
 use greenroom_domain::{
     Attempt, BotId, PlatformName, Provider, Reason, Resources, RunnerId, RunnerSpec, TenantId, Timestamp,

@@ -1,7 +1,7 @@
 //! Any interleaving of what can happen, against a model: a slot has at most one owner, none leaks, and limits hold while they
 //! change.
 
-use greenroom_contracts::proto::v1::answer::Outcome;
+use greenroom_contracts::proto::internal::v1::answer::Outcome;
 use greenroom_domain::RunnerId;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use greenroom_contracts::messages::{Prepare, PrepareError, Reset, Retire, SlotPrepareFailed, Start};
-use greenroom_contracts::proto::v1::answer::Outcome;
+use greenroom_contracts::proto::internal::v1::answer::Outcome;
 use greenroom_domain::{RunnerId, Standing};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};

@@ -1,7 +1,7 @@
 //! Limits that change between two starts of the service.
 
 use greenroom_contracts::messages::CapacityRaised;
-use greenroom_contracts::proto::v1::answer::Outcome;
+use greenroom_contracts::proto::internal::v1::answer::Outcome;
 
 use crate::heard::until;
 use crate::house::{House, PLATFORM, ask_for, outcome, runner};

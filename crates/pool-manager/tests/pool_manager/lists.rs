@@ -1,7 +1,8 @@
 //! What platforms show against what ought to run, and whom to expect.
 
 use greenroom_contracts::messages::{RunnersListed, Stop};
-use greenroom_contracts::proto::v1::{Expected, ListExpectedRequest, inspect_response};
+use greenroom_contracts::proto::internal::v1::inspect_response;
+use greenroom_contracts::proto::internal::v1::{Expected, ListExpectedRequest};
 use greenroom_contracts::runner_of;
 use greenroom_domain::{RunnerId, Timestamp};
 use tonic::Code;

@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use greenroom_contracts::proto::v1::deployer_service_server::DeployerService;
-use greenroom_contracts::proto::v1::forecast_service_server::ForecastService;
-use greenroom_contracts::proto::v1::owner_service_server::OwnerService;
-use greenroom_contracts::proto::v1::{
-    AdmitRequest, AdmitResponse, AuthorizeUploadRequest, AuthorizeUploadResponse, CloseAttemptRequest,
-    CloseAttemptResponse, ForecastStep, GetDesiredRequest, GetDesiredResponse, GetForecastRequest, GetForecastResponse,
-    InspectRequest, InspectResponse, LaunchEnvironmentRequest, LaunchEnvironmentResponse, LogsChunk, LogsRequest,
-    ReportRequest, ReportResponse, inspect_response,
+use greenroom_contracts::proto::internal::v1::deployer_service_server::DeployerService;
+use greenroom_contracts::proto::internal::v1::forecast_service_server::ForecastService;
+use greenroom_contracts::proto::internal::v1::inspect_response;
+use greenroom_contracts::proto::internal::v1::owner_service_server::OwnerService;
+use greenroom_contracts::proto::internal::v1::{
+    AuthorizeUploadRequest, AuthorizeUploadResponse, CloseAttemptRequest, CloseAttemptResponse, ForecastStep,
+    GetDesiredRequest, GetDesiredResponse, GetForecastRequest, GetForecastResponse, InspectRequest, InspectResponse,
+    LaunchEnvironmentRequest, LaunchEnvironmentResponse, LogsChunk, LogsRequest,
 };
+use greenroom_contracts::proto::v1::{AdmitRequest, AdmitResponse, ReportRequest, ReportResponse};
 use greenroom_contracts::runner_of;
 use greenroom_domain::RunnerId;
 use tonic::codegen::BoxStream;

@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::join_all;
 use greenroom_contracts::messages::{CapacityRaised, SlotReleased, Stop};
-use greenroom_contracts::proto::v1::answer::Outcome;
+use greenroom_contracts::proto::internal::v1::AssignRequest;
+use greenroom_contracts::proto::internal::v1::answer::Outcome;
+use greenroom_contracts::proto::internal::v1::inspect_response;
 use greenroom_contracts::proto::v1::pool_operator_service_client::PoolOperatorServiceClient;
 use greenroom_contracts::proto::v1::{
-    AssignRequest, ClearProviderLimitRequest, CordonSlotRequest, ForceFreeSlotRequest, GetHistoryRequest,
-    GetPlatformRequest, GetPoolRequest, ListSlotsRequest, PlatformSettings, PlatformStats, PoolSlot, ResetSlotRequest,
-    SetProviderLimitRequest, UncordonSlotRequest, UpdatePlatformRequest, inspect_response,
+    ClearProviderLimitRequest, CordonSlotRequest, ForceFreeSlotRequest, GetHistoryRequest, GetPlatformRequest,
+    GetPoolRequest, ListSlotsRequest, PlatformSettings, PlatformStats, PoolSlot, ResetSlotRequest,
+    SetProviderLimitRequest, UncordonSlotRequest, UpdatePlatformRequest,
 };
 use greenroom_domain::RunnerId;
 use prost_types::FieldMask;

@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use greenroom_contracts::messages::{
     CapacityRaised, Describe, Prepare, Retire, SlotAssigned, SlotPrepared, SlotRetired, Start,
 };
-use greenroom_contracts::proto::v1::answer::Outcome;
-use greenroom_contracts::proto::v1::{ForecastStep, GetPlatformRequest, ListSlotsRequest, PlatformStats, StandingPool};
+use greenroom_contracts::proto::internal::v1::ForecastStep;
+use greenroom_contracts::proto::internal::v1::answer::Outcome;
+use greenroom_contracts::proto::v1::{GetPlatformRequest, ListSlotsRequest, PlatformStats, StandingPool};
 use greenroom_domain::{RunnerId, SlotId, Standing};
 
 use crate::heard::until;

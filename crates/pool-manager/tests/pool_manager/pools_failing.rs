@@ -1,8 +1,8 @@
 //! Standing slots that fail, get lost, or are left in no order.
 
 use greenroom_contracts::messages::{Prepare, PrepareError, Reset, Retire, SlotPrepareFailed, SlotsListed};
+use greenroom_contracts::proto::internal::v1::answer::Outcome;
 use greenroom_contracts::proto::v1::PoolSlot;
-use greenroom_contracts::proto::v1::answer::Outcome;
 use greenroom_domain::{SlotId, Standing};
 use tonic::{Code, Status};
 use uuid::Uuid;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use greenroom_contracts::proto::v1::{GetPositionRequest, GetPositionResponse};
+use greenroom_contracts::proto::internal::v1::{GetPositionRequest, GetPositionResponse};
 use greenroom_contracts::runner_of;
 use greenroom_domain::RunnerId;
 use tonic::Status;

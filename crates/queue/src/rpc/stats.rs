@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use greenroom_contracts::proto::v1::{QueueStatsResponse, QueueTier};
+use greenroom_contracts::proto::internal::v1::{QueueStatsResponse, QueueTier};
 use greenroom_domain::Timestamp;
 use tonic::Status;
 

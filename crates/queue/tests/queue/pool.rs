@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use greenroom_contracts::proto::v1::answer::Outcome;
-use greenroom_contracts::proto::v1::forecast_service_server::ForecastService;
-use greenroom_contracts::proto::v1::pool_service_server::PoolService;
-use greenroom_contracts::proto::v1::{
+use greenroom_contracts::proto::internal::v1::answer::Outcome;
+use greenroom_contracts::proto::internal::v1::forecast_service_server::ForecastService;
+use greenroom_contracts::proto::internal::v1::pool_service_server::PoolService;
+use greenroom_contracts::proto::internal::v1::{
     Answer, AssignRequest, AssignResponse, CloseManyRequest, CloseManyResponse, CloseRequest, CloseResponse,
     ForecastStep, GetForecastRequest, GetForecastResponse, ListExpectedRequest, ListExpectedResponse,
     ListPlatformsRequest, ListPlatformsResponse,

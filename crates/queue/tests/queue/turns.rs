@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use greenroom_contracts::messages::{Enqueue, Held};
-use greenroom_contracts::proto::v1::{ForecastStep, QueueTier};
+use greenroom_contracts::proto::internal::v1::{ForecastStep, QueueTier};
 use greenroom_contracts::proto_timestamp;
 use greenroom_domain::{Attempt, RunnerId, TenantId};
 

@@ -1,6 +1,7 @@
 //! `Get`: how far a bot's recording is. A bot of which nothing was heard has none.
 
-use greenroom_contracts::proto::v1::{Recording, RecordingGap, RecordingRequest};
+use greenroom_contracts::proto::internal::v1::RecordingRequest;
+use greenroom_contracts::proto::v1::{Recording, RecordingGap};
 use tonic::Status;
 
 use super::{Rpc, asked};

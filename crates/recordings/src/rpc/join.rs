@@ -2,7 +2,8 @@
 //! one before is served.
 
 use greenroom_contracts::BadField;
-use greenroom_contracts::proto::v1::{JoinRequest, Recording, RecordingRequest};
+use greenroom_contracts::proto::internal::v1::{JoinRequest, RecordingRequest};
+use greenroom_contracts::proto::v1::Recording;
 use greenroom_domain::BotId;
 use tonic::Status;
 

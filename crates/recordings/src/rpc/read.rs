@@ -1,6 +1,6 @@
 //! `Read`: the joined recording, in pieces. While a late part opens it again, the one before is served.
 
-use greenroom_contracts::proto::v1::RecordingRequest;
+use greenroom_contracts::proto::internal::v1::RecordingRequest;
 use tonic::Status;
 
 use super::{Chunks, Rpc, asked, chunks};

@@ -1,6 +1,6 @@
 //! `ReadScreenshot`: one of those that `Get` lists.
 
-use greenroom_contracts::proto::v1::ReadScreenshotRequest;
+use greenroom_contracts::proto::internal::v1::ReadScreenshotRequest;
 use tonic::Status;
 
 use super::{Chunks, Rpc, asked, chunks};

@@ -8,12 +8,15 @@ use futures::StreamExt;
 use greenroom_bus::Bus;
 use greenroom_chassis::{Clock, Health, Host, InnerChannel, Peers, Process, Secret, Settings, telemetry};
 use greenroom_contracts::messages::{BotStateChanged, Message, RecordingFailed, RecordingReady, RunnerGone};
-use greenroom_contracts::proto::v1::recording_service_client::RecordingServiceClient;
-use greenroom_contracts::proto::v1::scheduler_service_server::{SchedulerService, SchedulerServiceServer};
+use greenroom_contracts::proto::internal::v1::recording_service_client::RecordingServiceClient;
+use greenroom_contracts::proto::internal::v1::scheduler_service_server::{SchedulerService, SchedulerServiceServer};
+use greenroom_contracts::proto::internal::v1::{
+    JoinRequest, RecordingChunk, RecordingRequest, SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest,
+    SchedulerOperatorRequest, SchedulerTimelineRequest, SchedulerUpdateRequest,
+};
 use greenroom_contracts::proto::v1::{
-    Bot as SchedulersBot, JoinRequest, ListBotsResponse, ListTimelineResponse, PutPartRequest, PutScreenshotRequest,
-    Recording, RecordingChunk, RecordingRequest, SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest,
-    SchedulerOperatorRequest, SchedulerTimelineRequest, SchedulerUpdateRequest, TimelineEntry,
+    Bot as SchedulersBot, ListBotsResponse, ListTimelineResponse, PutPartRequest, PutScreenshotRequest, Recording,
+    TimelineEntry,
 };
 use greenroom_contracts::{Envelope, Origin, subjects};
 use greenroom_domain::bot::BotState;

@@ -1,7 +1,7 @@
 //! Whether a runner's process may upload: asked by a gateway for parts and screenshots, which go past this service.
 
 use greenroom_contracts::BadField;
-use greenroom_contracts::proto::v1::{AuthorizeUploadRequest, AuthorizeUploadResponse};
+use greenroom_contracts::proto::internal::v1::{AuthorizeUploadRequest, AuthorizeUploadResponse};
 use greenroom_domain::InstanceId;
 use tonic::Status;
 

@@ -1,6 +1,6 @@
 //! Fences an attempt that never started, before the pool manager stops it. An admission wins.
 
-use greenroom_contracts::proto::v1::{CloseAttemptRequest, CloseAttemptResponse};
+use greenroom_contracts::proto::internal::v1::{CloseAttemptRequest, CloseAttemptResponse};
 use greenroom_domain::bot::Event;
 use tonic::Status;
 

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use greenroom_contracts::BadField;
-use greenroom_contracts::proto::v1::{Bot, SchedulerCreateRequest};
+use greenroom_contracts::proto::internal::v1::SchedulerCreateRequest;
+use greenroom_contracts::proto::v1::Bot;
 use greenroom_domain::{BotId, TenantId};
 use greenroom_store::halve;
 use prost::Message;

@@ -1,6 +1,7 @@
 //! Now, whatever its start.
 
-use greenroom_contracts::proto::v1::{Bot, SchedulerBotRequest};
+use greenroom_contracts::proto::internal::v1::SchedulerBotRequest;
+use greenroom_contracts::proto::v1::Bot;
 use greenroom_domain::bot::Event;
 use tonic::Status;
 

@@ -1,6 +1,7 @@
 //! What operators ask of any tenant's bot.
 
-use greenroom_contracts::proto::v1::{Bot, SchedulerOperatorRequest};
+use greenroom_contracts::proto::internal::v1::SchedulerOperatorRequest;
+use greenroom_contracts::proto::v1::Bot;
 use greenroom_domain::bot::Event;
 use tonic::Status;
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use greenroom_contracts::proto::v1::{Bot, GetPositionRequest, SchedulerBotRequest};
+use greenroom_contracts::proto::internal::v1::{GetPositionRequest, SchedulerBotRequest};
+use greenroom_contracts::proto::v1::Bot;
 use greenroom_domain::bot::BotState;
 use tonic::{Request, Status};
 

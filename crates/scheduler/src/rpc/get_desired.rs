@@ -1,7 +1,8 @@
 //! What a runner is to do now: asked by a gateway that has not heard.
 
 use greenroom_contracts::BadField;
-use greenroom_contracts::proto::v1::{Desired, GetDesiredRequest, GetDesiredResponse};
+use greenroom_contracts::proto::internal::v1::{GetDesiredRequest, GetDesiredResponse};
+use greenroom_contracts::proto::v1::Desired;
 use greenroom_domain::InstanceId;
 use tonic::Status;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use greenroom_contracts::BadField;
-use greenroom_contracts::proto::v1::{ForecastStep, GetForecastRequest, GetForecastResponse};
+use greenroom_contracts::proto::internal::v1::{ForecastStep, GetForecastRequest, GetForecastResponse};
 use greenroom_contracts::proto_timestamp;
 use greenroom_domain::time::after;
 use tonic::Status;

@@ -1,7 +1,7 @@
 //! What a deployer puts into a runner's environment, at the moment of the start and never before.
 
 use greenroom_chassis::RunnerToken;
-use greenroom_contracts::proto::v1::{LaunchEnvironmentRequest, LaunchEnvironmentResponse};
+use greenroom_contracts::proto::internal::v1::{LaunchEnvironmentRequest, LaunchEnvironmentResponse};
 use tonic::Status;
 
 use super::Door;

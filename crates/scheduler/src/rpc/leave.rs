@@ -1,7 +1,8 @@
 //! Out of the meeting, in good order.
 
 use greenroom_contracts::BadField;
-use greenroom_contracts::proto::v1::{Bot, SchedulerBotRequest};
+use greenroom_contracts::proto::internal::v1::SchedulerBotRequest;
+use greenroom_contracts::proto::v1::Bot;
 use greenroom_domain::bot::{Event, Rejected};
 use tonic::Status;
 

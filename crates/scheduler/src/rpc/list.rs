@@ -1,7 +1,8 @@
 //! A tenant's bots, newest first, in pages.
 
 use greenroom_contracts::BadField;
-use greenroom_contracts::proto::v1::{ListBotsResponse, SchedulerListRequest};
+use greenroom_contracts::proto::internal::v1::SchedulerListRequest;
+use greenroom_contracts::proto::v1::ListBotsResponse;
 use greenroom_domain::BotId;
 use greenroom_domain::bot::BotState;
 use tonic::Status;

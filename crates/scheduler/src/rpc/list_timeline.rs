@@ -1,7 +1,8 @@
 //! A bot's timeline, newest line first, in pages.
 
 use greenroom_contracts::BadField;
-use greenroom_contracts::proto::v1::{ListTimelineResponse, SchedulerTimelineRequest};
+use greenroom_contracts::proto::internal::v1::SchedulerTimelineRequest;
+use greenroom_contracts::proto::v1::ListTimelineResponse;
 use greenroom_domain::{BotId, TenantId};
 use sqlx::PgPool;
 use tonic::Status;

@@ -1,6 +1,7 @@
 //! The order of platforms: seen and set.
 
-use greenroom_contracts::proto::v1::{Caller, PlatformOrder};
+use greenroom_contracts::proto::internal::v1::Caller;
+use greenroom_contracts::proto::v1::PlatformOrder;
 use greenroom_domain::PlatformName;
 use tonic::Status;
 

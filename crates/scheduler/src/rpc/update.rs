@@ -1,7 +1,8 @@
 //! Changes a bot.
 
 use greenroom_contracts::BadField;
-use greenroom_contracts::proto::v1::{Bot, SchedulerUpdateRequest};
+use greenroom_contracts::proto::internal::v1::SchedulerUpdateRequest;
+use greenroom_contracts::proto::v1::Bot;
 use greenroom_domain::bot::Event;
 use tonic::Status;
 

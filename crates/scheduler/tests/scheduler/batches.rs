@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use futures::future::{join, join_all};
+use greenroom_contracts::proto::internal::v1::SchedulerUpdateRequest;
 use greenroom_contracts::proto::v1::runner_report::Report;
-use greenroom_contracts::proto::v1::{
-    Bot, NewAutomaticLeave, NewBot, NewResources, Note, SchedulerUpdateRequest, UpdateBotRequest,
-};
+use greenroom_contracts::proto::v1::{Bot, NewAutomaticLeave, NewBot, NewResources, Note, UpdateBotRequest};
 use greenroom_domain::bot::BotState;
 use tonic::{Code, Response, Status};
 

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use greenroom_contracts::messages::{Enqueue, Release};
-use greenroom_contracts::proto::v1::{
-    Bot, NewAutomaticLeave, NewBot, NewMeeting, SchedulerOperatorRequest, SchedulerUpdateRequest, UpdateBotRequest,
-};
+use greenroom_contracts::proto::internal::v1::{SchedulerOperatorRequest, SchedulerUpdateRequest};
+use greenroom_contracts::proto::v1::{Bot, NewAutomaticLeave, NewBot, NewMeeting, UpdateBotRequest};
 use greenroom_contracts::{proto_timestamp, timestamp};
 use greenroom_domain::TenantId;
 use greenroom_domain::bot::BotState;

@@ -2,11 +2,11 @@
 
 use futures::future::join_all;
 use greenroom_chassis::RunnerToken;
-use greenroom_contracts::proto::v1::runner_report::Report;
-use greenroom_contracts::proto::v1::{
-    AuthorizeUploadRequest, CloseAttemptRequest, Desired, GetDesiredRequest, InCall, LaunchEnvironmentRequest,
-    LaunchEnvironmentResponse, Note, ReportRequest, RunnerReport,
+use greenroom_contracts::proto::internal::v1::{
+    AuthorizeUploadRequest, CloseAttemptRequest, GetDesiredRequest, LaunchEnvironmentRequest, LaunchEnvironmentResponse,
 };
+use greenroom_contracts::proto::v1::runner_report::Report;
+use greenroom_contracts::proto::v1::{Desired, InCall, Note, ReportRequest, RunnerReport};
 use greenroom_domain::bot::BotState;
 use greenroom_domain::{InstanceId, Reason, RunnerId};
 use tonic::{Code, Response, Status};

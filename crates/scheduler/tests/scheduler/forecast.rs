@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use greenroom_contracts::proto::internal::v1::GetForecastRequest;
 use greenroom_contracts::proto::v1::runner_report::Report;
-use greenroom_contracts::proto::v1::{GetForecastRequest, InCall, NewBot, NewMeeting};
+use greenroom_contracts::proto::v1::{InCall, NewBot, NewMeeting};
 use greenroom_contracts::proto_timestamp;
 use greenroom_domain::InstanceId;
 use greenroom_domain::bot::BotState;

@@ -10,20 +10,22 @@ use greenroom_chassis::{Clock, Host, InnerChannel, Peers, Process, Secret, Setti
 use greenroom_contracts::messages::{
     BotCreated, BotProgressed, BotStateChanged, Message, RunnerGone, RunnerRefused, RunnerStarted, SlotAssigned,
 };
-use greenroom_contracts::proto::v1::accounts_service_server::{AccountsService, AccountsServiceServer};
-use greenroom_contracts::proto::v1::forecast_service_client::ForecastServiceClient;
+use greenroom_contracts::proto::internal::v1::accounts_service_server::{AccountsService, AccountsServiceServer};
+use greenroom_contracts::proto::internal::v1::forecast_service_client::ForecastServiceClient;
+use greenroom_contracts::proto::internal::v1::owner_service_client::OwnerServiceClient;
+use greenroom_contracts::proto::internal::v1::queue_service_server::{QueueService, QueueServiceServer};
+use greenroom_contracts::proto::internal::v1::scheduler_service_client::SchedulerServiceClient;
+use greenroom_contracts::proto::internal::v1::{
+    AuthenticateRequest, Caller, CreateKeyRequest, CreateKeyResponse, GetLimitsRequest, GetLimitsResponse,
+    GetPositionRequest, GetPositionResponse, ListTenantsRequest, ListTenantsResponse, QueueStatsRequest,
+    QueueStatsResponse, SchedulerBotRequest, SchedulerCreateRequest, SetTenantRequest, Tenant, TenantLimits,
+};
 use greenroom_contracts::proto::v1::order_service_client::OrderServiceClient;
-use greenroom_contracts::proto::v1::owner_service_client::OwnerServiceClient;
-use greenroom_contracts::proto::v1::queue_service_server::{QueueService, QueueServiceServer};
 use greenroom_contracts::proto::v1::runner_report::Report;
-use greenroom_contracts::proto::v1::scheduler_service_client::SchedulerServiceClient;
 use greenroom_contracts::proto::v1::sizes_service_client::SizesServiceClient;
 use greenroom_contracts::proto::v1::{
-    AdmitRequest, AdmitResponse, AuthenticateRequest, Bot, Caller, CreateBotRequest, CreateKeyRequest,
-    CreateKeyResponse, GetLimitsRequest, GetLimitsResponse, GetPositionRequest, GetPositionResponse, InCall,
-    InWaitingRoom, Leaving, ListTenantsRequest, ListTenantsResponse, NewBot, NewMeeting, QueueStatsRequest,
-    QueueStatsResponse, RecordingStarted, ReportRequest, ReportResponse, RunnerReport, SchedulerBotRequest,
-    SchedulerCreateRequest, SetTenantRequest, Tenant, TenantLimits,
+    AdmitRequest, AdmitResponse, Bot, CreateBotRequest, InCall, InWaitingRoom, Leaving, NewBot, NewMeeting,
+    RecordingStarted, ReportRequest, ReportResponse, RunnerReport,
 };
 use greenroom_contracts::{Envelope, Origin, proto_timestamp, set_caller, streams};
 use greenroom_domain::bot::BotState;

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use greenroom_contracts::messages::{BotCreated, Enqueue};
-use greenroom_contracts::proto::v1::{
-    Bot, Caller, NewBot, SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest, SchedulerUpdateRequest,
-    UpdateBotRequest,
+use greenroom_contracts::proto::internal::v1::{
+    Caller, SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest, SchedulerUpdateRequest,
 };
+use greenroom_contracts::proto::v1::{Bot, NewBot, UpdateBotRequest};
 use greenroom_contracts::{proto_timestamp, refusal};
 use greenroom_domain::TenantId;
 use tonic::{Code, Response, Status};

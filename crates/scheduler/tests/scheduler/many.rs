@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use greenroom_contracts::proto::v1::{ListBotsRequest, NewBot, SchedulerListRequest};
+use greenroom_contracts::proto::internal::v1::SchedulerListRequest;
+use greenroom_contracts::proto::v1::{ListBotsRequest, NewBot};
 use greenroom_contracts::proto_timestamp;
 use greenroom_domain::bot::BotState;
 use sqlx::Row;

@@ -1,8 +1,8 @@
 //! What callers see, and whose.
 
+use greenroom_contracts::proto::internal::v1::{SchedulerBotRequest, SchedulerListRequest, SchedulerTimelineRequest};
 use greenroom_contracts::proto::v1::{
-    Bot, ListBotsRequest, ListBotsResponse, ListTimelineRequest, ListTimelineResponse, SchedulerBotRequest,
-    SchedulerListRequest, SchedulerTimelineRequest,
+    Bot, ListBotsRequest, ListBotsResponse, ListTimelineRequest, ListTimelineResponse,
 };
 use greenroom_domain::TenantId;
 use greenroom_domain::bot::BotState;

@@ -1,7 +1,8 @@
 //! No message holds a meeting's address, a password or a token.
 
+use greenroom_contracts::proto::internal::v1::LaunchEnvironmentRequest;
 use greenroom_contracts::proto::v1::runner_report::Report;
-use greenroom_contracts::proto::v1::{Finished, InCall, LaunchEnvironmentRequest};
+use greenroom_contracts::proto::v1::{Finished, InCall};
 use greenroom_domain::bot::BotState;
 use greenroom_domain::{InstanceId, Reason};
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use greenroom_contracts::messages::{Enqueue, RunnerGone};
+use greenroom_contracts::proto::internal::v1::{Caller, SchedulerUpdateRequest};
 use greenroom_contracts::proto::v1::{
-    Bot, BotResources, BotUsage, Caller, GetSizesRequest, NewBot, NewMeeting, NewResources, SchedulerUpdateRequest,
-    UpdateBotRequest,
+    Bot, BotResources, BotUsage, GetSizesRequest, NewBot, NewMeeting, NewResources, UpdateBotRequest,
 };
 use greenroom_domain::bot::BotState;
 use greenroom_domain::{Exit, Resources, RunnerId, Usage};

@@ -1,6 +1,7 @@
 //! One slot: cordoned or not, reset, or freed by force.
 
-use greenroom_contracts::proto::v1::{Caller, PoolSlot};
+use greenroom_contracts::proto::internal::v1::Caller;
+use greenroom_contracts::proto::v1::PoolSlot;
 use tonic::Status;
 
 use super::OperatorDoor;

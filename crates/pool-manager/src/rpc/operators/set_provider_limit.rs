@@ -1,7 +1,8 @@
 //! The operators' limit of a provider on a platform.
 
 use greenroom_contracts::BadField;
-use greenroom_contracts::proto::v1::{Caller, PlatformStats};
+use greenroom_contracts::proto::internal::v1::Caller;
+use greenroom_contracts::proto::v1::PlatformStats;
 use greenroom_domain::{PROVIDERS, Provider};
 use tonic::Status;
 

@@ -1,7 +1,8 @@
 //! Limit, permits and draining of a platform.
 
 use greenroom_contracts::BadField;
-use greenroom_contracts::proto::v1::{Caller, PlatformStats, UpdatePlatformRequest};
+use greenroom_contracts::proto::internal::v1::Caller;
+use greenroom_contracts::proto::v1::{PlatformStats, UpdatePlatformRequest};
 use tonic::Status;
 
 use super::{OperatorDoor, get_pool, no_such, platform};
