@@ -3,6 +3,8 @@
 set shell := ["bash", "-euo", "pipefail", "-c"]
 set positional-arguments
 
+# Always --workspace, never -p: by itself a crate asks its dependencies for fewer features than all crates together do, and Cargo
+# would build most of them a second time.
 target := env("CARGO_TARGET_DIR", "target") / "debug"
 
 # the recipes
@@ -13,13 +15,13 @@ default:
 # a meeting room full of bots on this machine, to look at
 [no-exit-message]
 demo *args:
-    @cargo build --quiet -p greenroom -p greenroom-bot -p greenroom-demo --bins
+    @cargo build --quiet --workspace --bin greenroom --bin greenroom-bot --bin greenroom-local-supervise --bin greenroom-demo
     @exec {{ target }}/greenroom-demo "$@"
 
 # all services in one process, with their own Postgres and nats-server under .greenroom/
 [no-exit-message]
 up *args:
-    @cargo build --quiet -p greenroom -p greenroom-bot --bins
+    @cargo build --quiet --workspace --bin greenroom --bin greenroom-bot --bin greenroom-local-supervise
     @exec {{ target }}/greenroom up "$@"
 
 # everything CI checks: format, lints, dependencies, tests
@@ -33,7 +35,7 @@ test *args: fmt-check lint deny
 test-k8s *args:
     @[[ -n "${KUBECONFIG:-}" ]] || { echo "test-k8s: set KUBECONFIG to the cluster to use: the tests make and remove a namespace of their own there" >&2; exit 2; }
     @[[ -f "$KUBECONFIG" ]] || { echo "test-k8s: KUBECONFIG: there is no file $KUBECONFIG" >&2; exit 2; }
-    @GREENROOM_TEST_K8S=1 K8S_TEST_IMAGE="${K8S_TEST_IMAGE:-busybox:1.37}" just with-servers cargo nextest run -p greenroom-deployer-k8s -E 'binary(cluster)' "$@"
+    @GREENROOM_TEST_K8S=1 K8S_TEST_IMAGE="${K8S_TEST_IMAGE:-busybox:1.37}" just with-servers cargo nextest run --workspace -E 'binary(cluster)' "$@"
 
 # images of greenroom and of the bot, from this source: images [--tag TAG] [--base IMAGE] [--snapshot DAY] [greenroom] [bot] [local]
 [no-exit-message]
@@ -71,13 +73,13 @@ advisories:
 # runs a command with a throw-away Postgres and nats-server, as in: with-servers cargo nextest run -p greenroom-queue
 [no-exit-message]
 with-servers +command:
-    @cargo build --quiet -p greenroom-embedded --bin greenroom-servers
+    @cargo build --quiet --workspace --bin greenroom-servers
     @exec {{ target }}/greenroom-servers run -- "$@"
 
 # kills, pauses and doubles services under load, and checks the promises
 [no-exit-message]
 chaos *args:
-    @cargo build --quiet -p greenroom-scenarios -p greenroom-bot --bins
+    @cargo build --quiet --workspace --bins
     @# All of it: pages that lie to the recorder too, each with a browser.
     @if [ $# -eq 0 ]; then GREENROOM_LIARS=4 cargo nextest run -p greenroom-scenarios --test liars; fi
     @exec {{ target }}/greenroom-chaos "$@"
@@ -89,7 +91,8 @@ bench *args:
 
 # makes the generated pages under docs/ again
 docs:
-    @cargo run --quiet -p greenroom --bin greenroom -- docs
+    @cargo build --quiet --workspace --bin greenroom
+    @{{ target }}/greenroom docs
 
 # what takes how long to compile
 timings:
