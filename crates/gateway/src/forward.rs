@@ -55,9 +55,8 @@ impl Forward {
         for (service, upstream) in FORWARDED {
             for rpc in methods(&pool, service)? {
                 let path = format!("/{service}/{}", rpc.name());
-                let Ok(target) = path.parse() else { continue };
                 let method = Method {
-                    path: target,
+                    path: path.parse().map_err(|error| BadApi::new(&path, error))?,
                     name: path.clone().leak(),
                     channel: host.peers.channel(upstream),
                     is_idempotent: is_idempotent(&rpc),

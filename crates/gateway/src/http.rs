@@ -24,13 +24,14 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use greenroom_chassis::{CallerAddress, UntilSent};
+use greenroom_transcode::BadApi;
 use tonic::Status;
 
 use crate::core::Core;
 pub(crate) use problem::{Kind, Problem};
 
 /// Everything but gRPC, and what is said to whoever asks for something else; `grpc` is asked through the same door.
-pub(crate) fn router(core: Arc<Core>, grpc: Router) -> Router {
+pub(crate) fn router(core: Arc<Core>, grpc: Router) -> Result<Router, BadApi> {
     let with_parameters = Router::new()
         .route("/v1/bots", get(bots::list))
         .route("/v1/bots/{id}/timeline", get(bots::timeline))
@@ -55,9 +56,9 @@ pub(crate) fn router(core: Arc<Core>, grpc: Router) -> Router {
         .route("/runner/v1/probe", post(runner::probe))
         .route("/runner/v1/screenshots/{label}", put(runner::put_screenshot))
         .route_layer(middleware::from_fn(part::without_parameters));
-    with_parameters
+    Ok(with_parameters
         .merge(without)
-        .merge(transcoded::router(&core))
+        .merge(transcoded::router(&core)?)
         .method_not_allowed_fallback(|| async {
             Problem::new(Kind::MethodNotAllowed, "this address takes other methods")
         })
@@ -66,7 +67,7 @@ pub(crate) fn router(core: Arc<Core>, grpc: Router) -> Router {
         .fallback(nothing_here)
         .layer(middleware::map_response(not_a_page))
         .layer(middleware::from_fn_with_state(core, admit))
-        .layer(middleware::from_fn(observe::observe))
+        .layer(middleware::from_fn(observe::observe)))
 }
 
 /// Longest address of a request.

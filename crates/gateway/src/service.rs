@@ -32,11 +32,11 @@ impl Service {
     /// Builds it, within a tokio runtime; nothing is asked of anybody yet.
     ///
     /// # Errors
-    /// When reflection cannot be served: a mistake in the build.
+    /// When the protos cannot be served, by HTTP or by reflection: a mistake in the build.
     pub fn build(config: &Config, host: &Host) -> Result<Self, Error> {
         let core = Core::new(config, host)?;
         let health = HealthReporter::new();
-        let router = http::router(core.clone(), rpc::router(&core, &health)?);
+        let router = http::router(core.clone(), rpc::router(&core, &health)?)?;
         let look_every = host.scaled(LOOK_EVERY).max(Duration::from_millis(50));
         Ok(Self { core, router, health, bus: host.bus.clone(), readiness: OnceLock::new(), look_every })
     }

@@ -19,6 +19,14 @@ pub struct BadApi {
     problem: String,
 }
 
+impl BadApi {
+    /// Names what cannot be served and says why.
+    #[must_use]
+    pub fn new(method: impl Into<String>, problem: impl ToString) -> Self {
+        Self { method: method.into(), problem: problem.to_string() }
+    }
+}
+
 /// The request's fields that are the body.
 #[derive(Debug, Clone, PartialEq)]
 enum Body {
@@ -47,9 +55,7 @@ pub struct Operation {
 /// # Errors
 /// When they are not descriptors.
 pub fn descriptors(encoded: &[u8]) -> Result<DescriptorPool, BadApi> {
-    let bad =
-        |error: prost_reflect::DescriptorError| BadApi { method: "descriptors".to_owned(), problem: error.to_string() };
-    DescriptorPool::decode(encoded).map_err(bad)
+    DescriptorPool::decode(encoded).map_err(|error| BadApi::new("descriptors", error))
 }
 
 /// Returns the methods of a service.
@@ -57,8 +63,8 @@ pub fn descriptors(encoded: &[u8]) -> Result<DescriptorPool, BadApi> {
 /// # Errors
 /// When there is no such service.
 pub fn methods(pool: &DescriptorPool, service: &str) -> Result<Vec<MethodDescriptor>, BadApi> {
-    let bad = || BadApi { method: service.to_owned(), problem: "there is no such service".to_owned() };
-    Ok(pool.get_service_by_name(service).ok_or_else(bad)?.methods().collect())
+    let service_of = pool.get_service_by_name(service);
+    Ok(service_of.ok_or_else(|| BadApi::new(service, "there is no such service"))?.methods().collect())
 }
 
 /// Returns whether a method may be called twice without harm (`idempotency_level`).
@@ -73,16 +79,15 @@ pub fn is_idempotent(rpc: &MethodDescriptor) -> bool {
 /// # Errors
 /// When a service is missing, or a binding cannot be served.
 pub fn operations(pool: &DescriptorPool, services: &[&str]) -> Result<Vec<Operation>, BadApi> {
-    let bad = |method: &str, problem: &str| BadApi { method: method.to_owned(), problem: problem.to_owned() };
     let Some(http) = pool.get_extension_by_name("google.api.http") else {
-        return Err(bad("google.api.http", "there is no such option"));
+        return Err(BadApi::new("google.api.http", "there is no such option"));
     };
     let mut operations = Vec::new();
     for name in services {
         for rpc in methods(pool, name)? {
             for rule in rules(&rpc, &http) {
                 let operation = Operation::new(&rpc, &rule);
-                operations.push(operation.map_err(|problem| bad(rpc.full_name(), &problem))?);
+                operations.push(operation.map_err(|problem| BadApi::new(rpc.full_name(), problem))?);
             }
         }
     }
@@ -223,13 +228,13 @@ impl Operation {
     /// # Errors
     /// When it is not a message of the method's.
     pub fn response(&self, response: &[u8]) -> Result<Vec<u8>, BadApi> {
-        let bad = |problem: String| BadApi { method: self.rpc.full_name().to_owned(), problem };
-        let message = DynamicMessage::decode(self.rpc.output(), response).map_err(|error| bad(error.to_string()))?;
+        let bad = |problem: &dyn ToString| BadApi::new(self.rpc.full_name(), problem.to_string());
+        let message = DynamicMessage::decode(self.rpc.output(), response).map_err(|error| bad(&error))?;
         let json = match &self.response_body {
             None => serde_json::to_vec(&to_json::Json(&message)),
             Some(field) => serde_json::to_vec(&One(&field.kind(), &message.get_field(field))),
         };
-        json.map_err(|error| bad(error.to_string()))
+        json.map_err(|error| bad(&error))
     }
 
     /// Returns how HTTP calls a field that the service calls by its path in the request: `settings.start_time` is `startTime`

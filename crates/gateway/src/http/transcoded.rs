@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
 use greenroom_contracts::BadField;
-use greenroom_transcode::Operation;
+use greenroom_transcode::{BadApi, Operation};
 use prost::Message as _;
 use serde_json::Map;
 
@@ -19,9 +19,10 @@ use super::{body, text};
 use crate::core::Core;
 use crate::operator::Operator;
 
-pub(super) fn router(core: &Core) -> Router<Arc<Core>> {
-    core.forward.operations().iter().fold(Router::new(), |router, operation| {
-        let Ok(filter) = MethodFilter::try_from(operation.method().clone()) else { return router };
+pub(super) fn router(core: &Core) -> Result<Router<Arc<Core>>, BadApi> {
+    core.forward.operations().iter().try_fold(Router::new(), |router, operation| {
+        let filter = MethodFilter::try_from(operation.method().clone());
+        let filter = filter.map_err(|error| BadApi::new(operation.path(), error))?;
         let (path, operation) = (operation.path().to_owned(), operation.clone());
         let handler = move |State(core): State<Arc<Core>>,
                             Path(variables): Path<HashMap<String, String>>,
@@ -31,7 +32,7 @@ pub(super) fn router(core: &Core) -> Router<Arc<Core>> {
             let operation = operation.clone();
             async move { answer(&core, &operation, &variables, query.as_deref().unwrap_or_default(), &headers, body).await }
         };
-        router.route(&path, on(filter, handler))
+        Ok(router.route(&path, on(filter, handler)))
     })
 }
 
