@@ -4,6 +4,7 @@ use greenroom_contracts::messages::{Describe, Prepare, Reset, Retire};
 use greenroom_deployer::Error;
 use greenroom_domain::{Provider, Resources, SlotId, Standing, Timestamp};
 use jiff::SignedDuration;
+use serde_json::Value;
 
 use crate::stage::{House, Told, new_runner, soon};
 
@@ -200,5 +201,7 @@ async fn what_stands_is_listed_also_when_there_is_nothing() {
     let pages: Vec<_> = full().filter(|page| page["list"] == last["list"]).collect();
     let many: Vec<_> = pages.iter().map(|page| page["standing"].as_array().map_or(0, Vec::len)).collect();
     assert_eq!(many, [500, 200]);
-    assert!(pages.iter().all(|page| page["beganAt"].as_str() <= page["endedAt"].as_str()));
+    let time =
+        |page: &Value, name: &str| page[name].as_str().and_then(|at| at.parse::<Timestamp>().ok()).expect("a time");
+    assert!(pages.iter().all(|page| time(page, "beganAt") <= time(page, "endedAt")), "{pages:?}");
 }
