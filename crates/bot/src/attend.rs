@@ -11,7 +11,8 @@ use crate::capture::Recorder;
 use crate::config::BrowserSettings;
 use crate::contract::runner_report::Report;
 use crate::contract::{
-    AutomaticLeave, InCall, InWaitingRoom, Joining, Leaving, Meeting, RecordingStarted, RecordingStopped, RunnerConfig,
+    AutomaticLeave, BotSettings, InCall, InWaitingRoom, Joining, Leaving, Meeting, RecordingStarted, RecordingStopped,
+    RunnerConfig,
 };
 use crate::link::Link;
 use crate::orders::Orders;
@@ -56,6 +57,8 @@ pub struct Run<'a> {
     pub settings: &'a BrowserSettings,
     /// What the owner wants.
     pub config: &'a RunnerConfig,
+    /// What it is to do.
+    pub bot: &'a BotSettings,
     /// The gateway.
     pub link: &'a Link,
     /// What others want.
@@ -78,7 +81,7 @@ pub enum Meetingless {
 
 /// Attends the meeting. The browser is handed back, because the parts of the recording live in its directory.
 pub async fn attend(run: Run<'_>, scratch: Scratch) -> (Ending, Meetingless) {
-    let meeting = run.config.meeting.clone().unwrap_or_default();
+    let meeting = run.bot.meeting.clone().unwrap_or_default();
     match meeting.provider.as_str() {
         "web" => with_browser(&run, Web, &meeting, scratch).await,
         _ => (Ending::Failed(provider::UNSUPPORTED), Meetingless::Nothing),
@@ -132,7 +135,7 @@ async fn through(run: &Run<'_>, provider: &impl Provider, meeting: &Meeting, tab
         tried: None,
     };
     tokio::select! {
-        entered = provider.enter(tab, meeting, &run.config.display_name).instrument(entering) => {
+        entered = provider.enter(tab, meeting, &run.bot.display_name).instrument(entering) => {
             if let Err(failure) = entered {
                 run.screenshots.take(tab, failure.reason).await;
                 return Ending::Failed(failure);
@@ -217,7 +220,7 @@ impl<P: Provider> Stay<'_, P> {
     /// Looks, decides and does, until it is time to leave.
     async fn watch(&mut self) -> Ending {
         let began = Instant::now();
-        let limits = limits(self.run.config);
+        let limits = limits(self.run.config, self.run.bot);
         let mut visit = Visit::new(Duration::ZERO);
         let (mut seen, mut understood) = (began, began);
         let mut ticks = interval(LOOK);
@@ -294,11 +297,11 @@ impl<P: Provider> Stay<'_, P> {
             self.lose_recording().await;
         }
         let in_call = visit.place == Place::InCall && matches!(sight, Sight::Joined { .. });
-        if !in_call || !(self.run.config.recording_enabled || limits.inactivity.is_some()) {
+        if !in_call || !(self.run.bot.recording_enabled() || limits.inactivity.is_some()) {
             return Ok((sight, None));
         }
         let pulse = self.recorder.pulse().await.ok();
-        if self.run.config.recording_enabled {
+        if self.run.bot.recording_enabled() {
             // A page that is busy does not answer, and may record all the same; what counts in the end is what comes.
             let at_work = pulse.is_none_or(|pulse| pulse.recording) && self.recorder.silent_for() < MUTE;
             self.keep_recording(at_work).await;
@@ -325,7 +328,7 @@ impl<P: Provider> Stay<'_, P> {
         tracing::info!(event = "meeting.joined", "in the call");
         self.begin(|| tracing::info_span!("in_call"));
         self.run.reports.add(Report::InCall(InCall {}));
-        if self.run.config.recording_enabled {
+        if self.run.bot.recording_enabled() {
             self.dry.begin();
             self.record().await;
         }
@@ -340,7 +343,7 @@ impl<P: Provider> Stay<'_, P> {
         self.run.reports.add(Report::Joining(Joining {}));
         self.run.screenshots.take(self.tab, "joining_call").await;
         tokio::select! {
-            asked = self.provider.ask(self.tab, self.meeting, &self.run.config.display_name) => asked,
+            asked = self.provider.ask(self.tab, self.meeting, &self.run.bot.display_name) => asked,
             () = self.run.orders.to_leave() => Ok(()),
         }
     }
@@ -441,21 +444,23 @@ impl<P: Provider> Stay<'_, P> {
     }
 }
 
-fn limits(config: &RunnerConfig) -> Limits {
+fn limits(config: &RunnerConfig, settings: &BotSettings) -> Limits {
     let AutomaticLeave {
         waiting_room_timeout_ms,
         no_one_joined_timeout_ms,
         everyone_left_timeout_ms,
         inactivity_timeout_ms,
-    } = config.automatic_leave.unwrap_or_default();
-    let some = |ms: u64| (ms > 0).then(|| Duration::from_millis(ms));
+        // The scheduler's.
+        max_duration_ms: _,
+    } = settings.automatic_leave.unwrap_or_default();
+    let some = |ms: Option<u64>| ms.filter(|ms| *ms > 0).map(Duration::from_millis);
     Limits {
         join: JOIN,
         waiting_room: some(waiting_room_timeout_ms),
         no_one_joined: some(no_one_joined_timeout_ms),
         everyone_left: some(everyone_left_timeout_ms),
         inactivity: some(inactivity_timeout_ms),
-        orphaned: some(config.orphan_timeout_ms).map(orphaned_after),
+        orphaned: some(Some(config.orphan_timeout_ms)).map(orphaned_after),
         blind: BLIND,
         unclear: UNCLEAR,
         unrecorded: UNRECORDED,
@@ -476,12 +481,13 @@ mod tests {
 
     #[test]
     fn zero_means_never_and_an_orphan_leaves_a_minute_early() {
-        let config = RunnerConfig {
-            orphan_timeout_ms: 900_000,
-            automatic_leave: Some(AutomaticLeave { everyone_left_timeout_ms: 5_000, ..AutomaticLeave::default() }),
-            ..RunnerConfig::default()
+        let config = RunnerConfig { orphan_timeout_ms: 900_000, ..RunnerConfig::default() };
+        let leave = AutomaticLeave {
+            waiting_room_timeout_ms: Some(0),
+            everyone_left_timeout_ms: Some(5_000),
+            ..AutomaticLeave::default()
         };
-        let limits = limits(&config);
+        let limits = limits(&config, &BotSettings { automatic_leave: Some(leave), ..BotSettings::default() });
         assert_eq!(limits.waiting_room, None);
         assert_eq!(limits.everyone_left, Some(Duration::from_secs(5)));
         assert_eq!(limits.orphaned, Some(Duration::from_secs(840)));

@@ -12,7 +12,7 @@ use crate::beat::beat;
 use crate::browser::Scratch;
 use crate::config::Settings;
 use crate::contract::runner_report::Report;
-use crate::contract::{Failed, Finished, Note, RunnerConfig};
+use crate::contract::{BotSettings, Failed, Finished, Note, RunnerConfig};
 use crate::link::{Backoff, Error, Link};
 use crate::memory;
 use crate::orders::Orders;
@@ -63,10 +63,11 @@ pub async fn live(settings: Settings, link: Link, orders: Orders, level: Level) 
             return Outcome::Told;
         }
     };
+    let bot = config.settings.clone().unwrap_or_default();
     tracing::info!(
         event = "runner.admitted",
-        provider = config.meeting.as_ref().map_or("", |meeting| meeting.provider.as_str()),
-        recording = config.recording_enabled,
+        provider = bot.meeting.as_ref().map_or("", |meeting| meeting.provider.as_str()),
+        recording = bot.recording_enabled(),
         "admitted"
     );
 
@@ -79,7 +80,7 @@ pub async fn live(settings: Settings, link: Link, orders: Orders, level: Level) 
     let outcome = tokio::select! {
         biased;
         () = orders.to_exit() => Outcome::NotOurs,
-        outcome = work(&settings, &config, &link, &orders, &reports) => outcome,
+        outcome = work(&settings, &config, &bot, &link, &orders, &reports) => outcome,
         () = a_panic(&mut tasks) => {
             // Without beats or reports nobody could tell what becomes of it: the next attempt can.
             tracing::error!(event = "runner.task_panicked", "a task of the runner panicked; it ends");
@@ -119,7 +120,14 @@ async fn admit(link: &Link) -> Result<RunnerConfig, Error> {
     }
 }
 
-async fn work(settings: &Settings, config: &RunnerConfig, link: &Link, orders: &Orders, reports: &Reports) -> Outcome {
+async fn work(
+    settings: &Settings,
+    config: &RunnerConfig,
+    bot: &BotSettings,
+    link: &Link,
+    orders: &Orders,
+    reports: &Reports,
+) -> Outcome {
     let (began, kills) = (Instant::now(), memory::kills());
     let screenshots = Screenshots::new(link.clone());
     let ending = match Scratch::new("runner").and_then(|scratch| {
@@ -132,6 +140,7 @@ async fn work(settings: &Settings, config: &RunnerConfig, link: &Link, orders: &
             let run = attend::Run {
                 settings: &settings.browser,
                 config,
+                bot,
                 link,
                 orders,
                 reports,

@@ -1,5 +1,6 @@
 //! The caller of a public method, in the metadata of a call from the gateway to the service that serves the method.
 
+use greenroom_domain::TenantId;
 use prost::Message as _;
 use tonic::metadata::{BinaryMetadataValue, MetadataMap};
 use tonic::{Request, Status};
@@ -8,9 +9,16 @@ use crate::proto::internal::v1::Caller;
 
 const NAME: &str = "greenroom-caller-bin";
 
-/// Adds the caller. Only the gateway does, after it has checked the caller's key.
+/// Adds the caller, whose key was checked.
 pub fn set_caller(metadata: &mut MetadataMap, caller: &Caller) {
     metadata.insert_bin(NAME, BinaryMetadataValue::from_bytes(&caller.encode_to_vec()));
+}
+
+/// Returns a request of a service that acts for a tenant by itself, with no more rights than its bots need.
+pub fn on_behalf_of<T>(tenant: TenantId, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    set_caller(request.metadata_mut(), &Caller { tenant_id: tenant.to_string(), ..Caller::default() });
+    request
 }
 
 /// Returns the caller.

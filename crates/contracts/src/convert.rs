@@ -157,3 +157,19 @@ mod tests {
         }
     }
 }
+
+/// Times of messages that are stored as JSON: RFC 3339, or null.
+pub(crate) mod stored_time {
+    use greenroom_domain::Timestamp;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer, de, ser};
+
+    pub fn serialize<S: Serializer>(at: &Option<prost_types::Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+        let at = at.as_ref().map(|at| super::timestamp("time", at)).transpose();
+        at.map_err(|bad| ser::Error::custom(bad.problem))?.serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<prost_types::Timestamp>, D::Error> {
+        let at = Option::<String>::deserialize(from)?.map(|text| text.parse::<Timestamp>()).transpose();
+        Ok(at.map_err(de::Error::custom)?.map(super::proto_timestamp))
+    }
+}

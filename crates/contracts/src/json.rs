@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use greenroom_contracts::BadField;
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Number, Value};
+
+use crate::BadField;
 
 /// How deep arrays and objects may stand in each other: as deep as serde_json goes.
 const DEEPEST: usize = 127;
@@ -14,7 +15,7 @@ const TWICE: &str = "twice: ";
 
 /// Why a text is not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum BadJson {
+pub enum BadJson {
     /// It does not follow the grammar, from a line and a column on.
     Malformed(String),
     /// It does, and cannot be taken all the same.
@@ -40,7 +41,10 @@ impl From<&serde_json::Error> for BadJson {
 }
 
 /// Parses a text whose objects have no name twice.
-pub(crate) fn parse(text: &[u8]) -> Result<Value, BadJson> {
+///
+/// # Errors
+/// Why it is not taken.
+pub fn parse(text: &[u8]) -> Result<Value, BadJson> {
     let deserializer = &mut serde_json::Deserializer::from_slice(text);
     let parsed = serde_path_to_error::deserialize::<_, Unique>(&mut *deserializer);
     let Unique(value) = parsed.map_err(|error| {
@@ -58,7 +62,8 @@ pub(crate) fn parse(text: &[u8]) -> Result<Value, BadJson> {
 }
 
 /// What is wrong with JSON of a known shape, by the field.
-pub(crate) fn misshapen(error: &serde_path_to_error::Error<serde_json::Error>) -> BadJson {
+#[must_use]
+pub fn misshapen(error: &serde_path_to_error::Error<serde_json::Error>) -> BadJson {
     let inner = error.inner();
     if !inner.is_data() {
         return inner.into();
@@ -94,7 +99,8 @@ pub(crate) fn misshapen(error: &serde_path_to_error::Error<serde_json::Error>) -
 }
 
 /// A name that a client made up, fit to be said back.
-pub(crate) fn shortened(name: &str) -> String {
+#[must_use]
+pub fn shortened(name: &str) -> String {
     name.chars().filter(|c| !c.is_control()).take(64).collect()
 }
 

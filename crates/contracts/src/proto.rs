@@ -15,5 +15,5 @@ pub mod internal {
     }
 }
 
-/// The compiled descriptors, for gRPC reflection.
-pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/greenroom.fds"));
+/// The compiled descriptors of the public packages: for gRPC reflection, and for HTTP.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/public.fds"));

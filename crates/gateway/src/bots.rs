@@ -1,145 +1,39 @@
-//! What clients can ask for, whatever the door.
+//! What clients can ask for of which no single service knows enough: recordings and logs, whatever the door.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
 use futures::StreamExt as _;
-use greenroom_chassis::Clock;
-use greenroom_contracts::BadField;
-use greenroom_contracts::proto::internal::v1::{
-    JoinRequest, LogsRequest, ReadScreenshotRequest, RecordingRequest, SchedulerBotRequest, SchedulerCreateRequest,
-    SchedulerListRequest, SchedulerOperatorRequest, SchedulerTimelineRequest, SchedulerUpdateRequest,
-};
-use greenroom_contracts::proto::v1::{
-    Bot, CreateBotRequest, GetLogsRequest, ListBotsRequest, ListBotsResponse, ListTimelineRequest,
-    ListTimelineResponse, Recording, RunnerRef, UpdateBotRequest,
-};
-use greenroom_domain::bot::BotState;
-use greenroom_domain::network::AllowedNetworks;
+use greenroom_contracts::proto::internal::v1::{JoinRequest, LogsRequest, ReadScreenshotRequest, RecordingRequest};
+use greenroom_contracts::proto::v1::{Bot, GetBotRequest, GetLogsRequest, Recording, RunnerRef};
+use greenroom_contracts::set_caller;
 use greenroom_domain::{BotId, PlatformName};
 use tonic::{Request, Status};
-use uuid::Uuid;
 
 use crate::error::Refused;
 use crate::keys::Client;
 use crate::operator::Operator;
 use crate::upstream::{Upstream, outward};
-use crate::validate;
 
 /// Longest time a call that answers at once may take.
 const CALL: Duration = Duration::from_secs(10);
-/// Most bots on a page.
-pub(crate) const LONGEST_PAGE: u32 = 200;
-/// Most lines of a timeline on a page.
-pub(crate) const LONGEST_TIMELINE: u32 = 1_000;
-const LONGEST_CURSOR: usize = 512;
-
 /// Asks scheduler, recordings and deployers in a client's name.
 #[derive(Debug, Clone)]
 pub(crate) struct Bots {
     pub upstream: Upstream,
-    pub clock: Clock,
-    /// Networks that meetings may be in although their addresses are not public.
-    pub allowed_networks: AllowedNetworks,
-}
-
-/// A call to the scheduler that may be made again.
-macro_rules! scheduler {
-    ($self:ident . $method:ident ($request:expr)) => {{
-        let (request, upstream) = ($request, &$self.upstream);
-        upstream.ask(concat!("SchedulerService.", stringify!($method)), move || {
-            let mut scheduler = upstream.scheduler.clone();
-            let request = within(request.clone());
-            async move { scheduler.$method(request).await }
-        })
-    }};
 }
 
 impl Bots {
-    pub async fn create(&self, client: &Client, mut create: CreateBotRequest) -> Result<Bot, Refused> {
-        validate::create(&create, self.clock.now(), &self.allowed_networks).map_err(Refused::Fields)?;
-        if create.idempotency_key.is_empty() {
-            // So that our own second try makes no second bot.
-            create.idempotency_key = format!("gateway-{}", Uuid::now_v7());
-        }
-        let request = SchedulerCreateRequest { caller: Some(client.caller.clone()), create: Some(create) };
-        Ok(scheduler!(self.create(request)).await?)
-    }
-
+    /// A tenant's own bot.
     pub async fn get(&self, client: &Client, bot: BotId) -> Result<Bot, Refused> {
-        Ok(scheduler!(self.get(of(client, bot))).await?)
-    }
-
-    pub async fn timeline(
-        &self,
-        client: &Client,
-        bot: BotId,
-        list: ListTimelineRequest,
-    ) -> Result<ListTimelineResponse, Refused> {
-        let mut bad = Vec::new();
-        if list.limit > LONGEST_TIMELINE {
-            bad.push(BadField::new("limit", format!("must be 1 to {LONGEST_TIMELINE}")));
-        }
-        if !list.cursor.is_empty() && list.cursor.parse::<i64>().is_err() {
-            bad.push(BadField::new("cursor", "must be what an answer gave"));
-        }
-        if !bad.is_empty() {
-            return Err(Refused::Fields(bad));
-        }
-        let list = ListTimelineRequest { bot_id: bot.to_string(), ..list };
-        let request = SchedulerTimelineRequest { tenant_id: client.tenant.to_string(), list: Some(list) };
-        Ok(scheduler!(self.list_timeline(request)).await?)
-    }
-
-    pub async fn list(&self, client: &Client, list: ListBotsRequest) -> Result<ListBotsResponse, Refused> {
-        let mut bad = Vec::new();
-        if list.limit > LONGEST_PAGE {
-            bad.push(BadField::new("limit", format!("must be 1 to {LONGEST_PAGE}")));
-        }
-        if list.cursor.len() > LONGEST_CURSOR || list.cursor.chars().any(char::is_control) {
-            bad.push(BadField::new("cursor", "must be what the last answer gave"));
-        }
-        if !list.state.is_empty() && list.state.parse::<BotState>().is_err() {
-            let states = BotState::ALL.map(BotState::as_str).join(", ");
-            bad.push(BadField::new("state", format!("must be one of {states}")));
-        }
-        if !bad.is_empty() {
-            return Err(Refused::Fields(bad));
-        }
-        let request = SchedulerListRequest { tenant_id: client.tenant.to_string(), list: Some(list) };
-        Ok(scheduler!(self.list(request)).await?)
-    }
-
-    pub async fn update(&self, client: &Client, update: UpdateBotRequest) -> Result<Bot, Refused> {
-        validate::update(&update, &self.allowed_networks).map_err(Refused::Fields)?;
-        let request = SchedulerUpdateRequest { caller: Some(client.caller.clone()), update: Some(update) };
-        Ok(scheduler!(self.update(request)).await?)
-    }
-
-    pub async fn deploy(&self, client: &Client, bot: BotId) -> Result<Bot, Refused> {
-        Ok(scheduler!(self.deploy(SchedulerBotRequest { caller: Some(client.caller.clone()), ..of(client, bot) }))
-            .await?)
-    }
-
-    /// Any tenant's.
-    pub async fn fail(&self, client: &Client, bot: BotId) -> Result<Bot, Refused> {
-        Operator::new(client)?;
-        Ok(scheduler!(self.fail(SchedulerOperatorRequest { bot_id: bot.to_string() })).await?)
-    }
-
-    /// Any tenant's.
-    pub async fn restart(&self, client: &Client, bot: BotId) -> Result<Bot, Refused> {
-        Operator::new(client)?;
-        Ok(scheduler!(self.restart(SchedulerOperatorRequest { bot_id: bot.to_string() })).await?)
-    }
-
-    pub async fn leave(&self, client: &Client, bot: BotId) -> Result<Bot, Refused> {
-        Ok(scheduler!(self.leave(of(client, bot))).await?)
-    }
-
-    pub async fn cancel(&self, client: &Client, bot: BotId) -> Result<Bot, Refused> {
-        Ok(scheduler!(self.cancel(of(client, bot))).await?)
+        let answer = self.upstream.ask("BotService.GetBot", || {
+            let mut bots = self.upstream.bots.clone();
+            let mut request = within(GetBotRequest { bot_id: bot.to_string() });
+            set_caller(request.metadata_mut(), &client.caller);
+            async move { bots.get_bot(request).await }
+        });
+        Ok(answer.await?)
     }
 
     pub async fn recording(&self, client: &Client, bot: BotId) -> Result<Recording, Refused> {
@@ -253,10 +147,6 @@ fn platform_of(bot: &Bot, attempt: u32) -> Option<PlatformName> {
     let assigned = bot.timeline.iter().rfind(|entry| entry.attempt == attempt && entry.what == "assigned")?;
     // "<slot> on <platform>"
     PlatformName::new(assigned.detail.rsplit(' ').next()?).ok()
-}
-
-fn of(client: &Client, bot: BotId) -> SchedulerBotRequest {
-    SchedulerBotRequest { tenant_id: client.tenant.to_string(), bot_id: bot.to_string(), caller: None }
 }
 
 fn within<T>(message: T) -> Request<T> {

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use greenroom_chassis::Settings;
-use greenroom_domain::network::AllowedNetworks;
 
 use crate::events::MostWatchers;
 
@@ -16,8 +15,6 @@ pub struct Config {
     pub key_cache: Duration,
     /// Between two signs of life on an event stream where nothing happens.
     pub event_keep_alive: Duration,
-    /// Networks that meetings may be in although their addresses are not public.
-    pub allowed_networks: AllowedNetworks,
     /// How many may watch events.
     pub(crate) watchers: MostWatchers,
     /// Most requests at once, of everybody; an open event stream is one.
@@ -53,7 +50,6 @@ impl Config {
         if event_keep_alive.is_zero() {
             settings.problem("EVENT_KEEP_ALIVE_MS", "must not be 0");
         }
-        let allowed_networks = settings.meeting_addresses_allowed();
         let mut number = |name: &'static str, default: &str, about| {
             let number: usize = settings.get(name, default, about);
             if number == 0 {
@@ -88,15 +84,6 @@ impl Config {
             "32",
             "Most parts and screenshots that a gateway takes in at once, up to 16 MiB each; further ones wait.",
         );
-        Self {
-            heartbeat_interval,
-            key_cache,
-            event_keep_alive,
-            allowed_networks,
-            watchers,
-            requests,
-            requests_per_address,
-            uploads,
-        }
+        Self { heartbeat_interval, key_cache, event_keep_alive, watchers, requests, requests_per_address, uploads }
     }
 }

@@ -42,11 +42,7 @@ impl Core {
         let closing = CancellationToken::new();
         Ok(Arc::new(Self {
             keys: Keys::new(config, host, upstream.clone()),
-            bots: Bots {
-                upstream: upstream.clone(),
-                clock: host.clock,
-                allowed_networks: config.allowed_networks.clone(),
-            },
+            bots: Bots { upstream: upstream.clone() },
             forward: Forward::new(host, upstream.clone())?,
             runners: Runners {
                 upstream,

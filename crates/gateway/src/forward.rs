@@ -6,25 +6,44 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::uri::PathAndQuery;
-use bytes::{Buf, BufMut, Bytes};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use greenroom_chassis::{Host, InnerChannel};
 use greenroom_contracts::proto::DESCRIPTORS;
-use greenroom_contracts::proto::v1::{order_service_server, pool_operator_service_server, sizes_service_server};
+use greenroom_contracts::proto::v1::{
+    bot_service_server, order_service_server, pool_operator_service_server, sizes_service_server,
+};
 use greenroom_contracts::set_caller;
-use greenroom_transcode::{BadApi, Operation, descriptors, is_idempotent, methods, operations};
+use greenroom_transcode::{
+    BadApi, DynamicMessage, FieldDescriptor, MessageDescriptor, Messages, Operation, descriptors, is_idempotent,
+    methods, operations,
+};
+use prost::encoding;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Request, Status};
+use uuid::Uuid;
 
 use crate::keys::Client;
 use crate::operator::Operator;
-use crate::upstream::{Upstream, outward};
+use crate::upstream::{LARGEST, Upstream, outward};
 
-/// Every forwarded service, and the service that serves it. All of them are for operators.
-pub(crate) const FORWARDED: [(&str, &str); 3] = [
-    (pool_operator_service_server::SERVICE_NAME, "pool-manager"),
-    (sizes_service_server::SERVICE_NAME, "scheduler"),
-    (order_service_server::SERVICE_NAME, "scheduler"),
+/// A service that is forwarded.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Forwarded {
+    /// Its name in the protos.
+    pub service: &'static str,
+    /// The service of ours that serves it.
+    upstream: &'static str,
+    /// Whether all of it is for operators.
+    operators: bool,
+}
+
+/// All of them.
+pub(crate) const FORWARDED: [Forwarded; 4] = [
+    Forwarded { service: bot_service_server::SERVICE_NAME, upstream: "scheduler", operators: false },
+    Forwarded { service: pool_operator_service_server::SERVICE_NAME, upstream: "pool-manager", operators: true },
+    Forwarded { service: sizes_service_server::SERVICE_NAME, upstream: "scheduler", operators: true },
+    Forwarded { service: order_service_server::SERVICE_NAME, upstream: "scheduler", operators: true },
 ];
 
 /// Longest time a call may take: the platform of a slot is asked for five seconds.
@@ -37,6 +56,29 @@ struct Method {
     name: &'static str,
     channel: InnerChannel,
     is_idempotent: bool,
+    operators: bool,
+    request: MessageDescriptor,
+    /// With a key it may be called again.
+    key: Option<FieldDescriptor>,
+}
+
+impl Method {
+    /// Returns the message with a key of ours where it has none, so that our own second try does nothing twice.
+    fn with_key(&self, message: Bytes) -> Result<Bytes, Status> {
+        let Some(key) = &self.key else { return Ok(message) };
+        if self.decoded(message.clone())?.has_field(key) {
+            return Ok(message);
+        }
+        // Messages that follow each other are merged.
+        let mut with_key = BytesMut::from(message);
+        encoding::string::encode(key.number(), &format!("gateway-{}", Uuid::now_v7()), &mut with_key);
+        Ok(with_key.freeze())
+    }
+
+    fn decoded(&self, message: Bytes) -> Result<DynamicMessage, Status> {
+        let message = DynamicMessage::decode(self.request.clone(), message);
+        message.map_err(|_| Status::invalid_argument("the message cannot be decoded"))
+    }
 }
 
 /// Forwards calls. Cheap to clone.
@@ -45,6 +87,8 @@ pub(crate) struct Forward {
     /// By the path of gRPC.
     methods: Arc<HashMap<String, Method>>,
     operations: Arc<[Arc<Operation>]>,
+    /// Converts what is answered to runners.
+    pub messages: Messages,
     upstream: Upstream,
 }
 
@@ -52,7 +96,7 @@ impl Forward {
     pub fn new(host: &Host, upstream: Upstream) -> Result<Self, BadApi> {
         let pool = descriptors(DESCRIPTORS)?;
         let mut by_path = HashMap::new();
-        for (service, upstream) in FORWARDED {
+        for Forwarded { service, upstream, operators } in FORWARDED {
             for rpc in methods(&pool, service)? {
                 let path = format!("/{service}/{}", rpc.name());
                 let method = Method {
@@ -60,12 +104,20 @@ impl Forward {
                     name: path.clone().leak(),
                     channel: host.peers.channel(upstream),
                     is_idempotent: is_idempotent(&rpc),
+                    operators,
+                    request: rpc.input(),
+                    key: rpc.input().get_field_by_name("idempotency_key"),
                 };
                 by_path.insert(path, method);
             }
         }
-        let operations = operations(&pool, &FORWARDED.map(|(service, _)| service))?;
-        Ok(Self { methods: Arc::new(by_path), operations: operations.into_iter().map(Arc::new).collect(), upstream })
+        let operations = operations(&pool, &FORWARDED.map(|forwarded| forwarded.service))?;
+        Ok(Self {
+            methods: Arc::new(by_path),
+            operations: operations.into_iter().map(Arc::new).collect(),
+            messages: Messages::new(&pool),
+            upstream,
+        })
     }
 
     /// Returns the operations that are reached over HTTP.
@@ -73,12 +125,30 @@ impl Forward {
         &self.operations
     }
 
+    /// Refuses a client that may not call a method at all.
+    pub fn check(&self, path: &str, client: &Client) -> Result<(), Status> {
+        match self.methods.get(path) {
+            Some(method) if method.operators => Operator::new(client).map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    /// Calls a method as a client has called it over gRPC: nobody has looked into the message yet.
+    pub async fn call_unseen(&self, path: &str, client: &Client, message: Bytes) -> Result<Bytes, Status> {
+        if let Some(method) = self.methods.get(path) {
+            // The service would call it a fault of ours.
+            method.decoded(message.clone())?;
+        }
+        self.call(path, client, message).await
+    }
+
     /// Calls a method by its path, `/package.Service/Method`, with an encoded message.
     pub async fn call(&self, path: &str, client: &Client, message: Bytes) -> Result<Bytes, Status> {
         let method = self.methods.get(path).ok_or_else(|| Status::unimplemented("there is no such method"))?;
-        Operator::new(client)?;
+        self.check(path, client)?;
+        let message = method.with_key(message)?;
         let once = || {
-            let mut grpc = Grpc::new(method.channel.clone());
+            let mut grpc = Grpc::new(method.channel.clone()).max_decoding_message_size(LARGEST);
             let mut request = Request::new(message.clone());
             request.set_timeout(CALL);
             set_caller(request.metadata_mut(), &client.caller);
@@ -87,7 +157,7 @@ impl Forward {
                 grpc.unary(request, method.path.clone(), Encoded).await
             }
         };
-        if method.is_idempotent {
+        if method.is_idempotent || method.key.is_some() {
             self.upstream.ask(method.name, once).await
         } else {
             once().await.map(tonic::Response::into_inner).map_err(|status| outward(method.name, &status))

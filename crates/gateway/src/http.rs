@@ -2,11 +2,9 @@
 
 mod answer;
 mod body;
-mod bots;
 mod events;
 mod logs;
 mod observe;
-mod parse;
 mod part;
 mod problem;
 mod recordings;
@@ -33,23 +31,14 @@ pub(crate) use problem::{Kind, Problem};
 /// Everything but gRPC, and what is said to whoever asks for something else; `grpc` is asked through the same door.
 pub(crate) fn router(core: Arc<Core>, grpc: Router) -> Result<Router, BadApi> {
     let with_parameters = Router::new()
-        .route("/v1/bots", get(bots::list))
-        .route("/v1/bots/{id}/timeline", get(bots::timeline))
-        .route("/v1/bots/{id}/logs", get(logs::get))
+        .route("/v1/bots/{bot_id}/logs", get(logs::get))
         .route("/v1/events", get(events::get))
         .route("/runner/v1/parts/{index}", put(runner::put_part));
     let without = Router::new()
-        .route("/v1/bots", post(bots::create))
-        .route("/v1/bots/{id}", get(bots::get).patch(bots::update))
-        .route("/v1/bots/{id}/deploy", post(bots::deploy))
-        .route("/v1/bots/{id}/fail", post(bots::fail))
-        .route("/v1/bots/{id}/restart", post(bots::restart))
-        .route("/v1/bots/{id}/leave", post(bots::leave))
-        .route("/v1/bots/{id}/cancel", post(bots::cancel))
-        .route("/v1/bots/{id}/recording", get(recordings::get))
-        .route("/v1/bots/{id}/recording/join", post(recordings::join))
-        .route("/v1/bots/{id}/recording/content", get(recordings::content))
-        .route("/v1/bots/{id}/screenshots/{name}", get(recordings::screenshot))
+        .route("/v1/bots/{bot_id}/recording", get(recordings::get))
+        .route("/v1/bots/{bot_id}/recording/join", post(recordings::join))
+        .route("/v1/bots/{bot_id}/recording/content", get(recordings::content))
+        .route("/v1/bots/{bot_id}/screenshots/{name}", get(recordings::screenshot))
         .route("/runner/v1/admit", post(runner::admit))
         .route("/runner/v1/beat", post(runner::beat))
         .route("/runner/v1/report", post(runner::report))

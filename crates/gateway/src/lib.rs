@@ -7,11 +7,12 @@
 //!
 //! **Says** gRPC calls to accounts, scheduler, pool-manager, recordings and deployers; beats on the bus; the tenant's events as SSE.
 //!
-//! It **never** decides anything about a bot. It authenticates, parses, asks once (more often where asking twice is
-//! harmless), and gives the answer the shape of the door it goes out of. Nothing it logs, answers or measures holds a key, a
-//! token or a meeting's address.
+//! It **never** decides anything about a bot. It authenticates, limits, converts between JSON and messages as the protos say, asks
+//! once (more often where asking twice is harmless), and gives the answer the shape of the door it goes out of. Nothing it logs,
+//! answers or measures holds a key, a token or a meeting's address.
 //!
-//! [`bots`], [`pool`] and [`runners`] are what can be asked; [`http`] and [`rpc`] are the two shapes of asking.
+//! [`forward`] calls the services that serve the public API; [`bots`] and [`runners`] are what needs more than one of them; [`http`]
+//! and [`rpc`] are the two shapes of asking.
 
 mod bots;
 mod config;
@@ -21,7 +22,6 @@ mod error;
 mod events;
 mod forward;
 mod http;
-mod json;
 mod keys;
 mod operator;
 mod policy;
@@ -32,7 +32,6 @@ mod service;
 mod upload_fence;
 mod uploads;
 mod upstream;
-mod validate;
 
 pub use config::Config;
 pub use error::Error;

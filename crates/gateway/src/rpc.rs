@@ -1,15 +1,18 @@
 //! The gRPC door: the same calls as over HTTP, and for those who ask, what can be called.
 
 mod authorize;
-mod bots;
 mod forwarded;
+mod own;
 mod runner;
 
 use std::sync::Arc;
 
 use axum::{Router, middleware};
 use greenroom_contracts::proto::DESCRIPTORS;
-use greenroom_contracts::proto::v1::bot_service_server::{BotServiceServer, SERVICE_NAME as BOTS};
+use greenroom_contracts::proto::v1::bot_service_server::SERVICE_NAME as BOTS;
+use greenroom_contracts::proto::v1::event_service_server::{EventServiceServer, SERVICE_NAME as EVENTS};
+use greenroom_contracts::proto::v1::log_service_server::{LogServiceServer, SERVICE_NAME as LOGS};
+use greenroom_contracts::proto::v1::recording_service_server::{RecordingServiceServer, SERVICE_NAME as RECORDINGS};
 use greenroom_contracts::proto::v1::runner_service_server::{RunnerServiceServer, SERVICE_NAME as RUNNERS};
 use tonic::Status;
 use tonic::service::Routes;
@@ -23,8 +26,8 @@ use crate::core::Core;
 use crate::forward::FORWARDED;
 use crate::upstream::LARGEST;
 
-/// Services that the gateway answers itself. Internal services are not served here, and reflection does not list them.
-const OWN: [&str; 3] = [BOTS, RUNNERS, "grpc.health.v1.Health"];
+/// Services of clients that the gateway answers itself. Internal services are not served here, and reflection does not list them.
+const OF_CLIENTS: [&str; 3] = [RECORDINGS, LOGS, EVENTS];
 /// Largest message to what is open to everybody: health and reflection.
 const LARGEST_OF_STRANGERS: usize = 4 << 10;
 /// Largest message of a client.
@@ -38,12 +41,16 @@ pub(crate) fn router(core: &Arc<Core>, health: &HealthReporter) -> Result<Router
         reflection = reflection.register_encoded_file_descriptor_set(descriptors);
         old_reflection = old_reflection.register_encoded_file_descriptor_set(descriptors);
     }
-    for service in OWN.into_iter().chain(FORWARDED.map(|(service, _)| service)) {
+    let own = OF_CLIENTS.into_iter().chain([RUNNERS, "grpc.health.v1.Health"]);
+    for service in own.chain(FORWARDED.map(|forwarded| forwarded.service)) {
         reflection = reflection.with_service_name(service);
         old_reflection = old_reflection.with_service_name(service);
     }
+    let own = own::Own(core.clone());
     let routes = Routes::default()
-        .add_service(BotServiceServer::new(bots::Bots(core.clone())).max_decoding_message_size(LARGEST_OF_CLIENTS))
+        .add_service(RecordingServiceServer::new(own.clone()).max_decoding_message_size(LARGEST_OF_CLIENTS))
+        .add_service(LogServiceServer::new(own.clone()).max_decoding_message_size(LARGEST_OF_CLIENTS))
+        .add_service(EventServiceServer::new(own).max_decoding_message_size(LARGEST_OF_CLIENTS))
         .add_service(RunnerServiceServer::new(runner::Runners(core.clone())).max_decoding_message_size(LARGEST))
         .add_service(
             HealthServer::new(HealthService::from_health_reporter(health.clone()))

@@ -10,8 +10,8 @@ use greenroom_contracts::proto::internal::v1::accounts_service_client::AccountsS
 use greenroom_contracts::proto::internal::v1::deployer_service_client::DeployerServiceClient;
 use greenroom_contracts::proto::internal::v1::owner_service_client::OwnerServiceClient;
 use greenroom_contracts::proto::internal::v1::recording_service_client::RecordingServiceClient;
-use greenroom_contracts::proto::internal::v1::scheduler_service_client::SchedulerServiceClient;
 use greenroom_contracts::proto::v1::Desired;
+use greenroom_contracts::proto::v1::bot_service_client::BotServiceClient;
 use greenroom_domain::{InstanceId, PlatformName, RunnerId};
 use tokio::time::{Instant, sleep};
 use tonic::{Code, Request, Response, Status};
@@ -29,7 +29,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 #[derive(Debug, Clone)]
 pub(crate) struct Upstream {
     pub accounts: AccountsServiceClient<InnerChannel>,
-    pub scheduler: SchedulerServiceClient<InnerChannel>,
+    pub bots: BotServiceClient<InnerChannel>,
     pub owner: OwnerServiceClient<InnerChannel>,
     pub recordings: RecordingServiceClient<InnerChannel>,
     peers: Peers,
@@ -42,7 +42,7 @@ impl Upstream {
         let scheduler = host.peers.channel("scheduler");
         Self {
             accounts: AccountsServiceClient::new(host.peers.channel("accounts")),
-            scheduler: SchedulerServiceClient::new(scheduler.clone()).max_decoding_message_size(LARGEST),
+            bots: BotServiceClient::new(scheduler.clone()).max_decoding_message_size(LARGEST),
             owner: OwnerServiceClient::new(scheduler),
             recordings: RecordingServiceClient::new(host.peers.channel("recordings"))
                 .max_decoding_message_size(LARGEST)

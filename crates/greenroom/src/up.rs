@@ -123,7 +123,7 @@ impl Up {
             "",
         ));
         let accounts = configuration.accounts.clone();
-        let allowed = configuration.gateway.allowed_networks.to_words();
+        let allowed = configuration.scheduler.allowed_networks.to_words();
         let build = Box::pin(async {
             let bus =
                 Bus::connect(&configuration.common.nats_url, configuration.common.installation.clone(), "up").await?;

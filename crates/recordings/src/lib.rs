@@ -6,7 +6,7 @@
 //!
 //! **Hears** gRPC at the inner door (`RecordingService`): the gateway brings what runners upload and fetches what clients
 //! ask for; `bot.state_changed` (the bot is over) and `runner.gone` (no more parts will come). When
-//! nothing comes for ten minutes it asks the scheduler (`SchedulerService.Get`).
+//! nothing comes for ten minutes it asks the scheduler (`BotService.GetBot`).
 //!
 //! **Says** `recording.ready` and `recording.failed`, both public.
 //!

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use greenroom_chassis::{Clock, InnerChannel};
-use greenroom_contracts::proto::internal::v1::SchedulerBotRequest;
-use greenroom_contracts::proto::internal::v1::scheduler_service_client::SchedulerServiceClient;
+use greenroom_contracts::on_behalf_of;
+use greenroom_contracts::proto::v1::GetBotRequest;
+use greenroom_contracts::proto::v1::bot_service_client::BotServiceClient;
 use greenroom_domain::bot::BotState;
 use greenroom_store::Store;
 use tokio::sync::Notify;
@@ -60,9 +61,8 @@ impl Missed {
 
     /// The last attempt of a bot that is over.
     async fn ask(&self, row: &Row) -> Result<Option<u32>, tonic::Status> {
-        let request =
-            SchedulerBotRequest { tenant_id: row.tenant_id.to_string(), bot_id: row.bot_id.to_string(), caller: None };
-        match SchedulerServiceClient::new(self.scheduler.clone()).get(request).await {
+        let request = on_behalf_of(row.tenant(), GetBotRequest { bot_id: row.bot_id.to_string() });
+        match BotServiceClient::new(self.scheduler.clone()).get_bot(request).await {
             Ok(bot) => {
                 let bot = bot.into_inner();
                 let over = bot.state.parse::<BotState>().is_ok_and(BotState::is_terminal);

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use greenroom_bus::trace;
 use greenroom_chassis::{Clock, InnerChannel};
 use greenroom_contracts::messages::{RecordingFailed, RecordingReady};
-use greenroom_contracts::proto::internal::v1::SchedulerTimelineRequest;
-use greenroom_contracts::proto::internal::v1::scheduler_service_client::SchedulerServiceClient;
+use greenroom_contracts::on_behalf_of;
+use greenroom_contracts::proto::v1::bot_service_client::BotServiceClient;
 use greenroom_contracts::proto::v1::{ListTimelineRequest, TimelineEntry};
 use greenroom_store::Store;
 use opentelemetry::metrics::{Counter, Histogram};
@@ -201,11 +201,11 @@ impl Joiner {
 
     /// A bot's timeline, oldest line first. That of a bot which its owner does not know is empty.
     async fn timeline(&self, row: &Row) -> Result<Vec<TimelineEntry>, Error> {
-        let mut client = SchedulerServiceClient::new(self.scheduler.clone());
+        let mut client = BotServiceClient::new(self.scheduler.clone());
         let (mut entries, mut cursor) = (Vec::new(), String::new());
         loop {
-            let list = ListTimelineRequest { bot_id: row.bot_id.to_string(), limit: PAGE, cursor };
-            let request = SchedulerTimelineRequest { tenant_id: row.tenant_id.to_string(), list: Some(list) };
+            let list = ListTimelineRequest { bot_id: row.bot_id.to_string(), limit: Some(PAGE), cursor };
+            let request = on_behalf_of(row.tenant(), list);
             let page = match client.list_timeline(request).await {
                 Ok(page) => page.into_inner(),
                 Err(error) if error.code() == Code::NotFound => break,

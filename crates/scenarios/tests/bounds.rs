@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use greenroom_contracts::proto::v1::bot_service_client::BotServiceClient;
 use greenroom_contracts::proto::v1::{
-    CreateBotRequest, ListBotsRequest, ListTimelineRequest, NewAutomaticLeave, NewBot, NewMeeting, NewResources,
+    AutomaticLeave, BotSettings, CreateBotRequest, ListBotsRequest, ListTimelineRequest, Meeting, Resources,
     UpdateBotRequest,
 };
 use greenroom_contracts::proto_timestamp;
@@ -31,13 +31,10 @@ fn platforms() -> Vec<String> {
 }
 
 /// A bot for later, so that nothing runs.
-fn later() -> NewBot {
-    let meeting = NewMeeting {
-        provider: "web".to_owned(),
-        url: "https://meeting.example/later".to_owned(),
-        ..NewMeeting::default()
-    };
-    NewBot { meeting: Some(meeting), start_time: Some(at(tomorrow())), ..NewBot::default() }
+fn later() -> BotSettings {
+    let meeting =
+        Meeting { provider: "web".to_owned(), url: "https://meeting.example/later".to_owned(), ..Meeting::default() };
+    BotSettings { meeting: Some(meeting), start_time: Some(at(tomorrow())), ..BotSettings::default() }
 }
 
 fn tomorrow() -> Timestamp {
@@ -70,11 +67,11 @@ fn metadata(bytes: usize) -> String {
 /// A bound: its field as protobuf calls it, and a bot at it and one beyond it.
 struct Bound {
     field: &'static str,
-    at: NewBot,
-    beyond: NewBot,
+    at: BotSettings,
+    beyond: BotSettings,
 }
 
-fn bound(field: &'static str, set: impl Fn(&mut NewBot, bool)) -> Bound {
+fn bound(field: &'static str, set: impl Fn(&mut BotSettings, bool)) -> Bound {
     let bot = |beyond| {
         let mut bot = later();
         set(&mut bot, beyond);
@@ -83,17 +80,17 @@ fn bound(field: &'static str, set: impl Fn(&mut NewBot, bool)) -> Bound {
     Bound { field, at: bot(false), beyond: bot(true) }
 }
 
-fn meeting(field: &'static str, set: impl Fn(&mut NewMeeting, bool)) -> Bound {
+fn meeting(field: &'static str, set: impl Fn(&mut Meeting, bool)) -> Bound {
     bound(field, |bot, beyond| set(bot.meeting.get_or_insert_default(), beyond))
 }
 
-fn leave(field: &'static str, set: impl Fn(&mut NewAutomaticLeave) -> &mut Option<u64>) -> Bound {
+fn leave(field: &'static str, set: impl Fn(&mut AutomaticLeave) -> &mut Option<u64>) -> Bound {
     bound(field, |bot, beyond| {
         *set(bot.automatic_leave.get_or_insert_default()) = Some(DAY + u64::from(beyond));
     })
 }
 
-fn resources(field: &'static str, set: impl Fn(&mut NewResources, bool)) -> Bound {
+fn resources(field: &'static str, set: impl Fn(&mut Resources, bool)) -> Bound {
     bound(field, |bot, beyond| set(bot.resources.get_or_insert_default(), beyond))
 }
 
@@ -131,7 +128,7 @@ fn bounds() -> Vec<Bound> {
         leave("automatic_leave.everyone_left_timeout_ms", |leave| &mut leave.everyone_left_timeout_ms),
         leave("automatic_leave.inactivity_timeout_ms", |leave| &mut leave.inactivity_timeout_ms),
         leave("automatic_leave.max_duration_ms", |leave| &mut leave.max_duration_ms),
-        bound("metadata_json", |bot, beyond| bot.metadata_json = metadata((16 << 10) + usize::from(beyond))),
+        bound("metadata", |bot, beyond| bot.metadata = metadata((16 << 10) + usize::from(beyond))),
         bound("priority", |bot, beyond| bot.priority = Some(10_000 + more(beyond))),
         bound("platforms", |bot, beyond| bot.platforms = platforms()[..16 + usize::from(beyond)].to_vec()),
         bound("platforms[0]", |bot, beyond| {
@@ -162,16 +159,13 @@ fn bounds() -> Vec<Bound> {
 
 /// As JSON has it.
 fn camel(field: &str) -> String {
-    if field == "metadata_json" {
-        return "metadata".to_owned();
-    }
     let mut parts = field.split('_');
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |name, part| name + &part[..1].to_uppercase() + &part[1..])
 }
 
 /// The same bot as a body of `POST /v1/bots`.
-fn body(bot: &NewBot) -> Value {
+fn body(bot: &BotSettings) -> Value {
     let mut body = Map::new();
     let mut put = |name: &str, value: Value| {
         if !value.is_null() && value != json!("") && value != json!([]) {
@@ -195,7 +189,7 @@ fn body(bot: &NewBot) -> Value {
         })
     });
     put("automatic_leave", json!(leave));
-    put("metadata_json", serde_json::from_str(&bot.metadata_json).unwrap_or_default());
+    put("metadata", serde_json::from_str(&bot.metadata).unwrap_or_default());
     put("priority", json!(bot.priority));
     put("platforms", json!(bot.platforms));
     put("queue_timeout_ms", json!(bot.queue_timeout_ms));
@@ -256,7 +250,7 @@ impl<'a> Doors<'a> {
         })
     }
 
-    async fn create(&self, bot: &NewBot, idempotency_key: &str) -> [Said; 2] {
+    async fn create(&self, bot: &BotSettings, idempotency_key: &str) -> [Said; 2] {
         let mut request = client().post(format!("{}/v1/bots", self.url)).json(&body(bot));
         if !idempotency_key.is_empty() {
             request = request.header("idempotency-key", idempotency_key);
@@ -267,7 +261,7 @@ impl<'a> Doors<'a> {
             let (_, rest) = bot.deduplication_key.split_at(1);
             bot.deduplication_key = format!("x{rest}");
         }
-        let message = CreateBotRequest { bot: Some(bot), idempotency_key: idempotency_key.to_owned() };
+        let message = CreateBotRequest { settings: Some(bot), idempotency_key: idempotency_key.to_owned() };
         let answer = self.grpc.clone().create_bot(self.with_key(message)).await;
         [self.http(request).await, Self::said(answer, |bot| bot.into_inner().id)]
     }
@@ -277,9 +271,9 @@ impl<'a> Doors<'a> {
         let body = format!(r#"{{"metadata":{patch}}}"#);
         let request = client().patch(format!("{}/v1/bots/{}", self.url, bots[0])).body(body);
         let message = UpdateBotRequest {
-            id: bots[1].clone(),
-            metadata_patch_json: patch.to_owned(),
-            ..UpdateBotRequest::default()
+            bot_id: bots[1].clone(),
+            settings: Some(BotSettings { metadata: patch.to_owned(), ..BotSettings::default() }),
+            update_mask: Some(prost_types::FieldMask { paths: vec!["metadata".to_owned()] }),
         };
         let answer = self.grpc.clone().update_bot(self.with_key(message)).await;
         [
@@ -289,14 +283,15 @@ impl<'a> Doors<'a> {
     }
 
     async fn list(&self, limit: u32) -> [Said; 2] {
-        let message = ListBotsRequest { limit, ..ListBotsRequest::default() };
+        let message = ListBotsRequest { limit: Some(limit), ..ListBotsRequest::default() };
         let answer = self.grpc.clone().list_bots(self.with_key(message)).await;
         let request = client().get(format!("{}/v1/bots?limit={limit}", self.url));
         [self.http(request).await, Self::said(answer, |_| String::new())]
     }
 
     async fn timeline(&self, bot: &str, limit: u32) -> [Said; 2] {
-        let message = ListTimelineRequest { bot_id: bot.to_owned(), limit, ..ListTimelineRequest::default() };
+        let message =
+            ListTimelineRequest { bot_id: bot.to_owned(), limit: Some(limit), ..ListTimelineRequest::default() };
         let answer = self.grpc.clone().list_timeline(self.with_key(message)).await;
         let request = client().get(format!("{}/v1/bots/{bot}/timeline?limit={limit}", self.url));
         [self.http(request).await, Self::said(answer, |_| String::new())]
@@ -340,7 +335,7 @@ async fn what_is_at_a_bound_is_accepted_and_one_beyond_it_is_refused_at_both_doo
 
     for Bound { field, at, beyond } in bounds() {
         let (at, beyond) = (operator.create(&at, "").await, operator.create(&beyond, "").await);
-        judge(&mut wrong, [&camel(field), field], at, beyond);
+        judge(&mut wrong, [&camel(field), &format!("settings.{field}")], at, beyond);
     }
 
     // A header's characters are ASCII.
@@ -354,21 +349,21 @@ async fn what_is_at_a_bound_is_accepted_and_one_beyond_it_is_refused_at_both_doo
     let plans = plans.expect("a bot");
     let shown = client().get(format!("{}/v1/bots/{plans}", sandbox.url())).bearer_auth(professional.key);
     let shown: Value = shown.send().await.expect("an answer").json().await.expect("a bot");
-    let priority = u32::try_from(shown["priority"].as_u64().expect("a number")).expect("small");
-    let with = |priority| NewBot { priority: Some(priority), ..later() };
+    let priority = u32::try_from(shown["settings"]["priority"].as_u64().expect("a number")).expect("small");
+    let with = |priority| BotSettings { priority: Some(priority), ..later() };
     let at = professional.create(&with(priority), "").await;
-    judge(&mut wrong, ["priority", "priority"], at, professional.create(&with(priority - 1), "").await);
+    judge(&mut wrong, ["priority", "settings.priority"], at, professional.create(&with(priority - 1), "").await);
 
     // Metadata are bounded when a patch is applied, too.
     let half = |name: &str, bytes: usize| format!(r#"{{"{name}":"{}"}}"#, "c".repeat(bytes));
-    let first = NewBot { metadata_json: half("a", 8_000), ..later() };
+    let first = BotSettings { metadata: half("a", 8_000), ..later() };
     let bots = operator.create(&first, "").await.map(|made| made.expect("a bot"));
     // Of both, the one pair of braces is saved, and a comma is added.
     let rest = (16 << 10) - half("a", 8_000).len() - half("b", 0).len() + 1;
     let beyond = operator.patch(&bots, &half("b", rest + 1)).await;
-    judge(&mut wrong, ["metadata", "metadata_patch_json"], operator.patch(&bots, &half("b", rest)).await, beyond);
+    judge(&mut wrong, ["metadata", "settings.metadata"], operator.patch(&bots, &half("b", rest)).await, beyond);
     let beyond = operator.patch(&bots, &metadata((16 << 10) + 1)).await;
-    judge(&mut wrong, ["metadata", "metadata_patch_json"], operator.patch(&bots, "{}").await, beyond);
+    judge(&mut wrong, ["metadata", "settings.metadata"], operator.patch(&bots, "{}").await, beyond);
 
     // Pages.
     judge(&mut wrong, ["limit", "limit"], operator.list(200).await, operator.list(201).await);

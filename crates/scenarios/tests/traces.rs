@@ -135,8 +135,8 @@ async fn create(sandbox: &Sandbox, bot: &Value, traceparent: Option<String>) -> 
 /// What a bot's trace has to have: who says it, its name, its kind.
 const EXPECTED: &[(&str, &str, SpanKind)] = &[
     ("gateway", "POST /v1/bots", SpanKind::Server),
-    ("gateway", "/greenroom.internal.v1.SchedulerService/Create", SpanKind::Client),
-    ("scheduler", "/greenroom.internal.v1.SchedulerService/Create", SpanKind::Server),
+    ("gateway", "/greenroom.v1.BotService/CreateBot", SpanKind::Client),
+    ("scheduler", "/greenroom.v1.BotService/CreateBot", SpanKind::Server),
     ("queue", "consume", SpanKind::Consumer),
     ("queue", "ask for a slot", SpanKind::Client),
     ("queue", "/greenroom.internal.v1.PoolService/Assign", SpanKind::Client),

@@ -5,12 +5,14 @@ mod sizes;
 use std::time::Duration;
 
 use greenroom_chassis::{Settings, telemetry};
+use greenroom_contracts::proto::internal::v1::Caller;
 use greenroom_domain::bot::Timing;
 use greenroom_domain::network::AllowedNetworks;
-use greenroom_domain::{PlatformName, Provider, Resources};
+use greenroom_domain::{PlatformName, Provider, Resources, Timestamp};
 use greenroom_store::Options;
 
 use crate::environment::Dialects;
+use crate::settings::check::Terms;
 use crate::sizing::{self, Asked, Own, Sizing};
 
 pub(crate) use sizes::prefix;
@@ -70,6 +72,12 @@ pub struct Defaults {
 }
 
 impl Config {
+    /// What the bounds of a new bot's settings depend on.
+    pub(crate) fn terms<'a>(&'a self, caller: &'a Caller, now: Timestamp) -> Terms<'a> {
+        let Self { platforms, allowed_networks, defaults, .. } = self;
+        Terms { caller, platforms, allowed_networks, defaults, now, is_new: true }
+    }
+
     /// How large a runner of that provider is when nobody says anything.
     #[must_use]
     pub fn size_of(&self, provider: &Provider) -> Resources {

@@ -11,11 +11,10 @@
 
 mod config;
 mod consumers;
-mod edit;
 mod environment;
 mod error;
-mod limits;
 mod merge_patch;
+mod new_bot;
 mod numbers;
 mod order;
 mod policy;
@@ -23,6 +22,7 @@ mod quota;
 mod rows;
 mod rpc;
 mod service;
+mod settings;
 mod sizes;
 mod sizing;
 mod store;

@@ -4,10 +4,10 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use greenroom_contracts::json;
 use serde_json::value::{RawValue, to_raw_value};
 
-/// The target with the patch applied. The names of an object that was patched are in alphabetical order; a patch that changes
+/// The target with the patch applied; both are nested no deeper than [`json::parse`] takes. The names of an object that was patched are in alphabetical order; a patch that changes
 /// nothing leaves the text as it is.
 ///
 /// # Errors
@@ -15,7 +15,8 @@ use serde_json::value::{RawValue, to_raw_value};
 pub fn merge(target: &str, patch: &str) -> Result<String, serde_json::Error> {
     let (target, patch): (&RawValue, &RawValue) = (serde_json::from_str(target)?, serde_json::from_str(patch)?);
     let after = merged(Some(target), patch)?;
-    let same = serde_json::from_str::<Value>(target.get())? == serde_json::from_str::<Value>(after.get())?;
+    // Not by serde_json itself: it reads an object with a certain name in it as something else.
+    let same = json::parse(target.get().as_bytes()) == json::parse(after.get().as_bytes());
     Ok(if same { target.get() } else { after.get() }.to_owned())
 }
 
@@ -49,7 +50,7 @@ fn is_object(json: &RawValue) -> bool {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::{Map, json};
+    use serde_json::{Map, Value, json};
 
     use super::*;
 
@@ -88,6 +89,15 @@ mod tests {
         ] {
             assert_eq!(merge(target, patch).expect("JSON"), after, "{target} {patch}");
         }
+    }
+
+    /// serde_json reads an object that begins with this name as the JSON in its value.
+    #[test]
+    fn a_name_that_serde_json_uses_itself_is_a_name() {
+        let target = r#"{"a":{"$serde_json::private::RawValue":"zzz"}}"#;
+        let after = r#"{"a":{"$serde_json::private::RawValue":"zzz"},"b":1}"#;
+        assert_eq!(merge(target, r#"{"b":1}"#).expect("JSON"), after);
+        assert_eq!(merge("{}", target).expect("JSON"), target);
     }
 
     #[test]

@@ -4,14 +4,17 @@ mod written;
 
 use std::time::Duration;
 
-use greenroom_domain::bot::{Admission, AttemptState, Bot, BotState, Policy};
+use greenroom_contracts::proto::v1::BotSettings;
+use greenroom_domain::bot::{Admission, AttemptState, Bot, BotState};
 use greenroom_domain::{
     Attempt, BotId, Exit, InstanceId, PlatformName, Provider, Reason, RunnerId, RunnerSpec, TenantId, Timestamp,
 };
 use greenroom_store::{Error, SqlTimestamp};
 use sqlx::FromRow;
+use sqlx::types::Json;
 use uuid::Uuid;
 
+use crate::settings::policy;
 use crate::sizing::Size;
 
 pub use written::{
@@ -19,23 +22,12 @@ pub use written::{
 };
 
 /// What no decision depends on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Details {
     pub number: i64,
     pub provider: Provider,
-    pub meeting_url: String,
-    pub meeting_id: String,
-    pub meeting_password: String,
-    pub display_name: String,
-    pub image: Option<String>,
-    pub recording_enabled: bool,
-    pub priority: u32,
-    pub no_one_joined: Duration,
-    pub everyone_left: Duration,
-    pub inactivity: Duration,
-    pub metadata: String,
-    /// No two living bots of a tenant have the same.
-    pub deduplication_key: Option<String>,
+    /// Complete: with defaults for what was not asked.
+    pub settings: BotSettings,
     /// The tenant's share of turns in the queue.
     pub weight: u32,
     /// What its runners get.
@@ -55,13 +47,23 @@ pub struct Stored {
 }
 
 impl Stored {
+    /// Lower is first.
+    pub fn priority(&self) -> u32 {
+        self.details.settings.priority.unwrap_or_default()
+    }
+
+    /// No two living bots of a tenant have the same.
+    pub fn deduplication_key(&self) -> Option<&str> {
+        Some(self.details.settings.deduplication_key.as_str()).filter(|key| !key.is_empty())
+    }
+
     /// What its runner needs; every attempt the same, but for the memory after one that had too little.
     pub fn spec(&self, runner: RunnerId) -> RunnerSpec {
         RunnerSpec {
             runner,
             tenant: self.bot.tenant,
             provider: self.details.provider.clone(),
-            image: self.details.image.clone(),
+            image: Some(self.details.settings.image.clone()).filter(|image| !image.is_empty()),
             resources: self.details.size.into(),
             // Longer than anything the owner allows: it is there for runners that nobody can reach any more.
             max_lifetime: self.bot.policy.max_duration
@@ -83,34 +85,18 @@ pub struct BotRow {
     state_since: SqlTimestamp,
     reason: Option<String>,
     provider: String,
-    meeting_url: String,
-    meeting_id: String,
-    meeting_password: String,
-    display_name: String,
-    image: Option<String>,
+    settings: Json<BotSettings>,
     start_at: SqlTimestamp,
     end_at: Option<SqlTimestamp>,
-    recording_enabled: bool,
-    priority: i32,
     chain: Vec<String>,
     chain_from: i32,
     failures: i32,
-    max_retries: i32,
-    rejoin: bool,
-    queue_timeout_ms: i64,
-    waiting_room_timeout_ms: i64,
-    no_one_joined_timeout_ms: i64,
-    everyone_left_timeout_ms: i64,
-    inactivity_timeout_ms: i64,
-    max_duration_ms: i64,
-    metadata: String,
     queued_at: Option<SqlTimestamp>,
     queue_deadline: Option<SqlTimestamp>,
     joined_at: Option<SqlTimestamp>,
     wake_at: Option<SqlTimestamp>,
     asserts: i32,
     attempt: i32,
-    deduplication_key: Option<String>,
     weight: i32,
     cpu_millis: i32,
     memory_mb: i32,
@@ -141,10 +127,6 @@ fn small(number: i32) -> u32 {
     u32::try_from(number).unwrap_or(0)
 }
 
-fn millis(number: i64) -> Duration {
-    Duration::from_millis(u64::try_from(number).unwrap_or(0))
-}
-
 fn jiff(at: Option<SqlTimestamp>) -> Option<Timestamp> {
     at.map(SqlTimestamp::to_jiff)
 }
@@ -168,13 +150,7 @@ impl TryFrom<BotRow> for Stored {
                 queued_at: jiff(row.queued_at),
                 queue_deadline: jiff(row.queue_deadline),
                 joined_at: jiff(row.joined_at),
-                policy: Policy {
-                    max_retries: small(row.max_retries),
-                    rejoin: row.rejoin,
-                    queue_timeout: millis(row.queue_timeout_ms),
-                    waiting_room_timeout: millis(row.waiting_room_timeout_ms),
-                    max_duration: millis(row.max_duration_ms),
-                },
+                policy: policy(&row.settings),
                 chain,
                 chain_from: usize::try_from(row.chain_from).unwrap_or(0),
                 failures: small(row.failures),
@@ -185,18 +161,7 @@ impl TryFrom<BotRow> for Stored {
             details: Details {
                 number: row.number,
                 provider: Provider::new(row.provider).map_err(|error| Error::row("bots.provider", error))?,
-                meeting_url: row.meeting_url,
-                meeting_id: row.meeting_id,
-                meeting_password: row.meeting_password,
-                display_name: row.display_name,
-                image: row.image,
-                recording_enabled: row.recording_enabled,
-                priority: small(row.priority),
-                no_one_joined: millis(row.no_one_joined_timeout_ms),
-                everyone_left: millis(row.everyone_left_timeout_ms),
-                inactivity: millis(row.inactivity_timeout_ms),
-                metadata: row.metadata,
-                deduplication_key: row.deduplication_key,
+                settings: row.settings.0,
                 weight: small(row.weight),
                 size: Size {
                     cpu_millis: small(row.cpu_millis),

@@ -26,24 +26,24 @@ use std::sync::Arc;
 use futures::FutureExt;
 use greenroom_chassis::Host;
 use greenroom_contracts::BadField;
-use greenroom_contracts::operator;
 use greenroom_contracts::proto::internal::v1::forecast_service_server::ForecastService;
 use greenroom_contracts::proto::internal::v1::owner_service_server::OwnerService;
 use greenroom_contracts::proto::internal::v1::queue_service_client::QueueServiceClient;
-use greenroom_contracts::proto::internal::v1::scheduler_service_server::SchedulerService;
 use greenroom_contracts::proto::internal::v1::{
     AuthorizeUploadRequest, AuthorizeUploadResponse, CloseAttemptRequest, CloseAttemptResponse, GetDesiredRequest,
     GetDesiredResponse, GetForecastRequest, GetForecastResponse, LaunchEnvironmentRequest, LaunchEnvironmentResponse,
-    SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest, SchedulerOperatorRequest,
-    SchedulerTimelineRequest, SchedulerUpdateRequest,
 };
+use greenroom_contracts::proto::v1::bot_service_server::BotService;
 use greenroom_contracts::proto::v1::order_service_server::OrderService;
 use greenroom_contracts::proto::v1::sizes_service_server::SizesService;
 use greenroom_contracts::proto::v1::{
-    AdmitRequest, AdmitResponse, Bot, ClearPlatformOrderRequest, GetPlatformOrderRequest, GetSizesRequest,
-    GetSizesResponse, ListBotsResponse, ListTimelineResponse, PlatformOrder, ReportRequest, ReportResponse,
-    SetPlatformOrderRequest,
+    AdmitRequest, AdmitResponse, Bot, CancelBotRequest, ClearPlatformOrderRequest, CreateBotRequest, DeployBotRequest,
+    FailBotRequest, GetBotRequest, GetPlatformOrderRequest, GetSizesRequest, GetSizesResponse, LeaveBotRequest,
+    ListBotsRequest, ListBotsResponse, ListTimelineRequest, ListTimelineResponse, PlatformOrder, ReportRequest,
+    ReportResponse, RestartBotRequest, SetPlatformOrderRequest, UpdateBotRequest,
 };
+use greenroom_contracts::{caller, operator};
+use greenroom_domain::bot::Event;
 use greenroom_domain::{BotId, RunnerId, TenantId};
 use greenroom_store::{Coalescer, Lanes, halve};
 use tokio_util::task::TaskTracker;
@@ -144,48 +144,50 @@ pub(crate) fn runner(given: Option<&greenroom_contracts::proto::v1::RunnerRef>) 
 }
 
 #[async_trait]
-impl SchedulerService for Door {
-    async fn create(&self, request: Request<SchedulerCreateRequest>) -> Result<Response<Bot>, Status> {
-        create::create(self, request.into_inner()).await.map(Response::new)
+impl BotService for Door {
+    async fn create_bot(&self, request: Request<CreateBotRequest>) -> Result<Response<Bot>, Status> {
+        create::create(self, caller(&request)?, request.into_inner()).await.map(Response::new)
     }
 
-    async fn get(&self, request: Request<SchedulerBotRequest>) -> Result<Response<Bot>, Status> {
-        get::get(self, request.into_inner()).await.map(Response::new)
-    }
-
-    async fn list(&self, request: Request<SchedulerListRequest>) -> Result<Response<ListBotsResponse>, Status> {
-        list::list(self, request.into_inner()).await.map(Response::new)
+    async fn get_bot(&self, request: Request<GetBotRequest>) -> Result<Response<Bot>, Status> {
+        get::get(self, &caller(&request)?, request.get_ref()).await.map(Response::new)
     }
 
     async fn list_timeline(
         &self,
-        request: Request<SchedulerTimelineRequest>,
+        request: Request<ListTimelineRequest>,
     ) -> Result<Response<ListTimelineResponse>, Status> {
-        list_timeline::list_timeline(self, request.into_inner()).await.map(Response::new)
+        list_timeline::list_timeline(self, &caller(&request)?, request.get_ref()).await.map(Response::new)
     }
 
-    async fn update(&self, request: Request<SchedulerUpdateRequest>) -> Result<Response<Bot>, Status> {
-        update::update(self, request.into_inner()).await.map(Response::new)
+    async fn list_bots(&self, request: Request<ListBotsRequest>) -> Result<Response<ListBotsResponse>, Status> {
+        list::list(self, &caller(&request)?, request.get_ref()).await.map(Response::new)
     }
 
-    async fn deploy(&self, request: Request<SchedulerBotRequest>) -> Result<Response<Bot>, Status> {
-        deploy::deploy(self, request.into_inner()).await.map(Response::new)
+    async fn update_bot(&self, request: Request<UpdateBotRequest>) -> Result<Response<Bot>, Status> {
+        update::update(self, caller(&request)?, request.into_inner()).await.map(Response::new)
     }
 
-    async fn fail(&self, request: Request<SchedulerOperatorRequest>) -> Result<Response<Bot>, Status> {
-        force::fail(self, request.into_inner()).await.map(Response::new)
+    async fn deploy_bot(&self, request: Request<DeployBotRequest>) -> Result<Response<Bot>, Status> {
+        deploy::deploy(self, &caller(&request)?, request.get_ref()).await.map(Response::new)
     }
 
-    async fn restart(&self, request: Request<SchedulerOperatorRequest>) -> Result<Response<Bot>, Status> {
-        force::restart(self, request.into_inner()).await.map(Response::new)
+    async fn fail_bot(&self, request: Request<FailBotRequest>) -> Result<Response<Bot>, Status> {
+        operator(&request)?;
+        force::force(self, &request.get_ref().bot_id, Event::FailAsked).await.map(Response::new)
     }
 
-    async fn leave(&self, request: Request<SchedulerBotRequest>) -> Result<Response<Bot>, Status> {
-        leave::leave(self, request.into_inner()).await.map(Response::new)
+    async fn restart_bot(&self, request: Request<RestartBotRequest>) -> Result<Response<Bot>, Status> {
+        operator(&request)?;
+        force::force(self, &request.get_ref().bot_id, Event::RestartAsked).await.map(Response::new)
     }
 
-    async fn cancel(&self, request: Request<SchedulerBotRequest>) -> Result<Response<Bot>, Status> {
-        cancel::cancel(self, request.into_inner()).await.map(Response::new)
+    async fn leave_bot(&self, request: Request<LeaveBotRequest>) -> Result<Response<Bot>, Status> {
+        leave::leave(self, &caller(&request)?, request.get_ref()).await.map(Response::new)
+    }
+
+    async fn cancel_bot(&self, request: Request<CancelBotRequest>) -> Result<Response<Bot>, Status> {
+        cancel::cancel(self, &caller(&request)?, request.get_ref()).await.map(Response::new)
     }
 }
 

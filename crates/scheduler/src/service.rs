@@ -7,7 +7,7 @@ use greenroom_chassis::{Beside, Host, Process, sweep};
 use greenroom_contracts::Origin;
 use greenroom_contracts::proto::internal::v1::forecast_service_server::ForecastServiceServer;
 use greenroom_contracts::proto::internal::v1::owner_service_server::OwnerServiceServer;
-use greenroom_contracts::proto::internal::v1::scheduler_service_server::SchedulerServiceServer;
+use greenroom_contracts::proto::v1::bot_service_server::BotServiceServer;
 use greenroom_contracts::proto::v1::order_service_server::OrderServiceServer;
 use greenroom_contracts::proto::v1::sizes_service_server::SizesServiceServer;
 use greenroom_store::{Lanes, Relay, RelayTiming, Schema, Store};
@@ -72,7 +72,7 @@ impl Service {
 
     /// Adds what it serves, and what has to be true for it to be ready.
     pub fn register(&self, process: &mut Process) {
-        process.routes().add_service(SchedulerServiceServer::new(self.door.clone()));
+        process.routes().add_service(BotServiceServer::new(self.door.clone()));
         process.routes().add_service(OwnerServiceServer::new(self.door.clone()));
         process.routes().add_service(ForecastServiceServer::new(self.door.clone()));
         process.routes().add_service(SizesServiceServer::new(self.door.clone()));

@@ -9,7 +9,7 @@ mod recommend;
 
 use greenroom_contracts::BadField;
 use greenroom_contracts::proto::internal::v1::Caller;
-use greenroom_contracts::proto::v1::NewResources;
+use greenroom_contracts::proto::v1;
 use greenroom_domain::{Provider, Resources};
 
 pub use recommend::{Recommendation, SAMPLE, SHORTEST, WINDOW, recommend};
@@ -76,9 +76,9 @@ pub struct Asked {
     pub memory_limit_mb: Option<u32>,
 }
 
-impl From<&NewResources> for Asked {
-    fn from(new: &NewResources) -> Self {
-        let NewResources { cpu_millis, memory_mb, cpu_limit_millis, memory_limit_mb } = *new;
+impl From<&v1::Resources> for Asked {
+    fn from(resources: &v1::Resources) -> Self {
+        let v1::Resources { cpu_millis, memory_mb, cpu_limit_millis, memory_limit_mb } = *resources;
         Self { cpu_millis, memory_mb, cpu_limit_millis, memory_limit_mb }
     }
 }
@@ -130,15 +130,15 @@ pub fn choose(
     let set = sizing.of(provider);
     let right = recommended.filter(|_| sizing.right_sizing);
     let (cpu_millis, cpu_limit_millis) = part(
-        ("resources.cpu_millis", asked.cpu_millis),
-        ("resources.cpu_limit_millis", asked.cpu_limit_millis),
+        ("settings.resources.cpu_millis", asked.cpu_millis),
+        ("settings.resources.cpu_limit_millis", asked.cpu_limit_millis),
         own.cpu_millis.or(right.map(|right| right.cpu_millis)).unwrap_or(set.cpu_millis),
         sizing.cpu_limit_percent,
         sizing.cpu,
     )?;
     let (memory_mb, memory_limit_mb) = part(
-        ("resources.memory_mb", asked.memory_mb),
-        ("resources.memory_limit_mb", asked.memory_limit_mb),
+        ("settings.resources.memory_mb", asked.memory_mb),
+        ("settings.resources.memory_limit_mb", asked.memory_limit_mb),
         own.memory_mb.or(right.map(|right| right.memory_mb)).unwrap_or(set.memory_mb),
         sizing.memory_limit_percent,
         sizing.memory,

@@ -158,23 +158,12 @@ pub async fn edit(connection: &mut PgConnection, bots: &[EditedBotJson]) -> Resu
     }
     sqlx::query(
         "UPDATE scheduler.bots b
-            SET provider = e.provider, meeting_url = e.meeting_url, meeting_id = e.meeting_id,
-                meeting_password = e.meeting_password, display_name = e.display_name, image = e.image,
-                start_at = e.start_at, end_at = e.end_at, recording_enabled = e.recording_enabled,
-                priority = e.priority, chain = e.chain, max_retries = e.max_retries, rejoin = e.rejoin,
-                queue_timeout_ms = e.queue_timeout_ms, waiting_room_timeout_ms = e.waiting_room_timeout_ms,
-                no_one_joined_timeout_ms = e.no_one_joined_timeout_ms,
-                everyone_left_timeout_ms = e.everyone_left_timeout_ms,
-                inactivity_timeout_ms = e.inactivity_timeout_ms, max_duration_ms = e.max_duration_ms,
-                metadata = e.metadata, cpu_millis = e.cpu_millis, memory_mb = e.memory_mb,
-                cpu_limit_millis = e.cpu_limit_millis, memory_limit_mb = e.memory_limit_mb
+            SET settings = e.settings, provider = e.provider, start_at = e.start_at, end_at = e.end_at, priority = e.priority,
+                chain = e.chain,                 cpu_millis = e.cpu_millis, memory_mb = e.memory_mb, cpu_limit_millis = e.cpu_limit_millis,
+                memory_limit_mb = e.memory_limit_mb
            FROM jsonb_to_recordset($1) AS e (
-                bot_id uuid, provider text, meeting_url text, meeting_id text, meeting_password text,
-                display_name text, image text, start_at timestamptz, end_at timestamptz, recording_enabled boolean,
-                priority integer, chain text[], max_retries integer, rejoin boolean, queue_timeout_ms bigint,
-                waiting_room_timeout_ms bigint, no_one_joined_timeout_ms bigint, everyone_left_timeout_ms bigint,
-                inactivity_timeout_ms bigint, max_duration_ms bigint, metadata text, cpu_millis integer,
-                memory_mb integer, cpu_limit_millis integer, memory_limit_mb integer)
+                bot_id uuid, settings jsonb, provider text, start_at timestamptz, end_at timestamptz, priority integer,
+                chain text[], cpu_millis integer, memory_mb integer, cpu_limit_millis integer, memory_limit_mb integer)
           WHERE b.id = e.bot_id AND b.id = ANY($2)",
     )
     .bind(Json(bots))

@@ -17,11 +17,11 @@ use opentelemetry::global;
 use opentelemetry::metrics::{Counter, Histogram};
 use tokio::sync::Notify;
 
-use crate::edit::Change;
 use crate::numbers::Numbers;
 use crate::order::Order;
 use crate::quota::{Over, Rooms, may_go};
 use crate::rows::Stored;
+use crate::settings::Patch;
 use crate::sizes::Sizes;
 use crate::tenants::Tenants;
 use crate::{Config, Error, store};
@@ -37,8 +37,8 @@ pub struct Input {
     pub event: Event,
     /// For the timeline, for a person.
     pub detail: Option<String>,
-    /// With an edit: what of it no decision depends on.
-    pub changes: Vec<Change>,
+    /// With an edit: what is to be different.
+    pub patch: Option<Arc<Patch>>,
     /// With a runner that is gone: what it took.
     pub usage: Option<Usage>,
     /// When it happened, where that was before now. None: now.
@@ -50,7 +50,7 @@ pub struct Input {
 impl Input {
     /// Something that happened to a bot.
     pub fn new(bot: BotId, event: Event, detail: Option<String>) -> Self {
-        Self { bot, event, detail, changes: Vec::new(), usage: None, happened_at: None, limit: None }
+        Self { bot, event, detail, patch: None, usage: None, happened_at: None, limit: None }
     }
 }
 
@@ -65,8 +65,8 @@ pub enum Applied {
     Rejected(Rejected),
     /// It was refused, as the tenant has as many bots under way as it may have.
     Over(Over),
-    /// It was refused for a field that cannot be with what the bot is now.
-    Invalid(BadField),
+    /// It was refused for fields that cannot be with what the bot is now.
+    Invalid(Vec<BadField>),
     /// There is no such bot.
     NoSuchBot,
 }
@@ -77,6 +77,8 @@ pub struct Writer {
     clock: Clock,
     pub(crate) timing: Timing,
     grace: std::time::Duration,
+    /// The bounds of changes.
+    config: Config,
     /// How large runners are.
     pub(crate) sizes: Arc<Sizes>,
     pub(crate) order: Order,
@@ -106,6 +108,7 @@ impl Writer {
             clock,
             timing: config.timing.clone(),
             grace: config.release_grace,
+            config: config.clone(),
             sizes: Arc::new(Sizes::new(config.sizing.clone())),
             order: Order::new(config.platforms.clone()),
             peak_memory: meter
@@ -337,7 +340,7 @@ fn enqueue(stored: &Stored) -> Option<Enqueue> {
         runner,
         spec: stored.spec(runner),
         platforms: stored.bot.rest_of_chain().to_vec(),
-        priority: stored.details.priority,
+        priority: stored.priority(),
         weight: stored.details.weight,
         queued_at: stored.bot.queued_at?,
         not_before: attempt.not_before,

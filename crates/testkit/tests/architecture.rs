@@ -33,7 +33,7 @@ const TOOLS: &[&str] = &["greenroom-testkit", "greenroom-scenarios", "greenroom-
 /// What a platform's driver may stand on.
 const DRIVER: &[&str] = &["domain", "contracts", "bus", "chassis", "deployer"];
 /// What a service may stand on: never another service.
-const SERVICE: &[&str] = &["domain", "contracts", "bus", "store", "chassis"];
+const SERVICE: &[&str] = &["domain", "contracts", "transcode", "bus", "store", "chassis"];
 const SERVICES: &[&str] =
     &["accounts", "scheduler", "queue", "pool-manager", "deployer", "heartbeat-monitor", "recordings", "gateway"];
 

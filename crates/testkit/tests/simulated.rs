@@ -45,7 +45,7 @@ impl RunnerService for Owner {
             return Err(Status::failed_precondition("another one is in"));
         }
         let config = RunnerConfig {
-            recording_enabled: true,
+            settings: Some(proto::BotSettings { recording_enabled: Some(true), ..Default::default() }),
             beat_interval_ms: 50,
             orphan_timeout_ms: 5_000,
             ..Default::default()

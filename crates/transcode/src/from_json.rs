@@ -1,17 +1,23 @@
 //! JSON and text into messages. Every violation is collected, so that one answer names all of them.
 
+use std::collections::{BTreeMap, HashMap};
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use greenroom_domain::{BadTime, Timestamp, parse_rfc3339};
 use prost_reflect::{Cardinality, DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, Value};
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
+use serde_json::value::RawValue;
 
 use crate::Violation;
+use crate::json_fields::JsonFields;
 use crate::to_json::short_name;
 
 pub const TIMESTAMP: &str = "google.protobuf.Timestamp";
 const NUMBER: &str = "must be a whole number, not negative and not too large";
 const SIGNED: &str = "must be a whole number, and not too large";
+/// Most violations that are collected: a response must not be much larger than its request.
+const MOST_VIOLATIONS: usize = 100;
 /// Longest name of a caller's that an error repeats, in characters.
 const LONGEST_NAME: usize = 64;
 
@@ -24,35 +30,123 @@ fn path_of(parent: &str, name: &str) -> String {
     if parent.is_empty() { name.to_owned() } else { format!("{parent}.{name}") }
 }
 
-/// Returns the fields that a JSON object may name. Those in the path of an address stand there alone.
-pub fn message(
-    descriptor: &MessageDescriptor,
-    object: &Map<String, Json>,
-    path: &str,
-    except: &[FieldDescriptor],
-    violations: &mut Vec<Violation>,
-) -> DynamicMessage {
-    let mut message = DynamicMessage::new(descriptor.clone());
-    for (name, json) in object {
-        let field = descriptor.get_field_by_json_name(name).filter(|field| !except.contains(field));
-        let Some(field) = field else {
-            violations.push(Violation::new(path_of(path, &shortened(name)), "there is no such field"));
-            continue;
-        };
-        // As everywhere in ProtoJSON, null is the same as absent.
-        if json.is_null() {
-            continue;
-        }
-        let field_path = path_of(path, name);
-        if let Some(other) = other_of_oneof(&field, &message) {
-            violations.push(Violation::new(field_path, format!("must not be given together with {other}")));
-            continue;
-        }
-        if let Some(value) = field_value(&field, json, &field_path, violations) {
-            message.set_field(&field, value);
+/// The fields of an object, each with its very text, in the order of their names.
+type Fields<'a> = BTreeMap<String, &'a RawValue>;
+
+/// Reads JSON, and collects what is wrong with it.
+pub struct Reader<'a> {
+    json_fields: &'a JsonFields,
+    pub violations: Vec<Violation>,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(json_fields: &'a JsonFields) -> Self {
+        Self { json_fields, violations: Vec::new() }
+    }
+
+    fn refuse(&mut self, field: impl Into<String>, problem: impl ToString) {
+        if self.violations.len() < MOST_VIOLATIONS {
+            self.violations.push(Violation::new(field, problem));
         }
     }
-    message
+
+    /// Reads an object. Fields in `except` stand elsewhere, and are not there.
+    pub fn message(
+        &mut self,
+        descriptor: &MessageDescriptor,
+        object: &str,
+        path: &str,
+        except: &[FieldDescriptor],
+    ) -> DynamicMessage {
+        let mut message = DynamicMessage::new(descriptor.clone());
+        let Ok(fields) = serde_json::from_str::<Fields<'_>>(object) else {
+            self.refuse(if path.is_empty() { "(body)" } else { path }, "must be a JSON object");
+            return message;
+        };
+        for (name, json) in fields {
+            let field = descriptor.get_field_by_json_name(&name).filter(|field| !except.contains(field));
+            let Some(field) = field else {
+                self.refuse(path_of(path, &shortened(&name)), "there is no such field");
+                continue;
+            };
+            // As everywhere in ProtoJSON, null is the same as absent.
+            if json.get() == "null" {
+                continue;
+            }
+            let field_path = path_of(path, &name);
+            if let Some(other) = other_of_oneof(&field, &message) {
+                self.refuse(field_path, format!("must not be given together with {other}"));
+                continue;
+            }
+            if let Some(value) = self.field_value(&field, json, &field_path) {
+                message.set_field(&field, value);
+            }
+        }
+        message
+    }
+
+    fn field_value(&mut self, field: &FieldDescriptor, json: &RawValue, path: &str) -> Option<Value> {
+        if self.json_fields.contains(field) {
+            return Some(Value::String(json.get().to_owned()));
+        }
+        if field.is_map() {
+            return self.map(field, json, path);
+        }
+        if !field.is_list() {
+            return self.value(&field.kind(), json, path);
+        }
+        let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(json.get()) else {
+            self.refuse(path, "must be an array");
+            return None;
+        };
+        let mut values = Vec::new();
+        for (index, item) in items.into_iter().enumerate() {
+            let path = format!("{path}[{index}]");
+            if item.get() == "null" {
+                self.refuse(path, "must not be null");
+            } else {
+                values.extend(self.value(&field.kind(), item, &path));
+            }
+        }
+        Some(Value::List(values))
+    }
+
+    fn map(&mut self, field: &FieldDescriptor, json: &RawValue, path: &str) -> Option<Value> {
+        let Ok(entries) = serde_json::from_str::<Fields<'_>>(json.get()) else {
+            self.refuse(path, "must be an object");
+            return None;
+        };
+        let kind = field.kind();
+        let entry = kind.as_message()?;
+        let mut map = HashMap::new();
+        for (name, json) in entries {
+            let path = path_of(path, &shortened(&name));
+            let key = text(&entry.map_entry_key_field().kind(), &name).ok().and_then(Value::into_map_key);
+            match key {
+                None => self.refuse(path, "is not a valid key"),
+                Some(key) => {
+                    if let Some(value) = self.value(&entry.map_entry_value_field().kind(), json, &path) {
+                        map.insert(key, value);
+                    }
+                }
+            }
+        }
+        Some(Value::Map(map))
+    }
+
+    fn value(&mut self, kind: &Kind, json: &RawValue, path: &str) -> Option<Value> {
+        let read = match kind {
+            Kind::Message(descriptor) if descriptor.full_name() != TIMESTAMP => {
+                if json.get().starts_with('{') {
+                    return Some(Value::Message(self.message(descriptor, json.get(), path, &[])));
+                }
+                Err("must be an object".to_owned())
+            }
+            // What is no JSON was refused as a whole.
+            _ => scalar(kind, &serde_json::from_str(json.get()).unwrap_or_default()),
+        };
+        read.map_err(|problem| self.refuse(path, problem)).ok()
+    }
 }
 
 /// Returns the field that already has the place of this one.
@@ -61,62 +155,12 @@ fn other_of_oneof(field: &FieldDescriptor, message: &DynamicMessage) -> Option<S
     oneof.fields().find(|other| message.has_field(other)).map(|other| other.json_name().to_owned())
 }
 
-fn field_value(field: &FieldDescriptor, json: &Json, path: &str, violations: &mut Vec<Violation>) -> Option<Value> {
-    if field.is_map() {
-        return map(field, json, path, violations);
-    }
-    if !field.is_list() {
-        return value(&field.kind(), json, path, violations);
-    }
-    let Json::Array(items) = json else {
-        violations.push(Violation::new(path, "must be an array"));
-        return None;
-    };
-    let values = items.iter().enumerate().filter_map(|(index, item)| {
-        let path = format!("{path}[{index}]");
-        if item.is_null() {
-            violations.push(Violation::new(path, "must not be null"));
-            return None;
-        }
-        value(&field.kind(), item, &path, violations)
-    });
-    Some(Value::List(values.collect()))
-}
-
-fn map(field: &FieldDescriptor, json: &Json, path: &str, violations: &mut Vec<Violation>) -> Option<Value> {
-    let Json::Object(entries) = json else {
-        violations.push(Violation::new(path, "must be an object"));
-        return None;
-    };
-    let kind = field.kind();
-    let entry = kind.as_message()?;
-    let mut map = std::collections::HashMap::new();
-    for (name, json) in entries {
-        let path = path_of(path, &shortened(name));
-        let key = text(&entry.map_entry_key_field().kind(), name).ok().and_then(Value::into_map_key);
-        match key {
-            None => violations.push(Violation::new(path, "is not a valid key")),
-            Some(key) => {
-                let value = value(&entry.map_entry_value_field().kind(), json, &path, violations);
-                if let Some(value) = value {
-                    map.insert(key, value);
-                }
-            }
-        }
-    }
-    Some(Value::Map(map))
-}
-
-fn value(kind: &Kind, json: &Json, path: &str, violations: &mut Vec<Violation>) -> Option<Value> {
-    let read = match (kind, json) {
-        (Kind::Message(descriptor), Json::String(text)) if descriptor.full_name() == TIMESTAMP => {
+fn scalar(kind: &Kind, json: &Json) -> Result<Value, String> {
+    match (kind, json) {
+        (Kind::Message(descriptor), Json::String(text)) => {
             timestamp(descriptor, text).map_err(|problem| problem.to_string())
         }
-        (Kind::Message(descriptor), _) if descriptor.full_name() == TIMESTAMP => Err(BadTime::Form.to_string()),
-        (Kind::Message(descriptor), Json::Object(object)) => {
-            return Some(Value::Message(message(descriptor, object, path, &[], violations)));
-        }
-        (Kind::Message(_), _) => Err("must be an object".to_owned()),
+        (Kind::Message(_), _) => Err(BadTime::Form.to_string()),
         (Kind::Bool, Json::Bool(flag)) => Ok(Value::Bool(*flag)),
         (Kind::Bool, _) => Err("must be true or false".to_owned()),
         (Kind::String, Json::String(text)) => Ok(Value::String(text.clone())),
@@ -130,8 +174,7 @@ fn value(kind: &Kind, json: &Json, path: &str, violations: &mut Vec<Violation>) 
             json.as_f64().map(|number| Value::F32(number as f32)).ok_or_else(|| "must be a number".to_owned())
         }
         _ => whole_number(kind, json.as_u64().map(i128::from).or_else(|| json.as_i64().map(i128::from))),
-    };
-    read.map_err(|problem| violations.push(Violation::new(path, problem))).ok()
+    }
 }
 
 fn whole_number(kind: &Kind, number: Option<i128>) -> Result<Value, String> {

@@ -10,13 +10,17 @@
 //! - The value `STATE_RUNNING` of an enum `State` is called `RUNNING`.
 //! - Responses leave out absent messages and optional fields, empty strings, unspecified enum values, and nothing else.
 //! - Requests name fields in one way, in camelCase, and unknown fields are errors.
+//! - A text field with the option `greenroom.v1.json` is a JSON document, and keeps its very text.
 //! - Times are RFC 3339 as [`greenroom_domain::parse_rfc3339`] takes them.
 
 mod from_json;
+mod json_fields;
+mod mask;
 mod operation;
 mod to_json;
 mod violation;
 
-pub use operation::{BadApi, Operation, camel_case, descriptors, is_idempotent, methods, operations};
-pub use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor};
+pub use mask::Masked;
+pub use operation::{BadApi, Messages, Operation, camel_case, descriptors, is_idempotent, methods, operations};
+pub use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, MessageDescriptor, MethodDescriptor, Value};
 pub use violation::Violation;

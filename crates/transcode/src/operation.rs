@@ -1,15 +1,20 @@
 //! How a method is reached over HTTP.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use http::Method;
 use prost_reflect::{
     DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor,
     Value,
 };
 use prost_types::method_options::IdempotencyLevel;
-use serde_json::{Map, Value as Json};
+use serde_json::value::RawValue;
 
+use crate::from_json::{self, Reader};
+use crate::json_fields::JsonFields;
 use crate::to_json::One;
-use crate::{Violation, from_json, to_json};
+use crate::{Violation, to_json};
 
 /// A proto that cannot be served over HTTP: a mistake of whoever wrote it.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +31,10 @@ impl BadApi {
         Self { method: method.into(), problem: problem.to_string() }
     }
 }
+
+/// The field of a request that makes a repeated call harmless, and the header that has it over HTTP.
+const KEY: &str = "idempotency_key";
+const KEY_HEADER: &str = "Idempotency-Key";
 
 /// The request's fields that are the body.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +57,7 @@ pub struct Operation {
     body: Body,
     response_body: Option<FieldDescriptor>,
     update_mask: Option<FieldDescriptor>,
+    json_fields: Arc<JsonFields>,
 }
 
 /// Reads descriptors as a proto compiler encodes them.
@@ -82,11 +92,12 @@ pub fn operations(pool: &DescriptorPool, services: &[&str]) -> Result<Vec<Operat
     let Some(http) = pool.get_extension_by_name("google.api.http") else {
         return Err(BadApi::new("google.api.http", "there is no such option"));
     };
+    let json_fields = Arc::new(JsonFields::of(pool));
     let mut operations = Vec::new();
     for name in services {
         for rpc in methods(pool, name)? {
             for rule in rules(&rpc, &http) {
-                let operation = Operation::new(&rpc, &rule);
+                let operation = Operation::new(&rpc, &rule, json_fields.clone());
                 operations.push(operation.map_err(|problem| BadApi::new(rpc.full_name(), problem))?);
             }
         }
@@ -111,7 +122,7 @@ fn text_of(rule: &DynamicMessage, name: &str) -> String {
 }
 
 impl Operation {
-    fn new(rpc: &MethodDescriptor, rule: &DynamicMessage) -> Result<Self, String> {
+    fn new(rpc: &MethodDescriptor, rule: &DynamicMessage, json_fields: Arc<JsonFields>) -> Result<Self, String> {
         let methods = [Method::GET, Method::PUT, Method::POST, Method::DELETE, Method::PATCH];
         let bound = methods.into_iter().find_map(|method| {
             let path = text_of(rule, &method.as_str().to_ascii_lowercase());
@@ -138,7 +149,7 @@ impl Operation {
             name => Some(rpc.output().get_field_by_name(name).ok_or("the response has no such field")?),
         };
         let update_mask = input.fields().find(is_mask).filter(|_| method == Method::PATCH);
-        Ok(Self { rpc: rpc.clone(), method, path, in_path, body, response_body, update_mask })
+        Ok(Self { rpc: rpc.clone(), method, path, in_path, body, response_body, update_mask, json_fields })
     }
 
     /// Returns the HTTP method.
@@ -165,7 +176,27 @@ impl Operation {
         self.body != Body::None
     }
 
-    /// Converts a request: the variables of its path, its query and, where it takes one, its body.
+    /// Returns the header of a request that is one of its fields, and the field.
+    #[must_use]
+    pub fn header(&self) -> Option<(&'static str, FieldDescriptor)> {
+        let field = self.rpc.input().get_field_by_name(KEY)?;
+        (self.body != Body::Whole && field.kind() == Kind::String).then_some((KEY_HEADER, field))
+    }
+
+    /// Returns whether a call makes a resource, and not only changes one: a method whose name begins with Create does.
+    #[must_use]
+    pub fn creates(&self) -> bool {
+        self.rpc.name().starts_with("Create")
+    }
+
+    /// Returns the id of a resource in a response.
+    #[must_use]
+    pub fn id(&self, response: &[u8]) -> Option<String> {
+        let message = DynamicMessage::decode(self.rpc.output(), response).ok()?;
+        message.get_field_by_name("id")?.as_str().map(str::to_owned)
+    }
+
+    /// Converts a request: the variables of its path, its query and, where it takes one, its body, a JSON object.
     ///
     /// # Errors
     /// Everything that is invalid.
@@ -173,21 +204,21 @@ impl Operation {
         &self,
         path: impl IntoIterator<Item = (&'a str, &'a str)>,
         query: &str,
-        body: &Map<String, Json>,
+        body: &str,
     ) -> Result<DynamicMessage, Vec<Violation>> {
-        let mut violations = Vec::new();
+        let mut reader = Reader::new(&self.json_fields);
         let mut request = match &self.body {
             Body::None => DynamicMessage::new(self.rpc.input()),
-            Body::Whole => from_json::message(&self.rpc.input(), body, "", &self.in_path, &mut violations),
+            Body::Whole => reader.message(&self.rpc.input(), body, "", &self.in_path),
             Body::Field(field, message) => {
                 let mut request = DynamicMessage::new(self.rpc.input());
-                let message = from_json::message(message, body, "", &[], &mut violations);
-                request.set_field(field, Value::Message(message));
+                request.set_field(field, Value::Message(reader.message(message, body, "", &[])));
                 request
             }
         };
+        let mut violations = reader.violations;
         if let (Some(mask), Body::Field(_, message)) = (&self.update_mask, &self.body) {
-            let paths = mask_of(message, body).into_iter().map(Value::String).collect();
+            let paths = self.mask_of(message, body).into_iter().map(Value::String).collect();
             if let Value::Message(mask) = request.get_field_mut(mask) {
                 mask.set_field_by_name("paths", Value::List(paths));
             }
@@ -203,6 +234,23 @@ impl Operation {
             }
         }
         if violations.is_empty() { Ok(request) } else { Err(violations) }
+    }
+
+    /// Returns the paths that a merge patch names: `meeting.url`. A field that is null is named too, and absent in the message.
+    fn mask_of(&self, descriptor: &MessageDescriptor, patch: &str) -> Vec<String> {
+        let mut paths = Vec::new();
+        for (name, value) in serde_json::from_str::<BTreeMap<String, &RawValue>>(patch).unwrap_or_default() {
+            let Some(field) = descriptor.get_field_by_json_name(&name) else { continue };
+            match field.kind() {
+                // An empty object changes nothing.
+                Kind::Message(inner) if value.get().starts_with('{') && !field.is_map() && !field.is_list() => {
+                    let inner = self.mask_of(&inner, value.get()).into_iter();
+                    paths.extend(inner.map(|path| format!("{}.{path}", field.name())));
+                }
+                _ => paths.push(field.name().to_owned()),
+            }
+        }
+        paths
     }
 
     fn parameters(&self, request: &mut DynamicMessage, query: &str, violations: &mut Vec<Violation>) {
@@ -231,8 +279,8 @@ impl Operation {
         let bad = |problem: &dyn ToString| BadApi::new(self.rpc.full_name(), problem.to_string());
         let message = DynamicMessage::decode(self.rpc.output(), response).map_err(|error| bad(&error))?;
         let json = match &self.response_body {
-            None => serde_json::to_vec(&to_json::Json(&message)),
-            Some(field) => serde_json::to_vec(&One(&field.kind(), &message.get_field(field))),
+            None => serde_json::to_vec(&to_json::Json(&message, &self.json_fields)),
+            Some(field) => serde_json::to_vec(&One(&field.kind(), &message.get_field(field), &self.json_fields)),
         };
         json.map_err(|error| bad(&error))
     }
@@ -241,39 +289,56 @@ impl Operation {
     /// where the body is `settings`.
     #[must_use]
     pub fn field_name(&self, path: &str) -> String {
-        let path = match &self.body {
+        let (message, path) = match &self.body {
             Body::Field(field, _) if path == field.name() => return "(body)".to_owned(),
-            Body::Field(field, _) => {
-                path.strip_prefix(field.name()).and_then(|rest| rest.strip_prefix('.')).unwrap_or(path)
+            Body::Field(field, message) => {
+                match path.strip_prefix(field.name()).and_then(|rest| rest.strip_prefix('.')) {
+                    Some(rest) => (message.clone(), rest),
+                    None if path == KEY => return KEY_HEADER.to_owned(),
+                    None => (self.rpc.input(), path),
+                }
             }
-            Body::Whole | Body::None => path,
+            Body::Whole | Body::None => (self.rpc.input(), path),
         };
-        camel_case(path)
+        let (first, rest) = path.split_once('.').unwrap_or((path, ""));
+        match message.get_field_by_name(first) {
+            // Names in there are the caller's own.
+            Some(field) if !rest.is_empty() && self.json_fields.contains(&field) => {
+                format!("{}.{rest}", field.json_name())
+            }
+            _ => camel_case(path),
+        }
+    }
+}
+
+/// Converts messages that no operation has, such as the answers to runners.
+#[derive(Debug, Clone)]
+pub struct Messages {
+    pool: DescriptorPool,
+    json_fields: Arc<JsonFields>,
+}
+
+impl Messages {
+    /// Converts the messages of a pool.
+    #[must_use]
+    pub fn new(pool: &DescriptorPool) -> Self {
+        Self { pool: pool.clone(), json_fields: Arc::new(JsonFields::of(pool)) }
+    }
+
+    /// Converts an encoded message of this name.
+    ///
+    /// # Errors
+    /// When it is not one.
+    pub fn json(&self, name: &str, message: &[u8]) -> Result<Vec<u8>, BadApi> {
+        let descriptor = self.pool.get_message_by_name(name);
+        let descriptor = descriptor.ok_or_else(|| BadApi::new(name, "there is no such message"))?;
+        let message = DynamicMessage::decode(descriptor, message).map_err(|error| BadApi::new(name, error))?;
+        serde_json::to_vec(&to_json::Json(&message, &self.json_fields)).map_err(|error| BadApi::new(name, error))
     }
 }
 
 fn is_mask(field: &FieldDescriptor) -> bool {
     field.kind().as_message().is_some_and(|message| message.full_name() == "google.protobuf.FieldMask")
-}
-
-/// Returns the paths that a merge patch names: `meeting.url`. A field that is null is named too, and absent in the message.
-fn mask_of(descriptor: &MessageDescriptor, patch: &Map<String, Json>) -> Vec<String> {
-    let mut paths = Vec::new();
-    for (name, value) in patch {
-        let Some(field) = descriptor.get_field_by_json_name(name) else { continue };
-        let inner = match (field.kind(), value) {
-            (Kind::Message(inner), Json::Object(patch)) if !field.is_map() && !field.is_list() => {
-                mask_of(&inner, patch)
-            }
-            _ => Vec::new(),
-        };
-        if inner.is_empty() {
-            paths.push(field.name().to_owned());
-        } else {
-            paths.extend(inner.into_iter().map(|path| format!("{}.{path}", field.name())));
-        }
-    }
-    paths
 }
 
 /// Converts a path of protobuf names to JSON names: `meeting.display_name` to `meeting.displayName`.

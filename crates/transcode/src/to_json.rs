@@ -6,31 +6,41 @@ use greenroom_domain::Timestamp;
 use prost_reflect::{DynamicMessage, EnumValueDescriptor, FieldDescriptor, Kind, MapKey, ReflectMessage, Value};
 use serde::ser::{Error as _, Serialize, SerializeMap, Serializer};
 
+use serde_json::value::RawValue;
+
 use crate::from_json::TIMESTAMP;
+use crate::json_fields::JsonFields;
 
 /// Serializes a message, its fields in the order of their numbers.
-pub struct Json<'a>(pub &'a DynamicMessage);
+pub struct Json<'a>(pub &'a DynamicMessage, pub &'a JsonFields);
 
 impl Serialize for Json<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(message) = self;
+        let Self(message, json_fields) = self;
         if message.descriptor().full_name() == TIMESTAMP {
             return time(message).ok_or_else(|| S::Error::custom("a time is out of range"))?.serialize(serializer);
         }
         let mut map = serializer.serialize_map(None)?;
         for field in message.descriptor().fields().filter(|field| is_shown(message, field)) {
-            map.serialize_entry(field.json_name(), &One(&field.kind(), &message.get_field(&field)))?;
+            let value = message.get_field(&field);
+            match value.as_str().filter(|_| json_fields.contains(&field)) {
+                Some(text) => {
+                    let document: &RawValue = serde_json::from_str(text).map_err(S::Error::custom)?;
+                    map.serialize_entry(field.json_name(), document)?;
+                }
+                None => map.serialize_entry(field.json_name(), &One(&field.kind(), &value, json_fields))?,
+            }
         }
         map.end()
     }
 }
 
 /// A value and its kind. Of lists and maps it is the kind of their items.
-pub struct One<'a>(pub &'a Kind, pub &'a Value);
+pub struct One<'a>(pub &'a Kind, pub &'a Value, pub &'a JsonFields);
 
 impl Serialize for One<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(kind, value) = *self;
+        let Self(kind, value, json_fields) = *self;
         match value {
             Value::Bool(flag) => serializer.serialize_bool(*flag),
             Value::I32(number) => serializer.serialize_i32(*number),
@@ -46,14 +56,14 @@ impl Serialize for One<'_> {
                 // Of a newer version.
                 None => serializer.serialize_i32(*number),
             },
-            Value::Message(message) => Json(message).serialize(serializer),
-            Value::List(values) => serializer.collect_seq(values.iter().map(|value| One(kind, value))),
+            Value::Message(message) => Json(message, json_fields).serialize(serializer),
+            Value::List(values) => serializer.collect_seq(values.iter().map(|value| One(kind, value, json_fields))),
             Value::Map(entries) => {
                 let of = kind.as_message().ok_or_else(|| S::Error::custom("a map without entries"))?;
                 let kind = of.map_entry_value_field().kind();
                 let mut sorted: Vec<_> = entries.iter().map(|(key, value)| (key_text(key), value)).collect();
                 sorted.sort_by(|(one, _), (other, _)| one.cmp(other));
-                serializer.collect_map(sorted.into_iter().map(|(key, value)| (key, One(&kind, value))))
+                serializer.collect_map(sorted.into_iter().map(|(key, value)| (key, One(&kind, value, json_fields))))
             }
         }
     }

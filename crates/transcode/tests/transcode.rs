@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use greenroom_transcode::{DescriptorPool, DynamicMessage, Operation, Violation, operations};
+use greenroom_transcode::{DescriptorPool, DynamicMessage, Masked, Operation, Violation, operations};
 use prost::Message as _;
 use prost_reflect::Value;
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 
 fn pool() -> DescriptorPool {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -23,15 +23,8 @@ fn operation(method: &str, path: &str) -> Operation {
     found.expect("an operation")
 }
 
-fn object(json: Json) -> Map<String, Json> {
-    match json {
-        Json::Object(object) => object,
-        _ => panic!("an object"),
-    }
-}
-
 fn create(body: Json) -> Result<DynamicMessage, Vec<Violation>> {
-    operation("POST", "/v1/shelves/{shelf}/books").request([("shelf", "7")], "", &object(body))
+    operation("POST", "/v1/shelves/{shelf}/books").request([("shelf", "7")], "", &body.to_string())
 }
 
 fn refused(result: Result<DynamicMessage, Vec<Violation>>) -> Vec<String> {
@@ -62,7 +55,7 @@ fn a_response_reads_back_as_the_request() {
         "title": "Pnin", "subtitle": "", "state": "LENT", "pages": 191, "sizeBytes": 18_446_744_073_709_551_615_u64,
         "shift": -7, "weightKg": 0.2, "lendable": true, "cover": "AAE=", "authors": ["V. N."],
         "chapters": [{"title": "One"}, {"title": "Two"}], "ratings": {"times": 5, "tls": 4},
-        "boughtAt": "2026-11-29T10:00:00.5Z", "publisher": {"name": "Doubleday", "founded": 0}, "box": 3,
+        "boughtAt": "2026-11-29T10:00:00.5Z", "publisher": {"name": "Doubleday", "founded": 0}, "box": 3, "notes": {"z": [1], "a": 2},
     });
     let request = create(book.clone()).expect("a request");
     assert_eq!(request.get_field_by_name("shelf").as_deref(), Some(&Value::U32(7)));
@@ -123,9 +116,10 @@ fn null_is_absent() {
 #[test]
 fn a_patch_names_what_it_changes() {
     let update = operation("PATCH", "/v1/books/{id}");
-    let patch = object(json!({
+    let patch = json!({
         "title": "Ada", "pages": null, "publisher": {"founded": null, "name": "McGraw-Hill"}, "authors": [],
-    }));
+    })
+    .to_string();
     let request = update.request([("id", "b")], "", &patch).expect("a request");
     let mask = request.get_field_by_name("update_mask").expect("a mask");
     let paths = mask.as_message().expect("a message").get_field_by_name("paths").expect("paths");
@@ -140,12 +134,12 @@ fn a_patch_names_what_it_changes() {
 fn what_is_not_in_the_path_is_a_parameter() {
     let list = operation("GET", "/v1/shelves/{shelf}/books");
     let query = "state=LENT&author=a&author=b%20c&pageSize=5&boughtAfter=2026-11-29T10:00:00Z";
-    let request = list.request([("shelf", "1")], query, &Map::new()).expect("a request");
+    let request = list.request([("shelf", "1")], query, "").expect("a request");
     assert_eq!(request.get_field_by_name("state").as_deref(), Some(&Value::EnumNumber(2)));
     assert_eq!(request.get_field_by_name("page_size").as_deref(), Some(&Value::U32(5)));
     assert_eq!(request.get_field_by_name("author").and_then(|list| list.as_list().map(<[Value]>::len)), Some(2));
     let query = "state=lent&pageSize=1&pageSize=2&colour=red&shelf=2&publisher=x&boughtAfter=now";
-    let violations = refused(list.request([("shelf", "x")], query, &Map::new()));
+    let violations = refused(list.request([("shelf", "x")], query, ""));
     let time = "boughtAfter must be a time with its offset (RFC 3339), such as 2027-01-31T10:00:00Z or \
                 2027-01-31T11:00:00+01:00";
     assert_eq!(
@@ -161,16 +155,16 @@ fn what_is_not_in_the_path_is_a_parameter() {
         ]
     );
     let books = operation("GET", "/v1/books");
-    assert!(books.request([], "shelf=3", &Map::new()).is_ok(), "it is not in this path");
+    assert!(books.request([], "shelf=3", "").is_ok(), "it is not in this path");
 }
 
 #[test]
 fn a_body_does_not_name_what_is_in_the_path() {
     let lend = operation("POST", "/v1/books/{id}/lend");
-    let request = lend.request([("id", "b")], "", &object(json!({"toWhom": "me"}))).expect("a request");
+    let request = lend.request([("id", "b")], "", &json!({"toWhom": "me"}).to_string()).expect("a request");
     assert_eq!(request.get_field_by_name("id").as_deref(), Some(&Value::String("b".into())));
     assert_eq!(
-        refused(lend.request([("id", "b")], "x=1", &object(json!({"id": "c"})))),
+        refused(lend.request([("id", "b")], "x=1", &json!({"id": "c"}).to_string())),
         ["id there is no such field", "x there is no such parameter"]
     );
 }
@@ -187,4 +181,92 @@ fn fields_are_called_as_over_http() {
         assert_eq!(create.field_name(path), name);
     }
     assert_eq!(operation("POST", "/v1/books/{id}/lend").field_name("to_whom"), "toWhom");
+}
+
+#[test]
+fn a_json_document_keeps_its_text() {
+    let create = operation("POST", "/v1/shelves/{shelf}/books");
+    let body = r#"{"title": "Pnin", "notes": {"z": 1.0,  "a": 12345678901234567890123}}"#;
+    let request = create.request([("shelf", "7")], "", body).expect("a request");
+    let book = request.get_field_by_name("book").expect("a book").as_message().expect("a message").encode_to_vec();
+    let response = String::from_utf8(create.response(&book).expect("JSON")).expect("text");
+    assert!(response.contains(r#""notes":{"z": 1.0,  "a": 12345678901234567890123}"#), "{response}");
+    // A patch of it is one document, whatever it names.
+    let update = operation("PATCH", "/v1/books/{id}");
+    let request = update.request([("id", "b")], "", r#"{"notes": {"a": null}}"#).expect("a request");
+    let mask = request.get_field_by_name("update_mask").expect("a mask");
+    let paths = mask.as_message().expect("a message").get_field_by_name("paths").expect("paths");
+    assert_eq!(paths.as_list().expect("a list"), [Value::String("notes".into())]);
+}
+
+#[test]
+fn a_body_is_an_object() {
+    let create = operation("POST", "/v1/shelves/{shelf}/books");
+    for body in ["[]", "7", "null", ""] {
+        assert_eq!(refused(create.request([("shelf", "7")], "", body)), ["(body) must be a JSON object"], "{body}");
+    }
+}
+
+#[test]
+fn an_empty_object_of_a_patch_changes_nothing() {
+    let update = operation("PATCH", "/v1/books/{id}");
+    let request = update.request([("id", "b")], "", r#"{"publisher": {}}"#).expect("a request");
+    let mask =
+        request.get_field_by_name("update_mask").expect("a mask").as_message().expect("a message").encode_to_vec();
+    assert_eq!(mask, b"");
+}
+
+#[test]
+fn a_long_list_of_bad_items_gets_a_short_answer() {
+    let authors = vec![7; 30_000];
+    assert_eq!(refused(create(json!({"authors": authors}))).len(), 100);
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Publisher {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(uint32, optional, tag = "2")]
+    founded: Option<u32>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Book {
+    #[prost(string, tag = "1")]
+    title: String,
+    #[prost(message, optional, tag = "13")]
+    bought_at: Option<prost_types::Timestamp>,
+    #[prost(message, optional, tag = "14")]
+    publisher: Option<Publisher>,
+}
+
+#[test]
+fn a_mask_names_what_is_changed() {
+    let encoded = pool().encode_to_vec();
+    let books = Masked::new(&encoded, "library.v1.Book").expect("a message");
+    for (path, is_there) in [
+        ("title", true),
+        ("publisher", true),
+        ("publisher.founded", true),
+        ("bought_at", true),
+        ("bought_at.seconds", false),
+        ("title.first", false),
+        ("chapters.title", false),
+        ("colour", false),
+        ("publisher.", false),
+        ("", false),
+    ] {
+        assert_eq!(books.has(path), is_there, "{path}");
+    }
+    assert_eq!(books.json_name("bought_at").as_deref(), Some("boughtAt"));
+    let of = |name: &str, founded| Some(Publisher { name: name.to_owned(), founded });
+    let before = Book { title: "Pnin".to_owned(), bought_at: None, publisher: of("Doubleday", Some(1897)) };
+    let change = Book { title: "Ada".to_owned(), bought_at: None, publisher: of("McGraw-Hill", None) };
+    let merged = |paths: &[&str]| {
+        let paths: Vec<_> = paths.iter().map(|path| (*path).to_owned()).collect();
+        books.merged(&before, &change, &paths).expect("books")
+    };
+    assert_eq!(merged(&[]), before);
+    assert_eq!(merged(&["publisher.founded"]).publisher, of("Doubleday", None));
+    assert_eq!(merged(&["title", "publisher"]), change);
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use gateway::Gateway;
 use greenroom_bot::config::BrowserSettings;
 use greenroom_contracts::proto::v1::runner_report::Report;
-use greenroom_contracts::proto::v1::{AutomaticLeave, Desired, Meeting, RunnerConfig};
+use greenroom_contracts::proto::v1::{AutomaticLeave, BotSettings, Desired, Meeting, RunnerConfig};
 use greenroom_contracts::webm::{Beginning, beginning};
 use greenroom_demo::host::Host;
 use greenroom_demo::melody;
@@ -30,18 +30,29 @@ const PASSWORD: &str = "sesame-open";
 fn config(url: &str) -> RunnerConfig {
     let meeting =
         Meeting { provider: "web".to_owned(), url: url.to_owned(), id: String::new(), password: PASSWORD.to_owned() };
-    RunnerConfig {
+    let bot = BotSettings {
         meeting: Some(meeting),
         display_name: "Note \"taker\" <b>".to_owned(),
-        recording_enabled: true,
-        automatic_leave: Some(AutomaticLeave { waiting_room_timeout_ms: 60_000, ..AutomaticLeave::default() }),
+        recording_enabled: Some(true),
+        automatic_leave: Some(AutomaticLeave { waiting_room_timeout_ms: Some(60_000), ..AutomaticLeave::default() }),
+        ..BotSettings::default()
+    };
+    RunnerConfig {
+        settings: Some(bot),
         beat_interval_ms: 200,
         orphan_timeout_ms: 900_000,
         part_ms: 1_000,
         first_part: 7,
-        metadata_json: "{}".to_owned(),
         allowed_networks: vec!["loopback".to_owned()],
     }
+}
+
+fn meeting(config: &mut RunnerConfig) -> &mut Meeting {
+    config.settings.as_mut().unwrap().meeting.as_mut().unwrap()
+}
+
+fn leave(config: &mut RunnerConfig) -> &mut AutomaticLeave {
+    config.settings.as_mut().unwrap().automatic_leave.as_mut().unwrap()
 }
 
 /// Lets the bot in once it has told that it waits.
@@ -270,12 +281,9 @@ async fn what_keeps_a_bot_out_has_a_reason() {
         (web(&format!("{}-nowhere", room.url())), "failed:meeting_not_found:false"),
         (web("http://127.0.0.1:9/m/x"), "failed:page_unreachable:true"),
         (web("http://no-such-host.invalid/"), "failed:meeting_not_found:false"),
-        (with(|c| c.meeting.as_mut().unwrap().password = "wrong".to_owned()), "failed:join_denied:false"),
-        (with(|c| c.meeting.as_mut().unwrap().provider = "zoom".to_owned()), "failed:provider_unsupported:false"),
-        (
-            with(|c| c.automatic_leave.as_mut().unwrap().waiting_room_timeout_ms = 1),
-            "failed:waiting_room_timeout:false",
-        ),
+        (with(|c| meeting(c).password = "wrong".to_owned()), "failed:join_denied:false"),
+        (with(|c| meeting(c).provider = "zoom".to_owned()), "failed:provider_unsupported:false"),
+        (with(|c| leave(c).waiting_room_timeout_ms = Some(1)), "failed:waiting_room_timeout:false"),
     ];
     for (config, expected) in cases {
         let gateway = Gateway::start(config).await;
@@ -299,8 +307,8 @@ async fn what_keeps_a_bot_out_has_a_reason() {
 async fn a_bot_leaves_by_itself_when_everyone_else_has() {
     let room = Room::open(PASSWORD).await.unwrap();
     let mut config = config(&room.url());
-    config.automatic_leave.as_mut().unwrap().everyone_left_timeout_ms = 500;
-    config.recording_enabled = false;
+    leave(&mut config).everyone_left_timeout_ms = Some(500);
+    config.settings.as_mut().unwrap().recording_enabled = Some(false);
     let gateway = Gateway::start(config).await;
     let host = Host::start(&room, &BrowserSettings::default()).await.unwrap();
     let mut runner = Runner::start(&gateway);
@@ -365,7 +373,7 @@ async fn a_browser_that_dies_is_reported_and_what_was_recorded_is_kept() {
 async fn a_meeting_without_a_sound_is_left() {
     let room = Room::open(PASSWORD).await.unwrap();
     let mut config = config(&room.url());
-    config.automatic_leave.as_mut().unwrap().inactivity_timeout_ms = 5_000;
+    leave(&mut config).inactivity_timeout_ms = Some(5_000);
     let gateway = Gateway::start(config).await;
     let host = Host::start(&room, &BrowserSettings::default()).await.unwrap();
     let mut runner = Runner::start(&gateway);

@@ -150,7 +150,7 @@ const IN_CALL: &str = "show('joined'); await step();";
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_not_let_in_has_failed() {
     let impatient = |config: &mut RunnerConfig, _: &Page| {
-        config.automatic_leave.as_mut().unwrap().waiting_room_timeout_ms = 1;
+        crate::leave(config).waiting_room_timeout_ms = Some(1);
     };
     let meeting = Meeting::begin_with("show('waiting');", impatient).await;
     meeting.ends(&["JOINING_CALL", "IN_WAITING_ROOM", "FATAL"], "waiting_room_timeout").await;
@@ -244,7 +244,7 @@ async fn a_page_that_never_answers_the_click_is_unreachable() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_answers_slowly_is_unreachable_and_the_browser_is_not_blamed() {
     let slow = |config: &mut RunnerConfig, page: &Page| {
-        config.meeting.as_mut().unwrap().url = format!("{}slow", page.url());
+        crate::meeting(config).url = format!("{}slow", page.url());
     };
     Meeting::begin_with("", slow).await.ends(&["JOINING_CALL", "QUEUED"], "page_unreachable").await;
 }
@@ -261,7 +261,7 @@ async fn a_page_that_waits_for_a_resource_is_joined_meanwhile() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_meeting_that_wants_an_account_is_told_so() {
     let account = |config: &mut RunnerConfig, page: &Page| {
-        config.meeting.as_mut().unwrap().url = format!("{}signs-in", page.url());
+        crate::meeting(config).url = format!("{}signs-in", page.url());
     };
     Meeting::begin_with("", account).await.ends(&["JOINING_CALL", "FATAL"], "sign_in_required").await;
 }
@@ -396,7 +396,7 @@ async fn a_bot_that_is_put_back_into_the_waiting_room_says_so() {
     let script =
         "show('joined'); await step(); show('waiting'); await step(); show('joined'); await step(); show('waiting');";
     let impatient = |config: &mut RunnerConfig, _: &Page| {
-        config.automatic_leave.as_mut().unwrap().waiting_room_timeout_ms = 4_000;
+        crate::leave(config).waiting_room_timeout_ms = Some(4_000);
     };
     let meeting = Meeting::begin_with(script, impatient).await;
     meeting.recording().await;

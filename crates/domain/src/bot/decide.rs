@@ -74,9 +74,6 @@ pub enum Rejected {
     /// The end that is asked for lies too long after the start.
     #[error("must not be more than a year after startTime")]
     EndTooFar,
-    /// The meeting would have no address.
-    #[error("is missing")]
-    NoAddress,
     /// The end that is asked for, or that follows, cannot be.
     #[error("must be after startTime and in the future")]
     BadEnd,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Bot;
+use super::{Bot, Policy};
 use crate::time::years_after;
 use crate::{PlatformName, Timestamp};
 
@@ -29,16 +29,8 @@ pub struct Edit {
     pub start_at: Option<Timestamp>,
     /// When the bot has to be out; `Some(None)`: at no time of its own.
     pub end_at: Option<Option<Timestamp>>,
-    /// How many times a failure that may pass is tried again.
-    pub max_retries: Option<u32>,
-    /// Whether it goes back into the meeting.
-    pub rejoin: Option<bool>,
-    /// How long it waits for a slot.
-    pub queue_timeout: Option<Duration>,
-    /// How long it waits for a host.
-    pub waiting_room_timeout: Option<Duration>,
-    /// How long it stays at most.
-    pub max_duration: Option<Duration>,
+    /// What is allowed.
+    pub policy: Option<Policy>,
     /// The platforms to try, in order.
     pub chain: Option<Vec<PlatformName>>,
     /// What else changes.
@@ -55,8 +47,6 @@ pub enum Beyond {
     Metadata,
     /// Something that a runner was or will be told.
     More,
-    /// So much that nobody could find the meeting any more.
-    NoAddress,
 }
 
 impl Edit {
@@ -65,12 +55,9 @@ impl Edit {
         let mut next = bot.clone();
         next.start_at = self.start_at.unwrap_or(bot.start_at);
         next.end_at = self.end_at.unwrap_or(bot.end_at);
-        let policy = &mut next.policy;
-        policy.max_retries = self.max_retries.unwrap_or(policy.max_retries);
-        policy.rejoin = self.rejoin.unwrap_or(policy.rejoin);
-        policy.queue_timeout = self.queue_timeout.unwrap_or(policy.queue_timeout);
-        policy.waiting_room_timeout = self.waiting_room_timeout.unwrap_or(policy.waiting_room_timeout);
-        policy.max_duration = self.max_duration.unwrap_or(policy.max_duration);
+        if let Some(policy) = &self.policy {
+            next.policy.clone_from(policy);
+        }
         if let Some(chain) = &self.chain {
             next.chain.clone_from(chain);
         }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::problem::{Accepts, Kind, Problem};
 use super::text;
-use crate::json::{BadJson, misshapen};
+use greenroom_contracts::json::{BadJson, misshapen, parse};
 
 /// Largest JSON body of a client.
 pub(super) const LARGEST_JSON: usize = 64 << 10;
@@ -76,7 +76,7 @@ impl From<BadJson> for Problem {
 
 /// A JSON object.
 pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
-    match crate::json::parse(body)? {
+    match parse(body)? {
         Value::Object(fields) => Ok(fields),
         _ => Err(BadField::new("(body)", "must be a JSON object").into()),
     }

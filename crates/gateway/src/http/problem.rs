@@ -1,6 +1,6 @@
 //! Problem documents (RFC 9457).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -176,9 +176,9 @@ impl Problem {
 
     /// Names everything once, as the caller calls it: a parameter or a header.
     pub fn called(bad: impl IntoIterator<Item = BadField>) -> Self {
-        let mut errors: Vec<FieldProblem> = Vec::new();
+        let (mut errors, mut known) = (Vec::new(), BTreeSet::new());
         for BadField { field, problem } in bad {
-            if !errors.iter().any(|known| known.field == field) {
+            if known.insert(field.clone()) {
                 errors.push(FieldProblem { field, problem });
             }
         }
@@ -189,7 +189,7 @@ impl Problem {
 
 impl Problem {
     /// Adds what a service behind says in parts: which limit, whose word.
-    fn with_parts(mut self, status: &Status) -> Self {
+    fn with_parts(mut self, status: &Status, name: impl Fn(&str) -> String) -> Self {
         let details = status.get_error_details();
         self.retry_after = details
             .retry_info()
@@ -200,7 +200,7 @@ impl Problem {
         if info.reason == refusal::DUPLICATE
             && let Some((field, problem)) = self.detail.split_once(": ")
         {
-            let (field, problem) = (json_name(field), problem.to_owned());
+            let (field, problem) = (name(field), problem.to_owned());
             self.detail = format!("{field}: {problem}");
             self.errors = vec![FieldProblem { field, problem }];
         }
@@ -216,9 +216,6 @@ impl Problem {
 /// How HTTP calls a field: `automatic_leave.max_duration_ms` is `automaticLeave.maxDurationMs`.
 fn json_name(field: &str) -> String {
     match field {
-        "metadata_json" | "metadata_patch_json" => "metadata".to_owned(),
-        "idempotency_key" => "Idempotency-Key".to_owned(),
-        "bot" => "(body)".to_owned(),
         // Names in there are the caller's own.
         field if field.starts_with("metadata.") => field.to_owned(),
         field => camel_case(field),
@@ -261,14 +258,16 @@ impl Problem {
             Code::Unauthenticated => Kind::Unauthorized,
             Code::PermissionDenied => Kind::Forbidden,
             Code::NotFound => Kind::NotFound,
-            Code::FailedPrecondition | Code::AlreadyExists | Code::Aborted => return conflict(status),
+            Code::FailedPrecondition | Code::AlreadyExists | Code::Aborted => {
+                return conflict(status, name);
+            }
             Code::ResourceExhausted => Kind::TooMany,
             Code::Unavailable | Code::DeadlineExceeded => Kind::Unavailable,
             Code::Ok | Code::Cancelled | Code::Unknown | Code::Unimplemented | Code::Internal | Code::DataLoss => {
                 Kind::Internal
             }
         };
-        Self::new(kind, status.message()).with_parts(status)
+        Self::new(kind, status.message()).with_parts(status, name)
     }
 }
 
@@ -281,10 +280,13 @@ fn field(message: &str) -> Option<BadField> {
 }
 
 /// A conflict may be about one field: a key that was used for something else.
-fn conflict(status: &Status) -> Problem {
+fn conflict(status: &Status, name: impl Fn(&str) -> String) -> Problem {
     match field(status.message()).filter(|bad| bad.field == "idempotency_key") {
-        Some(bad) => Problem { kind: Kind::Conflict, ..bad.into() },
-        None => Problem::new(Kind::Conflict, status.message()).with_parts(status),
+        Some(bad) => {
+            let bad = BadField::new(name(&bad.field), bad.problem);
+            Problem { kind: Kind::Conflict, ..Problem::called([bad]) }
+        }
+        None => Problem::new(Kind::Conflict, status.message()).with_parts(status, name),
     }
 }
 
@@ -387,7 +389,7 @@ mod tests {
     fn fields_have_their_json_names_and_stand_there_once() {
         let names = [
             "automatic_leave.max_duration_ms",
-            "metadata_json",
+            "metadata",
             "displayName",
             "display_name",
             "platforms[1]",

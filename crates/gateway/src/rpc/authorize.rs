@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt as _, Limited};
 use tonic::Status;
 
-use super::{BOTS, RUNNERS};
+use super::{OF_CLIENTS, RUNNERS};
 use crate::core::Core;
 use crate::forward::FORWARDED;
 use crate::http::{Kind, Problem, is_grpc, text};
@@ -50,7 +50,7 @@ pub(super) async fn authorize(State(core): State<Arc<Core>>, mut request: Reques
             });
         }
         request.extensions_mut().insert(token);
-    } else if service == BOTS || FORWARDED.iter().any(|(forwarded, _)| *forwarded == service) {
+    } else if OF_CLIENTS.contains(&service) || FORWARDED.iter().any(|forwarded| forwarded.service == service) {
         match core.keys.client(shown).await {
             Ok(client) => drop(request.extensions_mut().insert(client)),
             Err(status) => return status.into_http(),

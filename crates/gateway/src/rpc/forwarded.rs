@@ -18,7 +18,7 @@ use crate::keys::Client;
 pub(super) fn router(core: &Arc<Core>) -> Router {
     let routes = FORWARDED
         .iter()
-        .fold(Router::new(), |router, (service, _)| router.route(&format!("/{service}/{{*rest}}"), post(call)));
+        .fold(Router::new(), |router, one| router.route(&format!("/{}/{{*rest}}", one.service), post(call)));
     routes.with_state(core.clone())
 }
 
@@ -44,6 +44,6 @@ impl UnaryService<Bytes> for Call {
 
     fn call(&mut self, request: tonic::Request<Bytes>) -> Self::Future {
         let (core, client, path) = (self.core.clone(), self.client.clone(), self.path.clone());
-        Box::pin(async move { core.forward.call(&path, &client, request.into_inner()).await.map(Response::new) })
+        Box::pin(async move { core.forward.call_unseen(&path, &client, request.into_inner()).await.map(Response::new) })
     }
 }

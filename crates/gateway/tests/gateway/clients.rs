@@ -5,10 +5,9 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use greenroom_contracts::BadField;
 use greenroom_contracts::proto::v1::bot_service_client::BotServiceClient;
-use greenroom_contracts::proto::v1::{CreateBotRequest, NewBot, NewMeeting};
-use greenroom_contracts::refusal;
+use greenroom_contracts::proto::v1::{BotSettings, CreateBotRequest, Meeting};
+use greenroom_contracts::{BadField, bad_fields, refusal};
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -57,18 +56,6 @@ async fn a_key_is_asked_about_once_and_a_new_one_is_good_soon() {
 }
 
 #[tokio::test]
-async fn a_meeting_inside_the_network_is_refused_when_made_and_when_edited() {
-    let house = House::without_bus().await;
-    let meeting = json!({"meeting": {"provider": "web", "url": "http://2130706433:8460/health"}});
-    let bot = house.url(&format!("/v1/bots/{}", Uuid::now_v7()));
-    for request in [house.post("/v1/bots").json(&meeting), house.http.patch(bot).bearer_auth(KEY).json(&meeting)] {
-        let (status, problem) = problem(request).await;
-        assert_eq!((status, named(&problem)), (422, vec!["meeting.url"]), "{problem}");
-        assert!(!problem.to_string().contains("2130706433"), "{problem}");
-    }
-}
-
-#[tokio::test]
 async fn a_bot_is_made_with_what_the_plan_allows() {
     let house = House::without_bus().await;
     let request =
@@ -80,14 +67,13 @@ async fn a_bot_is_made_with_what_the_plan_allows() {
     let text = response.text().await.expect("text");
     assert!(text.contains(r#""metadata":{"b":1,"a":2.0}"#), "as it came: {text}");
     let bot: Value = serde_json::from_str(&text).expect("JSON");
-    assert_eq!((&bot["number"], &bot["meeting"]), (&json!(7), &json!({"provider": "web"})));
+    assert_eq!((&bot["number"], &bot["settings"]["meeting"]), (&json!(7), &json!({"provider": "web"})));
 
     let kept = house.fakes.kept();
-    let caller = kept.created[0].caller.clone().expect("a caller");
+    let (caller, create) = kept.created[0].clone();
     assert_eq!((caller.tenant_id, caller.priority, caller.weight), (house.tenant.to_string(), 50, 2));
-    let create = kept.created[0].create.clone().expect("a bot");
     assert_eq!(create.idempotency_key, "one");
-    assert_eq!(create.bot.map(|bot| bot.metadata_json).as_deref(), Some(r#"{"a":1}"#));
+    assert_eq!(create.settings.map(|bot| bot.metadata).as_deref(), Some(r#"{"a":1}"#));
 }
 
 #[tokio::test]
@@ -96,7 +82,7 @@ async fn our_own_second_try_makes_no_second_bot() {
     house.fakes.fail(2, Code::Unavailable, "restarting");
     assert_eq!(send(house.post("/v1/bots").json(&body())).await.status(), 201);
     let kept = house.fakes.kept();
-    let keys: Vec<_> = kept.created.iter().filter_map(|made| Some(&made.create.as_ref()?.idempotency_key)).collect();
+    let keys: Vec<_> = kept.created.iter().map(|(_, create)| &create.idempotency_key).collect();
     assert_eq!(keys.len(), 3);
     assert!(!keys[0].is_empty() && keys.iter().all(|key| *key == keys[0]), "{keys:?}");
 }
@@ -110,19 +96,18 @@ async fn bad_input_is_named_and_never_said_back() {
     assert_eq!((status, &malformed["type"]), (400, &json!("urn:greenroom:problem:malformed-json")));
     assert!(malformed["detail"].as_str().is_some_and(|detail| detail.contains("line 2, column")), "{malformed}");
 
-    let everything = r#"{"meeting": {"provider": "hush", "url": "hush://hush", "link": "hush"}, "colour": "hush",
-        "startTime": "2020-01-01T00:00:00Z", "endTime": "2019-01-01T00:00:00Z", "displayName": 7}"#;
+    let everything = r#"{"meeting": {"provider": "hush", "url": 7, "link": "hush"}, "colour": "hush",
+        "startTime": "hush", "endTime": "2019-01-01T00:00:00Z", "displayName": 7}"#;
     let (status, fields) = problem(json(everything)).await;
     assert_eq!(status, 422);
     let mut found = named(&fields);
     found.sort_unstable();
-    let expected = ["colour", "displayName", "endTime", "meeting.link", "meeting.provider", "meeting.url", "startTime"];
+    let expected = ["colour", "displayName", "meeting.link", "meeting.url", "startTime"];
     assert_eq!(found, expected);
     assert!(!fields.to_string().contains("hush"), "{fields}");
 
-    let (status, empty) = problem(json("{}")).await;
-    assert_eq!((status, named(&empty)), (422, vec!["meeting"]));
-    let (status, key) = problem(house.post("/v1/bots").json(&body()).header("idempotency-key", "x".repeat(256))).await;
+    let key = house.post("/v1/bots").json(&body()).header("idempotency-key", [0xff].as_slice());
+    let (status, key) = problem(key).await;
     assert_eq!((status, named(&key)), (422, vec!["Idempotency-Key"]));
 
     assert_eq!(problem(house.post("/v1/bots").body("{}")).await.0, 415);
@@ -140,17 +125,13 @@ async fn bad_input_is_named_and_never_said_back() {
     assert_eq!(problem(house.get("/v1/robots")).await.0, 404);
     assert_eq!(problem(house.get("/")).await.0, 404);
     assert_eq!(problem(house.http.delete(house.url("/v1/bots")).bearer_auth(KEY)).await.0, 405);
-    assert_eq!(problem(house.get("/v1/bots/seven")).await.0, 404);
     assert_eq!(problem(house.get("/v1/bots/%FF")).await.0, 404);
 
     for (query, field) in [
-        ("limit=201", "limit"),
-        ("limit=0", "limit"),
         ("limit=1&limit=2", "limit"),
         ("state=DONE&state=FATAL", "state"),
         ("limit=-1", "limit"),
         ("limit=x", "limit"),
-        ("state=ASLEEP", "state"),
         ("page=2", "page"),
     ] {
         let (status, problem) = problem(house.get(&format!("/v1/bots?{query}"))).await;
@@ -176,9 +157,16 @@ async fn what_goes_wrong_behind_is_said_in_http() {
         assert_eq!(found, status, "{problem}");
         assert!(problem.to_string().contains(message), "{problem}");
     }
-    house.fakes.fail_as(1, BadField::new("start_time", "is too far away").into());
-    let (status, document) = problem(house.get(&path)).await;
-    assert_eq!((status, named(&document)), (422, vec!["startTime"]), "{document}");
+    let bad = [
+        BadField::new("settings.start_time", "is too far away"),
+        BadField::new("settings.metadata.a_b", "must not be given twice"),
+        BadField::new("idempotency_key", "must not contain spaces"),
+        BadField::new("settings", "is missing"),
+    ];
+    house.fakes.fail_as(1, bad_fields(&bad));
+    let (status, document) = problem(house.post("/v1/bots").json(&body())).await;
+    let expected = vec!["startTime", "metadata.a_b", "Idempotency-Key", "(body)"];
+    assert_eq!((status, named(&document)), (422, expected), "{document}");
     for code in [Code::Internal, Code::Unknown, Code::Unauthenticated] {
         house.fakes.fail(1, code, "row 7 of host db-7");
         let (status, problem) = problem(house.get(&path)).await;
@@ -191,7 +179,7 @@ async fn what_goes_wrong_behind_is_said_in_http() {
         (response.status().as_u16(), &response.headers()["retry-after"]),
         (503, &"1".parse().expect("a header"))
     );
-    assert!(house.fakes.kept().asked.iter().filter(|(what, _)| *what == "cancel").count() > 2, "it was tried again");
+    assert!(house.fakes.kept().asked.iter().filter(|(what, ..)| *what == "cancel").count() > 2, "it was tried again");
 }
 
 #[tokio::test]
@@ -237,15 +225,14 @@ async fn a_bots_way_is_asked_in_its_tenants_name() {
     ] {
         let bot: Value = send(request).await.json().await.expect("JSON");
         assert_eq!((&bot["id"], &bot["state"]), (&json!(id), &json!("IN_CALL")));
-        let (said, request) = house.fakes.kept().asked.pop().expect("a question");
-        assert_eq!((said, request.tenant_id, request.bot_id), (what, house.tenant.to_string(), id.clone()));
+        let (said, caller, of) = house.fakes.kept().asked.pop().expect("a question");
+        assert_eq!((said, caller.tenant_id, of), (what, house.tenant.to_string(), id.clone()));
     }
     let page: Value = send(house.get("/v1/bots?limit=2&state=DONE&cursor=abc")).await.json().await.expect("JSON");
     assert_eq!((page["bots"].as_array().map(Vec::len), &page["nextCursor"]), (Some(2), &json!("more")));
-    let list = house.fakes.kept().listed.pop().expect("a question");
-    let asked = list.list.expect("a list");
-    assert_eq!((asked.limit, asked.state.as_str(), asked.cursor.as_str()), (2, "DONE", "abc"));
-    assert_eq!(list.tenant_id, house.tenant.to_string());
+    let (caller, asked) = house.fakes.kept().listed.pop().expect("a question");
+    assert_eq!((asked.limit, asked.state.as_str(), asked.cursor.as_str()), (Some(2), "DONE", "abc"));
+    assert_eq!(caller.tenant_id, house.tenant.to_string());
 }
 
 #[tokio::test]
@@ -255,24 +242,22 @@ async fn an_edit_says_what_it_names_and_no_more() {
     let patch = |body: Value| house.http.patch(house.url(&path)).bearer_auth(KEY).json(&body);
     let body = json!({"startTime": "2040-01-01T10:00:00+01:00", "endTime": null, "meeting": {"password": "hush"}});
     assert_eq!(send(patch(body)).await.status(), 200);
-    let said = house.fakes.kept().updated.pop().expect("an edit");
-    let (caller, update) = (said.caller.expect("a caller"), said.update.expect("an edit"));
+    let (caller, update) = house.fakes.kept().updated.pop().expect("an edit");
     assert_eq!(caller.tenant_id, house.tenant.to_string());
-    assert_eq!(path, format!("/v1/bots/{}", update.id));
+    assert_eq!(path, format!("/v1/bots/{}", update.bot_id));
     assert_eq!(update.update_mask.expect("a mask").paths, ["end_time", "meeting.password", "start_time"]);
-    let bot = update.bot.expect("values");
+    let bot = update.settings.expect("values");
     assert_eq!((bot.start_time.map(|at| at.seconds), bot.end_time), (Some(2_209_021_200), None));
     assert_eq!(bot.meeting.map(|meeting| meeting.password).as_deref(), Some("hush"));
 
     let (status, bad) = problem(patch(json!({
-        "startTime": null, "displayName": " ", "colour": "hush", "meeting": {"url": "ftp://hush"},
-        "deduplicationKey": "other", "automaticLeave": {"maxDurationMs": 86_400_001}
+        "startTime": null, "displayName": 7, "colour": "hush", "meeting": {"url": ["hush"]},
+        "automaticLeave": {"maxDurationMs": -1}
     })))
     .await;
     let mut found = named(&bad);
     found.sort_unstable();
-    let expected =
-        ["automaticLeave.maxDurationMs", "colour", "deduplicationKey", "displayName", "meeting.url", "startTime"];
+    let expected = ["automaticLeave.maxDurationMs", "colour", "displayName", "meeting.url"];
     assert_eq!((status, found), (422, expected.to_vec()));
     assert!(!bad.to_string().contains("hush"), "{bad}");
     house.fakes.fail(1, Code::FailedPrecondition, "the bot is IN_CALL: too late");
@@ -289,7 +274,7 @@ async fn what_concerns_everybody_is_for_operators() {
         assert_eq!(problem(house.http.post(&path).bearer_auth(KEY)).await.0, 403, "{what}");
         assert!(house.fakes.kept().asked.is_empty());
         assert_eq!(send(house.http.post(&path).bearer_auth("grk_operators")).await.status(), 200, "{what}");
-        assert_eq!(house.fakes.kept().asked.pop().map(|(said, _)| said), Some(what));
+        assert_eq!(house.fakes.kept().asked.pop().map(|(said, ..)| said), Some(what));
     }
 }
 
@@ -318,10 +303,9 @@ async fn a_limit_says_which_and_when_to_come_back_at_both_doors() {
 
     refuse();
     let mut bots = BotServiceClient::connect(house.url("")).await.expect("a connection");
-    let meeting =
-        NewMeeting { provider: "web".to_owned(), url: "https://example.com/x".to_owned(), ..NewMeeting::default() };
-    let bot = NewBot { meeting: Some(meeting), ..NewBot::default() };
-    let mut request = tonic::Request::new(CreateBotRequest { bot: Some(bot), ..CreateBotRequest::default() });
+    let meeting = Meeting { provider: "web".to_owned(), url: "https://example.com/x".to_owned(), ..Meeting::default() };
+    let settings = Some(BotSettings { meeting: Some(meeting), ..BotSettings::default() });
+    let mut request = tonic::Request::new(CreateBotRequest { settings, ..CreateBotRequest::default() });
     request.metadata_mut().insert("authorization", format!("Bearer {KEY}").parse().expect("a header"));
     let refused = bots.create_bot(request).await.expect_err("too many");
     let details = refused.get_error_details();
@@ -329,16 +313,6 @@ async fn a_limit_says_which_and_when_to_come_back_at_both_doors() {
         details.error_info().and_then(|info| info.metadata.get("limit")).map(String::as_str),
         Some("concurrency")
     );
-}
-
-#[tokio::test]
-async fn a_repeat_may_come_late() {
-    let house = House::without_bus().await;
-    let mut late = body();
-    late["startTime"] = json!("2020-01-01T00:00:00Z");
-    assert_eq!(problem(house.post("/v1/bots").json(&late)).await.0, 422);
-    let repeat = house.post("/v1/bots").header("idempotency-key", "one").json(&late);
-    assert_eq!(send(repeat).await.status(), 201, "the scheduler knows whether it is one");
 }
 
 #[tokio::test]
@@ -399,7 +373,7 @@ async fn no_log_holds_a_key_a_token_or_an_address() {
     let meeting =
         json!({"meeting": {"provider": "web", "url": "https://example.com/the-hush-room", "password": "hush"}});
     assert_eq!(send(house.post("/v1/bots").json(&meeting)).await.status(), 201);
-    let bad = json!({"meeting": {"provider": "web", "url": "ftp://example.com/the-hush-room"}});
+    let bad = json!({"meeting": {"provider": "web", "url": ["https://example.com/the-hush-room"]}});
     assert_eq!(problem(house.post("/v1/bots").json(&bad)).await.0, 422);
     house.fakes.fail(1, Code::Internal, "no such meeting: https://example.com/the-hush-room");
     assert_eq!(problem(house.get(&format!("/v1/bots/{}", Uuid::now_v7()))).await.0, 500);

@@ -2,7 +2,7 @@
 
 use greenroom_contracts::messages::{BotCreated, RunnerStarted};
 use greenroom_contracts::proto::v1::WatchEventsRequest;
-use greenroom_contracts::proto::v1::bot_service_client::BotServiceClient;
+use greenroom_contracts::proto::v1::event_service_client::EventServiceClient;
 use greenroom_contracts::{Envelope, Origin};
 use greenroom_domain::bot::BotState;
 use greenroom_domain::{Attempt, BotId, PlatformName, Provider, RunnerId, TenantId};
@@ -138,10 +138,10 @@ async fn more_watchers_than_the_bus_has_consumers_see_every_event() {
     };
     let mut open = Vec::new();
     for _ in 0..WATCHERS / 50 {
-        let bots = BotServiceClient::connect(house.url("")).await.expect("a connection");
+        let events = EventServiceClient::connect(house.url("")).await.expect("a connection");
         let watch = (0..50).map(|_| {
-            let mut bots = bots.clone();
-            async move { bots.watch_events(request()).await.expect("an open stream").into_inner() }
+            let mut events = events.clone();
+            async move { events.watch_events(request()).await.expect("an open stream").into_inner() }
         });
         open.extend(futures::future::join_all(watch).await);
     }

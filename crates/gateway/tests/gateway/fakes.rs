@@ -9,12 +9,13 @@ use greenroom_contracts::proto::internal::v1::accounts_service_server::{Accounts
 use greenroom_contracts::proto::internal::v1::deployer_service_server::{DeployerService, DeployerServiceServer};
 use greenroom_contracts::proto::internal::v1::owner_service_server::{OwnerService, OwnerServiceServer};
 use greenroom_contracts::proto::internal::v1::recording_service_server::{RecordingService, RecordingServiceServer};
-use greenroom_contracts::proto::internal::v1::scheduler_service_server::{SchedulerService, SchedulerServiceServer};
 use greenroom_contracts::proto::internal::v1::*;
+use greenroom_contracts::proto::v1::bot_service_server::{BotService, BotServiceServer};
 use greenroom_contracts::proto::v1::order_service_server::OrderServiceServer;
 use greenroom_contracts::proto::v1::pool_operator_service_server::PoolOperatorServiceServer;
 use greenroom_contracts::proto::v1::sizes_service_server::SizesServiceServer;
 use greenroom_contracts::proto::v1::*;
+use greenroom_contracts::{caller, operator};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Code, Request, Response, Status};
@@ -28,10 +29,11 @@ pub struct Kept {
     /// Callers by the hash of their key.
     pub callers: HashMap<Vec<u8>, Caller>,
     pub authenticated: u32,
-    pub created: Vec<SchedulerCreateRequest>,
-    pub asked: Vec<(&'static str, SchedulerBotRequest)>,
-    pub updated: Vec<SchedulerUpdateRequest>,
-    pub listed: Vec<SchedulerListRequest>,
+    pub created: Vec<(Caller, CreateBotRequest)>,
+    /// What was asked of a bot, by whom, and its id.
+    pub asked: Vec<(&'static str, Caller, String)>,
+    pub updated: Vec<(Caller, UpdateBotRequest)>,
+    pub listed: Vec<(Caller, ListBotsRequest)>,
     /// Bots that the scheduler does not know.
     pub unknown: Vec<String>,
     /// So many calls to the scheduler fail first.
@@ -60,12 +62,20 @@ pub fn bot(id: &str) -> Bot {
         id: id.to_owned(),
         number: 7,
         state: "IN_CALL".to_owned(),
-        provider: "web".to_owned(),
+        settings: Some(BotSettings {
+            meeting: Some(Meeting { provider: "web".to_owned(), ..Meeting::default() }),
+            metadata: r#"{"b":1,"a":2.0}"#.to_owned(),
+            ..BotSettings::default()
+        }),
         attempt: 2,
         platform: "k8s-eu".to_owned(),
-        metadata_json: r#"{"b":1,"a":2.0}"#.to_owned(),
         ..Bot::default()
     }
+}
+
+/// What is no id names no bot.
+fn known(id: &str) -> Result<(), Status> {
+    id.parse::<uuid::Uuid>().map(drop).map_err(|_| Status::not_found("there is no such bot"))
 }
 
 impl Fakes {
@@ -76,7 +86,7 @@ impl Fakes {
         fakes.kept().recording_state = "ready";
         let server = tonic::transport::Server::builder()
             .add_service(AccountsServiceServer::new(fakes.clone()))
-            .add_service(SchedulerServiceServer::new(fakes.clone()))
+            .add_service(BotServiceServer::new(fakes.clone()))
             .add_service(OwnerServiceServer::new(fakes.clone()))
             .add_service(RecordingServiceServer::new(fakes.clone()).max_decoding_message_size(20 << 20))
             .add_service(PoolOperatorServiceServer::new(fakes.clone()))
@@ -111,10 +121,11 @@ impl Fakes {
         Err(kept.fail_with.clone().expect("a status"))
     }
 
-    fn asked(&self, what: &'static str, request: SchedulerBotRequest) -> Answer<Bot> {
-        let answer = bot(&request.bot_id);
+    fn asked(&self, what: &'static str, caller: Caller, id: String) -> Answer<Bot> {
+        known(&id)?;
+        let answer = bot(&id);
         // Also when it fails.
-        self.kept().asked.push((what, request));
+        self.kept().asked.push((what, caller, id));
         drop(self.enter()?);
         Ok(Response::new(answer))
     }
@@ -147,27 +158,30 @@ impl AccountsService for Fakes {
 }
 
 #[tonic::async_trait]
-impl SchedulerService for Fakes {
-    async fn create(&self, request: Request<SchedulerCreateRequest>) -> Answer<Bot> {
-        self.kept().created.push(request.into_inner());
+impl BotService for Fakes {
+    async fn create_bot(&self, request: Request<CreateBotRequest>) -> Answer<Bot> {
+        let caller = caller(&request)?;
+        self.kept().created.push((caller, request.into_inner()));
         drop(self.enter()?);
         Ok(Response::new(bot("0198c0de-0000-7000-8000-000000000001")))
     }
 
-    async fn get(&self, request: Request<SchedulerBotRequest>) -> Answer<Bot> {
+    async fn get_bot(&self, request: Request<GetBotRequest>) -> Answer<Bot> {
         if self.kept().unknown.contains(&request.get_ref().bot_id) {
             return Err(Status::not_found("there is no such bot"));
         }
-        self.asked("get", request.into_inner())
+        self.asked("get", caller(&request)?, request.into_inner().bot_id)
     }
 
-    async fn list(&self, request: Request<SchedulerListRequest>) -> Answer<ListBotsResponse> {
-        self.kept().listed.push(request.into_inner());
+    async fn list_bots(&self, request: Request<ListBotsRequest>) -> Answer<ListBotsResponse> {
+        let caller = caller(&request)?;
+        self.kept().listed.push((caller, request.into_inner()));
         Ok(Response::new(ListBotsResponse { bots: vec![bot("a"), bot("b")], next_cursor: "more".to_owned() }))
     }
 
-    async fn list_timeline(&self, request: Request<SchedulerTimelineRequest>) -> Answer<ListTimelineResponse> {
-        let list = request.into_inner().list.unwrap_or_default();
+    async fn list_timeline(&self, request: Request<ListTimelineRequest>) -> Answer<ListTimelineResponse> {
+        let list = request.into_inner();
+        known(&list.bot_id)?;
         if self.kept().unknown.contains(&list.bot_id) {
             return Err(Status::not_found("there is no such bot"));
         }
@@ -175,38 +189,34 @@ impl SchedulerService for Fakes {
         Ok(Response::new(ListTimelineResponse { entries, next_cursor: list.cursor }))
     }
 
-    async fn update(&self, request: Request<SchedulerUpdateRequest>) -> Answer<Bot> {
-        let request = request.into_inner();
-        let answer = bot(&request.update.clone().unwrap_or_default().id);
-        self.kept().updated.push(request);
+    async fn update_bot(&self, request: Request<UpdateBotRequest>) -> Answer<Bot> {
+        let caller = caller(&request)?;
+        let update = request.into_inner();
+        known(&update.bot_id)?;
+        let answer = bot(&update.bot_id);
+        self.kept().updated.push((caller, update));
         drop(self.enter()?);
         Ok(Response::new(answer))
     }
 
-    async fn deploy(&self, request: Request<SchedulerBotRequest>) -> Answer<Bot> {
-        self.asked("deploy", request.into_inner())
+    async fn deploy_bot(&self, request: Request<DeployBotRequest>) -> Answer<Bot> {
+        self.asked("deploy", caller(&request)?, request.into_inner().bot_id)
     }
 
-    async fn fail(&self, request: Request<SchedulerOperatorRequest>) -> Answer<Bot> {
-        self.asked(
-            "fail",
-            SchedulerBotRequest { bot_id: request.into_inner().bot_id, tenant_id: String::new(), caller: None },
-        )
+    async fn fail_bot(&self, request: Request<FailBotRequest>) -> Answer<Bot> {
+        self.asked("fail", operator(&request)?, request.into_inner().bot_id)
     }
 
-    async fn restart(&self, request: Request<SchedulerOperatorRequest>) -> Answer<Bot> {
-        self.asked(
-            "restart",
-            SchedulerBotRequest { bot_id: request.into_inner().bot_id, tenant_id: String::new(), caller: None },
-        )
+    async fn restart_bot(&self, request: Request<RestartBotRequest>) -> Answer<Bot> {
+        self.asked("restart", operator(&request)?, request.into_inner().bot_id)
     }
 
-    async fn leave(&self, request: Request<SchedulerBotRequest>) -> Answer<Bot> {
-        self.asked("leave", request.into_inner())
+    async fn leave_bot(&self, request: Request<LeaveBotRequest>) -> Answer<Bot> {
+        self.asked("leave", caller(&request)?, request.into_inner().bot_id)
     }
 
-    async fn cancel(&self, request: Request<SchedulerBotRequest>) -> Answer<Bot> {
-        self.asked("cancel", request.into_inner())
+    async fn cancel_bot(&self, request: Request<CancelBotRequest>) -> Answer<Bot> {
+        self.asked("cancel", caller(&request)?, request.into_inner().bot_id)
     }
 }
 
@@ -218,7 +228,11 @@ impl OwnerService for Fakes {
         let meeting =
             Meeting { url: "https://example.com/hush".to_owned(), password: "hush".to_owned(), ..Meeting::default() };
         let config = RunnerConfig {
-            meeting: Some(meeting),
+            settings: Some(BotSettings {
+                meeting: Some(meeting),
+                metadata: r#"{"b":1,"a":2.0}"#.to_owned(),
+                ..BotSettings::default()
+            }),
             beat_interval_ms: 10_000,
             first_part: 3,
             allowed_networks: vec!["loopback".to_owned(), "10.1.0.0/16".to_owned()],

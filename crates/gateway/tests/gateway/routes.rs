@@ -23,19 +23,19 @@ use For::{Clients, Operators, Runners};
 const ROUTES: &[(&str, &str, For, bool)] = &[
     ("POST", "/v1/bots", Clients, false),
     ("GET", "/v1/bots", Clients, true),
-    ("GET", "/v1/bots/{id}", Clients, false),
-    ("PATCH", "/v1/bots/{id}", Clients, false),
-    ("GET", "/v1/bots/{id}/timeline", Clients, true),
-    ("POST", "/v1/bots/{id}/deploy", Clients, false),
-    ("POST", "/v1/bots/{id}/fail", Operators, false),
-    ("POST", "/v1/bots/{id}/restart", Operators, false),
-    ("POST", "/v1/bots/{id}/leave", Clients, false),
-    ("POST", "/v1/bots/{id}/cancel", Clients, false),
-    ("GET", "/v1/bots/{id}/recording", Clients, false),
-    ("POST", "/v1/bots/{id}/recording/join", Operators, false),
-    ("GET", "/v1/bots/{id}/recording/content", Clients, false),
-    ("GET", "/v1/bots/{id}/screenshots/{name}", Clients, false),
-    ("GET", "/v1/bots/{id}/logs", Clients, true),
+    ("GET", "/v1/bots/{bot_id}", Clients, false),
+    ("PATCH", "/v1/bots/{bot_id}", Clients, false),
+    ("GET", "/v1/bots/{bot_id}/timeline", Clients, true),
+    ("POST", "/v1/bots/{bot_id}/deploy", Clients, false),
+    ("POST", "/v1/bots/{bot_id}/fail", Operators, false),
+    ("POST", "/v1/bots/{bot_id}/restart", Operators, false),
+    ("POST", "/v1/bots/{bot_id}/leave", Clients, false),
+    ("POST", "/v1/bots/{bot_id}/cancel", Clients, false),
+    ("GET", "/v1/bots/{bot_id}/recording", Clients, false),
+    ("POST", "/v1/bots/{bot_id}/recording/join", Operators, false),
+    ("GET", "/v1/bots/{bot_id}/recording/content", Clients, false),
+    ("GET", "/v1/bots/{bot_id}/screenshots/{name}", Clients, false),
+    ("GET", "/v1/bots/{bot_id}/logs", Clients, true),
     ("GET", "/v1/events", Clients, true),
     ("GET", "/v1/pool", Operators, false),
     ("GET", "/v1/pool/platforms/{platform}", Operators, false),
@@ -64,7 +64,7 @@ const OPERATOR: &str = "grk_operators";
 
 fn path(pattern: &str, id: &str) -> String {
     let words = [
-        ("{id}", id),
+        ("{bot_id}", id),
         ("{name}", "one"),
         ("{platform}", "one"),
         ("{slot}", "one"),
@@ -90,7 +90,8 @@ fn the_table_has_every_route() {
     let source = include_str!("../../src/http.rs");
     let mut served: Vec<_> =
         source.split('"').filter(|word| word.starts_with("/v1/") || word.starts_with("/runner/v1/")).collect();
-    let services = ["PoolOperatorService", "SizesService", "OrderService"].map(|name| format!("greenroom.v1.{name}"));
+    let services = ["BotService", "PoolOperatorService", "SizesService", "OrderService"]
+        .map(|name| format!("greenroom.v1.{name}"));
     let services: Vec<_> = services.iter().map(String::as_str).collect();
     let bound = descriptors(DESCRIPTORS).and_then(|pool| operations(&pool, &services)).expect("operations");
     served.extend(bound.iter().map(Operation::path));
@@ -125,7 +126,7 @@ async fn an_unparsable_id_is_not_found_and_a_wrong_method_not_allowed() {
     let house = House::without_bus().await;
     house.add_operator(OPERATOR);
     for (method, pattern, whose, _) in ROUTES {
-        if pattern.contains("{id}") {
+        if pattern.contains("{bot_id}") {
             for id in ["seven", "%FF", "0198c0de-0000-7000-8000-00000000000", "..", "%00"] {
                 let (status, _) = problem(request(&house, method, &path(pattern, id), *whose).json(&json!({}))).await;
                 assert_eq!(status, 404, "{method} {pattern} {id}");
@@ -143,7 +144,7 @@ async fn an_unknown_parameter_and_a_bad_one_are_named_as_they_were_given() {
     let id = Uuid::now_v7().to_string();
     for (method, pattern, whose, _) in ROUTES.iter().filter(|(_, _, _, query)| *query) {
         let path = path(pattern, &id);
-        for name in ["colour", "bot_id", "metadata_json", "idempotency_key", "message"] {
+        for name in ["colour", "bot_id", "metadata", "idempotency_key", "message"] {
             let (status, found) = problem(request(&house, method, &format!("{path}?{name}=x"), *whose)).await;
             assert_eq!((status, named(&found)[0]), (422, name), "{method} {path}");
         }
@@ -171,7 +172,7 @@ async fn nothing_of_an_unknown_bot_is_found() {
     house.fakes.kept().unknown.push(unknown.clone());
     house.fakes.kept().recording_state = "none";
     for (method, pattern, whose, _) in ROUTES {
-        let reads = *method == "GET" && *whose == Clients && pattern.contains("{id}");
+        let reads = *method == "GET" && *whose == Clients && pattern.contains("{bot_id}");
         if reads {
             let (status, _) = problem(request(&house, method, &path(pattern, &unknown), *whose)).await;
             assert_eq!(status, 404, "{pattern}");

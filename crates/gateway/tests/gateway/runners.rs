@@ -37,7 +37,7 @@ async fn a_runner_is_admitted_and_reports() {
     let config = &admitted["config"];
     assert_eq!((&config["beatIntervalMs"], &config["firstPart"]), (&json!(10_000), &json!(3)));
     assert_eq!(config["allowedNetworks"], json!(["loopback", "10.1.0.0/16"]));
-    assert_eq!(config["meeting"]["password"], "hush");
+    assert_eq!(config["settings"]["meeting"]["password"], "hush");
     assert_eq!(house.fakes.kept().admitted.len(), 2, "asked again");
 
     let reports = json!({"reports": [{"sequence": 1, "at": "2026-11-21T10:00:00Z", "inCall": {}}, {"sequence": "2", "note": {"text": "x"}}]});

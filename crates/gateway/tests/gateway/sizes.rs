@@ -39,28 +39,28 @@ async fn a_bot_says_how_large_it_is_to_be() {
     let house = House::without_bus().await;
     let asked = json!({"cpuMillis": 600, "memoryMb": 1500, "cpuLimitMillis": 900, "memoryLimitMb": 2000});
     assert_eq!(send(house.post("/v1/bots").json(&body(asked))).await.status(), 201);
-    let created = house.fakes.kept().created.pop().and_then(|request| request.create?.bot).expect("a bot");
-    let expected = NewResources {
+    let created = house.fakes.kept().created.pop().and_then(|(_, create)| create.settings).expect("a bot");
+    let expected = Resources {
         cpu_millis: Some(600),
         memory_mb: Some(1500),
         cpu_limit_millis: Some(900),
         memory_limit_mb: Some(2000),
     };
     assert_eq!(created.resources, Some(expected));
-    // What this door sees by itself, all at once; the bounds are the scheduler's.
-    let bad = json!({"cpuMillis": 0, "memoryMb": 512, "memoryLimitMb": 511, "gpu": 1});
+    // The bounds are the scheduler's.
+    let bad = json!({"cpuMillis": -1, "memoryMb": 512, "memoryLimitMb": 4_294_967_296_u64, "gpu": 1});
     let (status, document) = problem(house.post("/v1/bots").json(&body(bad))).await;
     let mut fields = named(&document);
     fields.sort_unstable();
     assert_eq!((status, fields), (422, vec!["resources.cpuMillis", "resources.gpu", "resources.memoryLimitMb"]));
-    house.fakes.fail_as(1, BadField::new("resources.memoryMb", "must not be more than 8192").into());
+    house.fakes.fail_as(1, BadField::new("settings.resources.memory_mb", "must not be more than 8192").into());
     let (_, document) = problem(house.post("/v1/bots").json(&body(json!({"memoryMb": 9000})))).await;
     assert_eq!(named(&document), ["resources.memoryMb"]);
     assert!(document.to_string().contains("must not be more than 8192"), "with the bound: {document}");
     // An edit names what it changes.
     let edit = house.http.patch(house.url("/v1/bots/0198c0de-0000-7000-8000-000000000001")).bearer_auth(KEY);
     assert_eq!(send(edit.json(&json!({"resources": {"memoryMb": 2048}}))).await.status(), 200);
-    let update = house.fakes.kept().updated.pop().and_then(|request| request.update).expect("an edit");
+    let update = house.fakes.kept().updated.pop().map(|(_, update)| update).expect("an edit");
     assert_eq!(update.update_mask.expect("a mask").paths, ["resources.memory_mb"]);
 }
 

@@ -5,10 +5,12 @@ use std::str::FromStr;
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
 use greenroom_contracts::proto::v1::bot_service_client::BotServiceClient;
+use greenroom_contracts::proto::v1::event_service_client::EventServiceClient;
+use greenroom_contracts::proto::v1::recording_service_client::RecordingServiceClient;
 use greenroom_contracts::proto::v1::{
-    Bot, CancelBotRequest, CreateBotRequest, DeployBotRequest, FailBotRequest, GetBotRequest, JoinRecordingRequest,
-    LeaveBotRequest, ListBotsRequest, ListBotsResponse, ListTimelineRequest, ListTimelineResponse, NewBot, NewMeeting,
-    NewResources, RestartBotRequest, TimelineEntry, UpdateBotRequest, WatchEventsRequest,
+    Bot, BotSettings, CancelBotRequest, CreateBotRequest, DeployBotRequest, FailBotRequest, GetBotRequest,
+    JoinRecordingRequest, LeaveBotRequest, ListBotsRequest, ListBotsResponse, ListTimelineRequest,
+    ListTimelineResponse, Meeting, Resources, RestartBotRequest, TimelineEntry, UpdateBotRequest, WatchEventsRequest,
 };
 use greenroom_contracts::{proto_timestamp, timestamp};
 use greenroom_domain::bot::BotState;
@@ -161,7 +163,9 @@ pub enum Command {
     },
 }
 
-type Client = BotServiceClient<InterceptedService<Channel, Key>>;
+type Client = BotServiceClient<Keyed>;
+/// A connection that shows the key.
+type Keyed = InterceptedService<Channel, Key>;
 
 /// Shows the key with every call.
 #[derive(Clone)]
@@ -187,12 +191,16 @@ impl Connection {
     }
 
     fn client(self) -> Result<Client, Error> {
+        Ok(BotServiceClient::new(self.keyed()?))
+    }
+
+    fn keyed(self) -> Result<Keyed, Error> {
         let (url, key) = self.parts()?;
         let key = format!("Bearer {key}");
         let key = MetadataValue::from_str(&key).map_err(|_| Error::Plain("GREENROOM_API_KEY: is no key".to_owned()))?;
         let endpoint = Endpoint::from_shared(url)
             .map_err(|_| Error::Plain("GREENROOM_URL: expected http://HOST:PORT".to_owned()))?;
-        Ok(BotServiceClient::with_interceptor(endpoint.connect_lazy(), Key(key)))
+        Ok(InterceptedService::new(endpoint.connect_lazy(), Key(key)))
     }
 }
 
@@ -211,25 +219,29 @@ impl Command {
                 deduplication_key,
                 idempotency_key,
             } => {
-                let bot = NewBot {
-                    meeting: Some(NewMeeting { provider, url: meeting, ..NewMeeting::default() }),
+                let bot = BotSettings {
+                    meeting: Some(Meeting { provider, url: meeting, ..Meeting::default() }),
                     display_name: name.unwrap_or_default(),
                     start_time: start.map(|start| given("--start", &start)).transpose()?,
                     end_time: end.map(|end| given("--end", &end)).transpose()?,
                     deduplication_key: deduplication_key.unwrap_or_default(),
-                    resources: (cpu_millis.is_some() || memory_mb.is_some()).then(|| NewResources {
+                    resources: (cpu_millis.is_some() || memory_mb.is_some()).then(|| Resources {
                         cpu_millis,
                         memory_mb,
-                        ..NewResources::default()
+                        ..Resources::default()
                     }),
-                    ..NewBot::default()
+                    ..BotSettings::default()
                 };
-                let request = CreateBotRequest { bot: Some(bot), idempotency_key: idempotency_key.unwrap_or_default() };
+                let request =
+                    CreateBotRequest { settings: Some(bot), idempotency_key: idempotency_key.unwrap_or_default() };
                 show(&connection.client()?.create_bot(request).await?.into_inner());
             }
             Self::Ls { connection, state, limit, cursor } => {
-                let request =
-                    ListBotsRequest { limit, cursor: cursor.unwrap_or_default(), state: state.unwrap_or_default() };
+                let request = ListBotsRequest {
+                    limit: Some(limit),
+                    cursor: cursor.unwrap_or_default(),
+                    state: state.unwrap_or_default(),
+                };
                 let ListBotsResponse { bots, next_cursor } =
                     connection.client()?.list_bots(request).await?.into_inner();
                 let mut table = Table::new();
@@ -241,9 +253,9 @@ impl Command {
                         bot.number.to_string(),
                         bot.id.clone(),
                         bot.state.clone(),
-                        shown(&bot.provider).into_owned(),
+                        shown(provider(&bot)).into_owned(),
                         shown(&bot.platform).into_owned(),
-                        time(bot.start_time.as_ref()),
+                        time(start(&bot)),
                         shown(&bot.reason).into_owned(),
                     ]);
                 }
@@ -253,11 +265,11 @@ impl Command {
                 }
             }
             Self::Get { connection, id } => {
-                show(&connection.client()?.get_bot(GetBotRequest { id }).await?.into_inner())
+                show(&connection.client()?.get_bot(GetBotRequest { bot_id: id }).await?.into_inner())
             }
             Self::Timeline { connection, id, limit, cursor } => {
                 let bot_id = id.clone();
-                let request = ListTimelineRequest { bot_id, limit, cursor: cursor.unwrap_or_default() };
+                let request = ListTimelineRequest { bot_id, limit: Some(limit), cursor: cursor.unwrap_or_default() };
                 let ListTimelineResponse { entries, next_cursor } =
                     connection.client()?.list_timeline(request).await?.into_inner();
                 if !next_cursor.is_empty() {
@@ -268,7 +280,7 @@ impl Command {
                     say(line_of(line));
                 }
             }
-            Self::Watch { connection, id } => watch(connection.client()?, id).await?,
+            Self::Watch { connection, id } => watch(connection.keyed()?, id).await?,
             Self::Edit { connection, id, start, end, name, priority, platforms } => {
                 let named = [
                     ("start_time", start.is_some()),
@@ -279,37 +291,38 @@ impl Command {
                 ];
                 let paths = named.into_iter().filter(|(_, named)| *named).map(|(path, _)| path.to_owned()).collect();
                 let end = end.filter(|end| end != "none");
-                let bot = NewBot {
+                let bot = BotSettings {
                     start_time: start.map(|start| given("--start", &start)).transpose()?,
                     end_time: end.map(|end| given("--end", &end)).transpose()?,
                     display_name: name.unwrap_or_default(),
                     priority,
                     platforms: platforms.unwrap_or_default(),
-                    ..NewBot::default()
+                    ..BotSettings::default()
                 };
                 let update_mask = Some(prost_types::FieldMask { paths });
-                let request = UpdateBotRequest { id, bot: Some(bot), update_mask, ..UpdateBotRequest::default() };
+                let request = UpdateBotRequest { bot_id: id, settings: Some(bot), update_mask };
                 show(&connection.client()?.update_bot(request).await?.into_inner());
             }
             Self::Deploy { connection, id } => {
-                show(&connection.client()?.deploy_bot(DeployBotRequest { id }).await?.into_inner())
+                show(&connection.client()?.deploy_bot(DeployBotRequest { bot_id: id }).await?.into_inner())
             }
             Self::Fail { connection, id } => {
-                show(&connection.client()?.fail_bot(FailBotRequest { id }).await?.into_inner())
+                show(&connection.client()?.fail_bot(FailBotRequest { bot_id: id }).await?.into_inner())
             }
             Self::Restart { connection, id } => {
-                show(&connection.client()?.restart_bot(RestartBotRequest { id }).await?.into_inner())
+                show(&connection.client()?.restart_bot(RestartBotRequest { bot_id: id }).await?.into_inner())
             }
             Self::JoinRecording { connection, id } => {
-                let request = JoinRecordingRequest { id };
-                let recording = connection.client()?.join_recording(request).await?.into_inner();
+                let request = JoinRecordingRequest { bot_id: id };
+                let recording =
+                    RecordingServiceClient::new(connection.keyed()?).join_recording(request).await?.into_inner();
                 say(format!("{}  {}  {} parts", recording.bot_id, recording.state, recording.parts));
             }
             Self::Leave { connection, id } => {
-                show(&connection.client()?.leave_bot(LeaveBotRequest { id }).await?.into_inner())
+                show(&connection.client()?.leave_bot(LeaveBotRequest { bot_id: id }).await?.into_inner())
             }
             Self::Cancel { connection, id } => {
-                show(&connection.client()?.cancel_bot(CancelBotRequest { id }).await?.into_inner())
+                show(&connection.client()?.cancel_bot(CancelBotRequest { bot_id: id }).await?.into_inner())
             }
         }
         Ok(())
@@ -322,13 +335,14 @@ fn given(option: &str, text: &str) -> Result<prost_types::Timestamp, Error> {
     Ok(proto_timestamp(at))
 }
 
-async fn watch(mut client: Client, id: String) -> Result<(), Error> {
+async fn watch(connection: Keyed, id: String) -> Result<(), Error> {
+    let mut client = BotServiceClient::new(connection.clone());
     let request = WatchEventsRequest { cursor: String::new(), bot_id: id.clone() };
-    let mut events = client.watch_events(request).await?.into_inner();
+    let mut events = EventServiceClient::new(connection).watch_events(request).await?.into_inner();
     let mut shown = 0;
     loop {
         // Listening first and asking then, nothing falls between; after each event the timeline says what is new.
-        let bot = client.get_bot(GetBotRequest { id: id.clone() }).await?.into_inner();
+        let bot = client.get_bot(GetBotRequest { bot_id: id.clone() }).await?.into_inner();
         for line in bot.timeline.iter().filter(|line| line.sequence > shown) {
             say(line_of(line));
         }
@@ -342,14 +356,23 @@ async fn watch(mut client: Client, id: String) -> Result<(), Error> {
     }
 }
 
+fn provider(bot: &Bot) -> &str {
+    let meeting = bot.settings.as_ref().and_then(|settings| settings.meeting.as_ref());
+    meeting.map_or("", |meeting| meeting.provider.as_str())
+}
+
+fn start(bot: &Bot) -> Option<&prost_types::Timestamp> {
+    bot.settings.as_ref()?.start_time.as_ref()
+}
+
 fn show(bot: &Bot) {
     say(format!(
         "bot {}  {}\n  id        {}\n  provider  {}\n  start     {}",
         bot.number,
         bot.state,
         shown(&bot.id),
-        shown(&bot.provider),
-        time(bot.start_time.as_ref())
+        shown(provider(bot)),
+        time(start(bot))
     ));
     if !bot.platform.is_empty() {
         say(format!("  platform  {} (attempt {})", shown(&bot.platform), bot.attempt));
@@ -374,7 +397,7 @@ fn show(bot: &Bot) {
         }
     }
     if let Some(position) = bot.queue_position {
-        let least = if bot.position_is_at_least { " or behind" } else { "" };
+        let least = if bot.position_is_at_least() { " or behind" } else { "" };
         let wait = bot.estimated_wait_ms.map(|wait| format!(", about {} s", wait.div_ceil(1_000))).unwrap_or_default();
         say(format!("  queue     place {position}{least}{wait}"));
     }

@@ -9,16 +9,14 @@ use greenroom_bus::Bus;
 use greenroom_chassis::{Clock, Health, Host, InnerChannel, Peers, Process, Secret, Settings, telemetry};
 use greenroom_contracts::messages::{BotStateChanged, Message, RecordingFailed, RecordingReady, RunnerGone};
 use greenroom_contracts::proto::internal::v1::recording_service_client::RecordingServiceClient;
-use greenroom_contracts::proto::internal::v1::scheduler_service_server::{SchedulerService, SchedulerServiceServer};
-use greenroom_contracts::proto::internal::v1::{
-    JoinRequest, RecordingChunk, RecordingRequest, SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest,
-    SchedulerOperatorRequest, SchedulerTimelineRequest, SchedulerUpdateRequest,
-};
+use greenroom_contracts::proto::internal::v1::{JoinRequest, RecordingChunk, RecordingRequest};
+use greenroom_contracts::proto::v1::bot_service_server::{BotService, BotServiceServer};
 use greenroom_contracts::proto::v1::{
-    Bot as SchedulersBot, ListBotsResponse, ListTimelineResponse, PutPartRequest, PutScreenshotRequest, Recording,
-    TimelineEntry,
+    Bot as SchedulersBot, CancelBotRequest, CreateBotRequest, DeployBotRequest, FailBotRequest, GetBotRequest,
+    LeaveBotRequest, ListBotsRequest, ListBotsResponse, ListTimelineRequest, ListTimelineResponse, PutPartRequest,
+    PutScreenshotRequest, Recording, RestartBotRequest, TimelineEntry, UpdateBotRequest,
 };
-use greenroom_contracts::{Envelope, Origin, subjects};
+use greenroom_contracts::{Envelope, Origin, caller, subjects};
 use greenroom_domain::bot::BotState;
 use greenroom_domain::{Attempt, BotId, PlatformName, Provider, RunnerId, TenantId};
 use greenroom_recordings::{Config, Service};
@@ -51,12 +49,13 @@ pub struct Scheduler {
 }
 
 #[tonic::async_trait]
-impl SchedulerService for Scheduler {
+impl BotService for Scheduler {
     async fn list_timeline(
         &self,
-        request: Request<SchedulerTimelineRequest>,
+        request: Request<ListTimelineRequest>,
     ) -> Result<Response<ListTimelineResponse>, Status> {
-        let list = request.into_inner().list.expect("of a bot");
+        caller(&request)?;
+        let list = request.into_inner();
         if *self.away.lock().expect("no panic") {
             return Err(Status::unavailable("away"));
         }
@@ -69,42 +68,43 @@ impl SchedulerService for Scheduler {
         Ok(Response::new(ListTimelineResponse { entries, next_cursor }))
     }
 
-    async fn get(&self, request: Request<SchedulerBotRequest>) -> Result<Response<SchedulersBot>, Status> {
+    async fn get_bot(&self, request: Request<GetBotRequest>) -> Result<Response<SchedulersBot>, Status> {
+        caller(&request)?;
         let id = request.into_inner().bot_id;
         let state = self.over.lock().expect("no panic").get(&id).copied().unwrap_or(BotState::InCall);
         let state = state.to_string();
         Ok(Response::new(SchedulersBot { id, state, attempt: 1, ..SchedulersBot::default() }))
     }
 
-    async fn create(&self, _: Request<SchedulerCreateRequest>) -> Result<Response<SchedulersBot>, Status> {
+    async fn create_bot(&self, _: Request<CreateBotRequest>) -> Result<Response<SchedulersBot>, Status> {
         Err(Status::unimplemented("not asked by recordings"))
     }
 
-    async fn list(&self, _: Request<SchedulerListRequest>) -> Result<Response<ListBotsResponse>, Status> {
+    async fn list_bots(&self, _: Request<ListBotsRequest>) -> Result<Response<ListBotsResponse>, Status> {
         Err(Status::unimplemented("not asked by recordings"))
     }
 
-    async fn update(&self, _: Request<SchedulerUpdateRequest>) -> Result<Response<SchedulersBot>, Status> {
+    async fn update_bot(&self, _: Request<UpdateBotRequest>) -> Result<Response<SchedulersBot>, Status> {
         Err(Status::unimplemented("not asked by recordings"))
     }
 
-    async fn deploy(&self, _: Request<SchedulerBotRequest>) -> Result<Response<SchedulersBot>, Status> {
+    async fn deploy_bot(&self, _: Request<DeployBotRequest>) -> Result<Response<SchedulersBot>, Status> {
         Err(Status::unimplemented("not asked by recordings"))
     }
 
-    async fn fail(&self, _: Request<SchedulerOperatorRequest>) -> Result<Response<SchedulersBot>, Status> {
+    async fn fail_bot(&self, _: Request<FailBotRequest>) -> Result<Response<SchedulersBot>, Status> {
         Err(Status::unimplemented("not asked by recordings"))
     }
 
-    async fn restart(&self, _: Request<SchedulerOperatorRequest>) -> Result<Response<SchedulersBot>, Status> {
+    async fn restart_bot(&self, _: Request<RestartBotRequest>) -> Result<Response<SchedulersBot>, Status> {
         Err(Status::unimplemented("not asked by recordings"))
     }
 
-    async fn leave(&self, _: Request<SchedulerBotRequest>) -> Result<Response<SchedulersBot>, Status> {
+    async fn leave_bot(&self, _: Request<LeaveBotRequest>) -> Result<Response<SchedulersBot>, Status> {
         Err(Status::unimplemented("not asked by recordings"))
     }
 
-    async fn cancel(&self, _: Request<SchedulerBotRequest>) -> Result<Response<SchedulersBot>, Status> {
+    async fn cancel_bot(&self, _: Request<CancelBotRequest>) -> Result<Response<SchedulersBot>, Status> {
         Err(Status::unimplemented("not asked by recordings"))
     }
 }
@@ -205,7 +205,7 @@ impl House {
         let mut process = Process::new(telemetry());
         service.register(&mut process);
         let _ = house.health.set(process.health().clone());
-        process.routes().add_service(SchedulerServiceServer::new(house.scheduler.clone()));
+        process.routes().add_service(BotServiceServer::new(house.scheduler.clone()));
         process.serve_inner(listener, house.host.peers.inner().clone());
         let stop = process.stop();
         tokio::spawn(service.run(stop.clone()));

@@ -1,5 +1,6 @@
 //! Rows as they are written: JSON documents whose names are the columns'.
 
+use greenroom_contracts::proto::v1::BotSettings;
 use greenroom_domain::bot::{AttemptState, BotState};
 use greenroom_domain::{Attempt, BotId, InstanceId, PlatformName, Provider, Reason, Shard, TenantId, Timestamp, Usage};
 use serde::Serialize;
@@ -34,7 +35,7 @@ impl NewBotJson {
             keyed,
             shard: Shard::of(bot.id.uuid()).number(),
             tenant_id: bot.tenant,
-            deduplication_key: details.deduplication_key.clone(),
+            deduplication_key: stored.deduplication_key().map(str::to_owned),
             weight: details.weight,
             settings: stored.into(),
             traceparent: details.traceparent.clone(),
@@ -44,29 +45,15 @@ impl NewBotJson {
     }
 }
 
-/// What a caller sets, and may set again while the bot is SCHEDULED.
+/// What a caller sets, and what SQL asks for of it in columns of their own.
 #[derive(Debug, Serialize)]
 pub struct SettingsJson {
-    pub provider: String,
-    pub meeting_url: String,
-    pub meeting_id: String,
-    pub meeting_password: String,
-    pub display_name: String,
-    pub image: Option<String>,
+    pub settings: BotSettings,
+    pub provider: Provider,
     pub start_at: Timestamp,
     pub end_at: Option<Timestamp>,
-    pub recording_enabled: bool,
     pub priority: u32,
     pub chain: Vec<PlatformName>,
-    pub max_retries: u32,
-    pub rejoin: bool,
-    pub queue_timeout_ms: u128,
-    pub waiting_room_timeout_ms: u128,
-    pub no_one_joined_timeout_ms: u128,
-    pub everyone_left_timeout_ms: u128,
-    pub inactivity_timeout_ms: u128,
-    pub max_duration_ms: u128,
-    pub metadata: String,
     pub cpu_millis: u32,
     pub memory_mb: u32,
     pub cpu_limit_millis: u32,
@@ -77,26 +64,12 @@ impl From<&Stored> for SettingsJson {
     fn from(stored: &Stored) -> Self {
         let (bot, details) = (&stored.bot, &stored.details);
         Self {
-            provider: details.provider.to_string(),
-            meeting_url: details.meeting_url.clone(),
-            meeting_id: details.meeting_id.clone(),
-            meeting_password: details.meeting_password.clone(),
-            display_name: details.display_name.clone(),
-            image: details.image.clone(),
+            settings: details.settings.clone(),
+            provider: details.provider.clone(),
             start_at: bot.start_at,
             end_at: bot.end_at,
-            recording_enabled: details.recording_enabled,
-            priority: details.priority,
+            priority: stored.priority(),
             chain: bot.chain.clone(),
-            max_retries: bot.policy.max_retries,
-            rejoin: bot.policy.rejoin,
-            queue_timeout_ms: bot.policy.queue_timeout.as_millis(),
-            waiting_room_timeout_ms: bot.policy.waiting_room_timeout.as_millis(),
-            no_one_joined_timeout_ms: details.no_one_joined.as_millis(),
-            everyone_left_timeout_ms: details.everyone_left.as_millis(),
-            inactivity_timeout_ms: details.inactivity.as_millis(),
-            max_duration_ms: bot.policy.max_duration.as_millis(),
-            metadata: details.metadata.clone(),
             cpu_millis: details.size.cpu_millis,
             memory_mb: details.size.memory_mb,
             cpu_limit_millis: details.size.cpu_limit_millis,

@@ -1,8 +1,8 @@
 //! Lets one process of the current attempt in, and tells it what to do. This is the fence: whoever is not admitted touches
 //! no meeting.
 
-use greenroom_contracts::BadField;
-use greenroom_contracts::proto::v1::{AdmitRequest, AdmitResponse, AutomaticLeave, Meeting, RunnerConfig};
+use greenroom_contracts::proto::v1::{AdmitRequest, AdmitResponse, RunnerConfig};
+use greenroom_contracts::{BadField, bad_fields};
 use greenroom_domain::InstanceId;
 use greenroom_domain::bot::{Event, Ignored};
 use tonic::Status;
@@ -20,7 +20,7 @@ pub async fn admit(door: &Door, request: AdmitRequest) -> Result<AdmitResponse, 
             Ok(AdmitResponse { config: Some(config(door, &stored)) })
         }
         Applied::Ignored(..) | Applied::NoSuchBot => Err(Status::failed_precondition("this attempt is over")),
-        Applied::Invalid(bad) => Err(bad.into()),
+        Applied::Invalid(bad) => Err(bad_fields(&bad)),
         Applied::Over(over) => Err(refusal::over(&over, door.writer.now())),
         Applied::Rejected(why) => Err(Status::failed_precondition(why.to_string())),
     }
@@ -28,27 +28,12 @@ pub async fn admit(door: &Door, request: AdmitRequest) -> Result<AdmitResponse, 
 
 fn config(door: &Door, stored: &Stored) -> RunnerConfig {
     let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let details = &stored.details;
     RunnerConfig {
-        meeting: Some(Meeting {
-            provider: details.provider.to_string(),
-            url: details.meeting_url.clone(),
-            id: details.meeting_id.clone(),
-            password: details.meeting_password.clone(),
-        }),
-        display_name: details.display_name.clone(),
-        recording_enabled: details.recording_enabled,
-        automatic_leave: Some(AutomaticLeave {
-            waiting_room_timeout_ms: ms(stored.bot.policy.waiting_room_timeout),
-            no_one_joined_timeout_ms: ms(details.no_one_joined),
-            everyone_left_timeout_ms: ms(details.everyone_left),
-            inactivity_timeout_ms: ms(details.inactivity),
-        }),
+        settings: Some(stored.details.settings.clone()),
         beat_interval_ms: ms(door.config.beat_interval),
         orphan_timeout_ms: ms(door.config.timing.orphan),
         part_ms: ms(door.config.part),
         first_part: 0,
-        metadata_json: details.metadata.clone(),
         allowed_networks: door.config.allowed_networks.to_words(),
     }
 }

@@ -10,36 +10,31 @@ use crate::sizing::Size;
 pub fn bot(stored: &Stored) -> v1::Bot {
     let (bot, details) = (&stored.bot, &stored.details);
     let attempt = bot.attempt.as_ref();
+    let meeting = v1::Meeting { provider: details.provider.to_string(), ..v1::Meeting::default() };
     v1::Bot {
         id: bot.id.to_string(),
         number: details.number,
         state: bot.state.as_str().to_owned(),
         reason: bot.reason.as_ref().map(|reason| reason.as_str().to_owned()).unwrap_or_default(),
         advice: bot.reason.as_ref().and_then(Reason::advice).unwrap_or_default().to_owned(),
-        provider: details.provider.to_string(),
-        display_name: details.display_name.clone(),
-        start_time: Some(proto_timestamp(bot.start_at)),
-        end_time: bot.end_at.map(proto_timestamp),
-        recording_enabled: details.recording_enabled,
-        priority: details.priority,
-        platforms: bot.chain.iter().map(PlatformName::to_string).collect(),
-        metadata_json: details.metadata.clone(),
+        settings: Some(v1::BotSettings { meeting: Some(meeting), ..details.settings.clone() }),
         attempt: attempt.map_or(0, |attempt| attempt.number.0),
         platform: attempt
             .and_then(|attempt| attempt.platform.as_ref())
             .map(PlatformName::to_string)
             .unwrap_or_default(),
+        platforms: bot.chain.iter().map(PlatformName::to_string).collect(),
+        resources: Some(resources(details.size)),
         created_at: Some(proto_timestamp(details.created_at)),
         updated_at: Some(proto_timestamp(stored.updated_at)),
         sequence: stored.sequence,
+        // Only of one that is asked for by itself.
+        queue_position: None,
+        position_is_at_least: None,
+        estimated_wait_ms: None,
+        attempts: Vec::new(),
         timeline: Vec::new(),
         earlier_timeline_cursor: String::new(),
-        queue_position: None,
-        position_is_at_least: false,
-        estimated_wait_ms: None,
-        deduplication_key: details.deduplication_key.clone().unwrap_or_default(),
-        resources: Some(resources(details.size)),
-        attempts: Vec::new(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Fences an attempt that never started, before the pool manager stops it. An admission wins.
 
+use greenroom_contracts::bad_fields;
 use greenroom_contracts::proto::internal::v1::{CloseAttemptRequest, CloseAttemptResponse};
 use greenroom_domain::bot::Event;
 use tonic::Status;
@@ -12,7 +13,7 @@ pub async fn close_attempt(door: &Door, request: CloseAttemptRequest) -> Result<
     match door.apply(Input::new(bot, Event::CloseAsked { attempt: runner.attempt }, None)).await? {
         // Of an attempt that is over, or of a bot we never had, nobody is admitted any more either.
         Applied::Advanced(_) | Applied::Ignored(..) | Applied::NoSuchBot => Ok(CloseAttemptResponse {}),
-        Applied::Invalid(bad) => Err(bad.into()),
+        Applied::Invalid(bad) => Err(bad_fields(&bad)),
         Applied::Over(over) => Err(refusal::over(&over, door.writer.now())),
         Applied::Rejected(why) => Err(Status::failed_precondition(why.to_string())),
     }

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::FutureExt;
-use greenroom_contracts::BadField;
-use greenroom_contracts::proto::internal::v1::SchedulerCreateRequest;
-use greenroom_contracts::proto::v1::Bot;
+use greenroom_contracts::bad_fields;
+use greenroom_contracts::proto::internal::v1::Caller;
+use greenroom_contracts::proto::v1::{Bot, CreateBotRequest};
 use greenroom_domain::{BotId, TenantId};
 use greenroom_store::halve;
 use prost::Message;
@@ -18,10 +18,11 @@ use sha2::{Digest, Sha256};
 use tonic::Status;
 
 use super::{Door, answer, refusal};
+use crate::new_bot::new_bot;
 use crate::quota::{Limits, Over};
 use crate::rows::Stored;
 use crate::writer::Writer;
-use crate::{Error, limits, store};
+use crate::{Error, store};
 
 use newborn::Newborn;
 
@@ -39,7 +40,7 @@ pub(crate) struct Create {
 impl Create {
     /// Whether more has to be looked at than its own key.
     fn is_guarded(&self) -> bool {
-        self.limits != Limits::default() || self.stored.details.deduplication_key.is_some()
+        self.limits != Limits::default() || self.stored.deduplication_key().is_some()
     }
 }
 
@@ -62,18 +63,16 @@ pub(crate) enum Created {
 /// Several callers share an error.
 pub(crate) type Answer = Result<Created, Arc<Error>>;
 
-pub async fn create(door: &Door, request: SchedulerCreateRequest) -> Result<Bot, Status> {
-    let caller = request.caller.ok_or_else(|| BadField::new("caller", "is missing"))?;
-    let create = request.create.ok_or_else(|| BadField::new("create", "is missing"))?;
+pub async fn create(door: &Door, caller: Caller, create: CreateBotRequest) -> Result<Bot, Status> {
     let tenant = super::tenant(&caller.tenant_id)?;
     let now = door.writer.now();
-    let stored = limits::new_bot(&caller, &create, now, &door.config, &door.sizes);
+    let stored = new_bot(&caller, &create, now, &door.config, &door.sizes);
     let key = create.idempotency_key;
-    let request = hex(&Sha256::digest(create.bot.unwrap_or_default().encode_to_vec()));
+    let request = hex(&Sha256::digest(create.settings.unwrap_or_default().encode_to_vec()));
     let stored = match stored {
         Ok(stored) => stored,
         // Its times may have passed since it was made, or a platform may be no more: it is answered nevertheless.
-        Err(bad) => return made_before(door, tenant, key, &request).await?.ok_or_else(|| bad.into()),
+        Err(bad) => return made_before(door, tenant, key, &request).await?.ok_or_else(|| bad_fields(&bad)),
     };
     let limits = Limits { daily: caller.daily_limit, concurrent: caller.concurrency_limit };
     let asked = Create { stored, key, request, limits, time_zone: caller.time_zone };

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use greenroom_contracts::proto::internal::v1::{GetPositionRequest, SchedulerBotRequest};
-use greenroom_contracts::proto::v1::Bot;
+use greenroom_contracts::proto::internal::v1::{Caller, GetPositionRequest};
+use greenroom_contracts::proto::v1::{Bot, GetBotRequest};
 use greenroom_domain::bot::BotState;
 use tonic::{Request, Status};
 
@@ -13,8 +13,8 @@ use crate::{Error, store};
 /// The place is a kindness: the answer does not wait long for it.
 const POSITION: Duration = Duration::from_millis(500);
 
-pub async fn get(door: &Door, request: SchedulerBotRequest) -> Result<Bot, Status> {
-    let (tenant, id) = (super::tenant(&request.tenant_id)?, super::bot(&request.bot_id)?);
+pub async fn get(door: &Door, caller: &Caller, request: &GetBotRequest) -> Result<Bot, Status> {
+    let (tenant, id) = (super::tenant(&caller.tenant_id)?, super::bot(&request.bot_id)?);
     let pool = door.writer.store().pool();
     let stored = store::get(pool, tenant, id).await.map_err(Error::from)?.ok_or_else(super::no_such_bot)?;
     let timeline = list_timeline::page(pool, tenant, id, None, list_timeline::LONGEST).await.map_err(Error::from)?;
@@ -32,7 +32,7 @@ pub async fn get(door: &Door, request: SchedulerBotRequest) -> Result<Bot, Statu
         if let Ok(place) = door.queue.clone().get_position(request).await {
             let place = place.into_inner();
             bot.queue_position = place.position;
-            bot.position_is_at_least = place.at_least;
+            bot.position_is_at_least = place.position.map(|_| place.at_least);
             bot.estimated_wait_ms = place.estimated_wait_ms;
         }
     }

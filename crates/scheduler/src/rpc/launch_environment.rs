@@ -19,6 +19,7 @@ pub async fn launch_environment(
         .filter(|stored| !policy::is_over(&stored.bot, runner.attempt))
         .ok_or_else(|| Status::failed_precondition("this attempt is over"))?;
     let token = RunnerToken { runner, tenant: stored.bot.tenant }.sign(&door.host.secret);
+    let meeting = stored.details.settings.meeting.as_ref();
     let facts = Facts {
         bot,
         attempt: runner.attempt,
@@ -26,7 +27,7 @@ pub async fn launch_environment(
         provider: &stored.details.provider,
         gateway: &door.config.runner_gateway_url,
         token: &token,
-        meeting_url: &stored.details.meeting_url,
+        meeting_url: meeting.map_or("", |meeting| meeting.url.as_str()),
     };
     let variables = environment(facts, &door.config.dialects).into_iter();
     let mut variables: std::collections::HashMap<_, _> =

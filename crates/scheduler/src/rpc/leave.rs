@@ -1,8 +1,8 @@
 //! Out of the meeting, in good order.
 
-use greenroom_contracts::BadField;
-use greenroom_contracts::proto::internal::v1::SchedulerBotRequest;
-use greenroom_contracts::proto::v1::Bot;
+use greenroom_contracts::proto::internal::v1::Caller;
+use greenroom_contracts::proto::v1::{Bot, LeaveBotRequest};
+use greenroom_contracts::{BadField, bad_fields};
 use greenroom_domain::bot::{Event, Rejected};
 use tonic::Status;
 
@@ -11,13 +11,13 @@ use crate::rows::Stored;
 use crate::writer::{Applied, Input};
 use crate::{Error, store};
 
-pub async fn leave(door: &Door, request: SchedulerBotRequest) -> Result<Bot, Status> {
-    ask(door, request, Event::LeaveAsked).await
+pub async fn leave(door: &Door, caller: &Caller, request: &LeaveBotRequest) -> Result<Bot, Status> {
+    ask(door, caller, &request.bot_id, Event::LeaveAsked).await
 }
 
 /// Asks something of a tenant's own bot. What is over or was asked before is answered as it is.
-pub(super) async fn ask(door: &Door, request: SchedulerBotRequest, event: Event) -> Result<Bot, Status> {
-    let bot = own(door, &request.tenant_id, &request.bot_id).await?.bot.id;
+pub(super) async fn ask(door: &Door, caller: &Caller, bot: &str, event: Event) -> Result<Bot, Status> {
+    let bot = own(door, &caller.tenant_id, bot).await?.bot.id;
     answer(door, Input::new(bot, event, None)).await
 }
 
@@ -33,9 +33,8 @@ pub(super) async fn answer(door: &Door, input: Input) -> Result<Bot, Status> {
     match door.apply(input).await? {
         Applied::Advanced(stored) | Applied::Ignored(_, stored) => Ok(answer::bot(&stored)),
         Applied::Rejected(why) => Err(match why {
-            Rejected::StartInPast | Rejected::StartTooFar => BadField::new("start_time", why).into(),
-            Rejected::BadEnd | Rejected::EndTooFar => BadField::new("end_time", why).into(),
-            Rejected::NoAddress => BadField::new("meeting.url", why).into(),
+            Rejected::StartInPast | Rejected::StartTooFar => BadField::new("settings.start_time", why).into(),
+            Rejected::BadEnd | Rejected::EndTooFar => BadField::new("settings.end_time", why).into(),
             Rejected::Fenced
             | Rejected::AnotherInstance
             | Rejected::Admitted
@@ -44,7 +43,7 @@ pub(super) async fn answer(door: &Door, input: Input) -> Result<Bot, Status> {
             | Rejected::Over(_)
             | Rejected::NoRunner(_) => Status::failed_precondition(why.to_string()),
         }),
-        Applied::Invalid(bad) => Err(bad.into()),
+        Applied::Invalid(bad) => Err(bad_fields(&bad)),
         Applied::Over(over) => Err(refusal::over(&over, door.writer.now())),
         Applied::NoSuchBot => Err(super::no_such_bot()),
     }

@@ -1,8 +1,8 @@
 //! A bot's timeline, newest line first, in pages.
 
-use greenroom_contracts::BadField;
-use greenroom_contracts::proto::internal::v1::SchedulerTimelineRequest;
-use greenroom_contracts::proto::v1::ListTimelineResponse;
+use greenroom_contracts::proto::internal::v1::Caller;
+use greenroom_contracts::proto::v1::{ListTimelineRequest, ListTimelineResponse};
+use greenroom_contracts::{BadField, bad_fields};
 use greenroom_domain::{BotId, TenantId};
 use sqlx::PgPool;
 use tonic::Status;
@@ -13,19 +13,24 @@ use crate::{Error, store};
 /// Most lines on a page.
 pub(super) const LONGEST: u32 = 1_000;
 
-pub async fn list_timeline(door: &Door, request: SchedulerTimelineRequest) -> Result<ListTimelineResponse, Status> {
-    let tenant = super::tenant(&request.tenant_id)?;
-    let list = request.list.unwrap_or_default();
+pub async fn list_timeline(
+    door: &Door,
+    caller: &Caller,
+    list: &ListTimelineRequest,
+) -> Result<ListTimelineResponse, Status> {
+    let tenant = super::tenant(&caller.tenant_id)?;
     let id = super::bot(&list.bot_id)?;
-    let limit = match list.limit {
-        0 => 200,
-        1..=LONGEST => list.limit,
-        _ => return Err(BadField::new("limit", format!("must not be more than {LONGEST}")).into()),
-    };
-    let before: Option<i64> = match list.cursor.as_str() {
-        "" => None,
-        cursor => Some(cursor.parse().map_err(|_| BadField::new("cursor", "must be what an answer gave"))?),
-    };
+    let mut bad = Vec::new();
+    let limit = list.limit.unwrap_or(200);
+    if !(1..=LONGEST).contains(&limit) {
+        bad.push(BadField::new("limit", format!("must be 1 to {LONGEST}")));
+    }
+    let before: Option<i64> = Some(list.cursor.as_str()).filter(|cursor| !cursor.is_empty()).and_then(|cursor| {
+        cursor.parse().map_err(|_| bad.push(BadField::new("cursor", "must be what an answer gave"))).ok()
+    });
+    if !bad.is_empty() {
+        return Err(bad_fields(&bad));
+    }
     let pool = door.writer.store().pool();
     let page = page(pool, tenant, id, before, limit).await.map_err(Error::from)?;
     if page.entries.is_empty() && store::get(pool, tenant, id).await.map_err(Error::from)?.is_none() {

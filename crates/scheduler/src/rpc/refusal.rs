@@ -37,7 +37,7 @@ pub fn over(over: &Over, now: Timestamp) -> Status {
 
 /// Another bot is alive and has the same deduplication key.
 pub fn duplicate(bot: BotId) -> Status {
-    let said = format!("deduplication_key: bot {bot} has the same, and is not over");
+    let said = format!("settings.deduplication_key: bot {bot} has the same, and is not over");
     let parts = HashMap::from([("botId".to_owned(), bot.to_string())]);
     let details = ErrorDetails::with_error_info(DUPLICATE, DOMAIN, parts);
     Status::with_error_details(Code::AlreadyExists, said, details)

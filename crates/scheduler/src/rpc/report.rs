@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use greenroom_contracts::BadField;
 use greenroom_contracts::proto::v1::runner_report::Report as Said;
 use greenroom_contracts::proto::v1::{Note, ReportRequest, ReportResponse, RunnerReport};
+use greenroom_contracts::{BadField, bad_fields};
 use greenroom_domain::bot::{Event, Report};
 use greenroom_domain::time::before;
 use greenroom_domain::{InstanceId, Reason, Timestamp, parse_rfc3339};
@@ -53,7 +53,7 @@ pub async fn report(door: &Door, request: ReportRequest) -> Result<ReportRespons
     for answer in answers {
         match answer {
             Applied::Advanced(_) | Applied::Ignored(..) => {}
-            Applied::Invalid(bad) => return Err(bad.into()),
+            Applied::Invalid(bad) => return Err(bad_fields(&bad)),
             Applied::Over(over) => return Err(refusal::over(&over, door.writer.now())),
             Applied::Rejected(why) => return Err(Status::failed_precondition(why.to_string())),
             Applied::NoSuchBot => return Err(Status::failed_precondition("there is no such bot")),

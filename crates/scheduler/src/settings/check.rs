@@ -1,10 +1,10 @@
-//! What a new bot may say, and an edit of one. The same for both doors; fields have protobuf's names, of which HTTP makes camelCase.
+//! The bounds of a bot's settings.
 //!
 //! A problem says what would be right and never what was given: it might be a meeting's address.
 
-use greenroom_contracts::proto::v1::{
-    CreateBotRequest, NewAutomaticLeave, NewBot, NewMeeting, NewResources, UpdateBotRequest,
-};
+use greenroom_contracts::json::{self, BadJson};
+use greenroom_contracts::proto::internal::v1::Caller;
+use greenroom_contracts::proto::v1::{AutomaticLeave, BotSettings, Meeting, Resources};
 use greenroom_contracts::text::unreadable;
 use greenroom_contracts::{BadField, timestamp};
 use greenroom_domain::bot::{START_LATE, latest_end, latest_start};
@@ -14,123 +14,117 @@ use greenroom_domain::{PROVIDERS, PlatformName, Timestamp};
 use serde_json::Value;
 use url::{Host, Url};
 
-use crate::json::BadJson;
+use super::plans_priority;
+use crate::config::Defaults;
 
 const LONGEST_URL: usize = 2_048;
 const LONGEST_NAME: usize = 100;
 const LONGEST_WORD: usize = 255;
 const LONGEST_IMAGE: usize = 512;
 /// In bytes.
-const LARGEST_METADATA: usize = 16 << 10;
+pub const LARGEST_METADATA: usize = 16 << 10;
 const MOST_PLATFORMS: usize = 16;
 const MOST_RETRIES: u32 = 20;
 const HIGHEST_PRIORITY: u32 = 10_000;
 /// A day.
-const LONGEST_MS: u64 = 24 * 3_600 * 1_000;
+pub const LONGEST_MS: u64 = 24 * 3_600 * 1_000;
+
+/// What bounds depend on.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// Who asks.
+    pub caller: &'a Caller,
+    /// The platforms that there are.
+    pub platforms: &'a [PlatformName],
+    /// Networks that meetings may be in although their addresses are not public.
+    pub allowed_networks: &'a AllowedNetworks,
+    /// What completes settings.
+    pub defaults: &'a Defaults,
+    /// When.
+    pub now: Timestamp,
+    /// Whether the bot is to be made: its times must not have passed.
+    pub is_new: bool,
+}
+
+/// Checks an idempotency key.
+pub fn idempotency_key(key: &str) -> Vec<BadField> {
+    let mut bad = Problems::default();
+    bad.word("idempotency_key", key, LONGEST_WORD);
+    bad.0
+}
+
+/// Checks platforms that stand in a request by themselves.
+pub fn check_platforms(given: &[String], there_are: &[PlatformName]) -> Vec<BadField> {
+    let mut bad = Problems::default();
+    platforms(&mut bad, "platforms", given, there_are);
+    bad.0
+}
 
 /// Checks everything, and names all that cannot be.
-pub(crate) fn create(
-    request: &CreateBotRequest,
-    now: Timestamp,
-    allowed: &AllowedNetworks,
-) -> Result<(), Vec<BadField>> {
+pub fn check(settings: &BotSettings, terms: &Terms<'_>) -> Vec<BadField> {
     let mut bad = Problems::default();
-    bad.word("idempotency_key", &request.idempotency_key, LONGEST_WORD);
-    // A repeat may come when its times have passed, and is answered with its bot. Who is repeated only the scheduler knows,
-    // which looks at the times of all others.
-    let now = Some(now).filter(|_| request.idempotency_key.is_empty());
-    match &request.bot {
-        Some(bot) => new_bot(&mut bad, bot, now, allowed),
-        None => bad.add("bot", "is missing"),
+    match &settings.meeting {
+        Some(of) => meeting(&mut bad, of, terms.allowed_networks),
+        None => bad.add("settings.meeting", "is missing"),
     }
-    if bad.0.is_empty() { Ok(()) } else { Err(bad.0) }
+    bad.text("settings.display_name", &settings.display_name, LONGEST_NAME);
+    bad.word("settings.deduplication_key", &settings.deduplication_key, LONGEST_WORD);
+    image(&mut bad, &settings.image, terms.caller);
+    times(&mut bad, settings, Some(terms.now).filter(|_| terms.is_new));
+    if let Some(leave) = &settings.automatic_leave {
+        automatic_leave(&mut bad, leave);
+    }
+    if let Some(given) = &settings.resources {
+        resources(&mut bad, given);
+    }
+    bad.0.extend(metadata(&settings.metadata).err());
+    priority(&mut bad, settings.priority, terms.caller);
+    platforms(&mut bad, "settings.platforms", &settings.platforms, terms.platforms);
+    bad.millis("settings.queue_timeout_ms", settings.queue_timeout_ms);
+    if settings.max_retries.is_some_and(|retries| retries > MOST_RETRIES) {
+        bad.add("settings.max_retries", format!("must be 0 to {MOST_RETRIES}"));
+    }
+    bad.0
 }
 
-/// Checks what the mask names. How it goes with what the bot is already, the scheduler knows.
-pub(crate) fn update(request: &UpdateBotRequest, allowed: &AllowedNetworks) -> Result<(), Vec<BadField>> {
-    let mut bad = Problems::default();
-    let nothing = NewBot::default();
-    let bot = request.bot.as_ref().unwrap_or(&nothing);
-    for path in request.update_mask.iter().flat_map(|mask| &mask.paths) {
-        match path.split_once('.').unwrap_or((path, "")) {
-            ("meeting", field) => match (&bot.meeting, field) {
-                (None, _) => bad.add("meeting", "is missing"),
-                (Some(of), "") => meeting(&mut bad, of, allowed),
-                (Some(of), "provider") => provider(&mut bad, &of.provider),
-                (Some(of), "url") => meeting_url(&mut bad, &of.url, allowed),
-                (Some(of), "id") => bad.text("meeting.id", &of.id, LONGEST_WORD),
-                (Some(of), "password") => bad.text("meeting.password", &of.password, LONGEST_WORD),
-                (Some(_), field) => bad.add(format!("meeting.{field}"), "there is no such field"),
-            },
-            // What it does not name is absent or fine, and not read.
-            ("automatic_leave", _) => automatic_leave(&mut bad, &bot.automatic_leave.unwrap_or_default()),
-            ("resources", "" | "cpu_millis" | "memory_mb" | "cpu_limit_millis" | "memory_limit_mb") => {
-                resources(&mut bad, &bot.resources.unwrap_or_default());
-            }
-            ("display_name", "") => display_name(&mut bad, &bot.display_name),
-            ("image", "") => bad.word("image", &bot.image, LONGEST_IMAGE),
-            ("start_time", "") if bot.start_time.is_none() => {
-                bad.add("start_time", "cannot be taken away; POST …/deploy sends the bot now");
-            }
-            ("start_time" | "end_time", "") => times(&mut bad, bot, None),
-            ("metadata_json", "") => metadata(&mut bad, "metadata_json", &bot.metadata_json),
-            ("priority", "") => priority(&mut bad, bot.priority),
-            ("platforms", "") => platforms(&mut bad, &bot.platforms),
-            ("queue_timeout_ms", "") => bad.millis("queue_timeout_ms", bot.queue_timeout_ms),
-            ("max_retries", "") => max_retries(&mut bad, bot.max_retries),
-            ("recording_enabled" | "rejoin", "") => {}
-            ("deduplication_key", "") => bad.add("deduplication_key", "cannot be changed"),
-            _ => bad.add("update_mask", "names a field that is not there"),
+/// The image that is named instead of its provider's: one that the tenant may use, or any for an operator's key. Whoever names an
+/// image names what runs on the platform's machines.
+fn image(bad: &mut Problems, image: &str, caller: &Caller) {
+    let is_allowed = |allowed: &String| match allowed.strip_suffix('*') {
+        Some(beginning) => image.starts_with(beginning),
+        None => image == allowed,
+    };
+    bad.word("settings.image", image, LONGEST_IMAGE);
+    if image.is_empty() || caller.operator || caller.images.iter().any(is_allowed) {
+        return;
+    }
+    if caller.images.is_empty() {
+        bad.add("settings.image", "must be left out: no images are allowed to this tenant but its provider's");
+    } else {
+        bad.add("settings.image", format!("must be one that this tenant may use: {}", caller.images.join(", ")));
+    }
+}
+
+/// Lower is first: the plan's, or one that leaves others their turn.
+fn priority(bad: &mut Problems, given: Option<u32>, caller: &Caller) {
+    let plans = plans_priority(caller);
+    match given {
+        Some(given) if given > HIGHEST_PRIORITY => {
+            bad.add("settings.priority", format!("must be 0 to {HIGHEST_PRIORITY}"));
         }
-    }
-    metadata(&mut bad, "metadata_patch_json", &request.metadata_patch_json);
-    if bad.0.is_empty() { Ok(()) } else { Err(bad.0) }
-}
-
-fn new_bot(bad: &mut Problems, bot: &NewBot, now: Option<Timestamp>, allowed: &AllowedNetworks) {
-    match &bot.meeting {
-        Some(of) => meeting(bad, of, allowed),
-        None => bad.add("meeting", "is missing"),
-    }
-    display_name(bad, &bot.display_name);
-    bad.word("deduplication_key", &bot.deduplication_key, LONGEST_WORD);
-    bad.word("image", &bot.image, LONGEST_IMAGE);
-    times(bad, bot, now);
-    if let Some(leave) = &bot.automatic_leave {
-        automatic_leave(bad, leave);
-    }
-    if let Some(given) = &bot.resources {
-        resources(bad, given);
-    }
-    metadata(bad, "metadata_json", &bot.metadata_json);
-    priority(bad, bot.priority);
-    platforms(bad, &bot.platforms);
-    bad.millis("queue_timeout_ms", bot.queue_timeout_ms);
-    max_retries(bad, bot.max_retries);
-}
-
-fn display_name(bad: &mut Problems, name: &str) {
-    bad.text("display_name", name, LONGEST_NAME);
-}
-
-fn priority(bad: &mut Problems, given: Option<u32>) {
-    if given.is_some_and(|priority| priority > HIGHEST_PRIORITY) {
-        bad.add("priority", format!("must be 0 to {HIGHEST_PRIORITY}"));
-    }
-}
-
-fn max_retries(bad: &mut Problems, given: Option<u32>) {
-    if given.is_some_and(|retries| retries > MOST_RETRIES) {
-        bad.add("max_retries", format!("must be 0 to {MOST_RETRIES}"));
+        Some(given) if given < plans && !caller.operator => {
+            bad.add("settings.priority", format!("must not be lower than {plans}, which is your plan's"));
+        }
+        _ => {}
     }
 }
 
 fn provider(bad: &mut Problems, provider: &str) {
     let expected = || format!("must be one of {}", PROVIDERS.join(", "));
     if provider.is_empty() {
-        bad.add("meeting.provider", format!("is missing; {}", expected()));
+        bad.add("settings.meeting.provider", format!("is missing; {}", expected()));
     } else if !PROVIDERS.contains(&provider) {
-        bad.add("meeting.provider", expected());
+        bad.add("settings.meeting.provider", expected());
     }
 }
 
@@ -138,18 +132,18 @@ fn meeting_url(bad: &mut Problems, url: &str, allowed: &AllowedNetworks) {
     if !url.is_empty()
         && let Err(problem) = address(url, allowed)
     {
-        bad.add("meeting.url", problem);
+        bad.add("settings.meeting.url", problem);
     }
 }
 
-fn meeting(bad: &mut Problems, meeting: &NewMeeting, allowed: &AllowedNetworks) {
+fn meeting(bad: &mut Problems, meeting: &Meeting, allowed: &AllowedNetworks) {
     provider(bad, &meeting.provider);
     meeting_url(bad, &meeting.url, allowed);
     if meeting.url.is_empty() && (meeting.provider == "web" || meeting.id.is_empty()) {
-        bad.add("meeting.url", "is missing");
+        bad.add("settings.meeting.url", "is missing");
     }
-    bad.text("meeting.id", &meeting.id, LONGEST_WORD);
-    bad.text("meeting.password", &meeting.password, LONGEST_WORD);
+    bad.text("settings.meeting.id", &meeting.id, LONGEST_WORD);
+    bad.text("settings.meeting.password", &meeting.password, LONGEST_WORD);
 }
 
 /// Names other than `localhost` are not resolved here: their addresses are checked by the runner, whenever its browser
@@ -185,7 +179,7 @@ fn address(text: &str, allowed: &AllowedNetworks) -> Result<(), String> {
 }
 
 /// `now`: for whom it matters that they have not passed.
-fn times(bad: &mut Problems, bot: &NewBot, now: Option<Timestamp>) {
+fn times(bad: &mut Problems, bot: &BotSettings, now: Option<Timestamp>) {
     let mut time = |field: &str, at: Option<&prost_types::Timestamp>| match at.map(|at| timestamp(field, at)) {
         None => None,
         Some(Ok(at)) => Some(at),
@@ -194,60 +188,60 @@ fn times(bad: &mut Problems, bot: &NewBot, now: Option<Timestamp>) {
             None
         }
     };
-    let start = time("start_time", bot.start_time.as_ref());
-    let end = time("end_time", bot.end_time.as_ref());
+    let start = time("settings.start_time", bot.start_time.as_ref());
+    let end = time("settings.end_time", bot.end_time.as_ref());
     if start.zip(now).is_some_and(|(start, now)| start < before(now, START_LATE)) {
-        bad.add("start_time", "is in the past; leave it out to start now");
+        bad.add("settings.start_time", "is in the past; leave it out to start now");
     }
     if let Some((start, latest)) = start.zip(now.map(latest_start))
         && start > latest
     {
-        bad.add("start_time", format!("must not be more than five years ahead; the latest is {latest:.0}"));
+        bad.add("settings.start_time", format!("must not be more than five years ahead; the latest is {latest:.0}"));
     }
     match (start, end) {
         (Some(start), Some(end)) if end > latest_end(start) => {
-            bad.add("end_time", "must not be more than a year after the start time");
+            bad.add("settings.end_time", "must not be more than a year after the start time");
         }
         (None, Some(end)) if now.is_some_and(|now| end > latest_end(now)) => {
-            bad.add("end_time", "must not be more than a year ahead without a start time");
+            bad.add("settings.end_time", "must not be more than a year ahead without a start time");
         }
-        (_, Some(end)) if now.is_some_and(|now| end <= now) => bad.add("end_time", "is in the past"),
-        (Some(start), Some(end)) if end <= start => bad.add("end_time", "must be after the start time"),
+        (_, Some(end)) if now.is_some_and(|now| end <= now) => bad.add("settings.end_time", "is in the past"),
+        (Some(start), Some(end)) if end <= start => bad.add("settings.end_time", "must be after the start time"),
         _ => {}
     }
 }
 
-fn automatic_leave(bad: &mut Problems, leave: &NewAutomaticLeave) {
-    let NewAutomaticLeave {
+fn automatic_leave(bad: &mut Problems, leave: &AutomaticLeave) {
+    let AutomaticLeave {
         waiting_room_timeout_ms,
         no_one_joined_timeout_ms,
         everyone_left_timeout_ms,
         inactivity_timeout_ms,
         max_duration_ms,
     } = leave;
-    bad.millis("automatic_leave.waiting_room_timeout_ms", *waiting_room_timeout_ms);
-    bad.millis("automatic_leave.no_one_joined_timeout_ms", *no_one_joined_timeout_ms);
-    bad.millis("automatic_leave.everyone_left_timeout_ms", *everyone_left_timeout_ms);
-    bad.millis("automatic_leave.inactivity_timeout_ms", *inactivity_timeout_ms);
-    bad.millis("automatic_leave.max_duration_ms", *max_duration_ms);
+    bad.millis("settings.automatic_leave.waiting_room_timeout_ms", *waiting_room_timeout_ms);
+    bad.millis("settings.automatic_leave.no_one_joined_timeout_ms", *no_one_joined_timeout_ms);
+    bad.millis("settings.automatic_leave.everyone_left_timeout_ms", *everyone_left_timeout_ms);
+    bad.millis("settings.automatic_leave.inactivity_timeout_ms", *inactivity_timeout_ms);
+    bad.millis("settings.automatic_leave.max_duration_ms", *max_duration_ms);
 }
 
 /// What the bounds are, the scheduler knows; here is what can be said without them.
-fn resources(bad: &mut Problems, given: &NewResources) {
-    let NewResources { cpu_millis, memory_mb, cpu_limit_millis, memory_limit_mb } = *given;
+fn resources(bad: &mut Problems, given: &Resources) {
+    let Resources { cpu_millis, memory_mb, cpu_limit_millis, memory_limit_mb } = *given;
     for (field, given) in [
-        ("resources.cpu_millis", cpu_millis),
-        ("resources.memory_mb", memory_mb),
-        ("resources.cpu_limit_millis", cpu_limit_millis),
-        ("resources.memory_limit_mb", memory_limit_mb),
+        ("settings.resources.cpu_millis", cpu_millis),
+        ("settings.resources.memory_mb", memory_mb),
+        ("settings.resources.cpu_limit_millis", cpu_limit_millis),
+        ("settings.resources.memory_limit_mb", memory_limit_mb),
     ] {
         if given == Some(0) {
             bad.add(field, "must not be 0; leave it out for the default");
         }
     }
     for (field, request, limit) in [
-        ("resources.cpu_limit_millis", cpu_millis, cpu_limit_millis),
-        ("resources.memory_limit_mb", memory_mb, memory_limit_mb),
+        ("settings.resources.cpu_limit_millis", cpu_millis, cpu_limit_millis),
+        ("settings.resources.memory_limit_mb", memory_mb, memory_limit_mb),
     ] {
         if request.zip(limit).is_some_and(|(request, limit)| 0 < limit && limit < request) {
             bad.add(field, "must not be below what the runner asks for");
@@ -255,25 +249,25 @@ fn resources(bad: &mut Problems, given: &NewResources) {
     }
 }
 
-fn metadata(bad: &mut Problems, field: &str, json: &str) {
+/// Checks metadata, or a patch of them.
+pub fn metadata(json: &str) -> Result<(), BadField> {
+    const FIELD: &str = "settings.metadata";
+    let bad = |problem: String| Err(BadField::new(FIELD, problem));
     if json.is_empty() {
-        return;
+        return Ok(());
     }
     if json.len() > LARGEST_METADATA {
-        return bad.add(field, format!("must not be larger than {} KiB", LARGEST_METADATA >> 10));
+        return bad(format!("must not be larger than {} KiB", LARGEST_METADATA >> 10));
     }
-    match crate::json::parse(json.as_bytes()) {
-        Ok(Value::Object(object)) => {
-            // Postgres holds every character but this one.
-            if object.iter().any(|(name, value)| name.contains('\0') || has_nul(value)) {
-                bad.add(field, "must not contain the character U+0000");
-            }
+    match json::parse(json.as_bytes()) {
+        // Postgres holds every character but this one.
+        Ok(Value::Object(object)) if object.iter().any(|(name, value)| name.contains('\0') || has_nul(value)) => {
+            bad("must not contain the character U+0000".to_owned())
         }
-        Err(BadJson::Field(BadField { field: inner, problem })) => match inner.as_str() {
-            "(body)" => bad.add(field, problem),
-            inner => bad.add(format!("metadata.{inner}"), problem),
-        },
-        Ok(_) | Err(BadJson::Malformed(_)) => bad.add(field, "must be a JSON object"),
+        Ok(Value::Object(_)) => Ok(()),
+        Err(BadJson::Field(BadField { field, problem })) if field == "(body)" => bad(problem),
+        Err(BadJson::Field(BadField { field, problem })) => Err(BadField::new(format!("{FIELD}.{field}"), problem)),
+        Ok(_) | Err(BadJson::Malformed(_)) => bad("must be a JSON object".to_owned()),
     }
 }
 
@@ -286,15 +280,20 @@ fn has_nul(value: &Value) -> bool {
     }
 }
 
-fn platforms(bad: &mut Problems, platforms: &[String]) {
-    if platforms.len() > MOST_PLATFORMS {
-        return bad.add("platforms", format!("must not name more than {MOST_PLATFORMS}"));
+fn platforms(bad: &mut Problems, field: &str, given: &[String], there_are: &[PlatformName]) {
+    if given.len() > MOST_PLATFORMS {
+        return bad.add(field, format!("must not name more than {MOST_PLATFORMS}"));
     }
-    for (index, platform) in platforms.iter().enumerate() {
-        if PlatformName::new(platform.clone()).is_err() {
-            bad.add(format!("platforms[{index}]"), "must be a platform's name: a-z, 0-9 and -, at most 20 characters");
-        } else if platforms[..index].contains(platform) {
-            bad.add(format!("platforms[{index}]"), "is there twice");
+    for (index, name) in given.iter().enumerate() {
+        let field = format!("{field}[{index}]");
+        match PlatformName::new(name.clone()) {
+            Err(_) => bad.add(field, "must be a platform's name: a-z, 0-9 and -, at most 20 characters"),
+            Ok(_) if given[..index].contains(name) => bad.add(field, "is there twice"),
+            Ok(name) if !there_are.contains(&name) => {
+                let known: Vec<_> = there_are.iter().map(PlatformName::as_str).collect();
+                bad.add(field, format!("there is no platform {name}; there is {}", known.join(", ")));
+            }
+            Ok(_) => {}
         }
     }
 }

@@ -73,19 +73,22 @@ fn a_recommendation_is_only_shown_where_right_sizing_is_off() {
 fn a_caller_is_told_the_bound_and_the_field() {
     let nothing = Asked::default();
     for (asked, expected) in [
-        (Asked { cpu_millis: Some(99), ..nothing }, "resources.cpu_millis: must be at least 100"),
-        (Asked { cpu_millis: Some(4001), ..nothing }, "resources.cpu_millis: must not be more than 4000"),
-        (Asked { memory_mb: Some(255), ..nothing }, "resources.memory_mb: must be at least 256"),
-        (Asked { memory_mb: Some(8193), ..nothing }, "resources.memory_mb: must not be more than 8192"),
-        (Asked { cpu_limit_millis: Some(0), ..nothing }, "resources.cpu_limit_millis: must be at least 100"),
-        (Asked { memory_limit_mb: Some(u32::MAX), ..nothing }, "resources.memory_limit_mb: must not be more than 8192"),
+        (Asked { cpu_millis: Some(99), ..nothing }, "settings.resources.cpu_millis: must be at least 100"),
+        (Asked { cpu_millis: Some(4001), ..nothing }, "settings.resources.cpu_millis: must not be more than 4000"),
+        (Asked { memory_mb: Some(255), ..nothing }, "settings.resources.memory_mb: must be at least 256"),
+        (Asked { memory_mb: Some(8193), ..nothing }, "settings.resources.memory_mb: must not be more than 8192"),
+        (Asked { cpu_limit_millis: Some(0), ..nothing }, "settings.resources.cpu_limit_millis: must be at least 100"),
+        (
+            Asked { memory_limit_mb: Some(u32::MAX), ..nothing },
+            "settings.resources.memory_limit_mb: must not be more than 8192",
+        ),
         (
             Asked { cpu_millis: Some(600), cpu_limit_millis: Some(599), ..nothing },
-            "resources.cpu_limit_millis: must be at least 600, which is set aside for the runner",
+            "settings.resources.cpu_limit_millis: must be at least 600, which is set aside for the runner",
         ),
         (
             Asked { memory_limit_mb: Some(512), ..nothing },
-            "resources.memory_limit_mb: must be at least 1024, which is set aside for the runner",
+            "settings.resources.memory_limit_mb: must be at least 1024, which is set aside for the runner",
         ),
     ] {
         let refused = choose(&sizing(), &provider("web"), asked, Own::default(), None).expect_err("refused");

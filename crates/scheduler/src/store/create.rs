@@ -44,30 +44,20 @@ pub async fn create(executor: impl PgExecutor<'_>, new: &NewRows, outbox: &Outbo
               ON CONFLICT (tenant_id, key) DO NOTHING
               RETURNING bot_id),
          made AS (
-              INSERT INTO scheduler.bots (id, number, shard, tenant_id, version, sequence, state, state_since, reason,
-                     provider, meeting_url, meeting_id, meeting_password, display_name, image, start_at, end_at,
-                     recording_enabled, priority, chain, chain_from, failures, max_retries, rejoin, queue_timeout_ms,
-                     waiting_room_timeout_ms, no_one_joined_timeout_ms, everyone_left_timeout_ms, inactivity_timeout_ms,
-                     max_duration_ms, metadata, queued_at, queue_deadline, joined_at, wake_at, asserts, attempt,
+              INSERT INTO scheduler.bots (id, number, shard, tenant_id, version, sequence, state, state_since, reason, provider, settings, start_at,
+                     end_at, priority, chain, chain_from, failures, queued_at, queue_deadline, joined_at, wake_at, asserts, attempt,
                      deduplication_key, weight, cpu_millis, memory_mb, cpu_limit_millis, memory_limit_mb, traceparent, created_at,
                      updated_at)
-              SELECT id, number, shard, tenant_id, version, sequence, state, state_since, reason,
-                     provider, meeting_url, meeting_id, meeting_password, display_name, image, start_at, end_at,
-                     recording_enabled, priority, chain, chain_from, failures, max_retries, rejoin, queue_timeout_ms,
-                     waiting_room_timeout_ms, no_one_joined_timeout_ms, everyone_left_timeout_ms, inactivity_timeout_ms,
-                     max_duration_ms, metadata, queued_at, queue_deadline, joined_at, wake_at, asserts, attempt,
+              SELECT id, number, shard, tenant_id, version, sequence, state, state_since, reason, provider, settings, start_at,
+                     end_at, priority, chain, chain_from, failures, queued_at, queue_deadline, joined_at, wake_at, asserts, attempt,
                      deduplication_key, weight, cpu_millis, memory_mb, cpu_limit_millis, memory_limit_mb, traceparent, created_at,
                      updated_at
                 FROM jsonb_to_recordset($2) AS n (
                      id uuid, number bigint, keyed boolean, shard smallint, tenant_id uuid, version bigint,
-                     sequence bigint, state text, state_since timestamptz, reason text, provider text, meeting_url text,
-                     meeting_id text, meeting_password text, display_name text, image text, start_at timestamptz,
-                     end_at timestamptz, recording_enabled boolean, priority integer, chain text[], chain_from integer,
-                     failures integer, max_retries integer, rejoin boolean, queue_timeout_ms bigint,
-                     waiting_room_timeout_ms bigint, no_one_joined_timeout_ms bigint, everyone_left_timeout_ms bigint,
-                     inactivity_timeout_ms bigint, max_duration_ms bigint, metadata text, queued_at timestamptz,
-                     queue_deadline timestamptz, joined_at timestamptz, wake_at timestamptz, asserts integer,
-                     attempt integer, deduplication_key text, weight integer, cpu_millis integer,
+                     sequence bigint, state text, state_since timestamptz, reason text, provider text, settings jsonb,
+                     start_at timestamptz, end_at timestamptz, priority integer, chain text[], chain_from integer, failures integer,
+                     queued_at timestamptz, queue_deadline timestamptz, joined_at timestamptz, wake_at timestamptz,
+                     asserts integer, attempt integer, deduplication_key text, weight integer, cpu_millis integer,
                      memory_mb integer, cpu_limit_millis integer, memory_limit_mb integer, traceparent text,
                      created_at timestamptz, updated_at timestamptz)
                WHERE NOT n.keyed OR n.id IN (SELECT bot_id FROM won)

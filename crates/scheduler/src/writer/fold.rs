@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use greenroom_contracts::messages::{BotProgressed, BotStateChanged};
-use greenroom_domain::bot::{
-    AttemptState, Bot, BotState, Decision, Edit, Effect, Event, Ignored, Rejected, decide_within,
-};
+use greenroom_domain::bot::{AttemptState, Bot, BotState, Decision, Effect, Event, Ignored, Rejected, decide_within};
 use greenroom_domain::{Attempt, BotId, Exit, Reason, Timestamp};
 use greenroom_store::Tx;
 use opentelemetry::KeyValue;
@@ -15,7 +13,8 @@ use opentelemetry::KeyValue;
 use super::{Applied, Input, Writer, ordered, say_public, state_changed};
 use crate::quota::{Rooms, is_under_way, waits_for_room};
 use crate::rows::{AttemptJson, ChangedBotJson, EditedBotJson, MeasurementJson, Stored, TimelineJson};
-use crate::{Error, edit, policy, store};
+use crate::settings::Patched;
+use crate::{Error, policy, store};
 
 /// Postgres keeps no NUL, and one runner's line must not spoil a batch.
 fn storable(detail: Option<&str>) -> Option<String> {
@@ -88,15 +87,16 @@ impl<'a> Fold<'a> {
         }
         let mut event = Cow::Borrowed(&input.event);
         let mut edited = None;
-        if let Event::EditAsked(asked) = &input.event {
+        if let Some(patch) = &input.patch {
             // Only under the lock is it known what differs.
-            let details = match edit::applied(&input.changes, &stored.details, &self.writer.sizes) {
-                Ok(details) => details,
+            let terms = self.writer.config.terms(patch.caller(), self.now);
+            match patch.apply(&stored.bot, &stored.details, &terms, &self.writer.sizes) {
+                Ok(Patched { details, edit }) => {
+                    event = Cow::Owned(Event::EditAsked(Box::new(edit)));
+                    edited = Some(details);
+                }
                 Err(bad) => return Applied::Invalid(bad),
-            };
-            let beyond = edit::beyond(&stored.details, &details);
-            event = Cow::Owned(Event::EditAsked(Box::new(Edit { beyond, ..Edit::clone(asked) })));
-            edited = Some(details);
+            }
         }
         // An edit leaves it open as long as it may be.
         let ordered =
@@ -106,6 +106,10 @@ impl<'a> Fold<'a> {
             Decision::Advance { mut next, effects } => {
                 if ordered.is_some() && next.state == BotState::Scheduled {
                     next.chain.clear();
+                }
+                // An edit has sent it: the order that holds now is its own.
+                if next.state != BotState::Scheduled && next.chain.is_empty() {
+                    next.chain = self.writer.order.now().0;
                 }
                 if let Some(details) = edited {
                     stored.details = details;

@@ -3,31 +3,28 @@
 use std::time::Duration;
 
 use futures::future::{join, join_all};
-use greenroom_contracts::proto::internal::v1::SchedulerUpdateRequest;
 use greenroom_contracts::proto::v1::runner_report::Report;
-use greenroom_contracts::proto::v1::{Bot, NewAutomaticLeave, NewBot, NewResources, Note, UpdateBotRequest};
+use greenroom_contracts::proto::v1::{AutomaticLeave, Bot, BotSettings, Note, Resources, UpdateBotRequest};
 use greenroom_domain::bot::BotState;
 use tonic::{Code, Response, Status};
 
-use crate::house::{House, PASSWORD, new_bot, runner_of};
+use crate::house::{As, House, PASSWORD, asked, new_bot, runner_of};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl House {
     async fn rename(&self, bot: &Bot, name: &str) -> Result<Bot, Status> {
-        self.change(bot, "display_name", NewBot { display_name: name.to_owned(), ..NewBot::default() }).await
+        self.change(bot, "display_name", BotSettings { display_name: name.to_owned(), ..BotSettings::default() }).await
     }
 
-    async fn change(&self, bot: &Bot, path: &str, new: NewBot) -> Result<Bot, Status> {
-        let update = UpdateBotRequest {
-            id: bot.id.clone(),
-            bot: Some(new),
+    async fn change(&self, bot: &Bot, path: &str, new: BotSettings) -> Result<Bot, Status> {
+        let message = UpdateBotRequest {
+            bot_id: bot.id.clone(),
+            settings: Some(new),
             update_mask: Some(prost_types::FieldMask { paths: vec![path.to_owned()] }),
-            ..UpdateBotRequest::default()
         };
-        let caller = self.creation(self.tenant, new_bot(), "").caller;
-        let request = SchedulerUpdateRequest { caller, update: Some(update) };
-        self.scheduler.clone().update(request).await.map(Response::into_inner)
+        let request = As { message, caller: self.creation(self.tenant, new_bot(), "").caller };
+        self.scheduler.clone().update_bot(request).await.map(Response::into_inner)
     }
 
     async fn scheduled(&self, count: usize) -> Vec<Bot> {
@@ -51,7 +48,7 @@ async fn a_sequence_beyond_what_is_stored_is_refused_and_fails_nobody_else() {
             assert!(status.message().starts_with("reports[0].sequence: "), "{status:?}");
         }
         for bot in renamed {
-            assert_eq!(bot.expect("has nothing to do with it").display_name, name);
+            assert_eq!(asked(&bot.expect("has nothing to do with it")).display_name, name);
         }
     }
     house.report(runner, instance, [(1, note())]).await.expect("it may go on");
@@ -65,7 +62,7 @@ async fn what_the_database_refuses_fails_alone() {
     let house = House::new().await;
     let bots = house.scheduled(40).await;
     // Whatever it is that the database will not have: nobody could have known it at the door.
-    sqlx::query("ALTER TABLE scheduler.bots ADD CONSTRAINT spoilt CHECK (display_name <> 'spoilt')")
+    sqlx::query("ALTER TABLE scheduler.bots ADD CONSTRAINT spoilt CHECK (settings->>'display_name' <> 'spoilt')")
         .execute(&house.sql)
         .await
         .expect("a constraint");
@@ -78,7 +75,7 @@ async fn what_the_database_refuses_fails_alone() {
         if culprits.contains(&at) {
             assert_eq!(answer.expect_err("a culprit").code(), Code::Internal, "{at}");
         } else {
-            assert_eq!(answer.unwrap_or_else(|status| panic!("{at}: {status:?}")).display_name, "Ada");
+            assert_eq!(asked(&answer.unwrap_or_else(|status| panic!("{at}: {status:?}"))).display_name, "Ada");
         }
     }
 }
@@ -89,7 +86,7 @@ async fn a_due_bot_that_cannot_be_stored_keeps_no_other_from_its_start() {
     let bots = house.scheduled(20).await;
     house.rename(&bots[7], "spoilt").await.expect("a name as any other, so far");
     sqlx::query(
-        "ALTER TABLE scheduler.bots ADD CONSTRAINT spoilt CHECK (display_name <> 'spoilt' OR state = 'SCHEDULED')",
+        "ALTER TABLE scheduler.bots ADD CONSTRAINT spoilt CHECK (settings->>'display_name' <> 'spoilt' OR state = 'SCHEDULED')",
     )
     .execute(&house.sql)
     .await
@@ -111,48 +108,45 @@ async fn a_due_bot_that_cannot_be_stored_keeps_no_other_from_its_start() {
 async fn no_number_of_a_request_is_one_that_no_column_holds() {
     let house = House::new().await;
     let bot = house.create_later(HOUR).await;
-    let resources = |resources: NewResources| NewBot { resources: Some(resources), ..NewBot::default() };
-    let leave = |leave: NewAutomaticLeave| NewBot { automatic_leave: Some(leave), ..NewBot::default() };
+    let resources = |resources: Resources| BotSettings { resources: Some(resources), ..BotSettings::default() };
+    let leave = |leave: AutomaticLeave| BotSettings { automatic_leave: Some(leave), ..BotSettings::default() };
     for (field, new) in [
-        ("priority", NewBot { priority: Some(u32::MAX), ..NewBot::default() }),
-        ("max_retries", NewBot { max_retries: Some(u32::MAX), ..NewBot::default() }),
-        ("queue_timeout_ms", NewBot { queue_timeout_ms: Some(u64::MAX), ..NewBot::default() }),
-        ("resources.cpu_millis", resources(NewResources { cpu_millis: Some(u32::MAX), ..NewResources::default() })),
-        ("resources.memory_mb", resources(NewResources { memory_mb: Some(u32::MAX), ..NewResources::default() })),
+        ("priority", BotSettings { priority: Some(u32::MAX), ..BotSettings::default() }),
+        ("max_retries", BotSettings { max_retries: Some(u32::MAX), ..BotSettings::default() }),
+        ("queue_timeout_ms", BotSettings { queue_timeout_ms: Some(u64::MAX), ..BotSettings::default() }),
+        ("resources.cpu_millis", resources(Resources { cpu_millis: Some(u32::MAX), ..Resources::default() })),
+        ("resources.memory_mb", resources(Resources { memory_mb: Some(u32::MAX), ..Resources::default() })),
         (
             "resources.cpu_limit_millis",
-            resources(NewResources { cpu_limit_millis: Some(u32::MAX), ..NewResources::default() }),
+            resources(Resources { cpu_limit_millis: Some(u32::MAX), ..Resources::default() }),
         ),
-        (
-            "resources.memory_limit_mb",
-            resources(NewResources { memory_limit_mb: Some(u32::MAX), ..NewResources::default() }),
-        ),
+        ("resources.memory_limit_mb", resources(Resources { memory_limit_mb: Some(u32::MAX), ..Resources::default() })),
         (
             "automatic_leave.waiting_room_timeout_ms",
-            leave(NewAutomaticLeave { waiting_room_timeout_ms: Some(u64::MAX), ..NewAutomaticLeave::default() }),
+            leave(AutomaticLeave { waiting_room_timeout_ms: Some(u64::MAX), ..AutomaticLeave::default() }),
         ),
         (
             "automatic_leave.no_one_joined_timeout_ms",
-            leave(NewAutomaticLeave { no_one_joined_timeout_ms: Some(u64::MAX), ..NewAutomaticLeave::default() }),
+            leave(AutomaticLeave { no_one_joined_timeout_ms: Some(u64::MAX), ..AutomaticLeave::default() }),
         ),
         (
             "automatic_leave.everyone_left_timeout_ms",
-            leave(NewAutomaticLeave { everyone_left_timeout_ms: Some(u64::MAX), ..NewAutomaticLeave::default() }),
+            leave(AutomaticLeave { everyone_left_timeout_ms: Some(u64::MAX), ..AutomaticLeave::default() }),
         ),
         (
             "automatic_leave.inactivity_timeout_ms",
-            leave(NewAutomaticLeave { inactivity_timeout_ms: Some(u64::MAX), ..NewAutomaticLeave::default() }),
+            leave(AutomaticLeave { inactivity_timeout_ms: Some(u64::MAX), ..AutomaticLeave::default() }),
         ),
         (
             "automatic_leave.max_duration_ms",
-            leave(NewAutomaticLeave { max_duration_ms: Some(u64::MAX), ..NewAutomaticLeave::default() }),
+            leave(AutomaticLeave { max_duration_ms: Some(u64::MAX), ..AutomaticLeave::default() }),
         ),
     ] {
-        let whole = NewBot { meeting: new_bot().meeting, ..new.clone() };
+        let whole = BotSettings { meeting: new_bot().meeting, ..new.clone() };
         for status in [house.try_create(whole, "").await, house.change(&bot, field, new).await].map(Result::unwrap_err)
         {
             assert_eq!(status.code(), Code::InvalidArgument, "{field}: {status:?}");
-            assert!(status.message().starts_with(&format!("{field}: ")), "{status:?}");
+            assert!(status.message().starts_with(&format!("settings.{field}: ")), "{status:?}");
         }
     }
 }
@@ -164,10 +158,10 @@ async fn what_the_database_refuses_is_logged_without_its_row() {
     house.create(new_bot()).await;
     let refused =
         sqlx::query("UPDATE scheduler.bots SET number = NULL").execute(&house.sql).await.expect_err("refused");
-    assert!(format!("{refused:?}").contains(PASSWORD), "the row stands in it: {refused:?}");
+    assert!(format!("{refused:?}").contains("room-1"), "the row stands in it: {refused:?}");
     let said = greenroom_store::Error::from(refused).in_full();
     assert!(said.contains("not-null"), "it says why: {said}");
-    for secret in [PASSWORD, "very-secret-room"] {
+    for secret in [PASSWORD, "very-secret-room", "room-1"] {
         assert!(!said.contains(secret), "{said}");
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use greenroom_contracts::messages::{BotCreated, Enqueue};
-use greenroom_contracts::proto::v1::{Bot, NewBot, NewMeeting};
+use greenroom_contracts::proto::v1::{Bot, BotSettings, Meeting};
 use greenroom_contracts::proto_timestamp;
 use greenroom_domain::{TenantId, Timestamp};
 use tonic::Code;
@@ -13,8 +13,8 @@ use tonic::Code;
 use crate::heard::until;
 use crate::house::{House, id_of, new_bot};
 
-fn named(name: &str) -> NewBot {
-    NewBot { display_name: name.to_owned(), ..new_bot() }
+fn named(name: &str) -> BotSettings {
+    BotSettings { display_name: name.to_owned(), ..new_bot() }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -32,7 +32,7 @@ async fn a_key_makes_one_bot_and_stands_for_one_request() {
     ids.insert(house.create(named("Ada")).await.id);
     ids.insert(house.try_create(named("Ada"), "l").await.expect("a bot").id);
     let theirs = house.creation(TenantId::generate(), named("Ada"), "k");
-    ids.insert(house.scheduler.clone().create(theirs).await.expect("a bot").into_inner().id);
+    ids.insert(house.scheduler.clone().create_bot(theirs).await.expect("a bot").into_inner().id);
     assert_eq!(ids.len(), 5);
 }
 
@@ -45,7 +45,7 @@ async fn concurrent_requests_with_one_key_make_one_bot() {
         let creating = (0..24).map(|n| {
             let mut door = if n % 2 == 0 { house.scheduler.clone() } else { other.clone() };
             let request = house.creation(house.tenant, new_bot(), &key);
-            async move { door.create(request).await.expect("a bot").into_inner().id }
+            async move { door.create_bot(request).await.expect("a bot").into_inner().id }
         });
         let ids: BTreeSet<String> = join_all(creating).await.into_iter().collect();
         assert_eq!(ids.len(), 1, "{ids:?}");
@@ -68,17 +68,17 @@ async fn what_is_answered_is_what_is_read_later() {
         let at = Timestamp::new(house.now().as_second() + seconds, 999_999_999).expect("in range");
         Some(proto_timestamp(at))
     };
-    let full = NewBot {
+    let full = BotSettings {
         display_name: "Ada".to_owned(),
         image: "registry.example/bot:1".to_owned(),
-        metadata_json: r#"{"z": 1.0, "a": ["\u0000"]}"#.to_owned(),
+        metadata: r#"{"z": 1.0, "a": ["\u0001"]}"#.to_owned(),
         platforms: vec!["two".to_owned(), "one".to_owned()],
         priority: Some(107),
         recording_enabled: Some(false),
         end_time: at(7_200),
         ..new_bot()
     };
-    let later = NewBot { start_time: at(3_600), ..full.clone() };
+    let later = BotSettings { start_time: at(3_600), ..full.clone() };
     for (key, state, bot) in [("due", "QUEUED", full), ("later", "SCHEDULED", later), ("plain", "QUEUED", new_bot())] {
         let made = house.try_create(bot.clone(), key).await.expect("a bot");
         assert_eq!(made.state, state);
@@ -90,7 +90,7 @@ async fn what_is_answered_is_what_is_read_later() {
                 timeline: Vec::new(),
                 attempts: Vec::new(),
                 queue_position: None,
-                position_is_at_least: false,
+                position_is_at_least: None,
                 estimated_wait_ms: None,
                 ..read
             }
@@ -103,15 +103,16 @@ async fn what_is_answered_is_what_is_read_later() {
 async fn who_cannot_be_stored_fails_alone() {
     let house = House::new().await;
     // No column holds that, so the door lets nobody ask for it.
-    let status = house.try_create(NewBot { priority: Some(u32::MAX), ..new_bot() }, "").await.expect_err("refused");
+    let status =
+        house.try_create(BotSettings { priority: Some(u32::MAX), ..new_bot() }, "").await.expect_err("refused");
     assert_eq!(status.code(), Code::InvalidArgument);
-    assert!(status.message().starts_with("priority: "), "{status:?}");
+    assert!(status.message().starts_with("settings.priority: "), "{status:?}");
     // What the door cannot know, the database refuses.
-    sqlx::query("ALTER TABLE scheduler.bots ADD CONSTRAINT spoilt CHECK (display_name <> 'spoilt')")
+    sqlx::query("ALTER TABLE scheduler.bots ADD CONSTRAINT spoilt CHECK (settings->>'display_name' <> 'spoilt')")
         .execute(&house.sql)
         .await
         .expect("a constraint");
-    let bad = NewBot { display_name: "spoilt".to_owned(), ..new_bot() };
+    let bad = BotSettings { display_name: "spoilt".to_owned(), ..new_bot() };
     let creating = (0..60).map(|n| {
         let bot = if n == 30 { bad.clone() } else { new_bot() };
         let (house, key) = (&house, format!("key-{n}"));
@@ -135,7 +136,7 @@ async fn every_bot_has_a_number_of_its_own() {
     let creating = (0..1_200).map(|n| {
         let mut door = if n % 2 == 0 { house.scheduler.clone() } else { other.clone() };
         let request = house.creation(house.tenant, new_bot(), "");
-        async move { door.create(request).await.expect("a bot").into_inner().number }
+        async move { door.create_bot(request).await.expect("a bot").into_inner().number }
     });
     let numbers: BTreeSet<i64> = join_all(creating).await.into_iter().collect();
     assert_eq!(numbers.len(), 1_200);
@@ -169,16 +170,16 @@ async fn what_cannot_be_is_refused_by_name() {
     let ago = |seconds| Some(proto_timestamp(house.now() - Duration::from_secs(seconds)));
     let far = |text: &str| Some(proto_timestamp(text.parse().expect("a time")));
     let bad = [
-        ("start_time:", NewBot { start_time: far("9999-12-30T22:00:00Z"), ..new_bot() }),
-        ("end_time:", NewBot { end_time: far("9999-12-30T22:00:00Z"), ..new_bot() }),
-        ("meeting:", NewBot { meeting: None, ..new_bot() }),
-        ("meeting.provider:", NewBot { meeting: Some(NewMeeting::default()), ..new_bot() }),
-        ("end_time:", NewBot { end_time: ago(5), ..new_bot() }),
-        ("platforms[1]:", NewBot { platforms: vec!["one".into(), "three".into()], ..new_bot() }),
-        ("platforms[1]:", NewBot { platforms: vec!["one".into(), "one".into()], ..new_bot() }),
-        ("queue_timeout_ms:", NewBot { queue_timeout_ms: Some(u64::MAX), ..new_bot() }),
-        ("display_name:", named("A\0da")),
-        ("max_retries:", NewBot { max_retries: Some(21), ..new_bot() }),
+        ("settings.start_time:", BotSettings { start_time: far("9999-12-30T22:00:00Z"), ..new_bot() }),
+        ("settings.end_time:", BotSettings { end_time: far("9999-12-30T22:00:00Z"), ..new_bot() }),
+        ("settings.meeting:", BotSettings { meeting: None, ..new_bot() }),
+        ("settings.meeting.provider:", BotSettings { meeting: Some(Meeting::default()), ..new_bot() }),
+        ("settings.end_time:", BotSettings { end_time: ago(5), ..new_bot() }),
+        ("settings.platforms[1]:", BotSettings { platforms: vec!["one".into(), "three".into()], ..new_bot() }),
+        ("settings.platforms[1]:", BotSettings { platforms: vec!["one".into(), "one".into()], ..new_bot() }),
+        ("settings.queue_timeout_ms:", BotSettings { queue_timeout_ms: Some(u64::MAX), ..new_bot() }),
+        ("settings.display_name:", named("A\0da")),
+        ("settings.max_retries:", BotSettings { max_retries: Some(21), ..new_bot() }),
     ];
     for (field, bot) in bad {
         let status = house.try_create(bot, "").await.expect_err(field);
@@ -186,8 +187,9 @@ async fn what_cannot_be_is_refused_by_name() {
         assert!(status.message().starts_with(field), "{field} {}", status.message());
     }
     // A start in the past is now, if it is not long past.
-    let status = house.try_create(NewBot { start_time: ago(3_600), ..new_bot() }, "").await.expect_err("long past");
-    assert!(status.message().starts_with("start_time:"), "{status:?}");
-    let bot = house.create(NewBot { start_time: ago(20), ..new_bot() }).await;
+    let status =
+        house.try_create(BotSettings { start_time: ago(3_600), ..new_bot() }, "").await.expect_err("long past");
+    assert!(status.message().starts_with("settings.start_time:"), "{status:?}");
+    let bot = house.create(BotSettings { start_time: ago(20), ..new_bot() }).await;
     assert_eq!(bot.state, "QUEUED");
 }

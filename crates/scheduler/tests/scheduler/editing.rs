@@ -4,48 +4,43 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use greenroom_contracts::messages::{Enqueue, Release};
-use greenroom_contracts::proto::internal::v1::{SchedulerOperatorRequest, SchedulerUpdateRequest};
-use greenroom_contracts::proto::v1::{Bot, NewAutomaticLeave, NewBot, NewMeeting, UpdateBotRequest};
+use greenroom_contracts::proto::internal::v1::Caller;
+use greenroom_contracts::proto::v1::{AutomaticLeave, Bot, BotSettings, Meeting, UpdateBotRequest};
 use greenroom_contracts::{proto_timestamp, timestamp};
 use greenroom_domain::TenantId;
 use greenroom_domain::bot::BotState;
 use tonic::{Code, Response, Status};
 
-use crate::house::{House, id_of, new_bot, runner_of};
+use crate::house::{As, House, OfBot, asked, id_of, new_bot, runner_of};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl House {
-    async fn try_update(&self, bot: &Bot, paths: &[&str], new: NewBot) -> Result<Bot, Status> {
+    async fn try_update(&self, bot: &Bot, paths: &[&str], new: BotSettings) -> Result<Bot, Status> {
         let paths = paths.iter().map(|path| (*path).to_owned()).collect();
         let update_mask = Some(prost_types::FieldMask { paths });
-        let update =
-            UpdateBotRequest { id: bot.id.clone(), bot: Some(new), update_mask, ..UpdateBotRequest::default() };
-        let caller = self.creation(self.tenant, new_bot(), "").caller;
-        let request = SchedulerUpdateRequest { caller, update: Some(update) };
-        self.scheduler.clone().update(request).await.map(Response::into_inner)
+        let message = UpdateBotRequest { bot_id: bot.id.clone(), settings: Some(new), update_mask };
+        let request = As { message, caller: self.creation(self.tenant, new_bot(), "").caller };
+        self.scheduler.clone().update_bot(request).await.map(Response::into_inner)
     }
 
     async fn start_at(&self, bot: &Bot, after: Duration) -> Result<Bot, Status> {
         let start_time = Some(proto_timestamp(self.now() + after));
-        self.try_update(bot, &["start_time"], NewBot { start_time, ..NewBot::default() }).await
+        self.try_update(bot, &["start_time"], BotSettings { start_time, ..BotSettings::default() }).await
     }
 
     async fn end_at(&self, bot: &Bot, after: Duration) -> Result<Bot, Status> {
         let end_time = Some(proto_timestamp(self.now() + after));
-        self.try_update(bot, &["end_time"], NewBot { end_time, ..NewBot::default() }).await
+        self.try_update(bot, &["end_time"], BotSettings { end_time, ..BotSettings::default() }).await
     }
 
     async fn patch_metadata(&self, bot: &Bot, patch: &str) -> Result<Bot, Status> {
-        let metadata_patch_json = patch.to_owned();
-        let update = UpdateBotRequest { id: bot.id.clone(), metadata_patch_json, ..UpdateBotRequest::default() };
-        let caller = self.creation(self.tenant, new_bot(), "").caller;
-        let request = SchedulerUpdateRequest { caller, update: Some(update) };
-        self.scheduler.clone().update(request).await.map(Response::into_inner)
+        let new = BotSettings { metadata: patch.to_owned(), ..BotSettings::default() };
+        self.try_update(bot, &["metadata"], new).await
     }
 
-    fn operator(&self, bot: &Bot) -> SchedulerOperatorRequest {
-        SchedulerOperatorRequest { bot_id: bot.id.clone() }
+    fn operator<T: OfBot>(&self, bot: &Bot) -> As<T> {
+        As { caller: Some(Caller { operator: true, ..self.caller() }), ..self.request(bot) }
     }
 }
 
@@ -53,17 +48,17 @@ impl House {
 async fn a_scheduled_bot_is_edited_and_a_repeat_changes_nothing() {
     let house = House::new().await;
     let bot = house.create_later(HOUR).await;
-    let new = NewBot {
+    let new = BotSettings {
         start_time: Some(proto_timestamp(house.now() + 2 * HOUR)),
         display_name: "Ada".to_owned(),
         priority: Some(300),
         platforms: vec!["two".to_owned()],
-        automatic_leave: Some(NewAutomaticLeave { max_duration_ms: Some(5), ..NewAutomaticLeave::default() }),
-        meeting: Some(NewMeeting { password: "other".to_owned(), ..NewMeeting::default() }),
-        metadata_json: r#"{"a":1}"#.to_owned(),
+        automatic_leave: Some(AutomaticLeave { max_duration_ms: Some(5), ..AutomaticLeave::default() }),
+        meeting: Some(Meeting { password: "other".to_owned(), ..Meeting::default() }),
+        metadata: r#"{"a":1}"#.to_owned(),
         // Not named, so not read.
         max_retries: Some(0),
-        ..NewBot::default()
+        ..BotSettings::default()
     };
     let mask = [
         "start_time",
@@ -72,11 +67,16 @@ async fn a_scheduled_bot_is_edited_and_a_repeat_changes_nothing() {
         "platforms",
         "automatic_leave.max_duration_ms",
         "meeting.password",
-        "metadata_json",
+        "metadata",
+        // Once is enough for the timeline.
+        "priority",
     ];
     let edited = house.try_update(&bot, &mask, new.clone()).await.expect("edited");
     assert_eq!((edited.state.as_str(), edited.sequence), ("SCHEDULED", 2));
-    assert_eq!((edited.display_name.as_str(), edited.priority, edited.platforms.len()), ("Ada", 300, 1));
+    assert_eq!(
+        (asked(&edited).display_name.as_str(), asked(&edited).priority, edited.platforms.len()),
+        ("Ada", Some(300), 1)
+    );
     let again = house.try_update(&bot, &mask, new).await.expect("the same");
     assert_eq!(again, edited);
     let read = house.get(&bot).await;
@@ -86,7 +86,9 @@ async fn a_scheduled_bot_is_edited_and_a_repeat_changes_nothing() {
     assert_eq!(line.detail, "startTime, displayName, priority, platforms, automaticLeave, meeting, metadata");
     house.until_sequence(&bot, 2).await;
     let kept: (String, String, i64, i32) = sqlx::query_as(
-        "SELECT meeting_url, meeting_password, max_duration_ms, max_retries FROM scheduler.bots WHERE id = $1",
+        "SELECT settings #>> '{meeting,url}', settings #>> '{meeting,password}',
+                (settings #> '{automatic_leave,max_duration_ms}')::bigint, (settings -> 'max_retries')::integer
+           FROM scheduler.bots WHERE id = $1",
     )
     .bind(id_of(&bot).uuid())
     .fetch_one(&house.sql)
@@ -102,6 +104,22 @@ async fn a_scheduled_bot_is_edited_and_a_repeat_changes_nothing() {
     house.until_sequence(&bot, 3).await;
 }
 
+/// Without an order the queue would wait for a platform that nobody has named.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bot_without_platforms_that_is_moved_to_now_gets_the_order_that_holds() {
+    let house = House::new().await;
+    let bot = house.create_later(HOUR).await;
+    let due = house.start_at(&bot, Duration::ZERO).await.expect("due");
+    assert_eq!(
+        (due.state.as_str(), due.platforms.as_slice()),
+        ("QUEUED", ["one".to_owned(), "two".to_owned()].as_slice())
+    );
+    assert_eq!(asked(&due).platforms, [""; 0], "it has asked for none");
+    let wish = &house.heard.until::<Enqueue>(id_of(&bot).uuid(), 1).await[0];
+    assert_eq!(wish.platforms.len(), 2);
+    assert_eq!(house.get(&bot).await.platforms, due.platforms);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_used_is_not_edited_any_more() {
     let house = House::new().await;
@@ -110,18 +128,18 @@ async fn what_was_used_is_not_edited_any_more() {
     assert_eq!(status.code(), Code::FailedPrecondition);
     assert!(status.message().starts_with("the bot is IN_CALL"), "{status:?}");
     let ending = house.end_at(&bot, HOUR).await.expect("its end may change");
-    assert!(ending.end_time.is_some());
+    assert!(asked(&ending).end_time.is_some());
     let status = house.try_update(
         &bot,
         &["end_time"],
-        NewBot { end_time: Some(proto_timestamp(house.now() - HOUR)), ..NewBot::default() },
+        BotSettings { end_time: Some(proto_timestamp(house.now() - HOUR)), ..BotSettings::default() },
     );
     let status = status.await.expect_err("it has been");
     assert_eq!(status.code(), Code::InvalidArgument);
-    assert!(status.message().starts_with("end_time: "), "{status:?}");
-    let metadata = NewBot { metadata_json: r#"{"b":2}"#.to_owned(), ..NewBot::default() };
-    let noted = house.try_update(&bot, &["metadata_json"], metadata).await.expect("nobody else reads it");
-    assert_eq!(noted.metadata_json, r#"{"b":2}"#);
+    assert!(status.message().starts_with("settings.end_time: "), "{status:?}");
+    let metadata = BotSettings { metadata: r#"{"b":2}"#.to_owned(), ..BotSettings::default() };
+    let noted = house.try_update(&bot, &["metadata"], metadata).await.expect("nobody else reads it");
+    assert_eq!(asked(&noted).metadata, r#"{"b":2}"#);
     house.cancel(&bot).await;
     let status = house.end_at(&bot, 2 * HOUR).await.expect_err("it is over");
     assert!(status.message().starts_with("the bot is CANCELLED"), "{status:?}");
@@ -131,24 +149,45 @@ async fn what_was_used_is_not_edited_any_more() {
 async fn an_edit_that_cannot_be_is_refused_by_name() {
     let house = House::new().await;
     let bot = house.create_later(HOUR).await;
-    let nowhere = Some(NewMeeting { provider: "web".to_owned(), ..NewMeeting::default() });
+    let nowhere = Some(Meeting { provider: "web".to_owned(), ..Meeting::default() });
     for (field, path, new) in [
-        ("meeting.url:", "meeting", NewBot { meeting: nowhere, ..NewBot::default() }),
-        ("platforms[0]:", "platforms", NewBot { platforms: vec!["three".to_owned()], ..NewBot::default() }),
-        ("priority:", "priority", NewBot { priority: Some(99), ..NewBot::default() }),
-        ("start_time:", "start_time", NewBot::default()),
-        ("display_name:", "display_name", NewBot { display_name: "\0".to_owned(), ..NewBot::default() }),
-        ("update_mask:", "colour", NewBot::default()),
-        ("update_mask:", "automatic_leave.never", NewBot::default()),
+        ("settings.meeting.url:", "meeting", BotSettings { meeting: nowhere, ..BotSettings::default() }),
+        (
+            "settings.platforms[0]:",
+            "platforms",
+            BotSettings { platforms: vec!["three".to_owned()], ..BotSettings::default() },
+        ),
+        ("settings.priority:", "priority", BotSettings { priority: Some(99), ..BotSettings::default() }),
+        ("settings.start_time:", "start_time", BotSettings::default()),
+        (
+            "settings.display_name:",
+            "display_name",
+            BotSettings { display_name: "\0".to_owned(), ..BotSettings::default() },
+        ),
+        ("update_mask:", "colour", BotSettings::default()),
+        ("update_mask:", "automatic_leave.never", BotSettings::default()),
+        ("update_mask:", "start_time.seconds", BotSettings::default()),
     ] {
         let status = house.try_update(&bot, &[path], new).await.expect_err(field);
         assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
         assert!(status.message().starts_with(field), "{field} {status:?}");
     }
-    let theirs = UpdateBotRequest { id: bot.id.clone(), ..UpdateBotRequest::default() };
-    let caller = house.creation(TenantId::generate(), new_bot(), "").caller;
-    let request = SchedulerUpdateRequest { caller, update: Some(theirs) };
-    let status = house.scheduler.clone().update(request).await.expect_err("another tenant's");
+    let deep = format!(r#"{}1{}"#, r#"{"a":"#.repeat(2_500), "}".repeat(2_500));
+    for (metadata, problem) in [
+        (deep.as_str(), "settings.metadata: must not be nested deeper than 127 levels"),
+        (r#"{"a": 1, "\u0061": 2}"#, "settings.metadata.a: must not be given twice"),
+        ("[]", "settings.metadata: must be a JSON object"),
+    ] {
+        let status = house.patch_metadata(&bot, metadata).await.expect_err(problem);
+        assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+        assert!(status.message().starts_with(problem), "{status:?}");
+    }
+    let many = vec!["image"; 101];
+    let status = house.try_update(&bot, &many, BotSettings::default()).await.expect_err("too many");
+    assert!(status.message().starts_with("update_mask: must not name more than 100"), "{status:?}");
+    let message = UpdateBotRequest { bot_id: bot.id.clone(), ..UpdateBotRequest::default() };
+    let request = As { message, caller: house.creation(TenantId::generate(), new_bot(), "").caller };
+    let status = house.scheduler.clone().update_bot(request).await.expect_err("another tenant's");
     assert_eq!(status.code(), Code::NotFound);
     assert_eq!(house.get(&bot).await.sequence, 1);
 }
@@ -158,20 +197,24 @@ async fn concurrent_patches_of_metadata_are_all_kept() {
     let house = House::new().await;
     let (other, _) = house.replica().await;
     let bot =
-        house.create(NewBot { metadata_json: r#"{"kept": 1.10, "gone": {"a": 1}}"#.to_owned(), ..new_bot() }).await;
+        house.create(BotSettings { metadata: r#"{"kept": 1.10, "gone": {"a": 1}}"#.to_owned(), ..new_bot() }).await;
     join_all((0..24).map(|n| {
         let patch = if n == 7 { r#"{"gone": null}"#.to_owned() } else { format!(r#"{{"n": {{"{n}": {n}}}}}"#) };
         let mut door = if n % 2 == 0 { house.scheduler.clone() } else { other.clone() };
-        let update = UpdateBotRequest { id: bot.id.clone(), metadata_patch_json: patch, ..UpdateBotRequest::default() };
-        let caller = house.creation(house.tenant, new_bot(), "").caller;
-        async move { door.update(SchedulerUpdateRequest { caller, update: Some(update) }).await.expect("patched") }
+        let message = UpdateBotRequest {
+            bot_id: bot.id.clone(),
+            settings: Some(BotSettings { metadata: patch, ..BotSettings::default() }),
+            update_mask: Some(prost_types::FieldMask { paths: vec!["metadata".to_owned()] }),
+        };
+        let request = As { message, caller: house.creation(house.tenant, new_bot(), "").caller };
+        async move { door.update_bot(request).await.expect("patched") }
     }))
     .await;
     let seen = house.get(&bot).await;
-    let metadata: serde_json::Value = serde_json::from_str(&seen.metadata_json).expect("JSON");
+    let metadata: serde_json::Value = serde_json::from_str(&asked(&seen).metadata).expect("JSON");
     let numbers: serde_json::Map<_, _> = (0..24).filter(|n| *n != 7).map(|n| (n.to_string(), n.into())).collect();
     assert_eq!(metadata, serde_json::json!({"kept": 1.10, "n": numbers}));
-    assert!(seen.metadata_json.contains("1.10"), "what nobody named keeps its text: {}", seen.metadata_json);
+    assert!(asked(&seen).metadata.contains("1.10"), "what nobody named keeps its text: {}", asked(&seen).metadata);
 
     // What changes nothing changes nothing, and what would be too large is refused by name.
     let again = house.patch_metadata(&bot, r#"{"gone": null, "n": {"3": 3}}"#).await.expect("granted");
@@ -182,7 +225,7 @@ async fn concurrent_patches_of_metadata_are_all_kept() {
         assert_eq!(answer.is_ok(), n == 0, "two of them are more than 16 KiB");
         if let Err(status) = answer {
             assert_eq!(status.code(), Code::InvalidArgument);
-            assert!(status.message().starts_with("metadata_patch_json: "), "{status:?}");
+            assert!(status.message().starts_with("settings.metadata: "), "{status:?}");
         }
     }
 }
@@ -190,22 +233,21 @@ async fn concurrent_patches_of_metadata_are_all_kept() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_timeout_of_nothing_is_never() {
     let house = House::new().await;
-    let never = NewAutomaticLeave {
-        waiting_room_timeout_ms: Some(0),
-        max_duration_ms: Some(0),
-        ..NewAutomaticLeave::default()
-    };
-    let made = house.create(NewBot { automatic_leave: Some(never), ..new_bot() }).await;
+    let never =
+        AutomaticLeave { waiting_room_timeout_ms: Some(0), max_duration_ms: Some(0), ..AutomaticLeave::default() };
+    let made = house.create(BotSettings { automatic_leave: Some(never), ..new_bot() }).await;
     let edited = house.create_later(HOUR).await;
-    let new = NewBot { automatic_leave: Some(never), ..NewBot::default() };
+    let new = BotSettings { automatic_leave: Some(never), ..BotSettings::default() };
     house.try_update(&edited, &["automatic_leave"], new).await.expect("edited");
     for bot in [made, edited] {
-        let kept: (i64, i64) =
-            sqlx::query_as("SELECT waiting_room_timeout_ms, max_duration_ms FROM scheduler.bots WHERE id = $1")
-                .bind(id_of(&bot).uuid())
-                .fetch_one(&house.sql)
-                .await
-                .expect("a row");
+        let kept: (i64, i64) = sqlx::query_as(
+            "SELECT (settings #> '{automatic_leave,waiting_room_timeout_ms}')::bigint,
+                        (settings #> '{automatic_leave,max_duration_ms}')::bigint FROM scheduler.bots WHERE id = $1",
+        )
+        .bind(id_of(&bot).uuid())
+        .fetch_one(&house.sql)
+        .await
+        .expect("a row");
         assert_eq!(kept, (86_400_000, 86_400_000));
     }
 }
@@ -215,19 +257,19 @@ async fn deployed_early_it_keeps_its_start() {
     let house = House::new().await;
     let bot = house.create_later(HOUR).await;
     let mut scheduler = house.scheduler.clone();
-    let deployed = scheduler.deploy(house.request(&bot)).await.expect("on its way").into_inner();
-    assert_eq!((deployed.state.as_str(), &deployed.start_time), ("QUEUED", &bot.start_time));
-    let again = scheduler.deploy(house.request(&bot)).await.expect("as it is").into_inner();
+    let deployed = scheduler.deploy_bot(house.request(&bot)).await.expect("on its way").into_inner();
+    assert_eq!((deployed.state.as_str(), &asked(&deployed).start_time), ("QUEUED", &asked(&bot).start_time));
+    let again = scheduler.deploy_bot(house.request(&bot)).await.expect("as it is").into_inner();
     assert_eq!(again, deployed);
     let wish = &house.heard.until::<Enqueue>(id_of(&bot).uuid(), 1).await[0];
-    let start = timestamp("", bot.start_time.as_ref().expect("a start")).expect("a time");
+    let start = timestamp("", asked(&bot).start_time.as_ref().expect("a start")).expect("a time");
     assert!(wish.deadline > start, "it may wait as long as if it had gone in time");
     assert_eq!(
         house.get(&bot).await.timeline.last().map(|line| line.what.clone()).as_deref(),
         Some("deploy_requested")
     );
     house.cancel(&bot).await;
-    let status = scheduler.deploy(house.request(&bot)).await.expect_err("it is over");
+    let status = scheduler.deploy_bot(house.request(&bot)).await.expect_err("it is over");
     assert_eq!(status.code(), Code::FailedPrecondition);
 }
 
@@ -241,7 +283,7 @@ async fn a_start_at_the_end_of_time_stops_nobody() {
         let bot = house.create_later(HOUR).await;
         let sql = "UPDATE scheduler.bots SET start_at = '9999-12-30T22:00:00Z' WHERE id = $1";
         sqlx::query(sql).bind(id_of(&bot).uuid()).execute(&house.sql).await.expect("written");
-        let deployed = scheduler.deploy(house.request(&bot)).await.expect("on its way").into_inner();
+        let deployed = scheduler.deploy_bot(house.request(&bot)).await.expect("on its way").into_inner();
         assert_eq!(deployed.state, "QUEUED");
         house.heard.until::<Enqueue>(id_of(&bot).uuid(), 1).await;
         house.cancel(&bot).await;
@@ -256,7 +298,7 @@ async fn operators_replace_a_runner_and_end_a_bot() {
     let (bot, _) = house.at(BotState::InCall).await;
     let mut scheduler = house.scheduler.clone();
     for _ in 0..2 {
-        let asked = scheduler.restart(house.operator(&bot)).await.expect("asked").into_inner();
+        let asked = scheduler.restart_bot(house.operator(&bot)).await.expect("asked").into_inner();
         assert_eq!((asked.state.as_str(), asked.attempt), ("IN_CALL", 1), "until it is proven gone");
     }
     let key = id_of(&bot).uuid();
@@ -264,12 +306,12 @@ async fn operators_replace_a_runner_and_end_a_bot() {
     house.gone(runner_of(&bot, 1)).await;
     let next = house.get(&bot).await;
     assert_eq!((next.state.as_str(), next.attempt, next.reason.as_str()), ("QUEUED", 2, "restart_requested"));
-    let status = scheduler.restart(house.operator(&bot)).await.expect_err("there is none");
+    let status = scheduler.restart_bot(house.operator(&bot)).await.expect_err("there is none");
     assert_eq!(status.code(), Code::FailedPrecondition);
 
-    let failed = scheduler.fail(house.operator(&bot)).await.expect("over").into_inner();
+    let failed = scheduler.fail_bot(house.operator(&bot)).await.expect("over").into_inner();
     assert_eq!((failed.state.as_str(), failed.reason.as_str()), ("FATAL", "forced"));
-    assert_eq!(scheduler.fail(house.operator(&bot)).await.expect("as it is").into_inner(), failed);
+    assert_eq!(scheduler.fail_bot(house.operator(&bot)).await.expect("as it is").into_inner(), failed);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

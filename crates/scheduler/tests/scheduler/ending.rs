@@ -1,7 +1,7 @@
 //! How a bot ends when its user says so, and what becomes of its runner; and refusals, which end an attempt alone.
 
 use greenroom_contracts::messages::{Enqueue, Release, TimedOut, Withdraw, Withdrawn};
-use greenroom_contracts::proto::v1::{Bot, NewBot};
+use greenroom_contracts::proto::v1::{Bot, BotSettings};
 use greenroom_contracts::timestamp;
 use greenroom_domain::bot::BotState;
 use greenroom_domain::{PlatformName, Reason};
@@ -138,7 +138,7 @@ async fn a_withdrawal_is_asserted_until_it_is_answered_and_becomes_a_release_whe
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_is_followed_by_the_next_attempt_with_the_rest_of_the_chain() {
     let house = House::new().await;
-    let bot = house.create(NewBot { max_retries: Some(1), ..new_bot() }).await;
+    let bot = house.create(BotSettings { max_retries: Some(1), ..new_bot() }).await;
     house.assigned(runner_of(&bot, 1), "one").await;
     house.refused(runner_of(&bot, 1), "one", Reason::NO_CAPACITY, true).await;
     let seen = house.get(&bot).await;

@@ -41,7 +41,7 @@ async fn one_instance_is_admitted_and_told_what_to_do() {
     let (bot, _) = house.at(BotState::Deploying).await;
     let (runner, instance) = (runner_of(&bot, 1), InstanceId::generate());
     let config = house.admit(runner, instance).await.expect("admitted").config.expect("a config");
-    let meeting = config.meeting.clone().expect("a meeting");
+    let meeting = config.settings.clone().and_then(|settings| settings.meeting).expect("a meeting");
     assert_eq!((meeting.url.as_str(), meeting.password.as_str()), (URL, PASSWORD));
     assert_eq!(house.admit(runner, instance).await.expect("again").config, Some(config), "the same, the same");
     for (runner, instance) in

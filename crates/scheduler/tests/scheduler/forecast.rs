@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use greenroom_contracts::proto::internal::v1::GetForecastRequest;
 use greenroom_contracts::proto::v1::runner_report::Report;
-use greenroom_contracts::proto::v1::{InCall, NewBot, NewMeeting};
+use greenroom_contracts::proto::v1::{BotSettings, InCall, Meeting};
 use greenroom_contracts::proto_timestamp;
 use greenroom_domain::InstanceId;
 use greenroom_domain::bot::BotState;
@@ -30,7 +30,7 @@ impl House {
 async fn what_begins_and_ends_soon_is_foretold_by_provider_and_platform() {
     let house = House::new().await;
     let lead = Duration::from_secs(60);
-    let web = |start: u64, chain: &str| NewBot {
+    let web = |start: u64, chain: &str| BotSettings {
         start_time: Some(proto_timestamp(house.now() + lead + Duration::from_secs(start))),
         platforms: vec![chain.to_owned()],
         ..new_bot()
@@ -38,16 +38,13 @@ async fn what_begins_and_ends_soon_is_foretold_by_provider_and_platform() {
     for (start, chain) in [(150, "one"), (150, "two"), (160, "one"), (400, "one"), (4_000, "one")] {
         house.create(web(start, chain)).await;
     }
-    let meeting = NewMeeting {
-        provider: "zoom".to_owned(),
-        url: "https://zoom.us/j/12345678901".to_owned(),
-        ..NewMeeting::default()
-    };
-    house.create(NewBot { meeting: Some(meeting), ..web(150, "one") }).await;
+    let meeting =
+        Meeting { provider: "zoom".to_owned(), url: "https://zoom.us/j/12345678901".to_owned(), ..Meeting::default() };
+    house.create(BotSettings { meeting: Some(meeting), ..web(150, "one") }).await;
 
     // Two run; one of them has to be out in five minutes and a half.
     house.at(BotState::InCall).await;
-    let ends = NewBot { end_time: Some(proto_timestamp(house.now() + Duration::from_secs(330))), ..new_bot() };
+    let ends = BotSettings { end_time: Some(proto_timestamp(house.now() + Duration::from_secs(330))), ..new_bot() };
     let ends = house.create(ends).await;
     let runner = runner_of(&ends, 1);
     house.assigned(runner, "two").await;

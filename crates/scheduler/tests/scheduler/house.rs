@@ -14,18 +14,19 @@ use greenroom_contracts::proto::internal::v1::accounts_service_server::{Accounts
 use greenroom_contracts::proto::internal::v1::forecast_service_client::ForecastServiceClient;
 use greenroom_contracts::proto::internal::v1::owner_service_client::OwnerServiceClient;
 use greenroom_contracts::proto::internal::v1::queue_service_server::{QueueService, QueueServiceServer};
-use greenroom_contracts::proto::internal::v1::scheduler_service_client::SchedulerServiceClient;
 use greenroom_contracts::proto::internal::v1::{
     AuthenticateRequest, Caller, CreateKeyRequest, CreateKeyResponse, GetLimitsRequest, GetLimitsResponse,
     GetPositionRequest, GetPositionResponse, ListTenantsRequest, ListTenantsResponse, QueueStatsRequest,
-    QueueStatsResponse, SchedulerBotRequest, SchedulerCreateRequest, SetTenantRequest, Tenant, TenantLimits,
+    QueueStatsResponse, SetTenantRequest, Tenant, TenantLimits,
 };
+use greenroom_contracts::proto::v1::bot_service_client::BotServiceClient;
 use greenroom_contracts::proto::v1::order_service_client::OrderServiceClient;
 use greenroom_contracts::proto::v1::runner_report::Report;
 use greenroom_contracts::proto::v1::sizes_service_client::SizesServiceClient;
 use greenroom_contracts::proto::v1::{
-    AdmitRequest, AdmitResponse, Bot, CreateBotRequest, InCall, InWaitingRoom, Leaving, NewBot, NewMeeting,
-    RecordingStarted, ReportRequest, ReportResponse, RunnerReport,
+    AdmitRequest, AdmitResponse, Bot, BotSettings, CancelBotRequest, CreateBotRequest, DeployBotRequest,
+    FailBotRequest, GetBotRequest, InCall, InWaitingRoom, LeaveBotRequest, Leaving, Meeting, RecordingStarted,
+    ReportRequest, ReportResponse, RestartBotRequest, RunnerReport,
 };
 use greenroom_contracts::{Envelope, Origin, proto_timestamp, set_caller, streams};
 use greenroom_domain::bot::BotState;
@@ -43,7 +44,7 @@ use crate::servers::{Servers, fresh_installation};
 pub const URL: &str = "https://meet.example/very-secret-room?pwd=hush";
 pub const PASSWORD: &str = "open-sesame-4711";
 
-pub type Client = SchedulerServiceClient<InnerChannel>;
+pub type Client = BotServiceClient<InnerChannel>;
 pub type Owner = OwnerServiceClient<InnerChannel>;
 
 type Interceptor = fn(Request<()>) -> Result<Request<()>, Status>;
@@ -55,6 +56,40 @@ fn by_an_operator(mut request: Request<()>) -> Result<Request<()>, Status> {
     set_caller(request.metadata_mut(), &caller);
     Ok(request)
 }
+
+/// A message, as the gateway forwards it for a caller.
+#[derive(Debug, Clone)]
+pub struct As<T> {
+    pub caller: Option<Caller>,
+    pub message: T,
+}
+
+impl<T> tonic::IntoRequest<T> for As<T> {
+    fn into_request(self) -> Request<T> {
+        let mut request = Request::new(self.message);
+        if let Some(caller) = &self.caller {
+            set_caller(request.metadata_mut(), caller);
+        }
+        request
+    }
+}
+
+/// A request that names a bot, and nothing else.
+pub trait OfBot {
+    fn of(bot_id: String) -> Self;
+}
+
+macro_rules! of_bot {
+    ($($request:ident)*) => {
+        $(impl OfBot for $request {
+            fn of(bot_id: String) -> Self {
+                Self { bot_id }
+            }
+        })*
+    };
+}
+
+of_bot!(GetBotRequest LeaveBotRequest CancelBotRequest DeployBotRequest FailBotRequest RestartBotRequest);
 
 pub struct House {
     _servers: Servers,
@@ -136,16 +171,21 @@ pub fn platform(name: &str) -> PlatformName {
 }
 
 /// A bot that is wanted now.
-pub fn new_bot() -> NewBot {
-    NewBot {
-        meeting: Some(NewMeeting {
+pub fn new_bot() -> BotSettings {
+    BotSettings {
+        meeting: Some(Meeting {
             provider: "web".to_owned(),
             url: URL.to_owned(),
             id: "room-1".to_owned(),
             password: PASSWORD.to_owned(),
         }),
-        ..NewBot::default()
+        ..BotSettings::default()
     }
+}
+
+/// What was asked of a bot, as the answer says it.
+pub fn asked(bot: &Bot) -> &BotSettings {
+    bot.settings.as_ref().expect("settings")
 }
 
 pub fn id_of(bot: &Bot) -> BotId {
@@ -205,7 +245,7 @@ impl House {
             host,
             database,
             heard,
-            scheduler: SchedulerServiceClient::new(channel.clone()),
+            scheduler: BotServiceClient::new(channel.clone()),
             owner: OwnerServiceClient::new(channel.clone()),
             orders: OrderServiceClient::with_interceptor(channel.clone(), by_an_operator as Interceptor),
             forecasts: ForecastServiceClient::new(channel.clone()),
@@ -225,7 +265,7 @@ impl House {
     /// One more, with settings of its own.
     pub async fn replica_with(&self, settings: &[(&str, &str)]) -> (Client, Owner) {
         let channel = serve(&self.host, &self.database, settings, &self.accounts, &self.stop).await;
-        (SchedulerServiceClient::new(channel.clone()), OwnerServiceClient::new(channel))
+        (BotServiceClient::new(channel.clone()), OwnerServiceClient::new(channel))
     }
 
     pub fn secret(&self) -> &Secret {
@@ -238,40 +278,44 @@ impl House {
 
     // --- callers ------------------------------------------------------------------------------------------------------
 
-    pub fn creation(&self, tenant: TenantId, bot: NewBot, key: &str) -> SchedulerCreateRequest {
+    pub fn creation(&self, tenant: TenantId, bot: BotSettings, key: &str) -> As<CreateBotRequest> {
         let images = vec!["registry.example/*".to_owned(), "bot:2".to_owned()];
         let caller = Caller { tenant_id: tenant.to_string(), priority: 100, weight: 1, images, ..Caller::default() };
-        let create = CreateBotRequest { bot: Some(bot), idempotency_key: key.to_owned() };
-        SchedulerCreateRequest { caller: Some(caller), create: Some(create) }
+        let message = CreateBotRequest { settings: Some(bot), idempotency_key: key.to_owned() };
+        As { caller: Some(caller), message }
     }
 
-    pub async fn try_create(&self, bot: NewBot, key: &str) -> Result<Bot, Status> {
-        self.scheduler.clone().create(self.creation(self.tenant, bot, key)).await.map(Response::into_inner)
+    pub async fn try_create(&self, bot: BotSettings, key: &str) -> Result<Bot, Status> {
+        self.scheduler.clone().create_bot(self.creation(self.tenant, bot, key)).await.map(Response::into_inner)
     }
 
-    pub async fn create(&self, bot: NewBot) -> Bot {
+    pub async fn create(&self, bot: BotSettings) -> Bot {
         self.try_create(bot, "").await.expect("a bot")
     }
 
     /// A bot that starts after so long.
     pub async fn create_later(&self, after: Duration) -> Bot {
-        self.create(NewBot { start_time: Some(proto_timestamp(self.now() + after)), ..new_bot() }).await
+        self.create(BotSettings { start_time: Some(proto_timestamp(self.now() + after)), ..new_bot() }).await
     }
 
-    pub fn request(&self, bot: &Bot) -> SchedulerBotRequest {
-        SchedulerBotRequest { tenant_id: self.tenant.to_string(), bot_id: bot.id.clone(), caller: None }
+    pub fn caller(&self) -> Caller {
+        Caller { tenant_id: self.tenant.to_string(), ..Caller::default() }
+    }
+
+    pub fn request<T: OfBot>(&self, bot: &Bot) -> As<T> {
+        As { caller: Some(self.caller()), message: T::of(bot.id.clone()) }
     }
 
     pub async fn get(&self, bot: &Bot) -> Bot {
-        self.scheduler.clone().get(self.request(bot)).await.expect("a bot").into_inner()
+        self.scheduler.clone().get_bot(self.request(bot)).await.expect("a bot").into_inner()
     }
 
     pub async fn leave(&self, bot: &Bot) -> Bot {
-        self.scheduler.clone().leave(self.request(bot)).await.expect("answered").into_inner()
+        self.scheduler.clone().leave_bot(self.request(bot)).await.expect("answered").into_inner()
     }
 
     pub async fn cancel(&self, bot: &Bot) -> Bot {
-        self.scheduler.clone().cancel(self.request(bot)).await.expect("answered").into_inner()
+        self.scheduler.clone().cancel_bot(self.request(bot)).await.expect("answered").into_inner()
     }
 
     pub async fn until_state(&self, bot: &Bot, state: BotState) -> Bot {

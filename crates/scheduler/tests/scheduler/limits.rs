@@ -4,30 +4,36 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use greenroom_contracts::messages::{BotCreated, Enqueue};
-use greenroom_contracts::proto::internal::v1::{
-    Caller, SchedulerBotRequest, SchedulerCreateRequest, SchedulerListRequest, SchedulerUpdateRequest,
+use greenroom_contracts::proto::internal::v1::Caller;
+use greenroom_contracts::proto::v1::{
+    Bot, BotSettings, CreateBotRequest, DeployBotRequest, ListBotsRequest, UpdateBotRequest,
 };
-use greenroom_contracts::proto::v1::{Bot, NewBot, UpdateBotRequest};
 use greenroom_contracts::{proto_timestamp, refusal};
 use greenroom_domain::TenantId;
 use tonic::{Code, Response, Status};
 use tonic_types::StatusExt;
 
 use crate::heard::until;
-use crate::house::{Client, House, id_of, new_bot, runner_of};
+use crate::house::{As, Client, House, asked, id_of, new_bot, runner_of};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl House {
-    fn limited(&self, daily: Option<u32>, concurrent: Option<u32>, bot: NewBot, key: &str) -> SchedulerCreateRequest {
+    fn limited(
+        &self,
+        daily: Option<u32>,
+        concurrent: Option<u32>,
+        bot: BotSettings,
+        key: &str,
+    ) -> As<CreateBotRequest> {
         let mut request = self.creation(self.tenant, bot, key);
         let caller = request.caller.as_mut().expect("a caller");
         (caller.daily_limit, caller.concurrency_limit) = (daily, concurrent);
         request
     }
 
-    fn later(&self) -> NewBot {
-        NewBot { start_time: Some(proto_timestamp(self.now() + HOUR)), ..new_bot() }
+    fn later(&self) -> BotSettings {
+        BotSettings { start_time: Some(proto_timestamp(self.now() + HOUR)), ..new_bot() }
     }
 
     async fn made(&self) -> i64 {
@@ -36,12 +42,12 @@ impl House {
     }
 }
 
-async fn create(door: &Client, request: SchedulerCreateRequest) -> Result<Bot, Status> {
-    door.clone().create(request).await.map(Response::into_inner)
+async fn create(door: &Client, request: As<CreateBotRequest>) -> Result<Bot, Status> {
+    door.clone().create_bot(request).await.map(Response::into_inner)
 }
 
-fn word(word: &str) -> NewBot {
-    NewBot { deduplication_key: word.to_owned(), ..new_bot() }
+fn word(word: &str) -> BotSettings {
+    BotSettings { deduplication_key: word.to_owned(), ..new_bot() }
 }
 
 fn part(status: &Status, name: &str) -> String {
@@ -55,10 +61,10 @@ fn part(status: &Status, name: &str) -> String {
 async fn a_word_is_one_living_bots() {
     let house = House::new().await;
     let first = house.create(word("standup")).await;
-    assert_eq!(first.deduplication_key, "standup");
+    assert_eq!(asked(&first).deduplication_key, "standup");
     let status = house.try_create(word("standup"), "k").await.expect_err("it is taken");
     assert_eq!((status.code(), part(&status, "botId")), (Code::AlreadyExists, first.id.clone()));
-    assert!(status.message().starts_with("deduplication_key: "), "{status:?}");
+    assert!(status.message().starts_with("settings.deduplication_key: "), "{status:?}");
     // Another word, and another tenant's.
     house.create(word("retro")).await;
     let theirs = house.creation(TenantId::generate(), word("standup"), "");
@@ -68,7 +74,7 @@ async fn a_word_is_one_living_bots() {
     let second = house.try_create(word("standup"), "k").await.expect("free");
     assert_eq!(house.try_create(word("standup"), "k").await.expect("a repeat").id, second.id);
     // A bot that waits for its time is alive as well.
-    house.create(NewBot { deduplication_key: "later".to_owned(), ..house.later() }).await;
+    house.create(BotSettings { deduplication_key: "later".to_owned(), ..house.later() }).await;
     house.try_create(word("later"), "").await.expect_err("taken");
 }
 
@@ -84,7 +90,7 @@ async fn of_many_at_once_one_has_the_word_and_the_others_fail_alone() {
     let answers = join_all(creating).await;
     let made = answers.iter().flatten().count();
     assert_eq!(made, 20 + 2, "twenty without a word, and one of each");
-    assert!(answers.iter().flatten().filter(|bot| !bot.deduplication_key.is_empty()).count() == 2);
+    assert!(answers.iter().flatten().filter(|bot| !asked(bot).deduplication_key.is_empty()).count() == 2);
     assert!(
         answers.iter().filter_map(|answer| answer.as_ref().err()).all(|status| status.code() == Code::AlreadyExists)
     );
@@ -148,14 +154,14 @@ async fn the_daily_limit_says_when_the_next_day_begins() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_what_is_under_way_counts_at_a_time() {
     let house = House::new().await;
-    let ask = |bot: NewBot, key: &str| house.limited(None, Some(1), bot, key);
+    let ask = |bot: BotSettings, key: &str| house.limited(None, Some(1), bot, key);
     create(&house.scheduler, ask(house.later(), "later")).await.expect("it is for later");
     let ends = Some(proto_timestamp(house.now() + HOUR));
-    let first = create(&house.scheduler, ask(NewBot { end_time: ends, ..new_bot() }, "one")).await.expect("a bot");
+    let first = create(&house.scheduler, ask(BotSettings { end_time: ends, ..new_bot() }, "one")).await.expect("a bot");
     let status = create(&house.scheduler, ask(new_bot(), "two")).await.expect_err("one too many");
     assert_eq!(["limit", "value", "used"].map(|name| part(&status, name)), ["concurrency", "1", "1"]);
     assert!(!part(&status, "retryAt").is_empty(), "the first has to be out by then");
-    create(&house.scheduler, ask(house.later(), "later still")).await.expect("it is for later");
+    create(&house.scheduler, ask(house.later(), "later-still")).await.expect("it is for later");
     house.assigned(runner_of(&first, 1), "one").await;
     create(&house.scheduler, ask(new_bot(), "two")).await.expect_err("it is being deployed");
     house.cancel(&first).await;
@@ -166,9 +172,9 @@ async fn only_what_is_under_way_counts_at_a_time() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repeat_is_answered_when_its_times_have_passed() {
     let house = House::new().await;
-    let past = NewBot { start_time: Some(proto_timestamp(house.now() - HOUR)), ..new_bot() };
+    let past = BotSettings { start_time: Some(proto_timestamp(house.now() - HOUR)), ..new_bot() };
     let status = house.try_create(past.clone(), "k").await.expect_err("nobody made it");
-    assert!(status.message().starts_with("start_time: "), "{status:?}");
+    assert!(status.message().starts_with("settings.start_time: "), "{status:?}");
     let bot = house.try_create(house.later(), "l").await.expect("a bot");
     // As if that very request had been made long ago.
     sqlx::query(
@@ -180,7 +186,7 @@ async fn a_repeat_is_answered_when_its_times_have_passed() {
     .await
     .expect("a row");
     assert_eq!(house.try_create(past.clone(), "k").await.expect("its bot").id, bot.id);
-    let other = NewBot { display_name: "Ada".to_owned(), ..past };
+    let other = BotSettings { display_name: "Ada".to_owned(), ..past };
     house.try_create(other, "k").await.expect_err("another request");
 }
 
@@ -188,13 +194,20 @@ async fn a_repeat_is_answered_when_its_times_have_passed() {
 async fn a_plans_priority_is_the_best_there_is() {
     let house = House::new().await;
     let ask = |priority, operator| {
-        let mut request = house.creation(house.tenant, NewBot { priority: Some(priority), ..new_bot() }, "");
+        let mut request = house.creation(house.tenant, BotSettings { priority: Some(priority), ..new_bot() }, "");
         request.caller.as_mut().expect("a caller").operator = operator;
         request
     };
-    assert_eq!(create(&house.scheduler, ask(150, false)).await.expect("after others").priority, 150);
+    assert_eq!(
+        create(&house.scheduler, ask(150, false))
+            .await
+            .expect("after others")
+            .settings
+            .and_then(|asked| asked.priority),
+        Some(150)
+    );
     let status = create(&house.scheduler, ask(99, false)).await.expect_err("before others");
-    assert!(status.message().starts_with("priority: "), "{status:?}");
+    assert!(status.message().starts_with("settings.priority: "), "{status:?}");
     let first = create(&house.scheduler, ask(1, true)).await.expect("an operator's");
     let mut weighty = house.creation(house.tenant, new_bot(), "");
     weighty.caller.as_mut().expect("a caller").weight = 8;
@@ -209,7 +222,7 @@ async fn a_plans_priority_is_the_best_there_is() {
 async fn an_image_is_one_that_the_tenant_may_use() {
     let house = House::new().await;
     let ask = |image: &str, images: &[&str], operator| {
-        let bot = NewBot { image: image.to_owned(), ..house.later() };
+        let bot = BotSettings { image: image.to_owned(), ..house.later() };
         let mut request = house.creation(house.tenant, bot, "");
         let caller = request.caller.as_mut().expect("a caller");
         caller.images = images.iter().map(|image| (*image).to_owned()).collect();
@@ -231,30 +244,35 @@ async fn an_image_is_one_that_the_tenant_may_use() {
         assert_eq!(answer.is_ok(), allowed, "{image} of {images:?}: {answer:?}");
         if let Err(status) = answer {
             assert_eq!(status.code(), Code::InvalidArgument);
-            assert!(status.message().starts_with("image: "), "{status:?}");
+            assert!(status.message().starts_with("settings.image: "), "{status:?}");
         }
     }
     // Nor is it set afterwards.
     let bot = house.create(house.later()).await;
     for (image, allowed) in [("elsewhere.example/bot", false), ("registry.example/bot:1", true)] {
-        let edit = NewBot { image: image.to_owned(), ..NewBot::default() };
+        let edit = BotSettings { image: image.to_owned(), ..BotSettings::default() };
         assert_eq!(house.edit(&house.scheduler, &bot, "image", edit, None).await.is_ok(), allowed, "{image}");
     }
 }
 
 impl House {
-    async fn edit(&self, door: &Client, bot: &Bot, path: &str, new: NewBot, limit: Option<u32>) -> Result<Bot, Status> {
+    async fn edit(
+        &self,
+        door: &Client,
+        bot: &Bot,
+        path: &str,
+        new: BotSettings,
+        limit: Option<u32>,
+    ) -> Result<Bot, Status> {
         let update_mask = Some(prost_types::FieldMask { paths: vec![path.to_owned()] });
-        let update =
-            UpdateBotRequest { id: bot.id.clone(), bot: Some(new), update_mask, ..UpdateBotRequest::default() };
-        let caller = self.limited(None, limit, new_bot(), "").caller;
-        let request = SchedulerUpdateRequest { caller, update: Some(update) };
-        door.clone().update(request).await.map(Response::into_inner)
+        let message = UpdateBotRequest { bot_id: bot.id.clone(), settings: Some(new), update_mask };
+        let request = As { message, caller: self.limited(None, limit, new_bot(), "").caller };
+        door.clone().update_bot(request).await.map(Response::into_inner)
     }
 
     async fn deploy(&self, door: &Client, bot: &Bot, limit: u32) -> Result<Bot, Status> {
         let caller = self.limited(None, Some(limit), new_bot(), "").caller;
-        door.clone().deploy(SchedulerBotRequest { caller, ..self.request(bot) }).await.map(Response::into_inner)
+        door.clone().deploy_bot(As { caller, ..self.request::<DeployBotRequest>(bot) }).await.map(Response::into_inner)
     }
 
     fn limit_to(&self, limit: u32) {
@@ -314,7 +332,7 @@ async fn no_more_than_the_limit_are_under_way_whatever_sends_them() {
         let sending = async {
             let deploys = join_all((0..4).map(|n| house.deploy(doors[n % 2], &deployed[n], LIMIT)));
             let edits = join_all((0..4).map(|n| {
-                let new = NewBot { start_time: Some(proto_timestamp(now)), ..NewBot::default() };
+                let new = BotSettings { start_time: Some(proto_timestamp(now)), ..BotSettings::default() };
                 house.edit(doors[n % 2], &moved[n], "start_time", new, Some(LIMIT))
             }));
             let creates =
@@ -352,8 +370,8 @@ async fn no_more_than_the_limit_are_under_way_whatever_sends_them() {
     // One after the other is over, and the next one goes: all that were due or moved, and nobody else.
     let mut gone = 0;
     loop {
-        let list = SchedulerListRequest { tenant_id: house.tenant.to_string(), list: None };
-        let bots = house.scheduler.clone().list(list).await.expect("a page").into_inner().bots;
+        let list = As { caller: Some(house.caller()), message: ListBotsRequest::default() };
+        let bots = house.scheduler.clone().list_bots(list).await.expect("a page").into_inner().bots;
         let waiting = bots.iter().filter(|bot| bot.reason == "concurrency_limit").count();
         let under_way: Vec<&Bot> = bots.iter().filter(|bot| bot.state == "QUEUED").collect();
         assert!(under_way.len() <= 3, "{under_way:?}");
@@ -373,7 +391,7 @@ async fn no_more_than_the_limit_are_under_way_whatever_sends_them() {
 async fn who_waits_for_room_is_before_who_comes_later_and_shows_why() {
     let house = House::new().await;
     house.limit_to(1);
-    let ask = |bot: NewBot| create(&house.scheduler, house.limited(None, Some(1), bot, ""));
+    let ask = |bot: BotSettings| create(&house.scheduler, house.limited(None, Some(1), bot, ""));
     let first = ask(new_bot()).await.expect("a bot");
     let second = ask(house.later()).await.expect("it is for later");
     house.falls_due(std::slice::from_ref(&second)).await;
@@ -400,9 +418,9 @@ async fn who_waits_for_room_is_before_who_comes_later_and_shows_why() {
 async fn who_waits_for_room_in_vain_ends_for_that_reason() {
     let house = House::fast().await;
     house.limit_to(1);
-    let ask = |bot: NewBot| create(&house.scheduler, house.limited(None, Some(1), bot, ""));
+    let ask = |bot: BotSettings| create(&house.scheduler, house.limited(None, Some(1), bot, ""));
     let first = ask(new_bot()).await.expect("a bot");
-    let second = ask(NewBot { queue_timeout_ms: Some(700), ..house.later() }).await.expect("it is for later");
+    let second = ask(BotSettings { queue_timeout_ms: Some(700), ..house.later() }).await.expect("it is for later");
     house.falls_due(std::slice::from_ref(&second)).await;
     let over = house.until_state(&second, greenroom_domain::bot::BotState::Fatal).await;
     assert_eq!(over.reason, "concurrency_limit");

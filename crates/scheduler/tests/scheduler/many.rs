@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use greenroom_contracts::proto::internal::v1::SchedulerListRequest;
-use greenroom_contracts::proto::v1::{ListBotsRequest, NewBot};
+use greenroom_contracts::proto::v1::{BotSettings, ListBotsRequest};
 use greenroom_contracts::proto_timestamp;
 use greenroom_domain::bot::BotState;
 use sqlx::Row;
 
 use crate::heard::until;
-use crate::house::{House, new_bot};
+use crate::house::{As, House, new_bot};
 
 const SCHEDULED: i64 = 200_000;
 
@@ -49,17 +48,17 @@ async fn two_hundred_thousand_that_wait_are_not_read() {
     let (_, looks, _) = reads(&house).await;
     let before = until("the sweep has looked", async || Some(reads(&house).await).filter(|now| now.1 > looks)).await;
 
-    let soon = NewBot { start_time: Some(proto_timestamp(house.now() + Duration::from_secs(5))), ..new_bot() };
+    let soon = BotSettings { start_time: Some(proto_timestamp(house.now() + Duration::from_secs(5))), ..new_bot() };
     let soon = house.create(soon).await;
     house.until_state(&soon, BotState::Queued).await;
     let list = ListBotsRequest { state: "QUEUED".to_owned(), ..ListBotsRequest::default() };
-    let list = SchedulerListRequest { tenant_id: house.tenant.to_string(), list: Some(list) };
-    let found = house.scheduler.clone().list(list).await.expect("a page").into_inner().bots;
+    let list = As { caller: Some(house.caller()), message: list };
+    let found = house.scheduler.clone().list_bots(list).await.expect("a page").into_inner().bots;
     assert_eq!(found.iter().map(|bot| &bot.id).collect::<Vec<_>>(), [&soon.id]);
     let mut limited = house.creation(house.tenant, new_bot(), "");
     limited.caller.as_mut().expect("a caller").concurrency_limit = Some(2);
-    house.scheduler.clone().create(limited.clone()).await.expect("one is under way");
-    house.scheduler.clone().create(limited).await.expect_err("two are");
+    house.scheduler.clone().create_bot(limited.clone()).await.expect("one is under way");
+    house.scheduler.clone().create_bot(limited).await.expect_err("two are");
     house.cancel(&pattern).await;
 
     // As much again as is told: what was read meanwhile is told by then.

@@ -2,7 +2,7 @@
 
 use greenroom_contracts::messages::Enqueue;
 use greenroom_contracts::proto::v1::{
-    ClearPlatformOrderRequest, GetPlatformOrderRequest, NewBot, PlatformOrder, SetPlatformOrderRequest,
+    BotSettings, ClearPlatformOrderRequest, GetPlatformOrderRequest, PlatformOrder, SetPlatformOrderRequest,
 };
 use greenroom_domain::PlatformName;
 use std::time::Duration;
@@ -30,7 +30,7 @@ impl House {
 async fn who_names_no_platform_follows_the_order_until_it_is_due() {
     let house = House::new().await;
     let (before, later) = (house.create(new_bot()).await, house.create_later(Duration::from_secs(3600)).await);
-    let chosen = NewBot { platforms: vec!["one".to_owned()], ..new_bot() };
+    let chosen = BotSettings { platforms: vec!["one".to_owned()], ..new_bot() };
     assert_eq!(house.asked(&before).await, ["one", "two"]);
     assert!(later.platforms.is_empty(), "it is not known yet");
 
@@ -38,7 +38,7 @@ async fn who_names_no_platform_follows_the_order_until_it_is_due() {
     assert_eq!((order.platforms, order.by_operator), (vec!["two".to_owned(), "one".to_owned()], true));
     assert_eq!(house.asked(&house.create(new_bot()).await).await, ["two", "one"]);
     assert_eq!(house.asked(&house.create(chosen).await).await, ["one"], "its own word");
-    house.scheduler.clone().deploy(house.request(&later)).await.expect("deployed early");
+    house.scheduler.clone().deploy_bot(house.request(&later)).await.expect("deployed early");
     assert_eq!(house.asked(&later).await, ["two", "one"], "made before, due after");
     assert_eq!(house.get(&later).await.platforms, ["two", "one"]);
     assert_eq!(house.get(&before).await.platforms, ["one", "two"], "it was due");
@@ -65,7 +65,7 @@ async fn replicas_hear_of_an_order_and_a_bad_one_is_refused() {
     house.set_order(&["two"]).await.expect("set");
     until("the other replica follows it", async || {
         let request = house.creation(house.tenant, new_bot(), "");
-        let bot = replica.clone().create(request).await.expect("made").into_inner();
+        let bot = replica.clone().create_bot(request).await.expect("made").into_inner();
         (bot.platforms == ["two"]).then_some(())
     })
     .await;

@@ -1,19 +1,23 @@
 //! What callers see, and whose.
 
-use greenroom_contracts::proto::internal::v1::{SchedulerBotRequest, SchedulerListRequest, SchedulerTimelineRequest};
+use greenroom_contracts::proto::internal::v1::Caller;
 use greenroom_contracts::proto::v1::{
-    Bot, ListBotsRequest, ListBotsResponse, ListTimelineRequest, ListTimelineResponse,
+    Bot, CancelBotRequest, GetBotRequest, LeaveBotRequest, ListBotsRequest, ListBotsResponse, ListTimelineRequest,
+    ListTimelineResponse,
 };
 use greenroom_domain::TenantId;
 use greenroom_domain::bot::BotState;
 use tonic::{Code, Status};
 
-use crate::house::{House, new_bot};
+use crate::house::{As, House, new_bot};
+
+fn of<T>(tenant: TenantId, message: T) -> As<T> {
+    As { caller: Some(Caller { tenant_id: tenant.to_string(), ..Caller::default() }), message }
+}
 
 impl House {
     async fn list(&self, tenant: TenantId, list: ListBotsRequest) -> ListBotsResponse {
-        let request = SchedulerListRequest { tenant_id: tenant.to_string(), list: Some(list) };
-        self.scheduler.clone().list(request).await.expect("answered").into_inner()
+        self.scheduler.clone().list_bots(of(tenant, list)).await.expect("answered").into_inner()
     }
 
     async fn page(
@@ -23,9 +27,8 @@ impl House {
         limit: u32,
         cursor: &str,
     ) -> Result<ListTimelineResponse, Status> {
-        let list = ListTimelineRequest { bot_id: bot.id.clone(), limit, cursor: cursor.to_owned() };
-        let request = SchedulerTimelineRequest { tenant_id: tenant.to_string(), list: Some(list) };
-        self.scheduler.clone().list_timeline(request).await.map(tonic::Response::into_inner)
+        let list = ListTimelineRequest { bot_id: bot.id.clone(), limit: Some(limit), cursor: cursor.to_owned() };
+        self.scheduler.clone().list_timeline(of(tenant, list)).await.map(tonic::Response::into_inner)
     }
 }
 
@@ -62,9 +65,9 @@ async fn a_long_timeline_shows_its_newest_lines_and_has_the_others_in_pages() {
         }
         assert!(found.iter().copied().eq((1..=newest).rev()), "{} lines before {newest}", found.len());
     }
-    assert_eq!(house.page(house.tenant, &bot, 0, "").await.expect("a page").entries.len(), 200);
-    assert_eq!(house.page(TenantId::generate(), &bot, 0, "").await.expect_err("another's").code(), Code::NotFound);
-    for (field, limit, cursor) in [("limit", 1_001, ""), ("cursor", 0, "x")] {
+    assert_eq!(house.page(house.tenant, &bot, 200, "").await.expect("a page").entries.len(), 200);
+    assert_eq!(house.page(TenantId::generate(), &bot, 1, "").await.expect_err("another's").code(), Code::NotFound);
+    for (field, limit, cursor) in [("limit", 1_001, ""), ("limit", 0, ""), ("cursor", 1, "x")] {
         let status = house.page(house.tenant, &bot, limit, cursor).await.expect_err(field);
         assert_eq!((status.code(), status.message().starts_with(field)), (Code::InvalidArgument, true));
     }
@@ -80,7 +83,8 @@ async fn a_list_comes_in_pages_newest_first() {
     made.reverse();
     let (mut found, mut cursor) = (Vec::new(), String::new());
     loop {
-        let page = house.list(house.tenant, ListBotsRequest { limit: 3, cursor, ..ListBotsRequest::default() }).await;
+        let page =
+            house.list(house.tenant, ListBotsRequest { limit: Some(3), cursor, ..ListBotsRequest::default() }).await;
         assert!(page.bots.len() <= 3 && page.bots.iter().all(|bot| bot.timeline.is_empty()));
         found.extend(page.bots.into_iter().map(|bot| bot.id));
         // One that is made in between is newer than the page, and disturbs nothing.
@@ -98,10 +102,9 @@ async fn a_list_comes_in_pages_newest_first() {
     let page = house.list(house.tenant, of_state).await;
     assert_eq!(page.bots.iter().map(|bot| &bot.id).collect::<Vec<_>>(), [&cancelled.id]);
 
-    for bad in [("limit", 201, "", ""), ("cursor", 0, "x", ""), ("state", 0, "", "ENDED")] {
-        let list = ListBotsRequest { limit: bad.1, cursor: bad.2.to_owned(), state: bad.3.to_owned() };
-        let request = SchedulerListRequest { tenant_id: house.tenant.to_string(), list: Some(list) };
-        let status = house.scheduler.clone().list(request).await.expect_err(bad.0);
+    for bad in [("limit", 201, "", ""), ("limit", 0, "", ""), ("cursor", 1, "x", ""), ("state", 1, "", "ENDED")] {
+        let list = ListBotsRequest { limit: Some(bad.1), cursor: bad.2.to_owned(), state: bad.3.to_owned() };
+        let status = house.scheduler.clone().list_bots(of(house.tenant, list)).await.expect_err(bad.0);
         assert_eq!(status.code(), Code::InvalidArgument);
         assert!(status.message().starts_with(bad.0), "{}", status.message());
     }
@@ -112,17 +115,21 @@ async fn another_tenant_sees_and_changes_nothing() {
     let house = House::new().await;
     let bot = house.create(new_bot()).await;
     let stranger = TenantId::generate();
-    let theirs = || SchedulerBotRequest { tenant_id: stranger.to_string(), bot_id: bot.id.clone(), caller: None };
+    let bot_id = bot.id.clone();
     let mut door = house.scheduler.clone();
-    let answers = [door.get(theirs()).await, door.leave(theirs()).await, door.cancel(theirs()).await]
-        .map(|answer| answer.expect_err("theirs"));
+    let answers = [
+        door.get_bot(of(stranger, GetBotRequest { bot_id: bot_id.clone() })).await,
+        door.leave_bot(of(stranger, LeaveBotRequest { bot_id: bot_id.clone() })).await,
+        door.cancel_bot(of(stranger, CancelBotRequest { bot_id })).await,
+    ]
+    .map(|answer| answer.expect_err("theirs"));
     assert!(answers.iter().all(|status| status.code() == Code::NotFound), "{answers:?}");
     assert_eq!(house.list(stranger, ListBotsRequest::default()).await.bots, []);
     let past = ListBotsRequest { cursor: uuid::Uuid::max().to_string(), ..ListBotsRequest::default() };
     assert_eq!(house.list(stranger, past).await.bots, []);
 
-    let unknown = SchedulerBotRequest { tenant_id: house.tenant.to_string(), bot_id: "17".to_owned(), caller: None };
-    assert_eq!(door.get(unknown).await.expect_err("no UUID").code(), Code::NotFound);
+    let unknown = of(house.tenant, GetBotRequest { bot_id: "17".to_owned() });
+    assert_eq!(door.get_bot(unknown).await.expect_err("no UUID").code(), Code::NotFound);
     let seen = house.get(&bot).await;
     assert_eq!((seen.state.as_str(), seen.sequence), ("QUEUED", 2));
 }
@@ -132,7 +139,10 @@ async fn who_waits_sees_his_place_and_who_waits_no_longer_does_not() {
     let house = House::new().await;
     let (queued, _) = house.at(BotState::Queued).await;
     let seen = house.get(&queued).await;
-    assert_eq!((seen.queue_position, seen.position_is_at_least, seen.estimated_wait_ms), (Some(3), true, Some(1_500)));
+    assert_eq!(
+        (seen.queue_position, seen.position_is_at_least, seen.estimated_wait_ms),
+        (Some(3), Some(true), Some(1_500))
+    );
     let (deploying, _) = house.at(BotState::Deploying).await;
     let seen = house.get(&deploying).await;
     assert_eq!((seen.queue_position, seen.platform.as_str()), (None, "one"));

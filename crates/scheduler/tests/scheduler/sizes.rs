@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use greenroom_contracts::messages::{Enqueue, RunnerGone};
-use greenroom_contracts::proto::internal::v1::{Caller, SchedulerUpdateRequest};
+use greenroom_contracts::proto::internal::v1::Caller;
 use greenroom_contracts::proto::v1::{
-    Bot, BotResources, BotUsage, GetSizesRequest, NewBot, NewMeeting, NewResources, UpdateBotRequest,
+    Bot, BotResources, BotSettings, BotUsage, GetSizesRequest, Meeting, Resources as AskedResources, UpdateBotRequest,
 };
 use greenroom_domain::bot::BotState;
 use greenroom_domain::{Exit, Resources, RunnerId, Usage};
@@ -14,7 +14,7 @@ use tonic::{Code, Response, Status};
 use uuid::Uuid;
 
 use crate::heard::until;
-use crate::house::{Client, House, id_of, new_bot, platform, runner_of};
+use crate::house::{As, Client, House, asked, id_of, new_bot, platform, runner_of};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const MIB: u64 = 1 << 20;
@@ -31,32 +31,35 @@ fn said(resources: &Resources) -> [u32; 4] {
     [resources.cpu_millis, resources.cpu_limit(), memory, memory_limit]
 }
 
-fn in_teams() -> NewBot {
+fn in_teams() -> BotSettings {
     let mut bot = new_bot();
     bot.meeting.as_mut().expect("one").provider = "microsoft-teams".to_owned();
     bot
 }
 
-fn memory(memory_mb: u32) -> Option<NewResources> {
-    Some(NewResources { memory_mb: Some(memory_mb), ..NewResources::default() })
+fn memory(memory_mb: u32) -> Option<AskedResources> {
+    Some(AskedResources { memory_mb: Some(memory_mb), ..AskedResources::default() })
 }
 
 impl House {
-    async fn create_for(&self, door: &Client, own: (Option<u32>, Option<u32>), bot: NewBot) -> Result<Bot, Status> {
+    async fn create_for(
+        &self,
+        door: &Client,
+        own: (Option<u32>, Option<u32>),
+        bot: BotSettings,
+    ) -> Result<Bot, Status> {
         let mut request = self.creation(self.tenant, bot, "");
         let caller = request.caller.as_mut().expect("a caller");
         (caller.cpu_millis, caller.memory_mb) = own;
-        door.clone().create(request).await.map(Response::into_inner)
+        door.clone().create_bot(request).await.map(Response::into_inner)
     }
 
-    async fn resize(&self, bot: &Bot, paths: &[&str], new: NewBot) -> Result<Bot, Status> {
+    async fn resize(&self, bot: &Bot, paths: &[&str], new: BotSettings) -> Result<Bot, Status> {
         let paths = paths.iter().map(|path| (*path).to_owned()).collect();
         let update_mask = Some(prost_types::FieldMask { paths });
         let caller = Caller { tenant_id: self.tenant.to_string(), ..Caller::default() };
-        let update =
-            UpdateBotRequest { id: bot.id.clone(), bot: Some(new), update_mask, ..UpdateBotRequest::default() };
-        let request = SchedulerUpdateRequest { caller: Some(caller), update: Some(update) };
-        self.scheduler.clone().update(request).await.map(Response::into_inner)
+        let message = UpdateBotRequest { bot_id: bot.id.clone(), settings: Some(new), update_mask };
+        self.scheduler.clone().update_bot(As { caller: Some(caller), message }).await.map(Response::into_inner)
     }
 
     async fn gone_after(&self, runner: RunnerId, exit: Option<Exit>, usage: Option<Usage>) {
@@ -87,7 +90,7 @@ async fn chosen_when_it_is_made_and_the_same_wherever_it_is_shown() {
     let house = House::new().await;
     let none = (None, None);
     let asked =
-        |cpu_millis, memory_limit_mb| Some(NewResources { cpu_millis, memory_limit_mb, ..NewResources::default() });
+        |cpu_millis, memory_limit_mb| Some(AskedResources { cpu_millis, memory_limit_mb, ..AskedResources::default() });
     for (what, own, bot, expected) in [
         ("its provider's", none, new_bot(), [500, 1000, 1024, 1536]),
         ("Teams'", none, in_teams(), [700, 1400, 1536, 2304]),
@@ -96,7 +99,7 @@ async fn chosen_when_it_is_made_and_the_same_wherever_it_is_shown() {
         (
             "its own",
             (Some(800), None),
-            NewBot { resources: asked(Some(900), Some(5000)), ..new_bot() },
+            BotSettings { resources: asked(Some(900), Some(5000)), ..new_bot() },
             [900, 1800, 1024, 5000],
         ),
     ] {
@@ -111,14 +114,20 @@ async fn chosen_when_it_is_made_and_the_same_wherever_it_is_shown() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_out_of_bounds_is_refused_by_name_and_with_the_bound() {
     let house = House::new().await;
-    let nothing = NewResources::default();
+    let nothing = AskedResources::default();
     for (resources, words) in [
-        (NewResources { cpu_millis: Some(99), ..nothing }, "resources.cpu_millis: must be at least 100"),
-        (NewResources { memory_mb: Some(8193), ..nothing }, "resources.memory_mb: must not be more than 8192"),
-        (NewResources { cpu_limit_millis: Some(100), ..nothing }, "resources.cpu_limit_millis: must be at least 500"),
-        (NewResources { memory_limit_mb: Some(0), ..nothing }, "resources.memory_limit_mb: must be at least 256"),
+        (AskedResources { cpu_millis: Some(99), ..nothing }, "settings.resources.cpu_millis: must be at least 100"),
+        (
+            AskedResources { memory_mb: Some(8193), ..nothing },
+            "settings.resources.memory_mb: must not be more than 8192",
+        ),
+        (
+            AskedResources { cpu_limit_millis: Some(100), ..nothing },
+            "settings.resources.cpu_limit_millis: must be at least 500",
+        ),
+        (AskedResources { memory_limit_mb: Some(0), ..nothing }, "settings.resources.memory_limit_mb: must not be 0"),
     ] {
-        let bot = NewBot { resources: Some(resources), ..new_bot() };
+        let bot = BotSettings { resources: Some(resources), ..new_bot() };
         let status = house.try_create(bot, "").await.expect_err(words);
         assert_eq!(status.code(), Code::InvalidArgument);
         assert!(status.message().starts_with(words), "{status:?}");
@@ -131,31 +140,39 @@ async fn a_scheduled_bot_is_resized() {
     let bot = house.create_later(HOUR).await;
     let resized = |paths: &'static [&'static str], resources| {
         let (house, bot) = (&house, &bot);
-        async move { house.resize(bot, paths, NewBot { resources, ..NewBot::default() }).await }
+        async move { house.resize(bot, paths, BotSettings { resources, ..BotSettings::default() }).await }
     };
     let edited = resized(&["resources.memory_mb"], memory(2048)).await.expect("edited");
     assert_eq!(of(&edited), [500, 1000, 2048, 3072], "its limit goes with it");
     assert_eq!(house.get(&bot).await.timeline.last().expect("a line").detail, "resources");
     let again = resized(&["resources.memory_mb"], memory(2048)).await.expect("the same");
     assert_eq!((of(&again), again.sequence), (of(&edited), edited.sequence));
-    let limit = Some(NewResources { memory_limit_mb: Some(2048), ..NewResources::default() });
+    let limit = Some(AskedResources { memory_limit_mb: Some(2048), ..AskedResources::default() });
     let edited = resized(&["resources.memory_limit_mb"], limit).await.expect("edited");
     assert_eq!(of(&edited), [500, 1000, 2048, 2048], "a limit alone");
     let status = resized(&["resources.memory_mb"], memory(9000)).await.expect_err("too much");
-    assert!(status.message().starts_with("resources.memory_mb: must not be more than 8192"), "{status:?}");
+    assert!(
+        status.message().starts_with("settings.resources.memory_limit_mb: must not be below"),
+        "its own limit: {status:?}"
+    );
+    let status = resized(&["resources"], memory(9000)).await.expect_err("too much");
+    assert!(status.message().starts_with("settings.resources.memory_mb: must not be more than 8192"), "{status:?}");
     let status = resized(&["resources.colour"], None).await.expect_err("unknown");
     assert!(status.message().starts_with("update_mask: "), "{status:?}");
     // Its own stays its own, wherever it goes; the rest is anew.
-    let teams = NewMeeting { provider: "microsoft-teams".to_owned(), ..NewMeeting::default() };
-    let to_teams = NewBot { meeting: Some(teams), ..NewBot::default() };
+    let teams = Meeting { provider: "microsoft-teams".to_owned(), ..Meeting::default() };
+    let to_teams = BotSettings { meeting: Some(teams), ..BotSettings::default() };
     let moved = house.resize(&bot, &["meeting.provider"], to_teams.clone()).await.expect("moved");
-    assert_eq!(of(&moved), [500, 1000, 2048, 2048]);
+    assert_eq!(of(&moved), [700, 1400, 2048, 2048]);
     let default = resized(&["resources"], None).await.expect("edited");
     assert_eq!(of(&default), [700, 1400, 1536, 2304]);
     // Whoever has chosen nothing gets what others get there.
     let other = house.create_later(HOUR).await;
     let moved = house.resize(&other, &["meeting.provider"], to_teams).await.expect("moved");
-    assert_eq!((of(&moved), moved.provider.as_str()), ([700, 1400, 1536, 2304], "microsoft-teams"));
+    assert_eq!(
+        (of(&moved), asked(&moved).meeting.as_ref().map(|meeting| meeting.provider.as_str())),
+        ([700, 1400, 1536, 2304], Some("microsoft-teams"))
+    );
     let kept: (i32, i32, i32, i32) = sqlx::query_as(
         "SELECT cpu_millis, cpu_limit_millis, memory_mb, memory_limit_mb FROM scheduler.bots WHERE id = $1",
     )
@@ -171,12 +188,12 @@ async fn concurrent_edits_of_processor_and_memory_are_both_kept() {
     let house = House::new().await;
     for round in 0..20 {
         let bot = house.create_later(HOUR).await;
-        let cpu = NewResources { cpu_millis: Some(600 + round), ..NewResources::default() };
-        let memory = NewResources { memory_mb: Some(1100 + round), ..NewResources::default() };
+        let cpu = AskedResources { cpu_millis: Some(600 + round), ..AskedResources::default() };
+        let memory = AskedResources { memory_mb: Some(1100 + round), ..AskedResources::default() };
         let edits = [("resources.cpu_millis", cpu), ("resources.memory_mb", memory)].map(|(path, resources)| {
             let (house, bot) = (&house, &bot);
             async move {
-                let new = NewBot { resources: Some(resources), ..NewBot::default() };
+                let new = BotSettings { resources: Some(resources), ..BotSettings::default() };
                 house.resize(bot, &[path], new).await.expect("edited");
             }
         });

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use greenroom_contracts::messages::{Enqueue, Held, Release};
-use greenroom_contracts::proto::v1::NewBot;
+use greenroom_contracts::proto::v1::BotSettings;
 use greenroom_contracts::timestamp;
 use greenroom_domain::Timestamp;
 use greenroom_domain::bot::BotState;
 use sqlx::Row;
 
-use crate::house::{House, id_of, new_bot, runner_of};
+use crate::house::{House, asked, id_of, new_bot, runner_of};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bot_asks_for_its_slot_a_lead_before_its_start() {
@@ -25,7 +25,7 @@ async fn a_bot_asks_for_its_slot_a_lead_before_its_start() {
     );
     assert_eq!((soon.attempt, soon.sequence), (0, 1));
     let wish = &house.heard.until::<Enqueue>(id_of(&soon).uuid(), 1).await[0];
-    let start = timestamp("", soon.start_time.as_ref().expect("a start")).expect("a time");
+    let start = timestamp("", asked(&soon).start_time.as_ref().expect("a start")).expect("a time");
     assert!(wish.queued_at >= start - lead, "{} is too soon for {start}", wish.queued_at);
     assert!(wish.queued_at < start, "{} is too late for {start}", wish.queued_at);
     assert!(wish.deadline > start, "the time-out counts from the start that was asked for");
@@ -54,7 +54,7 @@ async fn a_wish_that_nobody_answers_is_said_again_word_for_word() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wish_that_the_queue_holds_is_not_said_again_before_its_deadline() {
     let house = House::fast().await;
-    let bot = house.create(NewBot { queue_timeout_ms: Some(4_000), ..new_bot() }).await;
+    let bot = house.create(BotSettings { queue_timeout_ms: Some(4_000), ..new_bot() }).await;
     let key = id_of(&bot).uuid();
     let wish = house.heard.until::<Enqueue>(key, 1).await[0].clone();
     house.say(Held { runner: runner_of(&bot, 1) }).await;

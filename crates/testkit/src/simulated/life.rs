@@ -167,14 +167,14 @@ impl Life {
         let mut why = asked_within(wish, fate.within(self.script.waiting_room_ms)).await;
         if why.is_none() {
             reports.say(Report::InCall(InCall {})).await?;
-            if config.recording_enabled {
+            if config.settings.as_ref().is_some_and(|bot| bot.recording_enabled()) {
                 reports.say(Report::RecordingStarted(RecordingStarted {})).await?;
             }
             why = asked_within(wish, crash_at.unwrap_or(call)).await;
             if why.is_none() && crash_at.is_some() {
                 return Ok(None);
             }
-            if config.recording_enabled {
+            if config.settings.as_ref().is_some_and(|bot| bot.recording_enabled()) {
                 reports.say(Report::RecordingStopped(RecordingStopped {})).await?;
             }
         }

@@ -56,9 +56,6 @@ impl Step<'_> {
                 return reject(Rejected::Underway(current.state));
             }
         }
-        if edit.beyond == Beyond::NoAddress {
-            return reject(Rejected::NoAddress);
-        }
         if edited.start_at != current.start_at && edited.start_at < before(self.now, START_LATE) {
             return reject(Rejected::StartInPast);
         }

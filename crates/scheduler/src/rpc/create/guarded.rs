@@ -24,7 +24,7 @@ pub(super) async fn create(writer: &Writer, batch: &[Create]) -> Result<Vec<Answ
             tenant: create.stored.bot.tenant,
             key: &create.key,
             request: &create.request,
-            deduplication_key: create.stored.details.deduplication_key.as_deref(),
+            deduplication_key: create.stored.deduplication_key(),
             limits: create.limits,
             day: Day::of(now, &create.time_zone),
             due: create.stored.bot.state == BotState::Scheduled

@@ -1,6 +1,7 @@
 use greenroom_contracts::proto_timestamp;
 
 use super::*;
+use crate::Config;
 
 fn now() -> Timestamp {
     "2026-11-21T10:00:00Z".parse().expect("a time")
@@ -10,56 +11,54 @@ fn at(text: &str) -> Option<prost_types::Timestamp> {
     Some(proto_timestamp(text.parse().expect("a time")))
 }
 
-fn good() -> CreateBotRequest {
-    let meeting = NewMeeting {
+fn good() -> BotSettings {
+    let meeting = Meeting {
         provider: "web".to_owned(),
         url: "https://meet.example.com/room?pwd=1".to_owned(),
-        ..NewMeeting::default()
+        ..Meeting::default()
     };
-    let bot = NewBot {
+    BotSettings {
         meeting: Some(meeting),
         display_name: "Notes ✍".to_owned(),
         start_time: at("2026-11-21T09:59:30Z"),
         end_time: at("2026-11-21T11:00:00Z"),
-        metadata_json: r#"{"order": [1, "a"]}"#.to_owned(),
+        metadata: r#"{"order": [1, "a"]}"#.to_owned(),
         priority: Some(0),
         platforms: vec!["docker".to_owned(), "k8s-eu".to_owned()],
         queue_timeout_ms: Some(0),
         max_retries: Some(0),
-        automatic_leave: Some(NewAutomaticLeave { max_duration_ms: Some(0), ..NewAutomaticLeave::default() }),
-        ..NewBot::default()
-    };
-    CreateBotRequest { bot: Some(bot), idempotency_key: "7f3-a".to_owned() }
+        automatic_leave: Some(AutomaticLeave { max_duration_ms: Some(0), ..AutomaticLeave::default() }),
+        ..BotSettings::default()
+    }
 }
 
-/// Where nothing but public addresses is allowed.
-fn create(request: &CreateBotRequest, now: Timestamp) -> Result<(), Vec<BadField>> {
-    super::create(request, now, &AllowedNetworks::default())
+/// For an operator, whom a plan does not bind.
+fn checked(settings: &BotSettings, allowed: &AllowedNetworks, is_new: bool) -> Vec<BadField> {
+    let caller = Caller { operator: true, ..Caller::default() };
+    let platforms = ["docker", "k8s-eu", "a"].map(|name| PlatformName::new(name).expect("a name"));
+    let config = Config::parse(&mut greenroom_chassis::Settings::new([], ""), "postgres://nowhere", &[], "gateway:1");
+    let (allowed_networks, defaults) = (allowed, &config.defaults);
+    check(settings, &Terms { caller: &caller, platforms: &platforms, allowed_networks, defaults, now: now(), is_new })
 }
 
-fn update(request: &UpdateBotRequest) -> Result<(), Vec<BadField>> {
-    super::update(request, &AllowedNetworks::default())
+/// The fields that are bad after a change, where nothing but public addresses is allowed.
+fn bad(change: impl FnOnce(&mut BotSettings)) -> Vec<String> {
+    let mut settings = good();
+    change(&mut settings);
+    let bad = checked(&settings, &AllowedNetworks::default(), true);
+    bad.into_iter().map(|bad| bad.field.strip_prefix("settings.").expect("of the settings").to_owned()).collect()
 }
 
-/// The fields that are bad after a change.
-fn bad(change: impl FnOnce(&mut NewBot)) -> Vec<String> {
-    let mut request = CreateBotRequest { idempotency_key: String::new(), ..good() };
-    change(request.bot.as_mut().expect("a bot"));
-    let bad = create(&request, now()).err().unwrap_or_default();
-    bad.into_iter().map(|bad| bad.field).collect()
-}
-
-fn bad_meeting(change: impl FnOnce(&mut NewMeeting)) -> Vec<String> {
+fn bad_meeting(change: impl FnOnce(&mut Meeting)) -> Vec<String> {
     bad(|bot| change(bot.meeting.as_mut().expect("a meeting")))
 }
 
 #[test]
 fn a_good_bot_passes() {
-    assert_eq!(create(&good(), now()), Ok(()));
-    assert!(bad(|bot| *bot = NewBot { meeting: bot.meeting.take(), ..NewBot::default() }).is_empty());
+    assert!(bad(|_| {}).is_empty());
+    assert!(bad(|bot| *bot = BotSettings { meeting: bot.meeting.take(), ..BotSettings::default() }).is_empty());
     let by_id = bad_meeting(|meeting| {
-        *meeting =
-            NewMeeting { provider: "zoom".into(), id: "123 456".into(), password: "x".into(), url: String::new() };
+        *meeting = Meeting { provider: "zoom".into(), id: "123 456".into(), password: "x".into(), url: String::new() };
     });
     assert!(by_id.is_empty(), "some meetings have a number instead of an address: {by_id:?}");
 }
@@ -91,20 +90,11 @@ fn addresses() {
 /// What is said about `meeting.url`, where certain networks are allowed: of a new bot and of an edit, which are one.
 fn said_of(url: &str, allowed: &[&str]) -> Option<String> {
     let allowed = AllowedNetworks::from_words(allowed.iter().copied());
-    let mut request = good();
-    let bot = request.bot.as_mut().expect("a bot");
-    bot.meeting.as_mut().expect("a meeting").url = url.to_owned();
-    let update = |path: &str| UpdateBotRequest {
-        bot: request.bot.clone(),
-        update_mask: Some(prost_types::FieldMask { paths: vec![path.to_owned()] }),
-        ..UpdateBotRequest::default()
-    };
-    let made = super::create(&request, now(), &allowed);
-    for path in ["meeting", "meeting.url"] {
-        assert_eq!(super::update(&update(path), &allowed), made, "{url:?}");
-    }
-    let bad = made.err().unwrap_or_default();
-    assert!(bad.iter().all(|bad| bad.field == "meeting.url") && bad.len() <= 1, "{url:?}: {bad:?}");
+    let mut settings = good();
+    settings.meeting.as_mut().expect("a meeting").url = url.to_owned();
+    let bad = checked(&settings, &allowed, true);
+    assert_eq!(checked(&settings, &allowed, false), bad, "{url:?}");
+    assert!(bad.iter().all(|bad| bad.field == "settings.meeting.url") && bad.len() <= 1, "{url:?}: {bad:?}");
     bad.into_iter().next().map(|bad| bad.problem)
 }
 
@@ -243,55 +233,18 @@ fn times_in_the_past_too_far_ahead_or_reversed() {
 }
 
 #[test]
-fn a_repeat_may_come_when_its_times_have_passed() {
-    let mut request = good();
-    let bot = request.bot.as_mut().expect("a bot");
-    (bot.start_time, bot.end_time) = (at("2020-01-01T00:00:00Z"), at("2020-01-01T01:00:00Z"));
-    assert_eq!(create(&request, now()), Ok(()));
-    request.bot.as_mut().expect("a bot").end_time = at("2019-01-01T01:00:00Z");
-    assert_eq!(create(&request, now()).expect_err("reversed")[0].field, "end_time");
-}
-
-#[test]
-fn an_edit_is_checked_where_it_names_something() {
-    let wrong = NewBot {
-        display_name: " ".to_owned(),
-        priority: Some(10_001),
-        max_retries: Some(21),
-        platforms: vec!["a b".to_owned()],
-        resources: Some(NewResources { memory_mb: Some(0), ..NewResources::default() }),
-        meeting: Some(NewMeeting { url: "ftp://x".to_owned(), provider: "webex".to_owned(), ..NewMeeting::default() }),
-        ..NewBot::default()
-    };
-    for (path, expected) in [
-        ("display_name", Some("display_name")),
-        ("priority", Some("priority")),
-        ("max_retries", Some("max_retries")),
-        ("platforms", Some("platforms[0]")),
-        ("meeting.url", Some("meeting.url")),
-        ("meeting.provider", Some("meeting.provider")),
-        ("meeting.link", Some("meeting.link")),
-        ("start_time", Some("start_time")),
-        ("deduplication_key", Some("deduplication_key")),
-        ("resources", Some("resources.memory_mb")),
-        ("resources.memory_mb", Some("resources.memory_mb")),
-        ("resources.colour", Some("update_mask")),
-        ("colour", Some("update_mask")),
-        ("display_name.first", Some("update_mask")),
-        ("meeting.id", None),
-        ("end_time", None),
-        ("rejoin", None),
-    ] {
-        let update_mask = Some(prost_types::FieldMask { paths: vec![path.to_owned()] });
-        let request = UpdateBotRequest { bot: Some(wrong.clone()), update_mask, ..UpdateBotRequest::default() };
-        let found = update(&request).err().unwrap_or_default();
-        assert_eq!(found.first().map(|bad| bad.field.as_str()), expected, "{path}");
-    }
+fn what_was_allowed_once_may_have_passed() {
+    let mut settings = good();
+    (settings.start_time, settings.end_time) = (at("2020-01-01T00:00:00Z"), at("2020-01-01T01:00:00Z"));
+    assert_eq!(checked(&settings, &AllowedNetworks::default(), false), []);
+    settings.end_time = at("2019-01-01T01:00:00Z");
+    let bad = checked(&settings, &AllowedNetworks::default(), false);
+    assert_eq!(bad.first().map(|bad| bad.field.as_str()), Some("settings.end_time"), "reversed");
 }
 
 #[test]
 fn everything_else_by_its_name() {
-    type Change = fn(&mut NewBot);
+    type Change = fn(&mut BotSettings);
     let table: &[(&str, Change)] = &[
         ("display_name", |bot| bot.display_name = "x".repeat(101)),
         ("display_name", |bot| bot.display_name = "a\nb".into()),
@@ -299,22 +252,23 @@ fn everything_else_by_its_name() {
         ("display_name", |bot| bot.display_name = "a\0".into()),
         ("image", |bot| bot.image = "a b".into()),
         ("image", |bot| bot.image = "x".repeat(513)),
-        ("metadata_json", |bot| bot.metadata_json = "[]".into()),
-        ("metadata_json", |bot| bot.metadata_json = "{".into()),
-        ("metadata_json", |bot| bot.metadata_json = format!(r#"{{"a":"{}"}}"#, "x".repeat(16 << 10))),
-        ("metadata_json", |bot| bot.metadata_json = r#"{"a":[{"b":"\u0000"}]}"#.into()),
+        ("metadata", |bot| bot.metadata = "[]".into()),
+        ("metadata", |bot| bot.metadata = "{".into()),
+        ("metadata", |bot| bot.metadata = format!(r#"{{"a":"{}"}}"#, "x".repeat(16 << 10))),
+        ("metadata", |bot| bot.metadata = r#"{"a":[{"b":"\u0000"}]}"#.into()),
         ("priority", |bot| bot.priority = Some(10_001)),
         ("platforms[0]", |bot| bot.platforms = vec!["Docker".into()]),
+        ("platforms[1]", |bot| bot.platforms = vec!["a".into(), "elsewhere".into()]),
         ("platforms[1]", |bot| bot.platforms = vec!["a".into(), "a".into()]),
         ("platforms[0]", |bot| bot.platforms = vec![String::new()]),
         ("platforms", |bot| bot.platforms = (0..17).map(|n| format!("p{n}")).collect()),
         ("queue_timeout_ms", |bot| bot.queue_timeout_ms = Some(u64::MAX)),
         ("max_retries", |bot| bot.max_retries = Some(21)),
         ("resources.cpu_millis", |bot| {
-            bot.resources = Some(NewResources { cpu_millis: Some(0), ..NewResources::default() });
+            bot.resources = Some(Resources { cpu_millis: Some(0), ..Resources::default() });
         }),
         ("resources.memory_limit_mb", |bot| {
-            let less = NewResources { memory_mb: Some(512), memory_limit_mb: Some(511), ..NewResources::default() };
+            let less = Resources { memory_mb: Some(512), memory_limit_mb: Some(511), ..Resources::default() };
             bot.resources = Some(less);
         }),
         ("meeting.id", |bot| bot.meeting.as_mut().expect("a meeting").id = "x".repeat(256)),
@@ -334,21 +288,19 @@ fn everything_else_by_its_name() {
 #[test]
 fn the_key_is_a_word() {
     for key in ["x".repeat(256), "a b".to_owned(), "a\0".to_owned()] {
-        let found = create(&CreateBotRequest { idempotency_key: key, ..good() }, now());
-        assert_eq!(found.expect_err("bad")[0].field, "idempotency_key");
+        assert_eq!(idempotency_key(&key)[0].field, "idempotency_key");
     }
-    assert_eq!(create(&CreateBotRequest::default(), now()).expect_err("bad")[0].field, "bot");
+    assert_eq!(idempotency_key("7f3-a"), []);
 }
 
 #[test]
 fn all_at_once_and_nothing_is_said_back() {
-    let mut request = good();
-    let bot = request.bot.as_mut().expect("a bot");
-    let meeting = bot.meeting.as_mut().expect("a meeting");
+    let mut settings = good();
+    let meeting = settings.meeting.as_mut().expect("a meeting");
     (meeting.provider, meeting.url, meeting.password) = ("hush1".into(), "hush2".into(), "hush3\n".into());
-    (bot.display_name, bot.image, bot.metadata_json) = ("hush4\n".into(), "hush 5".into(), "hush6".into());
-    bot.platforms = vec!["Hush7".into()];
-    let bad = create(&request, now()).expect_err("seven problems");
+    (settings.display_name, settings.image) = ("hush4\n".into(), "hush 5".into());
+    (settings.metadata, settings.platforms) = ("hush6".into(), vec!["Hush7".into()]);
+    let bad = checked(&settings, &AllowedNetworks::default(), true);
     assert_eq!(bad.len(), 7, "{bad:?}");
     assert!(!format!("{bad:?}").to_lowercase().contains("hush"), "{bad:?}");
 }

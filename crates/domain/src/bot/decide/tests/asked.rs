@@ -26,9 +26,12 @@ fn an_edit_while_scheduled() {
     assert_eq!(effects, []);
     let more = Edit {
         end_at: Some(None),
-        max_retries: Some(7),
-        rejoin: Some(false),
-        queue_timeout: Some(Duration::from_secs(1)),
+        policy: Some(Policy {
+            max_retries: 7,
+            rejoin: false,
+            queue_timeout: Duration::from_secs(1),
+            ..bot.policy.clone()
+        }),
         chain: Some(vec![platform("two")]),
         ..Edit::default()
     };

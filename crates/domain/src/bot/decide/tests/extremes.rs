@@ -109,9 +109,12 @@ fn any_extreme_event(attempt: Attempt) -> impl Strategy<Value = Event> {
             Event::EditAsked(Box::new(Edit {
                 start_at,
                 end_at,
-                queue_timeout: Some(longest),
-                waiting_room_timeout: Some(longest),
-                max_duration: Some(longest),
+                policy: Some(Policy {
+                    queue_timeout: longest,
+                    waiting_room_timeout: longest,
+                    max_duration: longest,
+                    ..scheduled().policy
+                }),
                 ..Edit::default()
             }))
         },

@@ -82,7 +82,8 @@ fn an_edit_of_one_that_waits_moves_its_deadline_and_loses_nothing() {
         (named.queue_deadline, named.queued_at, named.reason),
         (bot.queue_deadline, bot.queued_at, bot.reason.clone())
     );
-    let longer = Edit { queue_timeout: Some(Duration::from_secs(1000)), ..Edit::default() };
+    let policy = Policy { queue_timeout: Duration::from_secs(1000), ..bot.policy.clone() };
+    let longer = Edit { policy: Some(policy), ..Edit::default() };
     let (longer, _) = advanced(&bot, &edit(longer), 10, Room::Full);
     assert_eq!((longer.queue_deadline, longer.reason), (Some(at(1010)), Some(Reason::CONCURRENCY_LIMIT)));
     // Put off, it waits for its time and not for room.
