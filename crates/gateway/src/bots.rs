@@ -48,7 +48,7 @@ impl Bots {
             // Recordings do not know which bots there are.
             self.get(client, bot).await?;
         }
-        Ok(recording)
+        Ok(addressed(recording))
     }
 
     /// Any tenant's.
@@ -59,7 +59,7 @@ impl Bots {
             let request = within(JoinRequest { bot_id: bot.to_string() });
             async move { recordings.join(request).await }
         });
-        Ok(answer.await?)
+        Ok(addressed(answer.await?))
     }
 
     /// The joined recording.
@@ -147,6 +147,18 @@ fn platform_of(bot: &Bot, attempt: u32) -> Option<PlatformName> {
     let assigned = bot.timeline.iter().rfind(|entry| entry.attempt == attempt && entry.what == "assigned")?;
     // "<slot> on <platform>"
     PlatformName::new(assigned.detail.rsplit(' ').next()?).ok()
+}
+
+/// A recording with the addresses at which HTTP has it.
+fn addressed(mut recording: Recording) -> Recording {
+    let bot = format!("/v1/bots/{}", recording.bot_id);
+    if recording.state == "ready" {
+        recording.url = format!("{bot}/recording/content");
+    }
+    for name in &mut recording.screenshots {
+        *name = format!("{bot}/screenshots/{name}");
+    }
+    recording
 }
 
 fn within<T>(message: T) -> Request<T> {

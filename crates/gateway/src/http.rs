@@ -1,7 +1,7 @@
 //! The HTTP door. What is refused is answered with a problem document (RFC 9457).
 
-mod answer;
 mod body;
+mod describe;
 mod events;
 mod logs;
 mod observe;
@@ -48,6 +48,7 @@ pub(crate) fn router(core: Arc<Core>, grpc: Router) -> Result<Router, BadApi> {
     Ok(with_parameters
         .merge(without)
         .merge(transcoded::router(&core)?)
+        .merge(describe::router(&core)?)
         .method_not_allowed_fallback(|| async {
             Problem::new(Kind::MethodNotAllowed, "this address takes other methods")
         })

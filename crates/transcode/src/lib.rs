@@ -16,11 +16,13 @@
 mod from_json;
 mod json_fields;
 mod mask;
+mod openapi;
 mod operation;
 mod to_json;
 mod violation;
 
 pub use mask::Masked;
+pub use openapi::openapi;
 pub use operation::{BadApi, Messages, Operation, camel_case, descriptors, is_idempotent, methods, operations};
 pub use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, MessageDescriptor, MethodDescriptor, Value};
 pub use violation::Violation;

@@ -38,7 +38,7 @@ const KEY_HEADER: &str = "Idempotency-Key";
 
 /// The request's fields that are the body.
 #[derive(Debug, Clone, PartialEq)]
-enum Body {
+pub(crate) enum Body {
     /// None: what is not in the path is a query parameter.
     None,
     /// All that are not in the path.
@@ -53,11 +53,11 @@ pub struct Operation {
     rpc: MethodDescriptor,
     method: Method,
     path: String,
-    in_path: Vec<FieldDescriptor>,
-    body: Body,
-    response_body: Option<FieldDescriptor>,
+    pub(crate) in_path: Vec<FieldDescriptor>,
+    pub(crate) body: Body,
+    pub(crate) response_body: Option<FieldDescriptor>,
     update_mask: Option<FieldDescriptor>,
-    json_fields: Arc<JsonFields>,
+    pub(crate) json_fields: Arc<JsonFields>,
 }
 
 /// Reads descriptors as a proto compiler encodes them.

@@ -2,33 +2,26 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 
-use super::answer::RecordingJson;
 use super::part::InPath;
 use super::problem::Problem;
+use super::transcoded::json;
 use crate::bots::Content;
 use crate::core::Core;
 use crate::keys::Client;
 
-pub(super) async fn get(
-    State(core): State<Arc<Core>>,
-    client: Client,
-    path: InPath,
-) -> Result<Json<RecordingJson>, Problem> {
-    Ok(Json(core.bots.recording(&client, path.bot()?).await?.into()))
+const RECORDING: &str = "greenroom.v1.Recording";
+
+pub(super) async fn get(State(core): State<Arc<Core>>, client: Client, path: InPath) -> Result<Response, Problem> {
+    json(&core, RECORDING, &core.bots.recording(&client, path.bot()?).await?)
 }
 
-pub(super) async fn join(
-    State(core): State<Arc<Core>>,
-    client: Client,
-    path: InPath,
-) -> Result<Json<RecordingJson>, Problem> {
-    Ok(Json(core.bots.join_recording(&client, path.bot()?).await?.into()))
+pub(super) async fn join(State(core): State<Arc<Core>>, client: Client, path: InPath) -> Result<Response, Problem> {
+    json(&core, RECORDING, &core.bots.join_recording(&client, path.bot()?).await?)
 }
 
 pub(super) async fn content(State(core): State<Arc<Core>>, client: Client, path: InPath) -> Result<Response, Problem> {

@@ -6,15 +6,15 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use greenroom_chassis::RunnerToken;
 use greenroom_contracts::BadField;
 use greenroom_contracts::proto::v1::{ProbeRequest, PutPartRequest, PutScreenshotRequest, RunnerRef};
-use prost::Message as _;
 
 use super::part::{InPath, Query, Runner};
 use super::problem::{Accepts, Problem};
 use super::runner_json::{BeatenJson, CallJson, ProbedJson, ReportedJson, ReportsJson};
+use super::transcoded::json;
 use super::{body, text};
 use crate::core::Core;
 use crate::error::Refused;
@@ -33,11 +33,7 @@ pub(super) async fn admit(
 ) -> Result<Response, Problem> {
     let call: CallJson = body::shape(&body::json(&headers, body, body::LARGEST_JSON, Accepts::Json).await?)?;
     let answer = core.runners.admit(token, call.into()).await?;
-    let json = core.forward.messages.json("greenroom.v1.AdmitResponse", &answer.encode_to_vec()).map_err(|error| {
-        tracing::error!(%error, "an answer cannot be converted");
-        tonic::Status::internal("something failed on our side")
-    })?;
-    Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
+    json(&core, "greenroom.v1.AdmitResponse", &answer)
 }
 
 pub(super) async fn beat(

@@ -42,6 +42,15 @@ pub(super) fn router(core: &Core) -> Result<Router<Arc<Core>>, BadApi> {
     })
 }
 
+/// Answers with a message that no operation has.
+pub(super) fn json(core: &Core, name: &str, message: &impl prost::Message) -> Result<Response, Problem> {
+    let json = core.forward.messages.json(name, &message.encode_to_vec()).map_err(|error| {
+        tracing::error!(%error, "a response cannot be converted");
+        tonic::Status::internal("something failed on our side")
+    })?;
+    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], json).into_response())
+}
+
 async fn answer(
     core: &Core,
     operation: &Operation,

@@ -196,3 +196,54 @@ async fn a_reused_key_is_called_as_each_door_calls_it() {
     assert_eq!((status, named(&found)), (409, vec!["Idempotency-Key"]), "{found}");
     assert!(!found.to_string().contains("idempotency_key"), "{found}");
 }
+
+#[tokio::test]
+async fn what_the_door_says_of_itself_has_every_route_of_clients() {
+    let house = House::without_bus().await;
+    let answer = send(house.http.get(house.url("/openapi.json"))).await;
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["content-type"]),
+        (200, &"application/json".parse().expect("text"))
+    );
+    let described: serde_json::Value = answer.json().await.expect("JSON");
+    assert_eq!(described["openapi"], "3.1.0");
+    let mut found = Vec::new();
+    for (path, methods) in described["paths"].as_object().expect("paths") {
+        for (method, operation) in methods.as_object().expect("methods") {
+            assert!(operation["summary"].as_str().is_some_and(|summary| !summary.is_empty()), "{method} {path}");
+            found.push((method.to_ascii_uppercase(), path.clone()));
+        }
+    }
+    found.sort_unstable();
+    let routes = ROUTES.iter().filter(|(_, _, whose, _)| *whose != Runners);
+    let mut known: Vec<_> = routes.map(|(method, pattern, ..)| ((*method).to_owned(), (*pattern).to_owned())).collect();
+    known.sort_unstable();
+    assert_eq!(found, known);
+
+    // Every reference leads somewhere.
+    let text = described.to_string();
+    let references = text.split("\"$ref\":\"#").skip(1).filter_map(|rest| rest.split('"').next());
+    for reference in references {
+        assert!(described.pointer(reference).is_some_and(serde_json::Value::is_object), "{reference}");
+    }
+    let settings = &described["components"]["schemas"]["BotSettings"]["properties"];
+    assert_eq!(settings["metadata"]["type"], "object");
+    assert_eq!(settings["queueTimeoutMs"]["minimum"], 0);
+    assert!(settings["displayName"]["description"].as_str().is_some_and(|about| about.contains("100 characters")));
+    let made = &described["paths"]["/v1/bots"]["post"];
+    assert!(made["responses"]["201"]["headers"]["Location"].is_object());
+    assert_eq!(made["parameters"][0]["name"], "Idempotency-Key");
+}
+
+#[tokio::test]
+async fn the_page_needs_nothing_from_elsewhere() {
+    let house = House::without_bus().await;
+    let answer = send(house.http.get(house.url("/docs"))).await;
+    let policy = answer.headers()["content-security-policy"].to_str().expect("text").to_owned();
+    assert!(policy.starts_with("default-src 'none'; "), "{policy}");
+    let page = answer.text().await.expect("text");
+    assert!(page.contains("<code>/v1/bots/{bot_id}/leave</code>") && page.contains("id=\"BotSettings\""));
+    for part in ["<script", "src=", "http://", "https://", "@import", "url("] {
+        assert!(!page.replace("http or https", "").contains(part), "{part}");
+    }
+}
