@@ -2,6 +2,8 @@
 
 const MOST: usize = 100;
 const LONGEST: usize = 512;
+/// Of all together, in bytes. The list goes along with every call of the tenant, in a header.
+const LARGEST: usize = 4 << 10;
 
 /// Checks a list. `*` may stand at the end of an image.
 ///
@@ -10,6 +12,9 @@ const LONGEST: usize = 512;
 pub(crate) fn check(images: &[String]) -> Result<(), String> {
     if images.len() > MOST {
         return Err(format!("must not name more than {MOST} images"));
+    }
+    if images.iter().map(|image| image.len() + 2).sum::<usize>() > LARGEST {
+        return Err(format!("must not be longer than {LARGEST} bytes together; shorten them to beginnings and *"));
     }
     for image in images {
         let name = image.strip_suffix('*').unwrap_or(image);
@@ -40,5 +45,7 @@ mod tests {
             assert!(!check(bad), "{bad:?}");
         }
         assert!(super::check(&vec!["bot".to_owned(); 101]).is_err());
+        assert!(super::check(&vec!["b".repeat(510); 8]).is_ok());
+        assert!(super::check(&vec!["b".repeat(510); 9]).is_err());
     }
 }

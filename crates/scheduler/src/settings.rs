@@ -13,7 +13,7 @@ use std::time::Duration;
 use greenroom_contracts::json::shortened;
 use greenroom_contracts::proto::DESCRIPTORS;
 use greenroom_contracts::proto::internal::v1::Caller;
-use greenroom_contracts::proto::v1::{BotSettings, UpdateBotRequest};
+use greenroom_contracts::proto::v1::{BotSettings, Resources, UpdateBotRequest};
 use greenroom_contracts::{BadField, proto_timestamp, timestamp};
 use greenroom_domain::bot::{Beyond, Bot, Edit, Policy};
 use greenroom_domain::{PlatformName, Provider, Timestamp};
@@ -54,6 +54,8 @@ pub fn complete(mut settings: BotSettings, caller: &Caller, defaults: &Defaults,
             *time = proto_timestamp(micros(at));
         }
     }
+    // Where nothing is asked for, nothing was asked for.
+    settings.resources.take_if(|asked| *asked == Resources::default());
     settings.recording_enabled.get_or_insert(true);
     settings.rejoin.get_or_insert(true);
     settings.priority.get_or_insert_with(|| plans_priority(caller));

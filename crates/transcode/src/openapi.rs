@@ -198,8 +198,8 @@ fn comment(file: FileDescriptor, path: &[i32]) -> String {
 
 /// Returns the first sentence.
 fn summary(about: &str) -> &str {
-    let end = about.match_indices(['.', ':', ';']).map(|(at, _)| at);
-    let end = end.filter(|at| about[at + 1..].chars().next().is_none_or(char::is_whitespace)).next();
+    let mut ends = about.match_indices(['.', ':', ';']).map(|(at, _)| at);
+    let end = ends.find(|at| about[at + 1..].chars().next().is_none_or(char::is_whitespace));
     &about[..end.unwrap_or(about.len())]
 }
 

@@ -24,6 +24,8 @@ const LONGEST_IMAGE: usize = 512;
 /// In bytes.
 pub const LARGEST_METADATA: usize = 16 << 10;
 const MOST_PLATFORMS: usize = 16;
+/// Most images that an error lists.
+const MOST_SHOWN: usize = 5;
 const MOST_RETRIES: u32 = 20;
 const HIGHEST_PRIORITY: u32 = 10_000;
 /// A day.
@@ -101,7 +103,9 @@ fn image(bad: &mut Problems, image: &str, caller: &Caller) {
     if caller.images.is_empty() {
         bad.add("settings.image", "must be left out: no images are allowed to this tenant but its provider's");
     } else {
-        bad.add("settings.image", format!("must be one that this tenant may use: {}", caller.images.join(", ")));
+        let (shown, more) = caller.images.split_at(caller.images.len().min(MOST_SHOWN));
+        let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+        bad.add("settings.image", format!("must be one that this tenant may use: {}{more}", shown.join(", ")));
     }
 }
 

@@ -165,6 +165,10 @@ async fn a_scheduled_bot_is_resized() {
     let moved = house.resize(&bot, &["meeting.provider"], to_teams.clone()).await.expect("moved");
     assert_eq!(of(&moved), [700, 1400, 2048, 2048]);
     let default = resized(&["resources"], None).await.expect("edited");
+    for nothing in [None, Some(AskedResources::default())] {
+        let same = resized(&["resources"], nothing).await.expect("the same");
+        assert_eq!((of(&same), same.sequence), (of(&default), default.sequence), "nothing is asked for still");
+    }
     assert_eq!(of(&default), [700, 1400, 1536, 2304]);
     // Whoever has chosen nothing gets what others get there.
     let other = house.create_later(HOUR).await;
