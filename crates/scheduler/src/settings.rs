@@ -26,14 +26,6 @@ use crate::sizes::Sizes;
 use crate::sizing::{Asked, Own};
 use check::{LARGEST_METADATA, LONGEST_MS, Terms, check};
 
-/// Of a tenant whose plan says nothing.
-const PRIORITY: u32 = 100;
-
-/// Returns the priority of a caller's plan.
-pub fn plans_priority(caller: &Caller) -> u32 {
-    if caller.priority == 0 { PRIORITY } else { caller.priority }
-}
-
 /// In whole microseconds, as Postgres keeps it: the bot that is answered with is the bot that is read later.
 fn micros(at: Timestamp) -> Timestamp {
     Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
@@ -58,7 +50,7 @@ pub fn complete(mut settings: BotSettings, caller: &Caller, defaults: &Defaults,
     settings.resources.take_if(|asked| *asked == Resources::default());
     settings.recording_enabled.get_or_insert(true);
     settings.rejoin.get_or_insert(true);
-    settings.priority.get_or_insert_with(|| plans_priority(caller));
+    settings.priority.get_or_insert(caller.priority);
     settings.queue_timeout_ms.get_or_insert(ms(defaults.queue_timeout));
     settings.max_retries.get_or_insert(defaults.max_retries);
     let leave = settings.automatic_leave.get_or_insert_default();

@@ -14,7 +14,6 @@ use greenroom_domain::{PROVIDERS, PlatformName, Timestamp};
 use serde_json::Value;
 use url::{Host, Url};
 
-use super::plans_priority;
 use crate::config::Defaults;
 
 const LONGEST_URL: usize = 2_048;
@@ -111,7 +110,7 @@ fn image(bad: &mut Problems, image: &str, caller: &Caller) {
 
 /// Lower is first: the plan's, or one that leaves others their turn.
 fn priority(bad: &mut Problems, given: Option<u32>, caller: &Caller) {
-    let plans = plans_priority(caller);
+    let plans = caller.priority;
     match given {
         Some(given) if given > HIGHEST_PRIORITY => {
             bad.add("settings.priority", format!("must be 0 to {HIGHEST_PRIORITY}"));

@@ -209,6 +209,11 @@ async fn a_plans_priority_is_the_best_there_is() {
     let status = create(&house.scheduler, ask(99, false)).await.expect_err("before others");
     assert!(status.message().starts_with("settings.priority: "), "{status:?}");
     let first = create(&house.scheduler, ask(1, true)).await.expect("an operator's");
+    // The best there is may be a plan's.
+    let mut best = house.creation(house.tenant, new_bot(), "");
+    best.caller.as_mut().expect("a caller").priority = 0;
+    let best = create(&house.scheduler, best).await.expect("a bot");
+    assert_eq!(asked(&best).priority, Some(0));
     let mut weighty = house.creation(house.tenant, new_bot(), "");
     weighty.caller.as_mut().expect("a caller").weight = 8;
     let second = create(&house.scheduler, weighty).await.expect("a bot");
