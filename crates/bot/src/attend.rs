@@ -434,9 +434,6 @@ impl<P: Provider> Stay<'_, P> {
         }
         self.run.screenshots.take(self.tab, label).await;
         self.stop_recording().await;
-        if self.run.bot.leave_silently {
-            return;
-        }
         match timeout(LET_GO, self.provider.leave(self.tab)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
