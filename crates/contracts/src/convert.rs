@@ -31,13 +31,28 @@ impl From<BadField> for tonic::Status {
     }
 }
 
-/// Returns INVALID_ARGUMENT with a violation for each field (`google.rpc.BadRequest`).
+/// Most bytes that an error says of the fields that are bad. It travels in headers, of which clients take 8 KiB, and in them twice:
+/// as text, and as details in base64.
+const LARGEST_ERROR: usize = 1_536;
+
+/// Returns INVALID_ARGUMENT with a violation for each field (`google.rpc.BadRequest`), as many as there is room for.
 #[must_use]
 pub fn bad_fields(bad: &[BadField]) -> tonic::Status {
-    let message: Vec<_> = bad.iter().map(ToString::to_string).collect();
-    let violations = bad.iter().map(|bad| FieldViolation::new(&bad.field, &bad.problem)).collect::<Vec<_>>();
+    let (mut message, mut violations) = (String::new(), Vec::new());
+    for one in bad {
+        let text = one.to_string();
+        if !violations.is_empty() && message.len() + text.len() > LARGEST_ERROR {
+            message.push_str(&format!("; and {} more", bad.len() - violations.len()));
+            break;
+        }
+        if !violations.is_empty() {
+            message.push_str("; ");
+        }
+        message.push_str(&text);
+        violations.push(FieldViolation::new(&one.field, &one.problem));
+    }
     let details = ErrorDetails::with_bad_request(violations);
-    tonic::Status::with_error_details(tonic::Code::InvalidArgument, message.join("; "), details)
+    tonic::Status::with_error_details(tonic::Code::InvalidArgument, message, details)
 }
 
 /// As protobuf has it.
@@ -135,6 +150,17 @@ impl TryFrom<&internal::v1::RunnerSpec> for RunnerSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_of_many_fields_fits_into_the_headers_of_a_response() {
+        let bad: Vec<_> = (0..1_000).map(|n| BadField::new(format!("platforms[{n}]"), "x".repeat(90))).collect();
+        let status = bad_fields(&bad);
+        assert!(status.message().len() < 1_600 && status.details().len() < 4_000, "{}", status.details().len());
+        let shown = status.get_details_bad_request().expect("violations").field_violations.len();
+        assert!(status.message().ends_with(&format!("; and {} more", 1_000 - shown)), "{shown}");
+        let long = bad_fields(&[BadField::new("image", "x".repeat(5_000))]);
+        assert_eq!(long.get_details_bad_request().expect("violations").field_violations.len(), 1, "one is told always");
+    }
 
     #[test]
     fn a_timestamp_is_what_protobuf_says_and_no_later_than_ours() {

@@ -82,6 +82,9 @@ async fn answer(
     if let Some((name, field)) = operation.header()
         && let Some(value) = headers.get(name)
     {
+        if headers.get_all(name).iter().count() > 1 {
+            return Err(called_so(vec![Violation::new(name, "must not be given twice")]));
+        }
         let value = value.to_str().ok().filter(|value| !value.is_empty());
         let value = value.ok_or_else(|| called_so(vec![Violation::new(name, "must be visible ASCII characters")]))?;
         request.set_field(&field, Value::String(value.to_owned()));

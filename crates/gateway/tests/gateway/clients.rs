@@ -110,6 +110,10 @@ async fn bad_input_is_named_and_never_said_back() {
     let (status, key) = problem(key).await;
     assert_eq!((status, named(&key)), (422, vec!["Idempotency-Key"]));
 
+    let twice = house.post("/v1/bots").json(&body()).header("idempotency-key", "a").header("idempotency-key", "b");
+    let (status, key) = problem(twice).await;
+    assert_eq!((status, named(&key)), (422, vec!["Idempotency-Key"]));
+
     assert_eq!(problem(house.post("/v1/bots").body("{}")).await.0, 415);
     let patch = house.http.patch(house.url(&format!("/v1/bots/{}", Uuid::now_v7()))).bearer_auth(KEY);
     let refused = send(patch.header("content-type", "application/json-patch+json").body("[]")).await;

@@ -96,6 +96,10 @@ fn image(bad: &mut Problems, image: &str, caller: &Caller) {
         None => image == allowed,
     };
     bad.word("settings.image", image, LONGEST_IMAGE);
+    // It would leave the folder that a list allows.
+    if image.split('/').any(|part| matches!(part, "." | "..")) {
+        bad.add("settings.image", "must not have . or .. between slashes");
+    }
     if image.is_empty() || caller.operator || caller.images.iter().any(is_allowed) {
         return;
     }

@@ -252,6 +252,7 @@ fn everything_else_by_its_name() {
         ("display_name", |bot| bot.display_name = "a\0".into()),
         ("image", |bot| bot.image = "a b".into()),
         ("image", |bot| bot.image = "x".repeat(513)),
+        ("image", |bot| bot.image = "ghcr.io/acme/../evil/bot".into()),
         ("metadata", |bot| bot.metadata = "[]".into()),
         ("metadata", |bot| bot.metadata = "{".into()),
         ("metadata", |bot| bot.metadata = format!(r#"{{"a":"{}"}}"#, "x".repeat(16 << 10))),
