@@ -33,16 +33,22 @@ const SELECT: &str = "SELECT b.*,
   FROM scheduler.bots b
   LEFT JOIN scheduler.attempts a ON a.bot_id = b.id AND a.attempt = b.attempt";
 
-/// An attempt in a JSON document; the columns stand in the order of the table's.
+/// An attempt in a JSON document.
 const ATTEMPT: &str =
     "bot_id uuid, attempt integer, not_before timestamptz, held boolean, platform text, progress_at timestamptz,
        started boolean, instance uuid, admitted_at timestamptz, stopped boolean, cause text, may_pass boolean,
        report_sequence bigint, joined boolean, gone_at timestamptz, exit_code integer, exit_signal integer,
        exit_oom boolean, release_at timestamptz, releases integer";
 
-/// A line of a timeline in a JSON document; the columns stand in the order of the table's.
+/// A line of a timeline in a JSON document.
 const LINE: &str = "bot_id uuid, sequence bigint, at timestamptz, what text, state text, attempt integer, reason text,
        detail text";
+
+/// The names in the definition of a document's columns.
+fn columns(document: &str) -> String {
+    let names = document.split(',').filter_map(|column| column.split_whitespace().next());
+    names.collect::<Vec<_>>().join(", ")
+}
 
 fn stored(rows: Vec<BotRow>) -> Result<Vec<Stored>, Error> {
     rows.into_iter().map(Stored::try_from).collect()
@@ -177,9 +183,10 @@ pub async fn put_attempts(connection: &mut PgConnection, attempts: &[AttemptJson
     if attempts.is_empty() {
         return Ok(());
     }
+    let columns = columns(ATTEMPT);
     let sql = format!(
-        "INSERT INTO scheduler.attempts
-         SELECT * FROM jsonb_to_recordset($1) AS a ({ATTEMPT})
+        "INSERT INTO scheduler.attempts ({columns})
+         SELECT {columns} FROM jsonb_to_recordset($1) AS a ({ATTEMPT})
          ON CONFLICT (bot_id, attempt) DO UPDATE
             SET not_before = EXCLUDED.not_before, held = EXCLUDED.held, platform = EXCLUDED.platform, progress_at = EXCLUDED.progress_at,
                 started = EXCLUDED.started, instance = EXCLUDED.instance, admitted_at = EXCLUDED.admitted_at,
@@ -220,7 +227,10 @@ pub async fn tell(connection: &mut PgConnection, lines: &[TimelineJson]) -> Resu
     if lines.is_empty() {
         return Ok(());
     }
-    let sql = format!("INSERT INTO scheduler.timeline SELECT * FROM jsonb_to_recordset($1) AS t ({LINE})");
+    let columns = columns(LINE);
+    let sql = format!(
+        "INSERT INTO scheduler.timeline ({columns}) SELECT {columns} FROM jsonb_to_recordset($1) AS t ({LINE})"
+    );
     sqlx::query(AssertSqlSafe(sql)).bind(Json(lines)).execute(connection).await?;
     Ok(())
 }
@@ -333,7 +343,7 @@ mod tests {
     use super::*;
 
     /// The columns of a table, in their order.
-    fn columns(table: &str) -> Vec<&'static str> {
+    fn columns_of(table: &str) -> Vec<&'static str> {
         let sql = include_str!("../../../migrations/scheduler/0001_bots.sql");
         let table = sql
             .split_once(&format!("CREATE TABLE scheduler.{table} ("))
@@ -342,7 +352,7 @@ mod tests {
         table.lines().filter_map(|line| line.split_whitespace().next()).filter(|word| *word != "--").collect()
     }
 
-    /// Rows of these documents are inserted as they are, and what a document does not name would be NULL.
+    /// What a document does not name would be NULL.
     #[test]
     fn documents_have_the_columns_of_their_tables() {
         let (bot_id, at) = (BotId::from_uuid(Uuid::nil()), Timestamp::UNIX_EPOCH);
@@ -361,10 +371,8 @@ mod tests {
         };
         let line = serde_json::to_value(line).expect("plain data");
         for (table, recordset, document) in [("attempts", ATTEMPT, attempt), ("timeline", LINE, line)] {
-            let columns = columns(table);
-            let recordset: Vec<_> =
-                recordset.split(',').filter_map(|column| column.split_whitespace().next()).collect();
-            assert_eq!(columns, recordset, "{table}");
+            let columns = columns_of(table);
+            assert_eq!(columns.join(", "), super::columns(recordset), "{table}");
             assert!(columns.iter().all(|column| document.get(column).is_some()), "{columns:?} {document}");
         }
     }

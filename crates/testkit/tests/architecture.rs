@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 /// The foundations, from the bottom up: each may depend on these of ours and no others.
 const FOUNDATIONS: &[(&str, &[&str])] = &[
@@ -173,6 +174,21 @@ fn every_library_is_used_where_it_is_at_home() {
         }
     }
     nothing("libraries away from home", &wrong);
+}
+
+#[test]
+fn migrations_that_landed_are_as_they_were() {
+    let known: BTreeMap<String, String> = read("migrations/sha256sums")
+        .lines()
+        .filter_map(|line| line.split_once("  "))
+        .map(|(hash, path)| (format!("migrations/{path}"), hash.to_owned()))
+        .collect();
+    let there = files("migrations", &|path| path.ends_with(".sql")).into_iter().map(|path| {
+        let hash = Sha256::digest(read(&path)).iter().map(|byte| format!("{byte:02x}")).collect();
+        (path, hash)
+    });
+    let there: BTreeMap<String, String> = there.collect();
+    assert_eq!(there, known, "an edited migration, or a new one without a line in migrations/sha256sums");
 }
 
 /// Whoever has the engine's socket has the machine: of all that runs in production one crate opens it. The others bring an engine

@@ -8,7 +8,7 @@ use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, PgExecutor, PgPool, Row};
 use uuid::Uuid;
 
-use super::{ATTEMPT, LINE};
+use super::{ATTEMPT, LINE, columns};
 use crate::rows::NewRows;
 
 const COUNTED: &str = ",
@@ -34,6 +34,7 @@ pub async fn numbers(pool: &PgPool, count: usize) -> Result<Vec<i64>, Error> {
 /// What tenants have made is counted for those in `new.counted`, whose rows are there and locked by this transaction.
 pub async fn create(executor: impl PgExecutor<'_>, new: &NewRows, outbox: &Outbox) -> Result<BTreeSet<BotId>, Error> {
     let counted = if new.counted.is_empty() { "" } else { COUNTED };
+    let (attempt, line) = (columns(ATTEMPT), columns(LINE));
     let sql = format!(
         "WITH won AS (
               INSERT INTO scheduler.idempotency (tenant_id, key, request, bot_id, created_at)
@@ -63,12 +64,12 @@ pub async fn create(executor: impl PgExecutor<'_>, new: &NewRows, outbox: &Outbo
                WHERE NOT n.keyed OR n.id IN (SELECT bot_id FROM won)
               RETURNING id, tenant_id),
          tried AS (
-              INSERT INTO scheduler.attempts
-              SELECT a.* FROM jsonb_to_recordset($3) AS a ({ATTEMPT})
+              INSERT INTO scheduler.attempts ({attempt})
+              SELECT {attempt} FROM jsonb_to_recordset($3) AS a ({ATTEMPT})
                WHERE a.bot_id IN (SELECT id FROM made)),
          told AS (
-              INSERT INTO scheduler.timeline
-              SELECT t.* FROM jsonb_to_recordset($4) AS t ({LINE})
+              INSERT INTO scheduler.timeline ({line})
+              SELECT {line} FROM jsonb_to_recordset($4) AS t ({LINE})
                WHERE t.bot_id IN (SELECT id FROM made)),
          said AS (
               INSERT INTO scheduler.outbox (created_at, id, subject, body)

@@ -219,8 +219,13 @@ impl House {
 
     async fn scaled(time_scale: f64) -> Self {
         let servers = Servers::get().await;
-        let installation = fresh_installation();
         let database = servers.fresh_database("scheduler").await;
+        Self::on(servers, database, time_scale).await
+    }
+
+    /// On a database that may have a past.
+    pub async fn on(servers: Servers, database: String, time_scale: f64) -> Self {
+        let installation = fresh_installation();
         let bus = Bus::connect(servers.nats_url(), installation.clone(), "test").await.expect("a bus");
         let nats = greenroom_bus::with_credentials(servers.nats_url()).connect(servers.nats_url()).await.expect("NATS");
         let commands = ["queue", "pool-manager"].map(|service| streams::commands(&installation, service));

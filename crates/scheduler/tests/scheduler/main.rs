@@ -22,3 +22,4 @@ mod secrets;
 mod servers;
 mod sizes;
 mod time;
+mod upgrade;
