@@ -1,5 +1,5 @@
--- What a tenant asks of a bot is one document, complete with the defaults that held when the bot was made. What SQL asks for stands
--- in columns beside it. The version before cannot write bots any more.
+-- The settings of a bot become one document, complete with the defaults of the time when the bot was made. Columns that SQL reads stay
+-- beside it. The version before cannot write bots after this.
 ALTER TABLE scheduler.bots ADD COLUMN settings jsonb;
 
 UPDATE scheduler.bots SET settings = jsonb_strip_nulls(jsonb_build_object(

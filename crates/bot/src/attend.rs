@@ -57,7 +57,7 @@ pub struct Run<'a> {
     pub settings: &'a BrowserSettings,
     /// What the owner wants.
     pub config: &'a RunnerConfig,
-    /// What it is to do.
+    /// The settings of its bot.
     pub bot: &'a BotSettings,
     /// The gateway.
     pub link: &'a Link,

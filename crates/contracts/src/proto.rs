@@ -6,7 +6,7 @@ pub mod v1 {
     tonic::include_proto!("greenroom.v1");
 }
 
-/// What services call each other for. The gateway serves none of it.
+/// The calls between services. The gateway serves none of them.
 pub mod internal {
     /// Version 1.
     #[allow(missing_docs, clippy::all)]

@@ -1,4 +1,4 @@
-//! What clients can ask for of which no single service knows enough: recordings and logs, whatever the door.
+//! Recordings and logs: a client's call needs several services, so the gateway answers it. Both doors use this.
 
 use std::time::Duration;
 

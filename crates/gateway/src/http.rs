@@ -111,7 +111,9 @@ async fn nothing_here(request: Request) -> Response {
 }
 
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
-    text(headers, header::CONTENT_TYPE.as_str()).is_some_and(|kind| kind.starts_with("application/grpc"))
+    let rest = text(headers, header::CONTENT_TYPE.as_str()).and_then(|kind| kind.strip_prefix("application/grpc"));
+    // Not gRPC-Web, which is framed in another way.
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', ';']))
 }
 
 /// A header, where it is text.

@@ -23,12 +23,7 @@ use crate::serve::{self, Named};
 use crate::{Error, Platforms, docs, exit, up};
 
 #[derive(Debug, Parser)]
-#[command(
-    name = "greenroom",
-    version,
-    about = "Runs fleets of meeting bots and browser sessions.",
-    infer_subcommands = false
-)]
+#[command(name = "greenroom", version, about = "Runs fleets of meeting bots.", infer_subcommands = false)]
 struct Cli {
     /// A file of NAME=value lines; the environment wins over it.
     #[arg(long, env = "GREENROOM_CONFIG", global = true)]

@@ -79,7 +79,7 @@ fn configuration(platforms: &Platforms) -> Result<String, Error> {
         Configuration::read(Settings::new(environment, ""), platforms, Role { outer: true, ..Role::default() })?;
     let mut text = format!(
         "{MADE}# Configuration\n\nSettings come from the environment, or from a file of `NAME=value` lines (`--config FILE`); the environment wins. \
-         `greenroom config check` shows what is in force and where it came from. A name of ours that does not exist, or a bad value, stops the start \
+         `greenroom config check` shows what is in force and where it came from. A bad value stops the start, and so does, in a file, a name of ours that does not exist, \
          with a message that names it.\n\n`LOCAL_BOT_LIMIT`, `_KIND`, `_PERMITS`, `_QUEUE_TIMEOUT_MS` and `_REGION` exist for every platform in \
          `PLATFORM_PRIORITY`: `k8s-eu` has `K8S_EU_BOT_LIMIT`.\n"
     );

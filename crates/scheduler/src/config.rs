@@ -72,7 +72,7 @@ pub struct Defaults {
 }
 
 impl Config {
-    /// What the bounds of a new bot's settings depend on.
+    /// Returns the values by which a new bot's settings are checked.
     pub(crate) fn terms<'a>(&'a self, caller: &'a Caller, now: Timestamp) -> Terms<'a> {
         let Self { platforms, allowed_networks, defaults, .. } = self;
         Terms { caller, platforms, allowed_networks, defaults, now, is_new: true }

@@ -1,4 +1,4 @@
-//! What a tenant asks of a bot: bounds, defaults, changes. Pure.
+//! The settings of bots: bounds, defaults and changes. Pure.
 //!
 //! A new bot's settings are checked as they were given, and then completed with the defaults that hold now. A change is merged into
 //! the complete settings of a bot that is locked, and the result is completed and checked again. Fields are named as in the request,
@@ -115,12 +115,12 @@ pub struct Patch {
     paths: Vec<String>,
 }
 
-/// What a change leads to.
+/// The result of a change.
 #[derive(Debug, Clone)]
 pub struct Patched {
-    /// What no decision depends on, as it would be.
+    /// The details as they would be. No decision depends on them.
     pub details: Details,
-    /// What is to be decided.
+    /// The change that has to be decided.
     pub edit: Edit,
 }
 
@@ -159,18 +159,18 @@ impl Patch {
         Ok(Self { caller, settings, paths })
     }
 
-    /// Who asks.
+    /// Returns the caller.
     pub fn caller(&self) -> &Caller {
         &self.caller
     }
 
-    /// What it says of the start, for whoever has to know before the bot is locked.
+    /// Returns the new start, if the change names it. The writer needs it before the bot is locked.
     pub fn start_at(&self) -> Option<Timestamp> {
         let start = self.settings.start_time.as_ref().filter(|_| self.touches("settings.start_time"));
         start.and_then(|at| timestamp("settings.start_time", at).ok())
     }
 
-    /// What it names, as HTTP calls it, for the timeline. Never the values: an address may be among them.
+    /// Returns the names of the changed fields in JSON, for the timeline. Never the values: an address may be among them.
     pub fn names(&self) -> String {
         let mut names: Vec<String> = Vec::new();
         for name in self.paths.iter().filter_map(|path| masked().json_name(path)) {

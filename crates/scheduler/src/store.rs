@@ -352,7 +352,7 @@ mod tests {
         table.lines().filter_map(|line| line.split_whitespace().next()).filter(|word| *word != "--").collect()
     }
 
-    /// What a document does not name would be NULL.
+    /// A column that the document does not name would be NULL.
     #[test]
     fn documents_have_the_columns_of_their_tables() {
         let (bot_id, at) = (BotId::from_uuid(Uuid::nil()), Timestamp::UNIX_EPOCH);

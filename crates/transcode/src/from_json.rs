@@ -142,7 +142,7 @@ impl<'a> Reader<'a> {
                 }
                 Err("must be an object".to_owned())
             }
-            // What is no JSON was refused as a whole.
+            // The whole text was parsed before, so this is JSON.
             _ => scalar(kind, &serde_json::from_str(json.get()).unwrap_or_default()),
         };
         read.map_err(|problem| self.refuse(path, problem)).ok()

@@ -29,7 +29,7 @@ pub struct Edit {
     pub start_at: Option<Timestamp>,
     /// When the bot has to be out; `Some(None)`: at no time of its own.
     pub end_at: Option<Option<Timestamp>>,
-    /// What is allowed.
+    /// The limits that the tenant sets.
     pub policy: Option<Policy>,
     /// The platforms to try, in order.
     pub chain: Option<Vec<PlatformName>>,

@@ -1,4 +1,4 @@
-//! What the HTTP door says of itself: `/openapi.json`, and a page to read at `/docs` that needs nothing from elsewhere.
+//! The description of the HTTP API: `/openapi.json` for programs, and `/docs`, a page that loads nothing else, for people.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -196,7 +196,7 @@ fn write_row(html: &mut String, name: &str, schema: &Value) {
     let _ = write!(html, "<tr><td><code>{}</code><td>{}<td>{}", escaped(name), kind_of(schema), escaped(about));
 }
 
-/// What kind a schema is, with a link where it is a message.
+/// Returns the type of a schema, with a link to a message.
 fn kind_of(schema: &Value) -> String {
     if let Some(name) = schema["$ref"].as_str().and_then(|reference| reference.rsplit('/').next()) {
         return format!("<a href=\"#{0}\">{0}</a>", escaped(name));

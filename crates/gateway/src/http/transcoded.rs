@@ -31,7 +31,7 @@ pub(super) fn router(core: &Core) -> Result<Router<Arc<Core>>, BadApi> {
                             body: Body| {
             let operation = operation.clone();
             async move {
-                // What is no UTF-8 names nothing.
+                // The address is not UTF-8, so nothing can be there.
                 let Ok(Path(variables)) = variables else {
                     return Err(Problem::new(Kind::NotFound, "there is nothing here"));
                 };

@@ -30,7 +30,7 @@ pub struct Kept {
     pub callers: HashMap<Vec<u8>, Caller>,
     pub authenticated: u32,
     pub created: Vec<(Caller, CreateBotRequest)>,
-    /// What was asked of a bot, by whom, and its id.
+    /// The calls about one bot: method, caller and id.
     pub asked: Vec<(&'static str, Caller, String)>,
     pub updated: Vec<(Caller, UpdateBotRequest)>,
     pub listed: Vec<(Caller, ListBotsRequest)>,
@@ -73,7 +73,7 @@ pub fn bot(id: &str) -> Bot {
     }
 }
 
-/// What is no id names no bot.
+/// Refuses an id that is not a UUID.
 fn known(id: &str) -> Result<(), Status> {
     id.parse::<uuid::Uuid>().map(drop).map_err(|_| Status::not_found("there is no such bot"))
 }

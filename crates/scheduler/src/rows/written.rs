@@ -45,7 +45,7 @@ impl NewBotJson {
     }
 }
 
-/// What a caller sets, and what SQL asks for of it in columns of their own.
+/// A bot's settings, and the columns that SQL reads of them.
 #[derive(Debug, Serialize)]
 pub struct SettingsJson {
     pub settings: BotSettings,

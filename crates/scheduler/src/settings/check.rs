@@ -30,18 +30,18 @@ const HIGHEST_PRIORITY: u32 = 10_000;
 /// A day.
 pub const LONGEST_MS: u64 = 24 * 3_600 * 1_000;
 
-/// What bounds depend on.
+/// The values by which settings are checked.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms<'a> {
-    /// Who asks.
+    /// The caller, whose plan and images bound the settings.
     pub caller: &'a Caller,
     /// The platforms that there are.
     pub platforms: &'a [PlatformName],
     /// Networks that meetings may be in although their addresses are not public.
     pub allowed_networks: &'a AllowedNetworks,
-    /// What completes settings.
+    /// The defaults.
     pub defaults: &'a Defaults,
-    /// When.
+    /// The time of the request.
     pub now: Timestamp,
     /// Whether the bot is to be made: its times must not have passed.
     pub is_new: bool,
@@ -233,7 +233,7 @@ fn automatic_leave(bad: &mut Problems, leave: &AutomaticLeave) {
     bad.millis("settings.automatic_leave.max_duration_ms", *max_duration_ms);
 }
 
-/// What the bounds are, the scheduler knows; here is what can be said without them.
+/// The installation's bounds are checked when the size is chosen; this needs none of them.
 fn resources(bad: &mut Problems, given: &Resources) {
     let Resources { cpu_millis, memory_mb, cpu_limit_millis, memory_limit_mb } = *given;
     for (field, given) in [

@@ -183,7 +183,7 @@ pub fn new_bot() -> BotSettings {
     }
 }
 
-/// What was asked of a bot, as the answer says it.
+/// Returns the settings in an answer.
 pub fn asked(bot: &Bot) -> &BotSettings {
     bot.settings.as_ref().expect("settings")
 }
