@@ -4,10 +4,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use greenroom_contracts::json;
 use serde_json::value::{RawValue, to_raw_value};
 
-/// The target with the patch applied; both are nested no deeper than [`json::parse`] takes. The names of an object that was patched are in alphabetical order; a patch that changes
+/// The target with the patch applied; both are nested no deeper than [`greenroom_contracts::json::parse`] takes. The names of an object that was patched are in alphabetical order; a patch that changes
 /// nothing leaves the text as it is.
 ///
 /// # Errors
@@ -15,9 +14,7 @@ use serde_json::value::{RawValue, to_raw_value};
 pub fn merge(target: &str, patch: &str) -> Result<String, serde_json::Error> {
     let (target, patch): (&RawValue, &RawValue) = (serde_json::from_str(target)?, serde_json::from_str(patch)?);
     let after = merged(Some(target), patch)?;
-    // Not by serde_json itself: it reads an object with a certain name in it as something else.
-    let same = json::parse(target.get().as_bytes()) == json::parse(after.get().as_bytes());
-    Ok(if same { target.get() } else { after.get() }.to_owned())
+    Ok(if is_same(target, &after)? { target.get() } else { after.get() }.to_owned())
 }
 
 fn merged(target: Option<&RawValue>, patch: &RawValue) -> Result<Box<RawValue>, serde_json::Error> {
@@ -41,6 +38,24 @@ fn merged(target: Option<&RawValue>, patch: &RawValue) -> Result<Box<RawValue>, 
         }
     }
     to_raw_value(&object)
+}
+
+/// Whether two documents say the same. Numbers and texts are the same when they are written alike: no number is rounded for it.
+fn is_same(one: &RawValue, other: &RawValue) -> Result<bool, serde_json::Error> {
+    if !is_object(one) || !is_object(other) {
+        return Ok(one.get() == other.get());
+    }
+    let one: BTreeMap<String, &RawValue> = serde_json::from_str(one.get())?;
+    let other: BTreeMap<String, &RawValue> = serde_json::from_str(other.get())?;
+    if !one.keys().eq(other.keys()) {
+        return Ok(false);
+    }
+    for (one, other) in one.values().zip(other.values()) {
+        if !is_same(one, other)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn is_object(json: &RawValue) -> bool {
@@ -106,6 +121,8 @@ mod tests {
         let after = r#"{"deep":{"a":[1,  2]},"id":12345678901234567890123,"price":1.20}"#;
         assert_eq!(merge(target, r#"{"price": 1.20, "gone": null}"#).expect("JSON"), after);
         assert_eq!(merge(target, r#"{"deep": {}, "gone": null}"#).expect("JSON"), target, "nothing changes");
+        let next = r#"{"id": 12345678901234567890124}"#;
+        assert!(merge(target, next).expect("JSON").contains("12345678901234567890124"), "the last digit counts");
         assert!(merge("{", "{}").is_err() && merge("{}", "{").is_err());
     }
 

@@ -17,7 +17,7 @@ pub const TIMESTAMP: &str = "google.protobuf.Timestamp";
 const NUMBER: &str = "must be a whole number, not negative and not too large";
 const SIGNED: &str = "must be a whole number, and not too large";
 /// Most violations that are collected: a response must not be much larger than its request.
-const MOST_VIOLATIONS: usize = 100;
+pub const MOST_VIOLATIONS: usize = 100;
 /// Longest name of a caller's that an error repeats, in characters.
 const LONGEST_NAME: usize = 64;
 

@@ -11,7 +11,7 @@ use prost_reflect::{
 use prost_types::method_options::IdempotencyLevel;
 use serde_json::value::RawValue;
 
-use crate::from_json::{self, Reader};
+use crate::from_json::{self, MOST_VIOLATIONS, Reader};
 use crate::json_fields::JsonFields;
 use crate::to_json::One;
 use crate::{Violation, to_json};
@@ -256,6 +256,9 @@ impl Operation {
     fn parameters(&self, request: &mut DynamicMessage, query: &str, violations: &mut Vec<Violation>) {
         let mut given: Vec<FieldDescriptor> = Vec::new();
         for (name, text) in url::form_urlencoded::parse(query.as_bytes()) {
+            if violations.len() >= MOST_VIOLATIONS {
+                return;
+            }
             let is_parameter = |field: &FieldDescriptor| self.body == Body::None && !self.in_path.contains(field);
             let Some(field) = self.rpc.input().get_field_by_json_name(&name).filter(is_parameter) else {
                 let name: String = name.chars().filter(|c| !c.is_control()).take(64).collect();

@@ -55,7 +55,7 @@ fn problem() -> Value {
             "detail": {"type": "string", "description": "For a person. Never what was given."},
             "errors": {
                 "type": "array",
-                "description": "Each field that cannot be as it is, at most 100 of them.",
+                "description": "The fields that cannot be as they are: all of them, or as many as there is room for; then detail ends with the number of the others.",
                 "items": {"type": "object", "properties": {"field": {"type": "string"}, "problem": {"type": "string"}}},
             },
         },

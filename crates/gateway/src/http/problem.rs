@@ -253,7 +253,14 @@ impl Problem {
                     return Self::new(Kind::InvalidRequest, status.message());
                 }
                 let named = |violation: FieldViolation| BadField::new(name(&violation.field), violation.description);
-                return Self::called(violations.into_iter().map(named));
+                let mut problem = Self::called(violations.into_iter().map(named));
+                // There was not room for all.
+                if let Some((_, more)) =
+                    status.message().rsplit_once("; and ").filter(|(_, more)| more.ends_with(" more"))
+                {
+                    problem.detail.push_str(&format!("; and {more}"));
+                }
+                return problem;
             }
             Code::Unauthenticated => Kind::Unauthorized,
             Code::PermissionDenied => Kind::Forbidden,

@@ -62,6 +62,7 @@ impl Step<'_> {
         if edited.start_at != current.start_at && edited.start_at > latest_start(self.now) {
             return reject(Rejected::StartTooFar);
         }
+        let start_changes = edited.start_at != current.start_at;
         let times_change = (edited.start_at, edited.end_at) != (current.start_at, current.end_at);
         if times_change && edited.end_at.is_some_and(|end_at| end_at <= edited.start_at || end_at <= self.now) {
             return reject(Rejected::BadEnd);
@@ -71,11 +72,15 @@ impl Step<'_> {
         }
         let timeout_changes = edited.policy.queue_timeout != current.policy.queue_timeout;
         self.next = edited;
-        if self.waits_for_room().is_some() && (times_change || timeout_changes) {
-            // Its deadline is another one now, and it may not be due any more.
+        if self.waits_for_room().is_some() && start_changes {
+            // It may not be due any more.
             self.next.reason = None;
             self.next.queued_at = None;
             self.next.queue_deadline = None;
+        } else if self.waits_for_room().is_some() && (times_change || timeout_changes) {
+            // It keeps its place, and what it has waited counts.
+            let since = self.next.queued_at.unwrap_or(self.now).max(self.next.start_at);
+            self.next.queue_deadline = Some(self.deadline_from(since));
         }
         if self.next.state == BotState::Scheduled && before(self.next.start_at, self.timing.lead) <= self.now {
             self.due();

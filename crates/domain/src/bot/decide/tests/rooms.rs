@@ -85,7 +85,14 @@ fn an_edit_of_one_that_waits_moves_its_deadline_and_loses_nothing() {
     let policy = Policy { queue_timeout: Duration::from_secs(1000), ..bot.policy.clone() };
     let longer = Edit { policy: Some(policy), ..Edit::default() };
     let (longer, _) = advanced(&bot, &edit(longer), 10, Room::Full);
-    assert_eq!((longer.queue_deadline, longer.reason), (Some(at(1010)), Some(Reason::CONCURRENCY_LIMIT)));
+    assert_eq!((longer.queue_deadline, longer.reason), (Some(at(1000)), Some(Reason::CONCURRENCY_LIMIT)));
+    assert_eq!(longer.queued_at, bot.queued_at, "it keeps its place");
+    // What it has waited counts, and so often as it is edited.
+    let policy = Policy { queue_timeout: Duration::from_secs(9), ..bot.policy.clone() };
+    let (over, _) = advanced(&bot, &edit(Edit { policy: Some(policy), ..Edit::default() }), 10, Room::Full);
+    assert_eq!((over.state, over.reason), (BotState::Fatal, Some(Reason::CONCURRENCY_LIMIT)));
+    let (ends, _) = advanced(&bot, &edit(Edit { end_at: Some(Some(at(60))), ..Edit::default() }), 10, Room::Full);
+    assert_eq!((ends.queue_deadline, ends.queued_at), (Some(at(60)), bot.queued_at));
     // Put off, it waits for its time and not for room.
     let later = edit(Edit { start_at: Some(at(5000)), ..Edit::default() });
     let (later, _) = advanced(&bot, &later, 10, Room::Full);
