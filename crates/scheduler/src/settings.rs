@@ -150,9 +150,6 @@ impl Patch {
             // Before they are merged: that goes as deep as they do.
             check::metadata(&settings.metadata)?;
         }
-        if paths.iter().any(|path| path == "deduplication_key") {
-            return Err(BadField::new("settings.deduplication_key", "cannot be changed"));
-        }
         if paths.iter().any(|path| path == "start_time") && settings.start_time.is_none() {
             return Err(BadField::new("settings.start_time", "cannot be taken away; POST …/deploy sends the bot now"));
         }
@@ -214,7 +211,10 @@ impl Patch {
         let merged = self.merged(&before.settings).map_err(one)?;
         let after = complete(merged, &self.caller, terms.defaults, terms.now);
         let terms = Terms { caller: &self.caller, is_new: false, ..*terms };
-        let bad: Vec<_> = check(&after, &terms).into_iter().filter(|bad| self.touches(&bad.field)).collect();
+        let mut bad: Vec<_> = check(&after, &terms).into_iter().filter(|bad| self.touches(&bad.field)).collect();
+        if after.deduplication_key != before.settings.deduplication_key {
+            bad.push(BadField::new("settings.deduplication_key", "cannot be changed"));
+        }
         if !bad.is_empty() {
             return Err(bad);
         }

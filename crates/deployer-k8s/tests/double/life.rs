@@ -10,9 +10,10 @@ use greenroom_deployer_k8s::{K8sDeployer, RIGHTS};
 use greenroom_domain::{
     Attempt, BotId, Exit, ExitCause, Provider, Reason, Resources, RunnerId, RunnerSpec, TenantId, Timestamp,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Double;
+use crate::node::log_of;
 use crate::store::{JOBS, PODS, QUOTAS, SECRETS};
 
 const POLITE: &str = "trap 'exit 0' TERM; echo started; while :; do sleep 0.05; done";
@@ -50,10 +51,13 @@ async fn start(driver: &K8sDeployer, launch: &Launch) {
 }
 
 /// The name of its pod, once there is one that does this.
+/// Waits until a pod is in a phase; a running one, until it has printed something: then it handles signals.
 async fn pod_of(double: &Double, phase: &str) -> String {
-    for _ in 0..2000 {
+    let has_printed = |pod: &Value| std::fs::metadata(log_of(double.folder.path(), pod)).is_ok_and(|log| log.len() > 0);
+    for _ in 0..36_000 {
         let pods = double.store.lock().of(PODS);
-        if let Some(pod) = pods.iter().find(|pod| pod["status"]["phase"] == phase) {
+        let found = pods.iter().find(|pod| pod["status"]["phase"] == phase);
+        if let Some(pod) = found.filter(|pod| phase != "Running" || has_printed(pod)) {
             return pod["metadata"]["name"].as_str().expect("a name").to_owned();
         }
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -49,7 +49,8 @@ impl Drop for Folder {
 struct Double {
     place: Place,
     store: Store,
-    _folder: Folder,
+    /// What the pods print.
+    folder: Folder,
 }
 
 impl Double {
@@ -73,7 +74,7 @@ impl Double {
             within: Duration::from_secs(180),
             settings,
         };
-        Self { place, store, _folder: folder }
+        Self { place, store, folder }
     }
 }
 

@@ -23,8 +23,8 @@ const LONGEST_IMAGE: usize = 512;
 /// In bytes.
 pub const LARGEST_METADATA: usize = 16 << 10;
 const MOST_PLATFORMS: usize = 16;
-/// Most images that an error lists.
-const MOST_SHOWN: usize = 5;
+/// Most bytes of images that an error lists.
+const LONGEST_LIST: usize = 300;
 const MOST_RETRIES: u32 = 20;
 const HIGHEST_PRIORITY: u32 = 10_000;
 /// A day.
@@ -106,8 +106,15 @@ fn image(bad: &mut Problems, image: &str, caller: &Caller) {
     if caller.images.is_empty() {
         bad.add("settings.image", "must be left out: no images are allowed to this tenant but its provider's");
     } else {
-        let (shown, more) = caller.images.split_at(caller.images.len().min(MOST_SHOWN));
-        let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+        let mut left = LONGEST_LIST;
+        let shown = caller.images.iter().take_while(|image| {
+            let fits = image.len() <= left;
+            left = left.saturating_sub(image.len());
+            fits
+        });
+        let shown: Vec<&str> = shown.map(String::as_str).collect();
+        let more = caller.images.len() - shown.len();
+        let more = if more == 0 { String::new() } else { format!(" ({more} more are not shown)") };
         bad.add("settings.image", format!("must be one that this tenant may use: {}{more}", shown.join(", ")));
     }
 }
