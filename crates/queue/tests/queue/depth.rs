@@ -55,9 +55,11 @@ async fn until_ended(house: &House, backends: &[i32]) {
 /// among them: how often one comes upon these depends on when Postgres can mark them, and not on how many wait. A backend counts
 /// for itself, and tells when it likes, at the latest when it ends.
 async fn looked_at(house: &House) -> (i64, i64) {
-    let end = "SELECT pid FROM pg_stat_activity
-                WHERE datname = current_database() AND application_name LIKE 'greenroom-%-queue'
-                  AND pg_terminate_backend(pid)";
+    // Chosen first and ended then: in one WHERE, Postgres may end the backends of other tests before it looks whose they are.
+    let end = "WITH ours AS MATERIALIZED (
+                    SELECT pid FROM pg_stat_activity
+                     WHERE datname = current_database() AND application_name LIKE 'greenroom-%-queue')
+               SELECT pid FROM ours WHERE pg_terminate_backend(pid)";
     let ended: Vec<i32> = sqlx::query_scalar(end).fetch_all(&house.sql).await.expect("ended");
     until_ended(house, &ended).await;
     // What cannot be written with a dead one waits until a claim ends.
