@@ -49,7 +49,7 @@ impl Drop for Folder {
 struct Double {
     place: Place,
     store: Store,
-    /// What the pods print.
+    /// Holds the output of the pods.
     folder: Folder,
 }
 

@@ -87,7 +87,7 @@ fn an_edit_of_one_that_waits_moves_its_deadline_and_loses_nothing() {
     let (longer, _) = advanced(&bot, &edit(longer), 10, Room::Full);
     assert_eq!((longer.queue_deadline, longer.reason), (Some(at(1000)), Some(Reason::CONCURRENCY_LIMIT)));
     assert_eq!(longer.queued_at, bot.queued_at, "it keeps its place");
-    // What it has waited counts, and so often as it is edited.
+    // The time that the bot has waited counts, however often it is edited.
     let policy = Policy { queue_timeout: Duration::from_secs(9), ..bot.policy.clone() };
     let (over, _) = advanced(&bot, &edit(Edit { policy: Some(policy), ..Edit::default() }), 10, Room::Full);
     assert_eq!((over.state, over.reason), (BotState::Fatal, Some(Reason::CONCURRENCY_LIMIT)));
