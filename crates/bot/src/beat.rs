@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::contract::Desired;
 use crate::link::{Error, Link};
 use crate::orders::Orders;
 use crate::telemetry::Level;
@@ -18,11 +17,7 @@ pub async fn beat(link: Link, first: Duration, orders: Orders, level: Level) {
     loop {
         match link.beat().await {
             Ok(answer) => {
-                match answer.desired() {
-                    Desired::Leave => orders.leave(),
-                    Desired::Exit => orders.exit(),
-                    Desired::Unspecified | Desired::Continue => {}
-                }
+                orders.obey(answer.desired());
                 if answer.next_beat_ms > 0 {
                     interval = Duration::from_millis(answer.next_beat_ms).clamp(RANGE.0, RANGE.1);
                 }

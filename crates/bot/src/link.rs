@@ -18,7 +18,7 @@ use crate::config::Settings;
 use crate::contract::runner_service_client::RunnerServiceClient;
 use crate::contract::{
     AdmitRequest, BeatRequest, BeatResponse, ProbeRequest, PutPartRequest, PutScreenshotRequest, ReportRequest,
-    RunnerConfig, RunnerRef, RunnerReport,
+    ReportResponse, RunnerConfig, RunnerRef, RunnerReport,
 };
 use crate::telemetry;
 
@@ -129,7 +129,7 @@ impl Link {
     ///
     /// # Errors
     /// As [`Error`].
-    pub async fn report(&self, reports: Vec<RunnerReport>) -> Result<u64, Error> {
+    pub async fn report(&self, reports: Vec<RunnerReport>) -> Result<ReportResponse, Error> {
         let request = ReportRequest {
             runner: Some(self.runner.clone()),
             instance: self.instance.clone(),
@@ -138,7 +138,7 @@ impl Link {
         };
         let answer = called("Report", self.client.clone().report(within(CALL, request))).await?;
         self.mark();
-        Ok(answer.into_inner().acknowledged)
+        Ok(answer.into_inner())
     }
 
     /// Uploads one part of the recording.

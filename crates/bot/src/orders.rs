@@ -1,9 +1,10 @@
-//! What others want of this runner: the owner through the answers to beats, the platform through signals.
+//! What others want of this runner: the owner through the answers to beats and reports, the platform through signals.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::contract::Desired;
 use crate::policy::Wish;
 
 /// All wishes there can be. They only get more urgent: one who was told to leave is not told to stay.
@@ -29,6 +30,15 @@ impl Orders {
     /// The owner wants the bot to leave its meeting.
     pub fn leave(&self) {
         self.raise(Order::Leave);
+    }
+
+    /// What the gateway answers.
+    pub fn obey(&self, desired: Desired) {
+        match desired {
+            Desired::Leave => self.leave(),
+            Desired::Exit => self.exit(),
+            Desired::Unspecified | Desired::Continue => {}
+        }
     }
 
     /// The platform ends this process: leave, flush, report, exit.

@@ -77,10 +77,11 @@ impl Reports {
         while waiting.wait_for(|waiting| *waiting > 0).await.is_ok() {
             let batch = self.kept().batch();
             match link.report(batch).await {
-                Ok(acknowledged) => {
+                Ok(answer) => {
+                    orders.obey(answer.desired());
                     let before = self.waiting();
                     let mut kept = self.kept();
-                    kept.acknowledge(acknowledged);
+                    kept.acknowledge(answer.acknowledged);
                     let left = kept.reports.len();
                     self.waiting.send_replace(left);
                     drop(kept);

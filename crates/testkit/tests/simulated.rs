@@ -74,7 +74,10 @@ impl RunnerService for Owner {
                 other => panic!("{other:?}"),
             });
         }
-        Ok(Response::new(proto::ReportResponse { acknowledged: reported.len() as u64 }))
+        Ok(Response::new(proto::ReportResponse {
+            acknowledged: reported.len() as u64,
+            ..proto::ReportResponse::default()
+        }))
     }
 
     async fn put_part(&self, _: Request<proto::PutPartRequest>) -> Result<Response<proto::PutPartResponse>, Status> {

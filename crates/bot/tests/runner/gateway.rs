@@ -25,6 +25,8 @@ pub struct Kept {
     pub beats: u32,
     pub admissions: u32,
     pub desired: Desired,
+    /// What reports are answered; beats are not.
+    pub desired_by_report: Desired,
     pub refuse_admission: bool,
     /// So many calls of each kind are answered with UNAVAILABLE first.
     pub away: u32,
@@ -152,9 +154,10 @@ impl RunnerService for Gateway {
             }
         }
         let acknowledged = kept.reports.len() as u64;
+        let desired = kept.desired_by_report.into();
         drop(kept);
         self.change();
-        Ok(Response::new(ReportResponse { acknowledged }))
+        Ok(Response::new(ReportResponse { acknowledged, desired }))
     }
 
     async fn put_part(&self, request: Request<PutPartRequest>) -> Result<Response<PutPartResponse>, Status> {

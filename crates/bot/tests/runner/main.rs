@@ -268,6 +268,17 @@ async fn beats_can_ask_to_leave_and_to_vanish() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_answer_to_a_report_can_ask_to_leave() {
+    let room = Room::open(PASSWORD).await.unwrap();
+    let gateway = Gateway::start(config(&room.url())).await;
+    gateway.kept().desired_by_report = Desired::Leave;
+    let mut runner = Runner::start(&gateway);
+    assert_eq!(runner.ended().await.code(), Some(0), "{}", runner.log());
+    assert_eq!(gateway.words().last().map(String::as_str), Some("finished:leave_requested"));
+    runner.assert_nothing_left();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_keeps_a_bot_out_has_a_reason() {
     let room = Room::open(PASSWORD).await.unwrap();
     let host = Host::start(&room, &BrowserSettings::default()).await.unwrap();

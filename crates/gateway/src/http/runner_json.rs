@@ -152,11 +152,12 @@ impl From<v1::BeatResponse> for BeatenJson {
 #[derive(Serialize)]
 pub(super) struct ReportedJson {
     acknowledged: u64,
+    desired: &'static str,
 }
 
 impl From<v1::ReportResponse> for ReportedJson {
     fn from(answer: v1::ReportResponse) -> Self {
-        Self { acknowledged: answer.acknowledged }
+        Self { acknowledged: answer.acknowledged, desired: answer.desired().as_str_name() }
     }
 }
 

@@ -246,7 +246,7 @@ impl OwnerService for Fakes {
         let acknowledged = request.reports.last().map_or(0, |report| report.sequence);
         self.kept().reported.push(request);
         drop(self.enter()?);
-        Ok(Response::new(ReportResponse { acknowledged }))
+        Ok(Response::new(ReportResponse { acknowledged, ..ReportResponse::default() }))
     }
 
     async fn get_desired(&self, request: Request<GetDesiredRequest>) -> Answer<GetDesiredResponse> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use greenroom_contracts::proto::v1::runner_report::Report as Said;
-use greenroom_contracts::proto::v1::{Note, ReportRequest, ReportResponse, RunnerReport};
+use greenroom_contracts::proto::v1::{Desired, Note, ReportRequest, ReportResponse, RunnerReport};
 use greenroom_contracts::{BadField, bad_fields};
 use greenroom_domain::bot::{Event, Report};
 use greenroom_domain::time::before;
@@ -41,6 +41,7 @@ pub async fn report(door: &Door, request: ReportRequest) -> Result<ReportRespons
         policy::may_upload(&stored.bot, runner.attempt, instance, now, late)
             .map_err(|why| Status::failed_precondition(why.to_string()))?;
     }
+    let says_that_it_goes = reports.iter().any(ends);
     let now = door.host.clock.now();
     let inputs = reports.into_iter().map(|said| {
         let sequence = said.sequence;
@@ -49,17 +50,21 @@ pub async fn report(door: &Door, request: ReportRequest) -> Result<ReportRespons
         let event = Event::Reported { attempt: runner.attempt, instance, sequence, report };
         Input { happened_at, ..Input::new(bot, event, detail) }
     });
-    let answers = door.apply_all(inputs.collect()).await?;
-    for answer in answers {
+    let mut desired = Desired::Continue;
+    for answer in door.apply_all(inputs.collect()).await? {
         match answer {
-            Applied::Advanced(_) | Applied::Ignored(..) => {}
+            Applied::Advanced(stored) | Applied::Ignored(_, stored) => {
+                desired = policy::desired(&stored.bot, runner.attempt, Some(instance));
+            }
             Applied::Invalid(bad) => return Err(bad_fields(&bad)),
             Applied::Over(over) => return Err(refusal::over(&over, door.writer.now())),
             Applied::Rejected(why) => return Err(Status::failed_precondition(why.to_string())),
             Applied::NoSuchBot => return Err(Status::failed_precondition("there is no such bot")),
         }
     }
-    Ok(ReportResponse { acknowledged: last })
+    // A runner that says that it goes need not be told.
+    let desired = if says_that_it_goes { Desired::Continue } else { desired };
+    Ok(ReportResponse { acknowledged: last, desired: desired.into() })
 }
 
 /// Returns when something happened that was reported late. The runner's clock may be wrong, so only the time between two of its
@@ -68,6 +73,10 @@ fn happened_at(now: Timestamp, sent_at: &str, at: &str) -> Option<Timestamp> {
     let (sent_at, at) = (parse_rfc3339(sent_at).ok()?, parse_rfc3339(at).ok()?);
     let ago = Duration::try_from(sent_at.duration_since(at)).ok()?;
     Some(before(now, ago))
+}
+
+fn ends(report: &RunnerReport) -> bool {
+    matches!(report.report, Some(Said::Leaving(_) | Said::Finished(_) | Said::Failed(_)))
 }
 
 fn is_note(report: &RunnerReport) -> bool {
@@ -98,8 +107,7 @@ const LAST_STATE: u64 = 5_000;
 /// kept always.
 fn limit_states(reports: &mut Vec<RunnerReport>) {
     reports.retain_mut(|report| {
-        let ends = matches!(report.report, Some(Said::Leaving(_) | Said::Finished(_) | Said::Failed(_)));
-        if ends || is_note(report) || report.sequence <= LAST_STATE {
+        if ends(report) || is_note(report) || report.sequence <= LAST_STATE {
             return true;
         }
         let text =
