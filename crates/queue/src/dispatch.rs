@@ -208,7 +208,7 @@ impl Queue {
             let (runner, traceparent) = (claimed.ask.spec.runner, claimed.ask.traceparent.as_deref());
             // Closed past its deadline, it has timed out, whoever says so first.
             if claimed.deadline <= now {
-                self.say_timed_out(&mut tx, runner, traceparent);
+                self.say_timed_out(&mut tx, runner, claimed.deadline, traceparent);
             } else {
                 self.say_withdrawn(&mut tx, runner, traceparent);
             }
@@ -222,8 +222,8 @@ impl Queue {
         self.say(tx, Withdrawn { runner }, traceparent);
     }
 
-    pub fn say_timed_out(&self, tx: &mut Tx, runner: RunnerId, traceparent: Option<&str>) {
-        self.say(tx, TimedOut { runner }, traceparent);
+    pub fn say_timed_out(&self, tx: &mut Tx, runner: RunnerId, deadline: Timestamp, traceparent: Option<&str>) {
+        self.say(tx, TimedOut { runner, deadline }, traceparent);
     }
 
     pub fn say_held(&self, tx: &mut Tx, runner: RunnerId, traceparent: Option<&str>) {

@@ -39,11 +39,24 @@ fn in_order<'a>(wishes: &'a [Wish], now: Timestamp, config: &Config) -> Vec<&'a 
     wishes.into_iter().map(|(wish, _)| wish).collect()
 }
 
+/// Of several wishes of a runner, the newest.
+fn newest(wishes: &[Wish]) -> Vec<Wish> {
+    let mut newest: BTreeMap<RunnerId, &Wish> = BTreeMap::new();
+    for wish in wishes {
+        let known = newest.entry(wish.enqueue.runner).or_insert(wish);
+        if known.enqueue.revision < wish.enqueue.revision {
+            *known = wish;
+        }
+    }
+    newest.into_values().cloned().collect()
+}
+
 /// Handles a batch. Nothing is written for those who get a slot at once; the others are stored and asked for once more.
 pub async fn enqueue(queue: &Arc<Queue>, wishes: &[Wish]) -> Result<(), Error> {
     if wishes.is_empty() {
         return Ok(());
     }
+    let wishes = &newest(wishes);
     let now = queue.clock.now();
     let timeouts = &queue.config.platform_timeouts;
     let open = |wish: &'_ Wish| policy::opened_at_first(&wish.enqueue.platforms, timeouts);
@@ -100,6 +113,7 @@ pub async fn enqueue(queue: &Arc<Queue>, wishes: &[Wish]) -> Result<(), Error> {
     let mut new = Vec::new();
     if !stored.is_empty() {
         store::lock_lanes(&mut tx).await?;
+        store::move_deadlines(&mut tx, &stored.iter().map(|wish| &wish.enqueue).collect::<Vec<_>>()).await?;
         let entries = place::entries(&mut tx, &stored, now, &queue.config).await?;
         let traces: BTreeMap<RunnerId, Option<&str>> =
             stored.iter().map(|wish| (wish.enqueue.runner, wish.traceparent.as_deref())).collect();
@@ -108,16 +122,19 @@ pub async fn enqueue(queue: &Arc<Queue>, wishes: &[Wish]) -> Result<(), Error> {
             queue.say_held(&mut tx, runner, traces.get(&runner).copied().flatten());
         }
     }
+    // Who has come before has an entry.
+    let ended: Vec<RunnerId> = closed.iter().chain(&timed_out).map(|wish| wish.enqueue.runner).collect();
+    store::remove(&mut tx, &ended).await?;
     for wish in closed {
         // Its owner still wants it, so it has not heard.
         if wish.enqueue.deadline <= now {
-            queue.say_timed_out(&mut tx, wish.enqueue.runner, wish.traceparent.as_deref());
+            queue.say_timed_out(&mut tx, wish.enqueue.runner, wish.enqueue.deadline, wish.traceparent.as_deref());
         } else {
             queue.say_withdrawn(&mut tx, wish.enqueue.runner, wish.traceparent.as_deref());
         }
     }
     for wish in timed_out {
-        queue.say_timed_out(&mut tx, wish.enqueue.runner, wish.traceparent.as_deref());
+        queue.say_timed_out(&mut tx, wish.enqueue.runner, wish.enqueue.deadline, wish.traceparent.as_deref());
     }
     // Before the commit: who comes while it is on its way finds them waiting.
     let waits: BTreeSet<_> = stored

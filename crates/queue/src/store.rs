@@ -24,7 +24,7 @@ use uuid::Uuid;
 pub use claim::{Claimed, claim, give_back, platforms};
 pub use due::{Opening, Rise, come_back, due_to_rise, next_due, open, overdue, ready, rise, to_open};
 pub use position::position;
-pub use put::{EntryJson, Standing, lock_lanes, put, served, standing};
+pub use put::{EntryJson, Standing, lock_lanes, move_deadlines, put, served, standing};
 pub use remove::{Removed, remove, served_on};
 pub use stats::{Length, forget_turnover, lengths, turnover};
 

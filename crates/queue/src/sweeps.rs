@@ -49,12 +49,12 @@ async fn time_out(queue: &Queue) -> Result<(), Error> {
         let overdue = store::overdue(queue.store.pool(), queue.clock.now(), PAGE).await?;
         let found = overdue.len();
         if !overdue.is_empty() {
-            let runners: Vec<_> = overdue.iter().map(|(runner, _)| *runner).collect();
+            let runners: Vec<_> = overdue.iter().map(|one| one.runner).collect();
             let closed = queue.pool.close(&runners, false).await?;
             let mut tx = queue.store.begin().await?;
             store::remove(&mut tx, &runners).await?;
-            for ((runner, traceparent), _) in overdue.iter().zip(closed).filter(|(_, closed)| *closed) {
-                queue.say_timed_out(&mut tx, *runner, traceparent.as_deref());
+            for (one, _) in overdue.iter().zip(closed).filter(|(_, closed)| *closed) {
+                queue.say_timed_out(&mut tx, one.runner, one.deadline, one.traceparent.as_deref());
             }
             tx.commit().await?;
         }

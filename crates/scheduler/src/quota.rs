@@ -83,9 +83,9 @@ pub struct UnderWay {
 }
 
 impl UnderWay {
-    /// What keeps one more from going. `waits`: it is one of those that wait already.
-    fn over(&self, limit: Option<u32>, waits: bool) -> Option<Over> {
-        let taken = if waits { self.bots } else { self.bots.saturating_add(self.waiting) };
+    /// What keeps one more from going, with so many of those that wait going before it.
+    fn over(&self, limit: Option<u32>, before: u64) -> Option<Over> {
+        let taken = self.bots.saturating_add(before);
         let value = limit.filter(|limit| taken >= u64::from(*limit))?;
         let (used, waiting) = (self.bots, self.waiting);
         Some(Over { limit: Limit::Concurrency, value, used, waiting, retry_at: self.soonest })
@@ -109,14 +109,20 @@ impl Rooms {
     }
 
     /// Whether one more bot of the tenant may go.
-    pub fn of(&self, bot: &Bot) -> Room {
-        if self.over(bot).is_some() { Room::Full } else { Room::Free }
+    pub fn of(&self, bot: &Bot, event: &Event) -> Room {
+        if self.over(bot, event).is_some() { Room::Full } else { Room::Free }
     }
 
-    /// What keeps it from going.
-    pub fn over(&self, bot: &Bot) -> Option<Over> {
+    /// What keeps it from going. One that waits has its turn by [`Event::Tick`] alone; whatever else happens to it, the others
+    /// that wait go first.
+    pub fn over(&self, bot: &Bot, event: &Event) -> Option<Over> {
         let (limit, under_way) = self.0.get(&bot.tenant)?;
-        under_way.over(Some(*limit), waits_for_room(bot))
+        let before = match (waits_for_room(bot), event) {
+            (true, Event::Tick) => 0,
+            (true, _) => under_way.waiting.saturating_sub(1),
+            (false, _) => under_way.waiting,
+        };
+        under_way.over(Some(*limit), before)
     }
 
     /// Counts what became of a bot.
@@ -229,7 +235,7 @@ fn one(asked: &Asked<'_>, known: &mut Known) -> Verdict {
     }
     if asked.due {
         let under_way = known.under_way.entry(asked.tenant).or_default();
-        if let Some(over) = under_way.over(asked.limits.concurrent, false) {
+        if let Some(over) = under_way.over(asked.limits.concurrent, under_way.waiting) {
             return Verdict::Over(over);
         }
         under_way.take(false);

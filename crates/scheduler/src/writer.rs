@@ -344,7 +344,8 @@ fn enqueue(stored: &Stored) -> Option<Enqueue> {
         weight: stored.details.weight,
         queued_at: stored.bot.queued_at?,
         not_before: attempt.not_before,
-        deadline: stored.bot.queue_deadline?,
+        deadline: stored.bot.wants_slot_until()?,
+        revision: stored.version,
     })
 }
 

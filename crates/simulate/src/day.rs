@@ -353,7 +353,7 @@ impl<'a> Day<'a> {
             weight: meeting.plan.weight(),
             queued_at: bot.queued_at.unwrap_or(attempt.progress_at),
             not_before: attempt.not_before,
-            deadline: bot.queue_deadline.unwrap_or(Timestamp::MAX),
+            deadline: bot.wants_slot_until().unwrap_or(Timestamp::MAX),
         })
     }
 
@@ -367,7 +367,8 @@ impl<'a> Day<'a> {
     }
 
     fn timed_out(&mut self, (number, attempt): Runner) {
-        self.tell(number, &bot::Event::QueueTimedOut { attempt: Attempt(attempt) });
+        let deadline = self.agenda.now();
+        self.tell(number, &bot::Event::QueueTimedOut { attempt: Attempt(attempt), deadline });
     }
 
     fn sweep(&mut self) {

@@ -5,7 +5,7 @@ use futures::StreamExt;
 use greenroom_bus::Outgoing;
 use greenroom_contracts::messages::{Stop, TimedOut};
 use greenroom_contracts::{Header, streams, subjects};
-use greenroom_domain::{MessageId, PlatformName};
+use greenroom_domain::{MessageId, PlatformName, Timestamp};
 
 use crate::house::{House, withdraw};
 
@@ -19,7 +19,7 @@ async fn missing_streams_are_made() {
     let runner = withdraw(1).runner;
     let platform = PlatformName::new("k8s-eu").expect("a name");
     house.bus.say(house.envelope(withdraw(1))).await.expect("a command");
-    house.bus.say(house.envelope(TimedOut { runner })).await.expect("an event");
+    house.bus.say(house.envelope(TimedOut { runner, deadline: Timestamp::MAX })).await.expect("an event");
     house.bus.say(house.envelope(Stop { runner, platform: platform.clone(), grace_ms: 1 })).await.expect("a stop");
     let expected = [
         streams::commands(&house.installation, "queue"),
@@ -72,7 +72,7 @@ async fn a_reader_goes_on_where_it_left_off() {
     let house = House::new().await;
     let mut ids = Vec::new();
     for n in 1..=6 {
-        let envelope = house.envelope(TimedOut { runner: withdraw(n).runner });
+        let envelope = house.envelope(TimedOut { runner: withdraw(n).runner, deadline: Timestamp::MAX });
         ids.push(envelope.header.id);
         house.bus.say(envelope).await.expect("said");
     }
@@ -87,7 +87,7 @@ async fn a_reader_goes_on_where_it_left_off() {
     // From now on, and of one kind.
     let timed_out = subjects::event(&house.installation, "queue", "timed_out");
     let mut now = Box::pin(house.bus.events_from(&timed_out, None).await.expect("a stream"));
-    let new = house.envelope(TimedOut { runner: withdraw(7).runner });
+    let new = house.envelope(TimedOut { runner: withdraw(7).runner, deadline: Timestamp::MAX });
     let expected = new.header.id;
     house.bus.say(new).await.expect("said");
     let (sequence, body) = now.next().await.expect("one").expect("an event");

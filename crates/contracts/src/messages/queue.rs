@@ -26,10 +26,17 @@ pub struct Enqueue {
     pub not_before: Timestamp,
     /// Until when it wants a slot.
     pub deadline: Timestamp,
+    /// Of two messages about a runner, the one with the higher revision holds.
+    #[serde(default)]
+    pub revision: i64,
 }
 
 fn one() -> u32 {
     1
+}
+
+fn last() -> Timestamp {
+    Timestamp::MAX
 }
 
 /// A runner wants no slot any more.
@@ -55,6 +62,9 @@ pub struct Held {
 pub struct TimedOut {
     /// Which.
     pub runner: RunnerId,
+    /// The deadline that had passed. One that does not say so timed out for good.
+    #[serde(default = "last")]
+    pub deadline: Timestamp,
 }
 
 /// The withdrawn runner never had a slot and never gets one. (One that had is stopped instead, and says so when it is gone.)

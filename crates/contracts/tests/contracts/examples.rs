@@ -32,6 +32,7 @@ pub fn each(taker: &mut impl Each) {
         queued_at: at(0),
         not_before: at(1),
         deadline: at(600),
+        revision: 3,
     }));
     taker.take(inner(Withdraw { runner: runner() }));
     taker.take(inner(Release { runner: runner(), grace_ms: 30_000 }));
@@ -105,7 +106,7 @@ pub fn each(taker: &mut impl Each) {
         },
     ));
     taker.take(inner(Held { runner: runner() }));
-    taker.take(inner(TimedOut { runner: runner() }));
+    taker.take(inner(TimedOut { runner: runner(), deadline: at(600) }));
     taker.take(inner(Withdrawn { runner: runner() }));
     taker.take(inner(SlotAssigned {
         runner: runner(),

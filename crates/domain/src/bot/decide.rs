@@ -166,7 +166,7 @@ impl Step<'_> {
             }
             Event::Gone { attempt, exit } => self.gone(*attempt, *exit),
             Event::Inspected { attempt, observed, last_beat_at } => self.inspected(*attempt, *observed, *last_beat_at),
-            Event::QueueTimedOut { attempt } => self.queue_timed_out(*attempt),
+            Event::QueueTimedOut { attempt, deadline } => self.queue_timed_out(*attempt, *deadline),
             Event::Withdrawn { attempt } => self.withdrawn(*attempt),
             Event::CloseAsked { attempt } => self.close_asked(*attempt),
         }
@@ -223,7 +223,7 @@ impl Step<'_> {
         }
         if attempt.started {
             // It had its turn: the next attempt waits as long as a new bot would. One that never started keeps its deadline.
-            self.next.queue_deadline = Some(self.deadline_from(self.now));
+            self.next.queue_deadline = Some(after(self.now, self.next.policy.queue_timeout));
         }
         let wait = if counts {
             backoff::exponential(self.timing.retry_first, self.timing.retry_longest, self.next.failures)
@@ -247,12 +247,6 @@ impl Step<'_> {
     fn is_over(&self) -> bool {
         let longest = self.next.joined_at.map(|joined_at| after(joined_at, self.next.policy.max_duration));
         [self.next.end_at, longest].into_iter().flatten().any(|at| at <= self.now)
-    }
-
-    /// Until when a slot is wanted: nobody wants one when the bot would have to be out already.
-    fn deadline_from(&self, from: Timestamp) -> Timestamp {
-        let deadline = after(from, self.next.policy.queue_timeout);
-        self.next.end_at.map_or(deadline, |end_at| deadline.min(end_at))
     }
 
     fn move_to(&mut self, state: BotState, reason: Option<Reason>) {

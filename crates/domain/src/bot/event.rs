@@ -87,6 +87,8 @@ pub enum Event {
     QueueTimedOut {
         /// Which attempt was closed.
         attempt: Attempt,
+        /// The deadline that had passed; the bot's own may be later by now.
+        deadline: Timestamp,
     },
     /// A withdrawn attempt never had a slot, and never gets one.
     Withdrawn {

@@ -201,7 +201,7 @@ pub struct Bot {
     pub end_at: Option<Timestamp>,
     /// Since when it wants a slot: its place in order, kept over attempts.
     pub queued_at: Option<Timestamp>,
-    /// Until when it wants a slot.
+    /// When it has waited for a slot as long as it may, whatever its end: see [`Bot::wants_slot_until`].
     pub queue_deadline: Option<Timestamp>,
     /// Since when it is in the meeting, the first time.
     pub joined_at: Option<Timestamp>,
@@ -226,6 +226,12 @@ impl Bot {
     #[must_use]
     pub fn runner(&self) -> Option<RunnerId> {
         self.attempt.as_ref().map(|attempt| RunnerId::of_bot(self.id, attempt.number))
+    }
+
+    /// Until when it wants a slot: no longer than it may wait, and not beyond its end.
+    #[must_use]
+    pub fn wants_slot_until(&self) -> Option<Timestamp> {
+        self.queue_deadline.map(|deadline| self.end_at.map_or(deadline, |end_at| deadline.min(end_at)))
     }
 
     /// The platforms the current attempt may run on.

@@ -17,13 +17,25 @@ fn number(row: &PgRow, column: &str) -> Result<u32, Error> {
     Ok(u32::try_from(row.try_get::<i32, _>(column)?).unwrap_or(0))
 }
 
+/// An entry whose deadline has passed.
+#[derive(Debug)]
+pub struct Overdue {
+    pub runner: RunnerId,
+    pub deadline: Timestamp,
+    pub traceparent: Option<String>,
+}
+
 /// Entries whose deadline has passed.
-pub async fn overdue(pool: &PgPool, now: Timestamp, limit: i64) -> Result<Vec<(RunnerId, Option<String>)>, Error> {
+pub async fn overdue(pool: &PgPool, now: Timestamp, limit: i64) -> Result<Vec<Overdue>, Error> {
     // entries_deadline
-    let sql = "SELECT kind, owner_id, attempt, traceparent
+    let sql = "SELECT kind, owner_id, attempt, deadline, traceparent
                  FROM queue.entries WHERE deadline <= $1 ORDER BY deadline LIMIT $2";
     let rows = sqlx::query(sql).bind(sql_time(now)).bind(limit).fetch_all(pool).await?;
-    rows.iter().map(|row| Ok((runner_of(row)?, row.try_get("traceparent")?))).collect()
+    let read = |row: &PgRow| {
+        let deadline = row.try_get::<SqlTimestamp, _>("deadline")?.to_jiff();
+        Ok(Overdue { runner: runner_of(row)?, deadline, traceparent: row.try_get("traceparent")? })
+    };
+    rows.iter().map(read).collect()
 }
 
 /// Entries that open their next platform now.

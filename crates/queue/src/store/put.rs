@@ -119,6 +119,7 @@ pub struct EntryJson<'a> {
     not_before: Timestamp,
     since: Timestamp,
     deadline: Timestamp,
+    revision: i64,
     traceparent: Option<&'a str>,
 }
 
@@ -150,6 +151,7 @@ impl<'a> EntryJson<'a> {
             not_before: enqueue.not_before,
             since: now.max(enqueue.not_before),
             deadline: enqueue.deadline,
+            revision: enqueue.revision,
             traceparent,
         }
     }
@@ -167,14 +169,16 @@ pub async fn put(
     let rows = sqlx::query(
         "WITH new AS (
              INSERT INTO queue.entries (kind, owner_id, attempt, tenant_id, provider, spec, platforms, opened, open_at, tier,
-                    priority, rise_at, weight, lane_at, turn, queued_at, not_before, since, deadline, traceparent)
+                    priority, rise_at, weight, lane_at, turn, queued_at, not_before, since, deadline, revision,
+                    traceparent)
              SELECT kind, owner_id, attempt, tenant_id, provider, spec, platforms, opened, open_at, tier,
-                    priority, rise_at, weight, lane_at, turn, queued_at, not_before, since, deadline, traceparent
+                    priority, rise_at, weight, lane_at, turn, queued_at, not_before, since, deadline, revision,
+                    traceparent
                FROM jsonb_to_recordset($1) AS e (
                     kind text, owner_id uuid, attempt integer, tenant_id uuid, provider text, spec text, platforms text[],
                     opened integer, open_at timestamptz, tier integer, priority integer, rise_at timestamptz,
                     weight integer, lane_at timestamptz, turn bigint, queued_at timestamptz, not_before timestamptz,
-                    since timestamptz, deadline timestamptz, traceparent text)
+                    since timestamptz, deadline timestamptz, revision bigint, traceparent text)
               ORDER BY owner_id, attempt, kind
              ON CONFLICT (owner_id, attempt, kind) DO NOTHING
              RETURNING kind, owner_id, attempt, provider, platforms, opened, priority, turn, queued_at, not_before, tier,
@@ -201,4 +205,28 @@ pub async fn put(
     .fetch_all(connection)
     .await?;
     rows.iter().map(runner_of).collect()
+}
+
+/// Gives entries that are there the deadlines that their owners have moved, where nothing newer is known.
+pub async fn move_deadlines(connection: &mut PgConnection, enqueued: &[&Enqueue]) -> Result<(), Error> {
+    // Always in the same order, as two batches may tell of the same entries.
+    let mut enqueued = enqueued.to_vec();
+    enqueued.sort_unstable_by_key(|one| one.runner);
+    let (kinds, ids, attempts) = keys(enqueued.iter().map(|one| &one.runner));
+    // entries_pkey
+    sqlx::query(
+        "UPDATE queue.entries e SET deadline = k.deadline, revision = k.revision
+           FROM unnest($1::text[], $2::uuid[], $3::integer[], $4::timestamptz[], $5::bigint[])
+                AS k (kind, owner_id, attempt, deadline, revision)
+          WHERE e.owner_id = ANY ($2) AND e.owner_id = k.owner_id AND e.attempt = k.attempt AND e.kind = k.kind
+            AND e.revision < k.revision",
+    )
+    .bind(kinds)
+    .bind(ids)
+    .bind(attempts)
+    .bind(enqueued.iter().map(|one| sql_time(one.deadline)).collect::<Vec<SqlTimestamp>>())
+    .bind(enqueued.iter().map(|one| one.revision).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
 }

@@ -126,6 +126,7 @@ impl House {
             queued_at: now,
             not_before: now,
             deadline: now + Duration::from_secs(600),
+            revision: 1,
         }
     }
 

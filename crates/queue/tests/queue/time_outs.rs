@@ -57,6 +57,28 @@ async fn whoever_hears_first_says_that_it_timed_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_moves_the_deadline_of_an_entry() {
+    let house = House::new().await;
+    let hour = Duration::from_secs(3600);
+    let sooner = Enqueue { deadline: house.now() + hour, ..house.wish() };
+    let later = Enqueue { deadline: house.now() + SOON, ..house.wish() };
+    house.enqueue(sooner.clone()).await;
+    house.enqueue(later.clone()).await;
+    assert_eq!(house.waiting().await, (2, 2));
+    house.enqueue(Enqueue { deadline: later.deadline + hour, revision: 2, ..later.clone() }).await;
+    // What was said before comes once more: it says nothing any more.
+    house.enqueue(later.clone()).await;
+    let deadline = house.now();
+    house.enqueue(Enqueue { deadline, revision: 2, ..sooner.clone() }).await;
+    house.heard.until::<TimedOut>(sooner.runner.id, 1).await;
+    assert_eq!(house.heard.about::<TimedOut>(sooner.runner.id)[0].deadline, deadline);
+    let next = house.enqueue(Enqueue { deadline: later.deadline + Duration::from_secs(1), ..house.wish() }).await;
+    // The sweep ends what is overdue in the order of the deadlines.
+    house.heard.until::<TimedOut>(next.id, 1).await;
+    assert_eq!((house.timed_out(later.runner), house.waiting().await), (0, (1, 1)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn now_or_not_at_all() {
     let house = House::new().await;
     let at_once =

@@ -82,7 +82,7 @@ impl BatchHandler for Handler {
             }
             TimedOut::TYPE => {
                 let said: TimedOut = data(body)?;
-                input(said.runner, Event::QueueTimedOut { attempt: said.runner.attempt }, None)
+                input(said.runner, Event::QueueTimedOut { attempt: said.runner.attempt, deadline: said.deadline }, None)
             }
             Withdrawn::TYPE => {
                 let said: Withdrawn = data(body)?;

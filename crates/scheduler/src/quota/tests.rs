@@ -203,7 +203,7 @@ impl Happens {
             Self::Cancel => Event::CancelAsked,
             Self::Restart => Event::RestartAsked,
             Self::Admit => Event::AdmissionAsked { attempt, instance: InstanceId::from_uuid(Uuid::from_u128(1)) },
-            Self::TimeOut => Event::QueueTimedOut { attempt },
+            Self::TimeOut => Event::QueueTimedOut { attempt, deadline: now },
             Self::Gone => Event::Gone { attempt, exit: None },
         }
     }
@@ -235,8 +235,11 @@ proptest! {
             let mut rooms = Rooms::new(BTreeMap::from([(tenant(1), (limit, counted(bots)))]));
             for (index, event) in what {
                 let bot = &bots[index];
-                let room = rooms.of(bot);
-                let is_full = counted(bots).over(Some(limit), waits_for_room(bot)).is_some();
+                let room = rooms.of(bot, &event);
+                let there = counted(bots);
+                let others = there.waiting - u64::from(waits_for_room(bot));
+                let before = if waits_for_room(bot) && event == Event::Tick { 0 } else { others };
+                let is_full = there.bots + before >= u64::from(limit);
                 prop_assert_eq!(room == Room::Full, is_full, "what is counted is what is there");
                 match decide_within(bot, &event, at(second), &timing, room) {
                     Decision::Advance { next, .. } => {
@@ -247,7 +250,7 @@ proptest! {
                         rooms.count(bot, &next);
                         bots[index] = *next;
                     }
-                    Decision::Reject(greenroom_domain::bot::Rejected::NoRoom) => prop_assert!(rooms.over(bot).is_some()),
+                    Decision::Reject(greenroom_domain::bot::Rejected::NoRoom) => prop_assert!(rooms.over(bot, &event).is_some()),
                     Decision::Ignore(_) | Decision::Reject(_) => {}
                 }
                 let under_way = counted(bots).bots;

@@ -220,7 +220,10 @@ fn times(bad: &mut Problems, bot: &BotSettings, now: Option<Timestamp>) {
             bad.add("settings.end_time", "must not be more than a year ahead without a start time");
         }
         (_, Some(end)) if now.is_some_and(|now| end <= now) => bad.add("settings.end_time", "is in the past"),
-        (Some(start), Some(end)) if end <= start => bad.add("settings.end_time", "must be after the start time"),
+        // Of a bot that was made before, the state says whether its start still counts.
+        (Some(start), Some(end)) if now.is_some() && end <= start => {
+            bad.add("settings.end_time", "must be after the start time")
+        }
         _ => {}
     }
 }

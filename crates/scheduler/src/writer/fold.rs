@@ -101,7 +101,7 @@ impl<'a> Fold<'a> {
         // An edit leaves it open as long as it may be.
         let ordered =
             if matches!(*event, Event::EditAsked(_)) { None } else { ordered(&stored.bot, &self.writer.order) };
-        let (bot, room) = (ordered.as_ref().unwrap_or(&stored.bot), self.rooms.of(&stored.bot));
+        let (bot, room) = (ordered.as_ref().unwrap_or(&stored.bot), self.rooms.of(&stored.bot, &event));
         match decide_within(bot, &event, self.now, &self.writer.timing, room) {
             Decision::Advance { mut next, effects } => {
                 if ordered.is_some() && next.state == BotState::Scheduled {
@@ -139,7 +139,7 @@ impl<'a> Fold<'a> {
                 self.writer.ignored.add(1, &[KeyValue::new("reason", why_word)]);
                 Applied::Ignored(why, stored)
             }
-            Decision::Reject(Rejected::NoRoom) => match self.rooms.over(&stored.bot) {
+            Decision::Reject(Rejected::NoRoom) => match self.rooms.over(&stored.bot, &event) {
                 Some(over) => Applied::Over(over),
                 None => Applied::Rejected(Rejected::NoRoom),
             },
@@ -151,7 +151,7 @@ impl<'a> Fold<'a> {
     fn perhaps_old(&mut self, input: &Input) {
         match &input.event {
             Event::Gone { attempt, exit } => self.gone.push((input.bot, *attempt, *exit)),
-            Event::Withdrawn { attempt } | Event::QueueTimedOut { attempt } | Event::Refused { attempt, .. } => {
+            Event::Withdrawn { attempt } | Event::QueueTimedOut { attempt, .. } | Event::Refused { attempt, .. } => {
                 self.gone.push((input.bot, *attempt, None));
             }
             _ => {}

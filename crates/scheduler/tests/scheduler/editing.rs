@@ -5,7 +5,10 @@ use std::time::Duration;
 use futures::future::join_all;
 use greenroom_contracts::messages::{Enqueue, Release};
 use greenroom_contracts::proto::internal::v1::Caller;
-use greenroom_contracts::proto::v1::{AutomaticLeave, Bot, BotSettings, Meeting, UpdateBotRequest};
+use greenroom_contracts::proto::v1::runner_report::Report;
+use greenroom_contracts::proto::v1::{
+    AutomaticLeave, Bot, BotSettings, Desired, InCall, Leaving, Meeting, UpdateBotRequest,
+};
 use greenroom_contracts::{proto_timestamp, timestamp};
 use greenroom_domain::TenantId;
 use greenroom_domain::bot::BotState;
@@ -333,4 +336,50 @@ async fn what_was_due_while_nobody_looked() {
     let seen = house.until_state(&missed, BotState::Fatal).await;
     assert_eq!(seen.reason, "missed_start");
     house.until_state(&late, BotState::Queued).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_queue_hears_of_an_end_that_is_moved() {
+    let house = House::new().await;
+    let (bot, _) = house.at(BotState::Queued).await;
+    let first = house.heard.until::<Enqueue>(id_of(&bot).uuid(), 1).await[0].clone();
+    for (hours, times) in [(1, 2), (2, 3)] {
+        let edited = house.end_at(&bot, hours * Duration::from_secs(60)).await.expect("edited");
+        assert_eq!(edited.state, "QUEUED");
+        let heard = house.heard.until::<Enqueue>(id_of(&bot).uuid(), times).await;
+        let (newest, end) = (&heard[times - 1], edited.settings.and_then(|settings| settings.end_time));
+        let end = timestamp("end_time", &end.expect("an end")).expect("a time");
+        assert_eq!((newest.runner, newest.deadline), (first.runner, end.min(first.deadline)));
+        assert!(newest.revision > first.revision);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_runner_that_joins_after_its_end_hears_so_with_its_next_report() {
+    let house = House::new().await;
+    let (bot, instance) = house.at(BotState::JoiningCall).await;
+    let runner = runner_of(&bot, 1);
+    let in_call = |sequence| [(sequence, Report::InCall(InCall {}))];
+    house.end_at(&bot, Duration::from_millis(200)).await.expect("edited");
+    house.until_state(&bot, BotState::Leaving).await;
+    let answer = house.report(runner, instance, in_call(1)).await.expect("taken");
+    assert_eq!(answer.desired(), Desired::Leave);
+    let leaving = Report::Leaving(Leaving { reason: "leave_requested".to_owned() });
+    let answer = house.report(runner, instance, [(2, leaving)]).await.expect("taken");
+    assert_eq!(answer.desired(), Desired::Continue, "it knows");
+    let (bot, instance) = house.at(BotState::JoiningCall).await;
+    let answer = house.report(runner_of(&bot, 1), instance, in_call(1)).await.expect("taken");
+    assert_eq!(answer.desired(), Desired::Continue);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bot_that_was_sent_early_may_end_before_the_start_it_was_made_for() {
+    let house = House::new().await;
+    let bot = house.create_later(3 * HOUR).await;
+    let refused = house.end_at(&bot, HOUR).await.expect_err("it would end before its start");
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    house.scheduler.clone().deploy_bot(house.request(&bot)).await.expect("sent");
+    let edited = house.end_at(&bot, HOUR).await.expect("edited");
+    assert_eq!(edited.state, "QUEUED");
+    assert_eq!(house.end_at(&bot, Duration::ZERO).await.expect_err("it has passed").code(), Code::InvalidArgument);
 }

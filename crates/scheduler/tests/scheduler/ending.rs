@@ -4,7 +4,7 @@ use greenroom_contracts::messages::{Enqueue, Release, TimedOut, Withdraw, Withdr
 use greenroom_contracts::proto::v1::{Bot, BotSettings};
 use greenroom_contracts::timestamp;
 use greenroom_domain::bot::BotState;
-use greenroom_domain::{PlatformName, Reason};
+use greenroom_domain::{PlatformName, Reason, Timestamp};
 
 use crate::heard::until;
 use crate::house::{House, id_of, new_bot, runner_of};
@@ -181,8 +181,8 @@ async fn a_time_out_of_the_queue_ends_the_bot_unless_it_has_a_slot() {
     let house = House::new().await;
     let (waits, _) = house.at(BotState::Queued).await;
     let (has_one, _) = house.at(BotState::Deploying).await;
-    house.say(TimedOut { runner: runner_of(&waits, 1) }).await;
-    house.say(TimedOut { runner: runner_of(&has_one, 1) }).await;
+    house.say(TimedOut { runner: runner_of(&waits, 1), deadline: Timestamp::MAX }).await;
+    house.say(TimedOut { runner: runner_of(&has_one, 1), deadline: Timestamp::MAX }).await;
     let (waits, has_one) = (house.get(&waits).await, house.get(&has_one).await);
     assert_eq!((waits.state.as_str(), waits.reason.as_str()), ("FATAL", "queue_timeout"));
     assert_eq!(has_one.state, "DEPLOYING");

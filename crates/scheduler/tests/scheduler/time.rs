@@ -35,11 +35,13 @@ async fn a_bot_asks_for_its_slot_a_lead_before_its_start() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wish_that_nobody_answers_is_said_again_word_for_word() {
+async fn a_wish_that_nobody_answers_is_said_again() {
     let house = House::fast().await;
     let (bot, _) = house.at(BotState::Queued).await;
     let wishes = house.heard.until::<Enqueue>(id_of(&bot).uuid(), 3).await;
-    assert!(wishes.iter().all(|wish| *wish == wishes[0]), "{wishes:?}");
+    let first = |wish: &Enqueue| Enqueue { revision: wishes[0].revision, ..wish.clone() };
+    assert!(wishes.iter().all(|wish| first(wish) == wishes[0]), "{wishes:?}");
+    assert!(wishes.is_sorted_by_key(|wish| wish.revision), "{wishes:?}");
     assert_eq!(house.get(&bot).await.sequence, 2, "nobody need read about it");
     // Answered, it is not said any more.
     house.assigned(runner_of(&bot, 1), "one").await;

@@ -124,7 +124,7 @@ impl House {
 }
 
 pub fn event() -> TimedOut {
-    TimedOut { runner: RunnerId::of_bot(BotId::generate(), Attempt::FIRST) }
+    TimedOut { runner: RunnerId::of_bot(BotId::generate(), Attempt::FIRST), deadline: Timestamp::MAX }
 }
 
 pub fn command() -> Withdraw {

@@ -1,9 +1,9 @@
 //! What users ask.
 
-use super::{Ignored, Rejected, Room, Step, Stop, Taken, ignore};
+use super::{Effect, Ignored, Rejected, Room, Step, Stop, Taken, ignore};
 use crate::Reason;
 use crate::bot::{Beyond, BotState, Edit, START_LATE, latest_end, latest_start};
-use crate::time::before;
+use crate::time::{after, before};
 
 impl Step<'_> {
     pub(super) fn leave_asked(&mut self) -> Taken {
@@ -64,7 +64,9 @@ impl Step<'_> {
         }
         let start_changes = edited.start_at != current.start_at;
         let times_change = (edited.start_at, edited.end_at) != (current.start_at, current.end_at);
-        if times_change && edited.end_at.is_some_and(|end_at| end_at <= edited.start_at || end_at <= self.now) {
+        // One that was sent early may end before the start that it was made for.
+        let before_start = |end_at| current.state == BotState::Scheduled && end_at <= edited.start_at;
+        if times_change && edited.end_at.is_some_and(|end_at| before_start(end_at) || end_at <= self.now) {
             return reject(Rejected::BadEnd);
         }
         if times_change && edited.end_at.is_some_and(|end_at| end_at > latest_end(edited.start_at)) {
@@ -77,10 +79,13 @@ impl Step<'_> {
             self.next.reason = None;
             self.next.queued_at = None;
             self.next.queue_deadline = None;
-        } else if self.waits_for_room().is_some() && (times_change || timeout_changes) {
+        } else if self.waits_for_room().is_some() && timeout_changes {
             // It keeps its place, and what it has waited counts.
             let since = self.next.queued_at.unwrap_or(self.now).max(self.next.start_at);
-            self.next.queue_deadline = Some(self.deadline_from(since));
+            self.next.queue_deadline = Some(after(since, self.next.policy.queue_timeout));
+        } else if self.next.state == BotState::Queued && times_change {
+            // The queue has the deadline that followed from the end before.
+            self.effects.push(Effect::Enqueue);
         }
         if self.next.state == BotState::Scheduled && before(self.next.start_at, self.timing.lead) <= self.now {
             self.due();

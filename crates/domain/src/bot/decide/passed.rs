@@ -69,14 +69,14 @@ impl Step<'_> {
         }
         // The time-out counts from the start that was asked for, not from the head start we took; and what it waits for room
         // counts as well.
-        let deadline = waits_until.unwrap_or_else(|| self.deadline_from(self.now.max(self.next.start_at)));
+        let since = self.now.max(self.next.start_at);
         self.next.queued_at.get_or_insert(self.now);
-        self.next.queue_deadline = Some(deadline);
+        self.next.queue_deadline.get_or_insert(after(since, self.next.policy.queue_timeout));
         if self.room == Room::Free {
             self.next.attempt = Some(AttemptState::new(Attempt::FIRST, self.now, self.now));
             self.effects.push(Effect::Enqueue);
             self.move_to(BotState::Queued, None);
-        } else if deadline <= self.now {
+        } else if self.next.wants_slot_until() <= Some(self.now) {
             self.move_to(BotState::Fatal, Some(Reason::CONCURRENCY_LIMIT));
         } else {
             self.next.reason = Some(Reason::CONCURRENCY_LIMIT);
@@ -85,7 +85,7 @@ impl Step<'_> {
 
     /// Until when a bot that was due waits for its tenant to have room.
     pub(super) fn waits_for_room(&self) -> Option<Timestamp> {
-        self.next.queue_deadline.filter(|_| self.next.state == BotState::Scheduled)
+        self.next.wants_slot_until().filter(|_| self.next.state == BotState::Scheduled)
     }
 
     /// The attempt has failed already and its end is awaited.
@@ -120,12 +120,12 @@ impl Step<'_> {
         });
         self.next.wake_at = match bot.state {
             BotState::Done | BotState::Fatal | BotState::Cancelled => None,
-            BotState::Scheduled => Some(bot.queue_deadline.unwrap_or(before(bot.start_at, timing.lead))),
+            BotState::Scheduled => Some(bot.wants_slot_until().unwrap_or(before(bot.start_at, timing.lead))),
             BotState::Queued => {
                 let again =
                     backoff::exponential(timing.assert_first, timing.assert_longest, bot.asserts.saturating_add(1));
-                let mute =
-                    bot.queue_deadline.map(|deadline| after(deadline, timing.queue_grace)).filter(|at| *at > self.now);
+                let deadline = bot.wants_slot_until();
+                let mute = deadline.map(|deadline| after(deadline, timing.queue_grace)).filter(|at| *at > self.now);
                 let again = after(self.now, again);
                 Some(match mute {
                     // It keeps the entry until its deadline, and says what became of it.

@@ -143,9 +143,11 @@ impl Step<'_> {
         }
     }
 
-    pub(super) fn queue_timed_out(&mut self, attempt: Attempt) -> Taken {
+    pub(super) fn queue_timed_out(&mut self, attempt: Attempt, deadline: Timestamp) -> Taken {
         let now = self.now;
         let state = self.next.state;
+        // What is stored is a little coarser than what is told.
+        let is_later = self.next.wants_slot_until() > Some(after(deadline, Duration::from_millis(1)));
         let current = self.current(attempt)?;
         if current.platform.is_some() || current.admission.is_some() {
             return ignore(Ignored::Irrelevant);
@@ -154,7 +156,10 @@ impl Step<'_> {
             return ignore(Ignored::Repeated);
         }
         current.stopped = true;
-        if state == BotState::Queued {
+        if state == BotState::Queued && is_later {
+            // Its end was moved while the queue closed this attempt. The next one takes its place.
+            self.lose(Reason::NO_CAPACITY, true, false);
+        } else if state == BotState::Queued {
             self.move_to(BotState::Fatal, Some(Reason::QUEUE_TIMEOUT));
         }
         Ok(())

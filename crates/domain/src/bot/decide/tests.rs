@@ -70,6 +70,11 @@ fn assigned() -> Event {
     Event::Assigned { attempt: Attempt(1), platform: platform("one") }
 }
 
+/// The queue closes the first attempt for a deadline.
+fn timed_out(deadline: i64) -> Event {
+    Event::QueueTimedOut { attempt: Attempt(1), deadline: at(deadline) }
+}
+
 fn admitted() -> Vec<(i64, Event)> {
     vec![
         (-60, Event::Tick),
@@ -194,7 +199,7 @@ fn table() {
         ),
         (
             "queue time-out",
-            then(due(), [(600, Event::QueueTimedOut { attempt: first })]),
+            then(due(), [(600, Event::QueueTimedOut { attempt: first, deadline: at(600) })]),
             BotState::Fatal,
             Some(Reason::QUEUE_TIMEOUT),
             vec![Effect::Enqueue],
@@ -371,7 +376,7 @@ fn what_is_ignored_and_what_is_refused() {
             Event::Refused { attempt: Attempt(1), refusal: Refusal { reason: Reason::DEPLOY_FAILED, may_pass: true } },
             Ignored::Irrelevant,
         ),
-        ("a time-out that lost", admitted(), Event::QueueTimedOut { attempt: Attempt(1) }, Ignored::Irrelevant),
+        ("a time-out that lost", admitted(), timed_out(600), Ignored::Irrelevant),
         (
             "silent for a moment",
             in_call(),

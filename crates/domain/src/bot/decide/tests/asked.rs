@@ -113,7 +113,49 @@ fn the_end_ends_it_wherever_it_is() {
         Bot { end_at: Some(at(300)), ..scheduled() },
         &then(admitted(), [(-50, report(1, Report::InWaitingRoom)), (300, Event::Tick)]),
     );
-    assert_eq!((bot.state, bot.reason, bot.queue_deadline), (BotState::Leaving, Some(Reason::END_TIME), Some(at(300))));
+    assert_eq!((bot.state, bot.reason.clone()), (BotState::Leaving, Some(Reason::END_TIME)));
+    assert_eq!(bot.wants_slot_until(), Some(at(300)));
+}
+
+#[test]
+fn a_queued_bot_whose_end_is_moved_tells_the_queue() {
+    let due = [(-60, Event::Tick)];
+    let (bot, _) = play(scheduled(), &due);
+    assert_eq!(bot.wants_slot_until(), Some(at(600)));
+    for (second, until) in [(300, 300), (9_000, 600)] {
+        let (moved, effects) = play(bot.clone(), &[(0, end(second))]);
+        assert_eq!((moved.state, effects), (BotState::Queued, vec![Effect::Enqueue]), "{second}");
+        assert_eq!(moved.wants_slot_until(), Some(at(until)), "{second}");
+    }
+    // An end that was sooner than the time-out is taken away: the time-out holds.
+    let short = Bot { end_at: Some(at(60)), ..scheduled() };
+    let never = edit(Edit { end_at: Some(None), ..Edit::default() });
+    let (longer, effects) = play(short, &[(-60, Event::Tick), (0, never)]);
+    assert_eq!((longer.wants_slot_until(), effects.len()), (Some(at(600)), 2));
+    // Metadata concern nobody but the tenant.
+    let (same, effects) = play(bot, &[(0, beyond(Beyond::Metadata))]);
+    assert_eq!((same.wants_slot_until(), effects), (Some(at(600)), vec![]));
+}
+
+#[test]
+fn a_time_out_for_a_deadline_that_was_moved_is_not_the_end() {
+    let short = Bot { end_at: Some(at(60)), ..scheduled() };
+    let edited = [(-60, Event::Tick), (59, end(9_000))];
+    let (goes_on, effects) = play(short.clone(), &then(edited.to_vec(), [(60, timed_out(60))]));
+    let attempt = goes_on.attempt.as_ref().map(|attempt| attempt.number);
+    assert_eq!((goes_on.state, attempt, goes_on.failures), (BotState::Queued, Some(Attempt(2)), 0));
+    assert_eq!((effects.last(), goes_on.queued_at), (Some(&Effect::Enqueue), Some(at(-60))));
+    let (over, _) = play(short, &[(-60, Event::Tick), (60, timed_out(60))]);
+    assert_eq!((over.state, over.reason), (BotState::Fatal, Some(Reason::QUEUE_TIMEOUT)));
+}
+
+#[test]
+fn a_bot_that_was_sent_early_may_end_before_its_start() {
+    let sent = [(-500, Event::DeployAsked)];
+    let (bot, _) = play(scheduled(), &sent);
+    assert_eq!(play(bot.clone(), &[(-400, end(-100))]).0.end_at, Some(at(-100)));
+    assert_eq!(decide(&bot, &end(-450), at(-400), &Timing::default()), Decision::Reject(Rejected::BadEnd));
+    assert_eq!(decide(&scheduled(), &end(-100), at(-400), &Timing::default()), Decision::Reject(Rejected::BadEnd));
 }
 
 #[test]

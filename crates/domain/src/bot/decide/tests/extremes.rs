@@ -146,7 +146,7 @@ fn any_extreme_event(attempt: Attempt) -> impl Strategy<Value = Event> {
         1 => Just(Event::Started { attempt }),
         1 => Just(Event::AdmissionAsked { attempt, instance: instance(1) }),
         1 => Just(Event::Assigned { attempt, platform: platform("one") }),
-        1 => Just(Event::QueueTimedOut { attempt }),
+        1 => any_time().prop_map(move |deadline| Event::QueueTimedOut { attempt, deadline }),
         2 => any_event(),
     ]
 }

@@ -47,7 +47,7 @@ pub(super) fn any_event() -> impl Strategy<Value = Event> {
         6 => (attempt.clone(), instance, 1u64..9, reports).prop_map(|(attempt, instance, sequence, report)| Event::Reported { attempt, instance, sequence, report }),
         2 => attempt.clone().prop_map(|attempt| Event::Gone { attempt, exit: None }),
         1 => (attempt.clone(), any::<bool>()).prop_map(|(attempt, running)| Event::Inspected { attempt, observed: if running { Observed::Running } else { Observed::Unreachable }, last_beat_at: at(0) }),
-        1 => attempt.clone().prop_map(|attempt| Event::QueueTimedOut { attempt }),
+        1 => attempt.clone().prop_map(|attempt| Event::QueueTimedOut { attempt, deadline: at(600) }),
         1 => attempt.clone().prop_map(|attempt| Event::Withdrawn { attempt }),
         1 => attempt.prop_map(|attempt| Event::CloseAsked { attempt }),
     ]
@@ -106,7 +106,7 @@ proptest! {
             let now = wake_at.max(at(second));
             // The queue answers in the end: here always with a time-out.
             let event = match &bot.attempt {
-                Some(attempt) if bot.state == BotState::Queued => Event::QueueTimedOut { attempt: attempt.number },
+                Some(attempt) if bot.state == BotState::Queued => Event::QueueTimedOut { attempt: attempt.number, deadline: Timestamp::MAX },
                 _ => Event::Tick,
             };
             let decision = decide(&bot, &event, now, &timing);

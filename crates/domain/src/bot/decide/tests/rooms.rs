@@ -92,7 +92,7 @@ fn an_edit_of_one_that_waits_moves_its_deadline_and_loses_nothing() {
     let (over, _) = advanced(&bot, &edit(Edit { policy: Some(policy), ..Edit::default() }), 10, Room::Full);
     assert_eq!((over.state, over.reason), (BotState::Fatal, Some(Reason::CONCURRENCY_LIMIT)));
     let (ends, _) = advanced(&bot, &edit(Edit { end_at: Some(Some(at(60))), ..Edit::default() }), 10, Room::Full);
-    assert_eq!((ends.queue_deadline, ends.queued_at), (Some(at(60)), bot.queued_at));
+    assert_eq!((ends.wants_slot_until(), ends.wake_at, ends.queued_at), (Some(at(60)), Some(at(60)), bot.queued_at));
     // Put off, it waits for its time and not for room.
     let later = edit(Edit { start_at: Some(at(5000)), ..Edit::default() });
     let (later, _) = advanced(&bot, &later, 10, Room::Full);
