@@ -24,9 +24,9 @@ up *args:
     @cargo build --quiet --workspace --bin greenroom --bin greenroom-bot --bin greenroom-local-supervise
     @exec {{ target }}/greenroom up "$@"
 
-# everything CI checks: format, lints, dependencies, tests
+# everything CI checks: format, lints, protos, dependencies, tests
 [no-exit-message]
-test *args: fmt-check lint deny
+test *args: fmt-check protos lint deny
     @cargo build --workspace
     @just with-servers scripts/run-tests.sh "$@"
 
@@ -61,6 +61,15 @@ fmt-check:
 # clippy, with warnings as errors
 lint:
     @cargo clippy --workspace --all-targets -- -D warnings
+
+# the protos: their style, and that no client of the baseline breaks
+protos:
+    @buf lint
+    @buf breaking --against buf.baseline.binpb
+
+# makes the present protos the baseline: at a release, or for a break that the commit explains
+proto-baseline:
+    @buf build --exclude-source-info --output buf.baseline.binpb
 
 # licences, sources and second TLS stacks among the dependencies
 deny:

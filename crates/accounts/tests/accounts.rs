@@ -8,7 +8,7 @@ use greenroom_chassis::telemetry::{self, Telemetry};
 use greenroom_chassis::{Clock, Host, Peers, Process, Secret, Settings};
 use greenroom_contracts::proto::internal::v1::accounts_service_client::AccountsServiceClient;
 use greenroom_contracts::proto::internal::v1::{
-    AuthenticateRequest, CreateKeyRequest, GetLimitsRequest, ImageList, SetTenantRequest, TenantLimits,
+    AuthenticateRequest, CreateKeyRequest, GetLimitsRequest, ImageList, Plan, SetTenantRequest, TenantLimits,
 };
 use greenroom_domain::Installation;
 use greenroom_embedded::{Binaries, Postgres, THROW_AWAY, scratch};
@@ -120,7 +120,7 @@ async fn a_key_opens_its_tenants_door_and_only_its_hash_is_kept() {
         async move { accounts.set_tenant(SetTenantRequest { name: "acme".to_owned(), ..set }).await }
     };
     let set = SetTenantRequest {
-        plan: Some("professional".to_owned()),
+        plan: Some(Plan::Professional.into()),
         daily_limit: Some(7),
         weight: Some(3),
         time_zone: Some("Europe/Berlin".to_owned()),
@@ -176,7 +176,7 @@ async fn a_key_opens_its_tenants_door_and_only_its_hash_is_kept() {
         ("images: ", images(&["*/bot"])),
         ("cpu_millis: ", SetTenantRequest { cpu_millis: Some(0), ..SetTenantRequest::default() }),
         ("memory_mb: ", SetTenantRequest { memory_mb: Some(u32::MAX), ..SetTenantRequest::default() }),
-        ("plan: ", SetTenantRequest { plan: Some("gold".to_owned()), ..SetTenantRequest::default() }),
+        ("plan: ", SetTenantRequest { plan: Some(7), ..SetTenantRequest::default() }),
         ("weight: ", SetTenantRequest { weight: Some(0), ..SetTenantRequest::default() }),
         ("priority: ", SetTenantRequest { priority: Some(10_001), ..SetTenantRequest::default() }),
         ("time_zone: ", SetTenantRequest { time_zone: Some("Mars".to_owned()), ..SetTenantRequest::default() }),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+use crate::contract::LogLevel;
 use crate::link::{Error, Link};
 use crate::orders::Orders;
 use crate::telemetry::Level;
@@ -21,8 +22,8 @@ pub async fn beat(link: Link, first: Duration, orders: Orders, level: Level) {
                 if answer.next_beat_ms > 0 {
                     interval = Duration::from_millis(answer.next_beat_ms).clamp(RANGE.0, RANGE.1);
                 }
-                if !answer.log_level.is_empty() {
-                    level.set(&answer.log_level);
+                if answer.log_level() != LogLevel::Unspecified {
+                    level.set(answer.log_level().word());
                 }
             }
             Err(error @ Error::NotOurs(_)) => {

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use greenroom_contracts::proto_timestamp;
 use rand::Rng as _;
 use secrecy::ExposeSecret as _;
 use tokio::time::Instant;
@@ -134,7 +135,7 @@ impl Link {
             runner: Some(self.runner.clone()),
             instance: self.instance.clone(),
             reports,
-            sent_at: jiff::Timestamp::now().to_string(),
+            sent_at: Some(proto_timestamp(jiff::Timestamp::now())),
         };
         let answer = called("Report", self.client.clone().report(within(CALL, request))).await?;
         self.mark();

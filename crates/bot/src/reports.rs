@@ -1,5 +1,6 @@
 //! What happened, told in order: reports are kept until the gateway has acknowledged them, and sent again until then.
 
+use greenroom_contracts::proto_timestamp;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -29,9 +30,9 @@ struct Kept {
 }
 
 impl Kept {
-    fn add(&mut self, report: Report, at: String) {
+    fn add(&mut self, report: Report, at: Option<jiff::Timestamp>) {
         self.last += 1;
-        self.reports.push_back(RunnerReport { sequence: self.last, at, report: Some(report) });
+        self.reports.push_back(RunnerReport { sequence: self.last, at: at.map(proto_timestamp), report: Some(report) });
     }
 
     fn acknowledge(&mut self, sequence: u64) {
@@ -55,7 +56,7 @@ impl Reports {
     /// Adds what has just happened. It is sent as soon as everything before it is acknowledged.
     pub fn add(&self, report: Report) {
         let mut kept = self.kept();
-        kept.add(report, jiff::Timestamp::now().to_string());
+        kept.add(report, Some(jiff::Timestamp::now()));
         self.waiting.send_replace(kept.reports.len());
     }
 
@@ -130,14 +131,14 @@ mod tests {
     fn sequences_rise_without_a_gap_and_only_what_is_acknowledged_goes() {
         let mut kept = Kept::default();
         for text in ["a", "b", "c"] {
-            kept.add(Report::Note(Note { text: text.to_owned() }), String::new());
+            kept.add(Report::Note(Note { text: text.to_owned() }), None);
         }
         assert_eq!(sequences(&kept.batch()), [1, 2, 3]);
         kept.acknowledge(2);
         assert_eq!(sequences(&kept.batch()), [3]);
         kept.acknowledge(1);
         assert_eq!(sequences(&kept.batch()), [3]);
-        kept.add(Report::Note(Note::default()), String::new());
+        kept.add(Report::Note(Note::default()), None);
         assert_eq!(sequences(&kept.batch()), [3, 4]);
         kept.acknowledge(99);
         assert!(kept.batch().is_empty());
@@ -147,7 +148,7 @@ mod tests {
     fn a_long_backlog_goes_in_batches_from_its_start() {
         let mut kept = Kept::default();
         for _ in 0..120 {
-            kept.add(Report::Note(Note::default()), String::new());
+            kept.add(Report::Note(Note::default()), None);
         }
         let batch = sequences(&kept.batch());
         assert_eq!((batch.len(), batch[0]), (BATCH, 1));

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use greenroom_domain::{Attempt, OwnerKind, Provider, Resources, RunnerId, RunnerSpec, TenantId, Timestamp};
+use greenroom_domain::bot::BotState;
+use greenroom_domain::{Attempt, ExitCause, OwnerKind, Provider, Resources, RunnerId, RunnerSpec, TenantId, Timestamp};
 
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
@@ -77,6 +78,40 @@ pub fn timestamp(field: &str, at: &prost_types::Timestamp) -> Result<Timestamp, 
         return Err(in_range());
     }
     Timestamp::new(at.seconds, at.nanos).map_err(|_| in_range())
+}
+
+impl From<BotState> for v1::BotState {
+    fn from(state: BotState) -> Self {
+        match state {
+            BotState::Scheduled => Self::Scheduled,
+            BotState::Queued => Self::Queued,
+            BotState::Deploying => Self::Deploying,
+            BotState::JoiningCall => Self::JoiningCall,
+            BotState::InWaitingRoom => Self::InWaitingRoom,
+            BotState::InCall => Self::InCall,
+            BotState::Recording => Self::Recording,
+            BotState::Leaving => Self::Leaving,
+            BotState::Done => Self::Done,
+            BotState::Fatal => Self::Fatal,
+            BotState::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+/// Returns a bot's state; none where it is unspecified, or of a newer version.
+#[must_use]
+pub fn bot_state(state: v1::BotState) -> Option<BotState> {
+    state.word().parse().ok()
+}
+
+impl From<ExitCause> for internal::v1::ExitCause {
+    fn from(cause: ExitCause) -> Self {
+        match cause {
+            ExitCause::Evicted => Self::Evicted,
+            ExitCause::Interrupted => Self::Interrupted,
+            ExitCause::Lifetime => Self::Lifetime,
+        }
+    }
 }
 
 impl From<RunnerId> for v1::RunnerRef {
@@ -160,6 +195,21 @@ mod tests {
         assert!(status.message().ends_with(&format!("; and {} more", 1_000 - shown)), "{shown}");
         let long = bad_fields(&[BadField::new("image", "x".repeat(5_000))]);
         assert_eq!(long.get_details_bad_request().expect("violations").field_violations.len(), 1, "one is told always");
+    }
+
+    #[test]
+    fn states_and_causes_have_the_same_names_in_protobuf() {
+        for state in BotState::ALL {
+            assert_eq!(v1::BotState::from(state).word(), state.as_str());
+            assert_eq!(bot_state(state.into()), Some(state));
+        }
+        assert_eq!((v1::BotState::WORDS.len(), bot_state(v1::BotState::Unspecified)), (BotState::ALL.len(), None));
+        for word in internal::v1::ExitCause::WORDS {
+            let cause = ExitCause::of(word).expect("a cause");
+            assert_eq!(Some(cause.into()), internal::v1::ExitCause::of_word(word));
+        }
+        assert_eq!(v1::SlotState::of_word("idle").map(v1::SlotState::word), Some("idle"));
+        assert_eq!((v1::SlotState::of_word("IDLE"), v1::SlotState::of_word("")), (None, None));
     }
 
     #[test]

@@ -27,6 +27,6 @@ pub mod text;
 pub mod webm;
 
 pub use caller::{caller, on_behalf_of, operator, set_caller};
-pub use convert::{BadField, bad_fields, proto_timestamp, runner_of, timestamp};
+pub use convert::{BadField, bad_fields, bot_state, proto_timestamp, runner_of, timestamp};
 pub use envelope::{Envelope, Header, Origin};
 pub use messages::Message;

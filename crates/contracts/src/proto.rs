@@ -15,5 +15,12 @@ pub mod internal {
     }
 }
 
+/// The names of enum values, made by the build script.
+mod words {
+    use super::{internal, v1};
+
+    include!(concat!(env!("OUT_DIR"), "/words.rs"));
+}
+
 /// The compiled descriptors of the public packages: for gRPC reflection, and for HTTP.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/public.fds"));

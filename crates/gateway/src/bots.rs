@@ -5,8 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::Stream;
 use futures::StreamExt as _;
-use greenroom_contracts::proto::internal::v1::{JoinRequest, LogsRequest, ReadScreenshotRequest, RecordingRequest};
-use greenroom_contracts::proto::v1::{Bot, GetBotRequest, GetLogsRequest, Recording, RunnerRef};
+use greenroom_contracts::proto::internal::v1::{
+    JoinRequest, LogsRequest, ReadScreenshotRequest, RecordingServiceGetRequest, RecordingServiceReadRequest,
+};
+use greenroom_contracts::proto::v1::{Bot, GetBotRequest, GetLogsRequest, Recording, RecordingState, RunnerRef};
 use greenroom_contracts::set_caller;
 use greenroom_domain::{BotId, PlatformName};
 use tonic::{Request, Status};
@@ -37,14 +39,14 @@ impl Bots {
     }
 
     pub async fn recording(&self, client: &Client, bot: BotId) -> Result<Recording, Refused> {
-        let request = RecordingRequest { tenant_id: client.tenant.to_string(), bot_id: bot.to_string() };
+        let request = RecordingServiceGetRequest { tenant_id: client.tenant.to_string(), bot_id: bot.to_string() };
         let answer = self.upstream.ask("RecordingService.Get", || {
             let mut recordings = self.upstream.recordings.clone();
             let request = within(request.clone());
             async move { recordings.get(request).await }
         });
         let recording = answer.await?;
-        if recording.state == "none" {
+        if recording.state() == RecordingState::None {
             // Recordings do not know which bots there are.
             self.get(client, bot).await?;
         }
@@ -65,13 +67,17 @@ impl Bots {
     /// The joined recording.
     pub async fn recording_content(&self, client: &Client, bot: BotId) -> Result<(Recording, Content), Refused> {
         let recording = self.recording(client, bot).await?;
-        match recording.state.as_str() {
-            "ready" => {}
-            "none" => return Err(Status::not_found("nothing was recorded").into()),
-            "failed" => return Err(Status::failed_precondition("the recording could not be made one file").into()),
-            _ => return Err(Status::failed_precondition("the recording is not ready yet").into()),
+        match recording.state() {
+            RecordingState::Ready => {}
+            RecordingState::None => return Err(Status::not_found("nothing was recorded").into()),
+            RecordingState::Failed => {
+                return Err(Status::failed_precondition("the recording could not be made one file").into());
+            }
+            RecordingState::Unspecified | RecordingState::Recording | RecordingState::Joining => {
+                return Err(Status::failed_precondition("the recording is not ready yet").into());
+            }
         }
-        let request = RecordingRequest { tenant_id: client.tenant.to_string(), bot_id: bot.to_string() };
+        let request = RecordingServiceReadRequest { tenant_id: client.tenant.to_string(), bot_id: bot.to_string() };
         let what = "RecordingService.Read";
         let answer = self.upstream.ask(what, || {
             let mut recordings = self.upstream.recordings.clone();
@@ -105,7 +111,7 @@ impl Bots {
     /// What the runner of an attempt printed. `bot_id` was parsed already.
     pub async fn logs(&self, client: &Client, bot_id: BotId, logs: GetLogsRequest) -> Result<Chunks, Refused> {
         let bot = self.get(client, bot_id).await?;
-        let attempt = if logs.attempt == 0 { bot.attempt } else { logs.attempt };
+        let attempt = logs.attempt.filter(|attempt| *attempt > 0).unwrap_or(bot.attempt);
         if attempt == 0 {
             return Err(Status::not_found("no runner was started for this bot yet").into());
         }
@@ -152,7 +158,7 @@ fn platform_of(bot: &Bot, attempt: u32) -> Option<PlatformName> {
 /// A recording with the addresses at which HTTP has it.
 fn addressed(mut recording: Recording) -> Recording {
     let bot = format!("/v1/bots/{}", recording.bot_id);
-    if recording.state == "ready" {
+    if recording.state() == RecordingState::Ready {
         recording.url = format!("{bot}/recording/content");
     }
     for name in &mut recording.screenshots {

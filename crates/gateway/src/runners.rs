@@ -5,8 +5,9 @@ use std::time::Duration;
 use greenroom_bus::Bus;
 use greenroom_chassis::{RunnerToken, Secret};
 use greenroom_contracts::proto::v1::{
-    AdmitRequest, AdmitResponse, BeatRequest, BeatResponse, Desired, ProbeRequest, ProbeResponse, PutPartRequest,
-    PutPartResponse, PutScreenshotRequest, PutScreenshotResponse, ReportRequest, ReportResponse, RunnerRef,
+    AdmitRequest, AdmitResponse, BeatRequest, BeatResponse, Desired, LogLevel, ProbeRequest, ProbeResponse,
+    PutPartRequest, PutPartResponse, PutScreenshotRequest, PutScreenshotResponse, ReportRequest, ReportResponse,
+    RunnerRef,
 };
 use greenroom_contracts::{BadField, beat, runner_of, subjects};
 use greenroom_domain::InstanceId;
@@ -100,7 +101,7 @@ impl Runners {
             None => asking.await,
         };
         let next_beat_ms = u64::try_from(self.next_beat.as_millis()).unwrap_or(u64::MAX);
-        Ok(BeatResponse { desired: desired.into(), next_beat_ms, log_level: String::new() })
+        Ok(BeatResponse { desired: desired.into(), next_beat_ms, log_level: LogLevel::Unspecified.into() })
     }
 
     pub async fn put_part(&self, token: RunnerToken, part: PutPartRequest) -> Result<PutPartResponse, Refused> {

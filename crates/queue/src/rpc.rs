@@ -6,9 +6,7 @@ pub mod stats;
 use std::sync::Arc;
 
 use greenroom_contracts::proto::internal::v1::queue_service_server::QueueService;
-use greenroom_contracts::proto::internal::v1::{
-    GetPositionRequest, GetPositionResponse, QueueStatsRequest, QueueStatsResponse,
-};
+use greenroom_contracts::proto::internal::v1::{GetPositionRequest, GetPositionResponse, StatsRequest, StatsResponse};
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::dispatch::Queue;
@@ -26,7 +24,7 @@ impl QueueService for Door {
         get_position::get_position(&self.0, request.into_inner()).await.map(Response::new)
     }
 
-    async fn stats(&self, _: Request<QueueStatsRequest>) -> Result<Response<QueueStatsResponse>, Status> {
+    async fn stats(&self, _: Request<StatsRequest>) -> Result<Response<StatsResponse>, Status> {
         stats::stats(&self.0).await.map(Response::new)
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use greenroom_chassis::{Clock, InnerChannel};
+use greenroom_contracts::bot_state;
 use greenroom_contracts::on_behalf_of;
 use greenroom_contracts::proto::v1::GetBotRequest;
 use greenroom_contracts::proto::v1::bot_service_client::BotServiceClient;
@@ -65,7 +66,7 @@ impl Missed {
         match BotServiceClient::new(self.scheduler.clone()).get_bot(request).await {
             Ok(bot) => {
                 let bot = bot.into_inner();
-                let over = bot.state.parse::<BotState>().is_ok_and(BotState::is_terminal);
+                let over = bot_state(bot.state()).is_some_and(BotState::is_terminal);
                 Ok(over.then_some(bot.attempt))
             }
             // Nothing to conclude from: its parts stay where they are.

@@ -95,19 +95,8 @@ pub enum State {
     Settled(Verdict),
 }
 
-impl State {
-    /// As it stands in the API.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Recording => "recording",
-            Self::Joining => "joining",
-            Self::Settled(verdict) => verdict.as_str(),
-        }
-    }
-}
-
 impl Verdict {
-    /// As it stands in SQL and in the API.
+    /// As it stands in SQL.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ready => "ready",

@@ -16,7 +16,9 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use greenroom_chassis::Clock;
 use greenroom_contracts::proto::internal::v1::recording_service_server::RecordingService;
-use greenroom_contracts::proto::internal::v1::{JoinRequest, ReadScreenshotRequest, RecordingChunk, RecordingRequest};
+use greenroom_contracts::proto::internal::v1::{
+    JoinRequest, ReadScreenshotRequest, RecordingChunk, RecordingServiceGetRequest, RecordingServiceReadRequest,
+};
 use greenroom_contracts::proto::v1::{
     ProbeRequest, ProbeResponse, PutPartRequest, PutPartResponse, PutScreenshotRequest, PutScreenshotResponse,
     Recording, RunnerRef,
@@ -73,7 +75,7 @@ impl RecordingService for Rpc {
         put_screenshot::handle(self, tenant, request.into_inner()).await.map(Response::new)
     }
 
-    async fn get(&self, request: Request<RecordingRequest>) -> Result<Response<Recording>, Status> {
+    async fn get(&self, request: Request<RecordingServiceGetRequest>) -> Result<Response<Recording>, Status> {
         get::handle(self, request.into_inner()).await.map(Response::new)
     }
 
@@ -81,7 +83,7 @@ impl RecordingService for Rpc {
         join::handle(self, request.into_inner()).await.map(Response::new)
     }
 
-    async fn read(&self, request: Request<RecordingRequest>) -> Result<Response<Chunks>, Status> {
+    async fn read(&self, request: Request<RecordingServiceReadRequest>) -> Result<Response<Chunks>, Status> {
         read::handle(self, request.into_inner()).await.map(Response::new)
     }
 

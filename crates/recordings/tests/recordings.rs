@@ -10,7 +10,9 @@ mod servers;
 #[path = "recordings/sound.rs"]
 mod sound;
 
-use greenroom_contracts::proto::internal::v1::{ReadScreenshotRequest, RecordingRequest};
+use greenroom_contracts::proto::internal::v1::{
+    ReadScreenshotRequest, RecordingServiceGetRequest, RecordingServiceReadRequest,
+};
 use greenroom_contracts::proto::v1::PutScreenshotRequest;
 use greenroom_domain::TenantId;
 use greenroom_domain::bot::BotState;
@@ -26,7 +28,7 @@ async fn parts_become_one_recording() {
     for (index, part) in parts.iter().enumerate() {
         house.put(&bot, 1, index, part).await.expect("stored");
     }
-    assert_eq!(house.get(&bot).await.state, "recording");
+    assert_eq!(house.get(&bot).await.state().word(), "recording");
     // Sent again: the same, and by mistake another content. Nothing is stored, the answer is the same.
     house.put(&bot, 1, 2, &parts[2]).await.expect("answered the same");
     let other = sound::cluster_of(b"something else");
@@ -41,7 +43,7 @@ async fn parts_become_one_recording() {
     assert!(ready.mean_volume_db.is_some_and(|volume| volume > -40.0), "{ready:?}");
 
     let recording = house.get(&bot).await;
-    assert_eq!((recording.state.as_str(), recording.duration_ms, recording.parts), ("ready", ready.duration_ms, 4));
+    assert_eq!((recording.state().word(), recording.duration_ms, recording.parts), ("ready", ready.duration_ms, 4));
     assert_eq!((recording.media_type.as_str(), recording.detail.as_str()), ("audio/webm", ""));
     assert_eq!(recording.location, format!("{}/{}/recording.webm", bot.tenant, bot.id), "no path of the server");
     let on_disk = std::fs::read(house.directory.path().join(&recording.location)).expect("where it says");
@@ -50,9 +52,10 @@ async fn parts_become_one_recording() {
 
     // Another tenant sees nothing of it.
     let mut client = house.client();
-    let theirs = RecordingRequest { tenant_id: TenantId::generate().to_string(), bot_id: bot.id.to_string() };
-    assert_eq!(client.get(theirs.clone()).await.expect("answered").into_inner().state, "none");
-    assert_eq!(client.read(theirs).await.expect_err("nothing").code(), Code::NotFound);
+    let theirs = RecordingServiceGetRequest { tenant_id: TenantId::generate().to_string(), bot_id: bot.id.to_string() };
+    let content = RecordingServiceReadRequest { tenant_id: theirs.tenant_id.clone(), bot_id: theirs.bot_id.clone() };
+    assert_eq!(client.get(theirs).await.expect("answered").into_inner().state().word(), "none");
+    assert_eq!(client.read(content).await.expect_err("nothing").code(), Code::NotFound);
 
     // Said again, late: nothing changes.
     house.over(&bot, BotState::Done, 1).await;
@@ -103,14 +106,14 @@ async fn a_recording_of_which_nothing_arrived_has_failed() {
         house.over(bot, BotState::Done, 1).await;
         house.gone(bot, 1).await;
     }
-    house.until("it is due", async |house| house.get(&lost).await.state == "joining").await;
+    house.until("it is due", async |house| house.get(&lost).await.state().word() == "joining").await;
     *house.scheduler.away.lock().expect("no panic") = false;
     let Said::Failed { sequence, failed } = house.said(&lost, 1).await else { panic!("it failed") };
     let words = "recording was reported for about 42 s, and no part of it arrived";
     assert_eq!((sequence, failed.detail.as_str()), (1, words));
     let recording = house.get(&lost).await;
-    assert_eq!((recording.state.as_str(), recording.detail.as_str()), ("failed", words));
-    house.until("the other is settled", async |house| house.get(&never).await.state == "none").await;
+    assert_eq!((recording.state().word(), recording.detail.as_str()), ("failed", words));
+    house.until("the other is settled", async |house| house.get(&never).await.state().word() == "none").await;
     assert_eq!((house.get(&never).await.detail.as_str(), house.count(&never)), ("", 0));
 
     // A part comes late after all.
@@ -178,13 +181,13 @@ async fn without_word_of_its_runner_late_parts_are_waited_for() {
     house.put(&silent, 1, 0, &parts[0]).await.expect("stored");
     house.over(&silent, BotState::Cancelled, 1).await;
     house.over(&empty, BotState::Cancelled, 1).await;
-    house.until("it is joining", async |house| house.get(&silent).await.state == "joining").await;
+    house.until("it is joining", async |house| house.get(&silent).await.state().word() == "joining").await;
     house.put(&silent, 1, 1, &parts[1]).await.expect("stored");
     let Said::Ready { ready, sequence } = house.said(&silent, 1).await else { panic!("it is ready") };
     assert_eq!(sequence, 1);
     assert!((3_500..4_500).contains(&ready.duration_ms), "both parts: {ready:?}");
 
-    house.until("there is none", async |house| house.get(&empty).await.state == "none").await;
+    house.until("there is none", async |house| house.get(&empty).await.state().word() == "none").await;
     assert_eq!(house.count(&empty), 0);
 }
 
@@ -196,7 +199,7 @@ async fn a_bot_whose_end_was_never_heard_of_is_asked_about() {
     house.put(&live, 1, 0, &sound::webm(2)).await.expect("stored");
     house.put(&over, 1, 0, &sound::webm(2)).await.expect("stored");
     assert!(matches!(house.said(&over, 1).await, Said::Ready { sequence: 1, .. }));
-    assert_eq!(house.get(&live).await.state, "recording");
+    assert_eq!(house.get(&live).await.state().word(), "recording");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -216,7 +219,7 @@ async fn a_part_after_joining_opens_it_again() {
     assert!(ready.duration_ms > first.duration_ms + 1_000, "{first:?} {ready:?}");
     house
         .until("it is ready again", async |house| {
-            house.get(&bot).await.parts == 5 && house.get(&bot).await.state == "ready"
+            house.get(&bot).await.parts == 5 && house.get(&bot).await.state().word() == "ready"
         })
         .await;
 }
@@ -234,7 +237,7 @@ async fn what_cannot_be_joined_fails_and_keeps_its_parts() {
     assert!(failed.detail.contains("attempt 1"), "{failed:?}");
     assert!(!failed.detail.contains('/'), "no path of this machine's: {failed:?}");
     let recording = house.get(&bot).await;
-    assert_eq!((recording.state.as_str(), recording.parts), ("failed", 1));
+    assert_eq!((recording.state().word(), recording.parts), ("failed", 1));
     assert_eq!(house.read(&bot).await.expect_err("nothing").code(), Code::NotFound);
     let kept = house.directory.path().join(format!("{}/{}/parts/1/000000.webm", bot.tenant, bot.id));
     assert_eq!(std::fs::read(kept).expect("kept"), content);
@@ -248,7 +251,7 @@ async fn a_missing_ffmpeg_is_waited_for() {
     house.over(&bot, BotState::Done, 1).await;
     house.gone(&bot, 1).await;
     house.until("it says why", async |house| house.get(&bot).await.detail.contains("FFMPEG")).await;
-    assert_eq!(house.get(&bot).await.state, "joining");
+    assert_eq!(house.get(&bot).await.state().word(), "joining");
     // A replica that has one does it, though it was never told.
     house.replica(&[]).await;
     assert!(matches!(house.said(&bot, 1).await, Said::Ready { sequence: 1, .. }));
@@ -403,7 +406,7 @@ async fn a_full_disk_is_waited_for_however_long_it_takes() {
     house.until("it was tried four times", async |house| house.waits(&bot).await >= 4 || house.count(&bot) > 0).await;
     assert_eq!(house.count(&bot), 0, "it was given up: {:?}", house.get(&bot).await.detail);
     let recording = house.get(&bot).await;
-    assert_eq!(recording.state, "joining");
+    assert_eq!(recording.state().word(), "joining");
     assert!(recording.detail.contains("No space left on device"), "{recording:?}");
     std::fs::remove_file(&full).expect("removed");
     assert!(matches!(house.said(&bot, 1).await, Said::Ready { sequence: 1, .. }));
@@ -424,9 +427,9 @@ async fn an_operator_has_a_recording_joined_again() {
     // Somebody has brought the part back from a backup.
     let part = house.directory.path().join(format!("{}/{}/parts/1/000000.webm", bot.tenant, bot.id));
     std::fs::write(part, sound::webm(2)).expect("written");
-    assert_eq!(house.join(&bot).await.expect("joined again").state, "joining");
+    assert_eq!(house.join(&bot).await.expect("joined again").state().word(), "joining");
     assert!(matches!(house.said(&bot, 2).await, Said::Ready { sequence: 2, .. }));
-    house.until("it is ready", async |house| house.get(&bot).await.state == "ready").await;
+    house.until("it is ready", async |house| house.get(&bot).await.state().word() == "ready").await;
     assert_eq!(house.read(&bot).await.expect("readable").get(..4), Some(&[0x1A, 0x45, 0xDF, 0xA3][..]));
 }
 

@@ -55,7 +55,7 @@ impl RunnerService for Owner {
 
     async fn beat(&self, _: Request<proto::BeatRequest>) -> Result<Response<proto::BeatResponse>, Status> {
         let desired = (*self.desired.lock().unwrap()).into();
-        Ok(Response::new(proto::BeatResponse { desired, next_beat_ms: 50, log_level: String::new() }))
+        Ok(Response::new(proto::BeatResponse { desired, next_beat_ms: 50, log_level: 0 }))
     }
 
     async fn report(&self, request: Request<proto::ReportRequest>) -> Result<Response<proto::ReportResponse>, Status> {

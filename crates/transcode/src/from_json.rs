@@ -10,8 +10,7 @@ use serde_json::Value as Json;
 use serde_json::value::RawValue;
 
 use crate::Violation;
-use crate::json_fields::JsonFields;
-use crate::to_json::short_name;
+use crate::json_rules::JsonRules;
 
 pub const TIMESTAMP: &str = "google.protobuf.Timestamp";
 const NUMBER: &str = "must be a whole number, not negative and not too large";
@@ -35,13 +34,13 @@ type Fields<'a> = BTreeMap<String, &'a RawValue>;
 
 /// Reads JSON, and collects what is wrong with it.
 pub struct Reader<'a> {
-    json_fields: &'a JsonFields,
+    json_rules: &'a JsonRules,
     pub violations: Vec<Violation>,
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(json_fields: &'a JsonFields) -> Self {
-        Self { json_fields, violations: Vec::new() }
+    pub fn new(json_rules: &'a JsonRules) -> Self {
+        Self { json_rules, violations: Vec::new() }
     }
 
     fn refuse(&mut self, field: impl Into<String>, problem: impl ToString) {
@@ -86,7 +85,7 @@ impl<'a> Reader<'a> {
     }
 
     fn field_value(&mut self, field: &FieldDescriptor, json: &RawValue, path: &str) -> Option<Value> {
-        if self.json_fields.contains(field) {
+        if self.json_rules.is_document(field) {
             return Some(Value::String(json.get().to_owned()));
         }
         if field.is_map() {
@@ -121,7 +120,8 @@ impl<'a> Reader<'a> {
         let mut map = HashMap::new();
         for (name, json) in entries {
             let path = path_of(path, &shortened(&name));
-            let key = text(&entry.map_entry_key_field().kind(), &name).ok().and_then(Value::into_map_key);
+            let key =
+                text(&entry.map_entry_key_field().kind(), &name, self.json_rules).ok().and_then(Value::into_map_key);
             match key {
                 None => self.refuse(path, "is not a valid key"),
                 Some(key) => {
@@ -143,7 +143,7 @@ impl<'a> Reader<'a> {
                 Err("must be an object".to_owned())
             }
             // The whole text was parsed before, so this is JSON.
-            _ => scalar(kind, &serde_json::from_str(json.get()).unwrap_or_default()),
+            _ => scalar(kind, &serde_json::from_str(json.get()).unwrap_or_default(), self.json_rules),
         };
         read.map_err(|problem| self.refuse(path, problem)).ok()
     }
@@ -155,7 +155,7 @@ fn other_of_oneof(field: &FieldDescriptor, message: &DynamicMessage) -> Option<S
     oneof.fields().find(|other| message.has_field(other)).map(|other| other.json_name().to_owned())
 }
 
-fn scalar(kind: &Kind, json: &Json) -> Result<Value, String> {
+fn scalar(kind: &Kind, json: &Json, json_rules: &JsonRules) -> Result<Value, String> {
     match (kind, json) {
         (Kind::Message(descriptor), Json::String(text)) => {
             timestamp(descriptor, text).map_err(|problem| problem.to_string())
@@ -165,8 +165,8 @@ fn scalar(kind: &Kind, json: &Json) -> Result<Value, String> {
         (Kind::Bool, _) => Err("must be true or false".to_owned()),
         (Kind::String, Json::String(text)) => Ok(Value::String(text.clone())),
         (Kind::String, _) => Err("must be a string".to_owned()),
-        (Kind::Enum(_) | Kind::Bytes, Json::String(text)) => self::text(kind, text),
-        (Kind::Enum(descriptor), _) => Err(one_of(descriptor)),
+        (Kind::Enum(_) | Kind::Bytes, Json::String(text)) => self::text(kind, text, json_rules),
+        (Kind::Enum(of), _) => Err(one_of(of, json_rules)),
         (Kind::Bytes, _) => Err("must be a string in base64".to_owned()),
         (Kind::Double, _) => json.as_f64().map(Value::F64).ok_or_else(|| "must be a number".to_owned()),
         #[allow(clippy::cast_possible_truncation, reason = "a float is less exact than JSON's numbers")]
@@ -193,15 +193,15 @@ fn whole_number(kind: &Kind, number: Option<i128>) -> Result<Value, String> {
 ///
 /// # Errors
 /// When the text is not a value of that kind; the error tells the allowed ones.
-pub fn text(kind: &Kind, text: &str) -> Result<Value, String> {
+pub fn text(kind: &Kind, text: &str, json_rules: &JsonRules) -> Result<Value, String> {
     match kind {
         Kind::String => Ok(Value::String(text.to_owned())),
         Kind::Bool => text.parse().map(Value::Bool).map_err(|_| "must be true or false".to_owned()),
         Kind::Double => text.parse().map(Value::F64).map_err(|_| "must be a number".to_owned()),
         Kind::Float => text.parse().map(Value::F32).map_err(|_| "must be a number".to_owned()),
-        Kind::Enum(descriptor) => {
-            let value = descriptor.values().find(|value| value.number() != 0 && short_name(value) == text);
-            value.map(|value| Value::EnumNumber(value.number())).ok_or_else(|| one_of(descriptor))
+        Kind::Enum(of) => {
+            let value = json_rules.words(of).iter().find(|(_, word)| word == text);
+            value.map(|(number, _)| Value::EnumNumber(*number)).ok_or_else(|| one_of(of, json_rules))
         }
         Kind::Bytes => {
             STANDARD.decode(text).map(|bytes| Value::Bytes(bytes.into())).map_err(|_| "must be base64".to_owned())
@@ -215,8 +215,13 @@ pub fn text(kind: &Kind, text: &str) -> Result<Value, String> {
 }
 
 /// Reads a parameter of a query. One that may be repeated is given once for each value.
-pub fn parameter(message: &mut DynamicMessage, field: &FieldDescriptor, given: &str) -> Result<(), String> {
-    let value = text(&field.kind(), given)?;
+pub fn parameter(
+    message: &mut DynamicMessage,
+    field: &FieldDescriptor,
+    given: &str,
+    json_rules: &JsonRules,
+) -> Result<(), String> {
+    let value = text(&field.kind(), given, json_rules)?;
     if field.cardinality() == Cardinality::Repeated {
         match message.get_field_mut(field) {
             Value::List(values) => values.push(value),
@@ -236,8 +241,7 @@ fn timestamp(descriptor: &MessageDescriptor, text: &str) -> Result<Value, BadTim
     Ok(Value::Message(message))
 }
 
-fn one_of(descriptor: &EnumDescriptor) -> String {
-    let names: Vec<_> =
-        descriptor.values().filter(|value| value.number() != 0).map(|value| short_name(&value)).collect();
-    format!("must be one of {}", names.join(", "))
+fn one_of(of: &EnumDescriptor, json_rules: &JsonRules) -> String {
+    let words: Vec<_> = json_rules.words(of).iter().map(|(_, word)| word.as_str()).collect();
+    format!("must be one of {}", words.join(", "))
 }

@@ -7,14 +7,15 @@
 //! The JSON is that of protobuf ([ProtoJSON](https://protobuf.dev/programming-guides/json/)) with these differences:
 //!
 //! - Numbers of 64 bits are numbers, not strings.
-//! - The value `STATE_RUNNING` of an enum `State` is called `RUNNING`.
+//! - The value `STATE_RUNNING` of an enum `State` is called `RUNNING`, and `running` where the enum has the option
+//!   `greenroom.v1.lower_case`.
 //! - Responses leave out absent messages and optional fields, empty strings, unspecified enum values, and nothing else.
 //! - Requests name fields in one way, in camelCase, and unknown fields are errors.
 //! - A text field with the option `greenroom.v1.json` is a JSON document, and keeps its very text.
 //! - Times are RFC 3339 as [`greenroom_domain::parse_rfc3339`] takes them.
 
 mod from_json;
-mod json_fields;
+mod json_rules;
 mod mask;
 mod openapi;
 mod operation;

@@ -3,20 +3,19 @@
 use std::collections::BTreeMap;
 
 use http::Method;
-use prost_reflect::{EnumDescriptor, FieldDescriptor, FileDescriptor, Kind, MessageDescriptor};
+use prost_reflect::{FieldDescriptor, FileDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value as Json, json};
 
 use crate::from_json::TIMESTAMP;
-use crate::json_fields::JsonFields;
+use crate::json_rules::JsonRules;
 use crate::operation::{Body, Operation};
-use crate::to_json::short_name;
 
 /// Describes the operations, each with its errors, and the messages that they speak of. `problem` is the schema of an error; `more`
 /// are paths that no proto binds.
 #[must_use]
 pub fn openapi(operations: &[&Operation], title: &str, version: &str, problem: Json, more: Map<String, Json>) -> Json {
-    let json_fields = operations.first().map(|operation| operation.json_fields.clone()).unwrap_or_default();
-    let mut schemas = Schemas { known: BTreeMap::new(), json_fields: &json_fields };
+    let json_rules = operations.first().map(|operation| operation.json_rules.clone()).unwrap_or_default();
+    let mut schemas = Schemas { known: BTreeMap::new(), json_rules: &json_rules };
     let mut paths = more;
     let mut tags = BTreeMap::new();
     for operation in operations {
@@ -114,7 +113,7 @@ fn parameter(field: &FieldDescriptor, place: &str, name: &str, required: bool, s
 /// Schemas by the names of their messages, as they are met.
 struct Schemas<'a> {
     known: BTreeMap<String, Json>,
-    json_fields: &'a JsonFields,
+    json_rules: &'a JsonRules,
 }
 
 impl Schemas<'_> {
@@ -156,7 +155,7 @@ impl Schemas<'_> {
             let value = kind.as_message().map(|entry| entry.map_entry_value_field().kind());
             return json!({"type": "object", "additionalProperties": value.map(|kind| self.kind(&kind))});
         }
-        if self.json_fields.contains(field) {
+        if self.json_rules.is_document(field) {
             return json!({"type": "object", "additionalProperties": true});
         }
         let schema = self.kind(&field.kind());
@@ -173,18 +172,16 @@ impl Schemas<'_> {
             Kind::Uint64 | Kind::Fixed64 => json!({"type": "integer", "minimum": 0}),
             Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => json!({"type": "integer", "format": "int32"}),
             Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => json!({"type": "integer", "format": "int64"}),
-            Kind::Enum(of) => one_of(of),
+            Kind::Enum(of) => {
+                let words: Vec<_> = self.json_rules.words(of).iter().map(|(_, word)| word).collect();
+                json!({"type": "string", "enum": words})
+            }
             Kind::Message(message) if message.full_name() == TIMESTAMP => {
                 json!({"type": "string", "format": "date-time"})
             }
             Kind::Message(message) => self.message(message),
         }
     }
-}
-
-fn one_of(of: &EnumDescriptor) -> Json {
-    let names: Vec<_> = of.values().filter(|value| value.number() != 0).map(|value| short_name(&value)).collect();
-    json!({"type": "string", "enum": names})
 }
 
 /// Returns the comment above something in a proto, on one line.

@@ -12,7 +12,7 @@ use prost_types::method_options::IdempotencyLevel;
 use serde_json::value::RawValue;
 
 use crate::from_json::{self, MOST_VIOLATIONS, Reader};
-use crate::json_fields::JsonFields;
+use crate::json_rules::JsonRules;
 use crate::to_json::One;
 use crate::{Violation, to_json};
 
@@ -57,7 +57,7 @@ pub struct Operation {
     pub(crate) body: Body,
     pub(crate) response_body: Option<FieldDescriptor>,
     update_mask: Option<FieldDescriptor>,
-    pub(crate) json_fields: Arc<JsonFields>,
+    pub(crate) json_rules: Arc<JsonRules>,
 }
 
 /// Reads descriptors as a proto compiler encodes them.
@@ -92,12 +92,12 @@ pub fn operations(pool: &DescriptorPool, services: &[&str]) -> Result<Vec<Operat
     let Some(http) = pool.get_extension_by_name("google.api.http") else {
         return Err(BadApi::new("google.api.http", "there is no such option"));
     };
-    let json_fields = Arc::new(JsonFields::of(pool));
+    let json_rules = Arc::new(JsonRules::of(pool));
     let mut operations = Vec::new();
     for name in services {
         for rpc in methods(pool, name)? {
             for rule in rules(&rpc, &http) {
-                let operation = Operation::new(&rpc, &rule, json_fields.clone());
+                let operation = Operation::new(&rpc, &rule, json_rules.clone());
                 operations.push(operation.map_err(|problem| BadApi::new(rpc.full_name(), problem))?);
             }
         }
@@ -122,7 +122,7 @@ fn text_of(rule: &DynamicMessage, name: &str) -> String {
 }
 
 impl Operation {
-    fn new(rpc: &MethodDescriptor, rule: &DynamicMessage, json_fields: Arc<JsonFields>) -> Result<Self, String> {
+    fn new(rpc: &MethodDescriptor, rule: &DynamicMessage, json_rules: Arc<JsonRules>) -> Result<Self, String> {
         let methods = [Method::GET, Method::PUT, Method::POST, Method::DELETE, Method::PATCH];
         let bound = methods.into_iter().find_map(|method| {
             let path = text_of(rule, &method.as_str().to_ascii_lowercase());
@@ -149,7 +149,7 @@ impl Operation {
             name => Some(rpc.output().get_field_by_name(name).ok_or("the response has no such field")?),
         };
         let update_mask = input.fields().find(is_mask).filter(|_| method == Method::PATCH);
-        Ok(Self { rpc: rpc.clone(), method, path, in_path, body, response_body, update_mask, json_fields })
+        Ok(Self { rpc: rpc.clone(), method, path, in_path, body, response_body, update_mask, json_rules })
     }
 
     /// Returns the HTTP method.
@@ -206,7 +206,7 @@ impl Operation {
         query: &str,
         body: &str,
     ) -> Result<DynamicMessage, Vec<Violation>> {
-        let mut reader = Reader::new(&self.json_fields);
+        let mut reader = Reader::new(&self.json_rules);
         let mut request = match &self.body {
             Body::None => DynamicMessage::new(self.rpc.input()),
             Body::Whole => reader.message(&self.rpc.input(), body, "", &self.in_path),
@@ -226,7 +226,7 @@ impl Operation {
         self.parameters(&mut request, query, &mut violations);
         for (name, text) in path {
             let field = self.in_path.iter().find(|field| field.name() == name);
-            let value = field.map(|field| (field, from_json::text(&field.kind(), text)));
+            let value = field.map(|field| (field, from_json::text(&field.kind(), text, &self.json_rules)));
             match value {
                 Some((field, Ok(value))) => request.set_field(field, value),
                 Some((field, Err(problem))) => violations.push(Violation::new(field.json_name(), problem)),
@@ -267,7 +267,7 @@ impl Operation {
             };
             if given.contains(&field) && !field.is_list() {
                 violations.push(Violation::new(name, "must not be given twice"));
-            } else if let Err(problem) = from_json::parameter(request, &field, &text) {
+            } else if let Err(problem) = from_json::parameter(request, &field, &text, &self.json_rules) {
                 violations.push(Violation::new(name, problem));
             }
             given.push(field);
@@ -282,8 +282,8 @@ impl Operation {
         let bad = |problem: &dyn ToString| BadApi::new(self.rpc.full_name(), problem.to_string());
         let message = DynamicMessage::decode(self.rpc.output(), response).map_err(|error| bad(&error))?;
         let json = match &self.response_body {
-            None => serde_json::to_vec(&to_json::Json(&message, &self.json_fields)),
-            Some(field) => serde_json::to_vec(&One(&field.kind(), &message.get_field(field), &self.json_fields)),
+            None => serde_json::to_vec(&to_json::Json(&message, &self.json_rules)),
+            Some(field) => serde_json::to_vec(&One(&field.kind(), &message.get_field(field), &self.json_rules)),
         };
         json.map_err(|error| bad(&error))
     }
@@ -306,7 +306,7 @@ impl Operation {
         let (first, rest) = path.split_once('.').unwrap_or((path, ""));
         match message.get_field_by_name(first) {
             // Names in there are the caller's own.
-            Some(field) if !rest.is_empty() && self.json_fields.contains(&field) => {
+            Some(field) if !rest.is_empty() && self.json_rules.is_document(&field) => {
                 format!("{}.{rest}", field.json_name())
             }
             _ => camel_case(path),
@@ -318,14 +318,14 @@ impl Operation {
 #[derive(Debug, Clone)]
 pub struct Messages {
     pool: DescriptorPool,
-    json_fields: Arc<JsonFields>,
+    json_rules: Arc<JsonRules>,
 }
 
 impl Messages {
     /// Converts the messages of a pool.
     #[must_use]
     pub fn new(pool: &DescriptorPool) -> Self {
-        Self { pool: pool.clone(), json_fields: Arc::new(JsonFields::of(pool)) }
+        Self { pool: pool.clone(), json_rules: Arc::new(JsonRules::of(pool)) }
     }
 
     /// Converts an encoded message of this name.
@@ -336,7 +336,7 @@ impl Messages {
         let descriptor = self.pool.get_message_by_name(name);
         let descriptor = descriptor.ok_or_else(|| BadApi::new(name, "there is no such message"))?;
         let message = DynamicMessage::decode(descriptor, message).map_err(|error| BadApi::new(name, error))?;
-        serde_json::to_vec(&to_json::Json(&message, &self.json_fields)).map_err(|error| BadApi::new(name, error))
+        serde_json::to_vec(&to_json::Json(&message, &self.json_rules)).map_err(|error| BadApi::new(name, error))
     }
 }
 

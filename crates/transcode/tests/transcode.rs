@@ -55,7 +55,7 @@ fn a_response_reads_back_as_the_request() {
         "title": "Pnin", "subtitle": "", "state": "LENT", "pages": 191, "sizeBytes": 18_446_744_073_709_551_615_u64,
         "shift": -7, "weightKg": 0.2, "lendable": true, "cover": "AAE=", "authors": ["V. N."],
         "chapters": [{"title": "One"}, {"title": "Two"}], "ratings": {"times": 5, "tls": 4},
-        "boughtAt": "2026-11-29T10:00:00.5Z", "publisher": {"name": "Doubleday", "founded": 0}, "box": 3, "notes": {"z": [1], "a": 2},
+        "boughtAt": "2026-11-29T10:00:00.5Z", "publisher": {"name": "Doubleday", "founded": 0}, "box": 3, "notes": {"z": [1], "a": 2}, "binding": "soft_cover",
     });
     let request = create(book.clone()).expect("a request");
     assert_eq!(request.get_field_by_name("shelf").as_deref(), Some(&Value::U32(7)));
@@ -77,13 +77,14 @@ fn a_response_shows_numbers_flags_and_lists_and_nothing_empty() {
 #[test]
 fn every_violation_is_named_where_it_is() {
     let violations = refused(create(json!({
-        "title": 1, "state": "STATE_LENT", "pages": -1, "sizeBytes": "7", "shift": 1.5, "weightKg": "heavy", "lendable": 1,
-        "cover": "§", "authors": ["a", 2, null], "chapters": [{"title": "One"}, {"titel": "Two"}], "ratings": {"times": "5"},
+        "title": 1, "state": "STATE_LENT", "binding": "HARD", "pages": -1, "sizeBytes": "7", "shift": 1.5, "weightKg": "heavy",
+        "lendable": 1, "cover": "§", "authors": ["a", 2, null], "chapters": [{"title": "One"}, {"titel": "Two"}], "ratings": {"times": "5"},
         "boughtAt": "yesterday", "publisher": {"founded": 4_294_967_296_u64}, "size_bytes": 7, "room": "a", "box": 1,
     })));
     let expected = [
         "title must be a string",
         "state must be one of ON_SHELF, LENT",
+        "binding must be one of hard, soft_cover",
         "pages must be a whole number, not negative and not too large",
         "sizeBytes must be a whole number, not negative and not too large",
         "shift must be a whole number, and not too large",

@@ -1,10 +1,11 @@
 //! Tenants, by name.
 
 use greenroom_contracts::BadField;
-use greenroom_contracts::proto::internal::v1::{ListTenantsRequest, ListTenantsResponse, Tenant};
+use greenroom_contracts::proto::internal::v1::{ListTenantsRequest, ListTenantsResponse, Plan as ShownPlan, Tenant};
 use tonic::Status;
 
 use super::Rpc;
+use crate::plan::Plan;
 use crate::{Error, store};
 
 const DEFAULT: u32 = 100;
@@ -34,7 +35,7 @@ pub(super) fn shown(rpc: &Rpc, row: store::TenantRow) -> Tenant {
     Tenant {
         id: id.to_string(),
         name,
-        plan: plan.to_string(),
+        plan: shown_plan(plan).into(),
         priority: terms.priority,
         weight: terms.weight,
         daily_limit: terms.daily_limit,
@@ -50,5 +51,14 @@ pub(super) fn shown(rpc: &Rpc, row: store::TenantRow) -> Tenant {
             .map(str::to_owned)
             .collect(),
         images: images.unwrap_or_else(|| rpc.images.clone()),
+    }
+}
+
+fn shown_plan(plan: Plan) -> ShownPlan {
+    match plan {
+        Plan::Free => ShownPlan::Free,
+        Plan::Standard => ShownPlan::Standard,
+        Plan::Professional => ShownPlan::Professional,
+        Plan::Enterprise => ShownPlan::Enterprise,
     }
 }

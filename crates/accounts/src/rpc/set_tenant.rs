@@ -20,7 +20,7 @@ const HIGHEST_MEMORY_MB: u32 = 16 << 20;
 const OWN: [&str; 7] = ["priority", "weight", "daily_limit", "concurrency_limit", "cpu_millis", "memory_mb", "images"];
 
 pub(super) async fn handle(rpc: &Rpc, request: SetTenantRequest) -> Result<Tenant, Status> {
-    let plan = request.plan.as_deref().map(str::parse::<Plan>).transpose();
+    let plan = request.plan.map(|_| request.plan().word().parse::<Plan>()).transpose();
     let plan = plan.map_err(|problem| BadField::new("plan", problem))?;
     for (field, given, least, most) in [
         ("priority", request.priority, 0, HIGHEST_PRIORITY),

@@ -141,7 +141,7 @@ impl RunnerService for Gateway {
         let desired = kept.desired.into();
         drop(kept);
         self.change();
-        Ok(Response::new(BeatResponse { desired, next_beat_ms: 200, log_level: String::new() }))
+        Ok(Response::new(BeatResponse { desired, next_beat_ms: 200, log_level: 0 }))
     }
 
     async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportResponse>, Status> {

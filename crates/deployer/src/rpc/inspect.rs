@@ -1,5 +1,5 @@
 use greenroom_contracts::proto::internal::v1::inspect_response::State;
-use greenroom_contracts::proto::internal::v1::{InspectRequest, InspectResponse};
+use greenroom_contracts::proto::internal::v1::{ExitCause, InspectRequest, InspectResponse};
 use greenroom_contracts::runner_of;
 use tonic::Status;
 
@@ -18,7 +18,7 @@ pub(super) async fn serve(door: &Door, request: InspectRequest) -> Result<Inspec
             answer.exit_code = exit.code;
             answer.signal = exit.signal;
             answer.out_of_memory = exit.out_of_memory;
-            answer.cause = exit.cause.map(|cause| cause.as_str().to_owned()).unwrap_or_default();
+            answer.cause = exit.cause.map(ExitCause::from).unwrap_or_default().into();
         }
         // That it never ran is a refusal, and those are told to everybody, in a moment, by who removes its remains.
         Observed::Refused(_) => answer.set_state(State::Unspecified),

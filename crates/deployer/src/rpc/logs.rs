@@ -11,7 +11,7 @@ pub(super) async fn serve(
     request: LogsRequest,
 ) -> Result<BoxStream<'static, Result<LogsChunk, Status>>, Status> {
     let runner = runner_of(request.runner.as_ref())?;
-    let tail = (request.tail_lines > 0).then_some(request.tail_lines);
+    let tail = request.tail_lines.filter(|lines| *lines > 0);
     let logs = door.reader(&request.platform)?.logs(runner, request.follow, tail).await;
     let logs = logs
         .map_err(|error| unanswered(&error))?

@@ -51,7 +51,7 @@ async fn every_platform_of_a_process_is_behind_one_door() {
 
     let logs = async |runner: greenroom_domain::RunnerId| {
         let request =
-            LogsRequest { platform: "one".to_owned(), runner: Some(runner.into()), follow: false, tail_lines: 5 };
+            LogsRequest { platform: "one".to_owned(), runner: Some(runner.into()), follow: false, tail_lines: Some(5) };
         let stream = client.clone().logs(request).await?.into_inner();
         stream
             .try_fold(String::new(), |all, chunk| async move { Ok(all + &String::from_utf8_lossy(&chunk.content)) })

@@ -23,9 +23,9 @@ pub(super) async fn get(
     let bot = path.bot()?;
     let request = GetLogsRequest {
         bot_id: bot.to_string(),
-        attempt: query.take("attempt", "must be 1, 2, 3…").unwrap_or_default(),
+        attempt: query.take("attempt", "must be 1, 2, 3…"),
         follow: query.take("follow", "must be true or false").unwrap_or_default(),
-        tail_lines: query.take("tail", "must be a number of lines").unwrap_or_default(),
+        tail_lines: query.take("tail", "must be a number of lines"),
     };
     query.finish()?;
     let chunks = core.bots.logs(&client, bot, request).await?;

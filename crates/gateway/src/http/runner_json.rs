@@ -3,6 +3,8 @@
 
 use greenroom_contracts::proto::v1;
 use greenroom_contracts::proto::v1::runner_report::Report;
+use greenroom_contracts::proto_timestamp;
+use greenroom_domain::parse_rfc3339;
 use serde::{Deserialize, Deserializer, Serialize};
 
 #[derive(Deserialize)]
@@ -88,6 +90,11 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     }
 }
 
+/// Returns a time; none for what cannot be read, which is the same as none: a report is taken whatever its runner's clock says.
+fn stamp(text: &str) -> Option<prost_types::Timestamp> {
+    parse_rfc3339(text).ok().map(proto_timestamp)
+}
+
 impl From<RunnerJson> for v1::RunnerRef {
     fn from(runner: RunnerJson) -> Self {
         Self { kind: runner.kind, id: runner.id, attempt: runner.attempt }
@@ -112,7 +119,7 @@ impl From<ReportsJson> for v1::ReportRequest {
             runner: Some(call.runner.into()),
             instance: call.instance,
             reports: call.reports.into_iter().map(v1::RunnerReport::from).collect(),
-            sent_at: call.sent_at,
+            sent_at: stamp(&call.sent_at),
         }
     }
 }
@@ -131,7 +138,7 @@ impl From<ReportJson> for v1::RunnerReport {
             json.note.map(|NoteJson { text }| Report::Note(v1::Note { text })),
             json.joining.map(|NothingJson {}| Report::Joining(v1::Joining {})),
         ];
-        Self { sequence: json.sequence, at: json.at, report: report.into_iter().flatten().next() }
+        Self { sequence: json.sequence, at: stamp(&json.at), report: report.into_iter().flatten().next() }
     }
 }
 
@@ -140,12 +147,16 @@ impl From<ReportJson> for v1::RunnerReport {
 pub(super) struct BeatenJson {
     desired: &'static str,
     next_beat_ms: u64,
-    log_level: String,
+    log_level: &'static str,
 }
 
 impl From<v1::BeatResponse> for BeatenJson {
     fn from(answer: v1::BeatResponse) -> Self {
-        Self { desired: answer.desired().as_str_name(), next_beat_ms: answer.next_beat_ms, log_level: answer.log_level }
+        Self {
+            desired: answer.desired().as_str_name(),
+            next_beat_ms: answer.next_beat_ms,
+            log_level: answer.log_level().word(),
+        }
     }
 }
 

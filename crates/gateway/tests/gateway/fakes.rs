@@ -61,7 +61,7 @@ pub fn bot(id: &str) -> Bot {
     Bot {
         id: id.to_owned(),
         number: 7,
-        state: "IN_CALL".to_owned(),
+        state: BotState::InCall.into(),
         settings: Some(BotSettings {
             meeting: Some(Meeting { provider: "web".to_owned(), ..Meeting::default() }),
             metadata: r#"{"b":1,"a":2.0}"#.to_owned(),
@@ -294,7 +294,7 @@ impl RecordingService for Fakes {
 
     async fn join(&self, request: Request<JoinRequest>) -> Answer<Recording> {
         let bot_id = request.into_inner().bot_id;
-        Ok(Response::new(Recording { bot_id, state: "joining".to_owned(), ..Recording::default() }))
+        Ok(Response::new(Recording { bot_id, state: RecordingState::Joining.into(), ..Recording::default() }))
     }
 
     async fn put_screenshot(&self, request: Request<PutScreenshotRequest>) -> Answer<PutScreenshotResponse> {
@@ -303,17 +303,17 @@ impl RecordingService for Fakes {
         Ok(Response::new(PutScreenshotResponse {}))
     }
 
-    async fn get(&self, request: Request<RecordingRequest>) -> Answer<Recording> {
+    async fn get(&self, request: Request<RecordingServiceGetRequest>) -> Answer<Recording> {
         Ok(Response::new(Recording {
             bot_id: request.into_inner().bot_id,
-            state: self.kept().recording_state.to_owned(),
+            state: RecordingState::of_word(self.kept().recording_state).unwrap_or_default().into(),
             media_type: "audio/webm".to_owned(),
             size_bytes: 10,
             ..Recording::default()
         }))
     }
 
-    async fn read(&self, _: Request<RecordingRequest>) -> Answer<Self::ReadStream> {
+    async fn read(&self, _: Request<RecordingServiceReadRequest>) -> Answer<Self::ReadStream> {
         Ok(Response::new(chunks(&["hello", "world"], |content| RecordingChunk { content })))
     }
 

@@ -68,7 +68,7 @@ async fn the_same_calls_and_the_same_checks() {
     assert_eq!((page.bots.len(), page.next_cursor.as_str()), (2, "more"));
     let mut recordings = RecordingServiceClient::new(channel(&house));
     let recording = recordings.get_recording(with_key(GetRecordingRequest { bot_id: id.clone() })).await.expect("one");
-    assert_eq!(recording.into_inner().state, "ready");
+    assert_eq!(recording.into_inner().state(), RecordingState::Ready);
 
     let logs = GetLogsRequest { bot_id: id, ..GetLogsRequest::default() };
     let logs = LogServiceClient::new(channel(&house)).get_logs(with_key(logs)).await.expect("logs").into_inner();

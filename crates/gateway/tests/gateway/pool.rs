@@ -23,7 +23,7 @@ fn platform() -> PlatformStats {
         slots: Some(SlotCounts { total: 3, busy: 2, cordoned: 1, ..SlotCounts::default() }),
         limit: Some(PoolLimit {
             value: 2,
-            from: "operator".to_owned(),
+            from: LimitOrigin::Operator.into(),
             preset: None,
             setting: Some(80),
             operator: Some(2),
@@ -40,7 +40,7 @@ fn platform() -> PlatformStats {
         }],
         providers: vec![ProviderStats {
             provider: "zoom".to_owned(),
-            breaker: Some(PoolBreaker { state: "open".to_owned(), failures: 5, probe_at: None }),
+            breaker: Some(PoolBreaker { state: BreakerState::Open.into(), failures: 5, probe_at: None }),
             ..ProviderStats::default()
         }],
         ..PlatformStats::default()
@@ -56,7 +56,7 @@ impl Fakes {
 
     fn slot(&self, action: &str, by: String, slot: String) -> Answer<PoolSlot> {
         let what = format!("{action} {slot} by {by}");
-        self.heard(what, PoolSlot { name: slot, state: "idle".to_owned(), ..PoolSlot::default() })
+        self.heard(what, PoolSlot { name: slot, state: SlotState::Idle.into(), ..PoolSlot::default() })
     }
 }
 
@@ -98,7 +98,8 @@ impl PoolOperatorService for Fakes {
     }
 
     async fn list_slots(&self, request: Request<ListSlotsRequest>) -> Answer<ListSlotsResponse> {
-        let ListSlotsRequest { platform, state, cursor, limit } = request.into_inner();
+        let state = request.get_ref().state().word();
+        let ListSlotsRequest { platform, cursor, limit, .. } = request.into_inner();
         let slot = PoolSlot {
             name: "k8s-eu-007".to_owned(),
             runner: Some(RunnerRef { kind: "bot".to_owned(), id: "b".to_owned(), attempt: 2 }),

@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
+use greenroom_contracts::proto::v1;
 use greenroom_contracts::proto::v1::bot_service_client::BotServiceClient;
 use greenroom_contracts::proto::v1::event_service_client::EventServiceClient;
 use greenroom_contracts::proto::v1::recording_service_client::RecordingServiceClient;
@@ -12,7 +13,7 @@ use greenroom_contracts::proto::v1::{
     JoinRecordingRequest, LeaveBotRequest, ListBotsRequest, ListBotsResponse, ListTimelineRequest,
     ListTimelineResponse, Meeting, Resources, RestartBotRequest, TimelineEntry, UpdateBotRequest, WatchEventsRequest,
 };
-use greenroom_contracts::{proto_timestamp, timestamp};
+use greenroom_contracts::{bot_state, proto_timestamp, timestamp};
 use greenroom_domain::bot::BotState;
 use greenroom_domain::parse_rfc3339;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -240,7 +241,7 @@ impl Command {
                 let request = ListBotsRequest {
                     limit: Some(limit),
                     cursor: cursor.unwrap_or_default(),
-                    state: state.unwrap_or_default(),
+                    state: state.map(|state| given_state(&state)).transpose()?.unwrap_or_default().into(),
                 };
                 let ListBotsResponse { bots, next_cursor } =
                     connection.client()?.list_bots(request).await?.into_inner();
@@ -252,7 +253,7 @@ impl Command {
                     table.add_row([
                         bot.number.to_string(),
                         bot.id.clone(),
-                        bot.state.clone(),
+                        bot.state().word().to_owned(),
                         shown(provider(&bot)).into_owned(),
                         shown(&bot.platform).into_owned(),
                         time(start(&bot)),
@@ -316,7 +317,7 @@ impl Command {
                 let request = JoinRecordingRequest { bot_id: id };
                 let recording =
                     RecordingServiceClient::new(connection.keyed()?).join_recording(request).await?.into_inner();
-                say(format!("{}  {}  {} parts", recording.bot_id, recording.state, recording.parts));
+                say(format!("{}  {}  {} parts", recording.bot_id, recording.state().word(), recording.parts));
             }
             Self::Leave { connection, id } => {
                 show(&connection.client()?.leave_bot(LeaveBotRequest { bot_id: id }).await?.into_inner())
@@ -335,6 +336,12 @@ fn given(option: &str, text: &str) -> Result<prost_types::Timestamp, Error> {
     Ok(proto_timestamp(at))
 }
 
+/// A state that was given.
+fn given_state(text: &str) -> Result<v1::BotState, Error> {
+    let state = v1::BotState::of_word(text);
+    state.ok_or_else(|| Error::Plain(format!("--state: must be one of {}", v1::BotState::WORDS.join(", "))))
+}
+
 async fn watch(connection: Keyed, id: String) -> Result<(), Error> {
     let mut client = BotServiceClient::new(connection.clone());
     let request = WatchEventsRequest { cursor: String::new(), bot_id: id.clone() };
@@ -347,7 +354,7 @@ async fn watch(connection: Keyed, id: String) -> Result<(), Error> {
             say(line_of(line));
         }
         shown = bot.timeline.last().map_or(shown, |line| line.sequence);
-        if bot.state.parse::<BotState>().is_ok_and(BotState::is_terminal) {
+        if bot_state(bot.state()).is_some_and(BotState::is_terminal) {
             return Ok(());
         }
         if events.message().await?.is_none() {
@@ -369,7 +376,7 @@ fn show(bot: &Bot) {
     say(format!(
         "bot {}  {}\n  id        {}\n  provider  {}\n  start     {}",
         bot.number,
-        bot.state,
+        bot.state().word(),
         shown(&bot.id),
         shown(provider(bot)),
         time(start(bot))
@@ -412,7 +419,7 @@ fn show(bot: &Bot) {
 
 /// A line of a timeline. What stands in it may come from a runner, and so from a meeting.
 fn line_of(line: &TimelineEntry) -> String {
-    let (state, what) = (shown(&line.state), shown(&line.what));
+    let (state, what) = (line.state().word(), shown(&line.what));
     format!("{}  {state:<16} {what:<18} {}", time(line.at.as_ref()), shown(&line.detail))
 }
 

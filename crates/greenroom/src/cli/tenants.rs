@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
 use greenroom_chassis::Settings;
-use greenroom_contracts::proto::internal::v1::{ImageList, SetTenantRequest, Tenant};
+use greenroom_contracts::proto::internal::v1::{ImageList, Plan, SetTenantRequest, Tenant};
 
 use super::keys;
 use super::shown::{say, shown};
@@ -78,6 +78,11 @@ fn term(
 impl Set {
     fn request(self) -> Result<SetTenantRequest, Error> {
         let mut as_planned = Vec::new();
+        let plan = self.plan.map(|plan| {
+            let known = Plan::of_word(&plan).map(i32::from);
+            known.ok_or_else(|| Error::Plain("--plan: must be free, standard, professional or enterprise".to_owned()))
+        });
+        let plan = plan.transpose()?;
         let images = match self.images.as_deref() {
             None => None,
             Some("plan") => {
@@ -90,7 +95,7 @@ impl Set {
         let mut term = |option, name, given, may_be_none| term(option, name, given, may_be_none, &mut as_planned);
         Ok(SetTenantRequest {
             name: self.name,
-            plan: self.plan,
+            plan,
             priority: term("--priority", "priority", self.priority, false)?,
             weight: term("--weight", "weight", self.weight, false)?,
             daily_limit: term("--daily-limit", "daily_limit", self.daily_limit, true)?,
@@ -146,7 +151,7 @@ fn table(tenants: &[Tenant]) -> Table {
             |size: Option<u32>, unit: &str| size.map_or_else(|| "default".to_owned(), |size| format!("{size}{unit}"));
         table.add_row([
             shown(&tenant.name).into_owned(),
-            tenant.plan.clone(),
+            tenant.plan().word().to_owned(),
             own("priority", tenant.priority.to_string()),
             own("weight", tenant.weight.to_string()),
             own("daily_limit", limit(tenant.daily_limit)),

@@ -21,7 +21,7 @@ impl House {
     }
 
     async fn breaker_is(&self, state: &str) -> bool {
-        self.breaker().await.is_some_and(|breaker| breaker.state == state)
+        self.breaker().await.is_some_and(|breaker| breaker.state().word() == state)
     }
 
     /// Its time has come, and the sweep has seen it.

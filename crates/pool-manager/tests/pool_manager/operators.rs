@@ -12,7 +12,7 @@ use greenroom_contracts::proto::v1::pool_operator_service_client::PoolOperatorSe
 use greenroom_contracts::proto::v1::{
     ClearProviderLimitRequest, CordonSlotRequest, ForceFreeSlotRequest, GetHistoryRequest, GetPlatformRequest,
     GetPoolRequest, ListSlotsRequest, PlatformSettings, PlatformStats, PoolSlot, ResetSlotRequest,
-    SetProviderLimitRequest, UncordonSlotRequest, UpdatePlatformRequest,
+    SetProviderLimitRequest, SlotState, UncordonSlotRequest, UpdatePlatformRequest,
 };
 use greenroom_domain::RunnerId;
 use prost_types::FieldMask;
@@ -98,9 +98,9 @@ impl House {
     }
 }
 
-fn value(stats: &PlatformStats) -> (u32, &str) {
+fn value(stats: &PlatformStats) -> (u32, &'static str) {
     let limit = stats.limit.as_ref().expect("a limit");
-    (limit.value, &limit.from)
+    (limit.value, limit.from().word())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -142,7 +142,7 @@ async fn a_limit_is_lowered_raised_and_cleared_while_bots_run() {
     assert_eq!(value(&house.limit(CLEARED).await), (4, "setting"));
     let stats = house.change("permits", PlatformSettings { permits: SET(1), ..PlatformSettings::default() }).await;
     let permits = stats.permits.expect("permits");
-    assert_eq!((permits.value, permits.from.as_str(), stats.permits_taken), (1, "operator", 3));
+    assert_eq!((permits.value, permits.from().word(), stats.permits_taken), (1, "operator", 3));
     house.slots_are_sound().await;
 }
 
@@ -208,7 +208,7 @@ async fn a_provider_is_limited_and_let_go_while_others_go_on() {
     assert_eq!(ask("zoom").await, Outcome::Assigned);
     let stats = house.limit_provider("zoom", Some(1)).await;
     let zoom = stats.providers.iter().find(|stats| stats.provider == "zoom").expect("zoom");
-    assert_eq!(zoom.limit.as_ref().map(|limit| (limit.value, limit.from.as_str())), Some((1, "operator")));
+    assert_eq!(zoom.limit.as_ref().map(|limit| (limit.value, limit.from().word())), Some((1, "operator")));
     assert_eq!(zoom.slots.as_ref().map(|slots| slots.deploying), Some(1));
     assert_eq!((ask("zoom").await, ask("web").await), (Outcome::ProviderFull, Outcome::Assigned));
 
@@ -219,7 +219,7 @@ async fn a_provider_is_limited_and_let_go_while_others_go_on() {
     assert_eq!(ask("web").await, Outcome::ProviderFull);
     let stats = house.limit_provider("web", None).await;
     let web = stats.providers.iter().find(|stats| stats.provider == "web").expect("web");
-    assert_eq!(web.limit.as_ref().map(|limit| (limit.value, limit.from.as_str())), Some((9, "setting")));
+    assert_eq!(web.limit.as_ref().map(|limit| (limit.value, limit.from().word())), Some((9, "setting")));
 
     assert_eq!(ask("zoom").await, Outcome::ProviderFull);
     let raised = house.raised_so_far().await;
@@ -254,11 +254,11 @@ async fn a_cordoned_slot_is_not_given_and_keeps_who_has_it() {
     let running = house.running().await;
     // The first was given; the second is idle.
     let second = house.slot(2, Action::Cordon).await.expect("cordoned");
-    assert_eq!((second.state.as_str(), second.cordoned), ("cordoned", true));
+    assert_eq!((second.state().word(), second.cordoned), ("cordoned", true));
     assert!(second.description.starts_with("[CORDONED] simulated-002, by an operator"), "{}", second.description);
     assert_eq!(house.ask(runner()).await, Outcome::Full);
     let first = house.slot(1, Action::Cordon).await.expect("cordoned");
-    assert_eq!((first.state.as_str(), first.cordoned), ("busy", true));
+    assert_eq!((first.state().word(), first.cordoned), ("busy", true));
     assert_eq!(first.runner.map(|runner| runner.id), Some(running.id.to_string()));
     house.gone(running, true).await;
     assert_eq!(house.states().await, ["cordoned", "cordoned"]);
@@ -269,7 +269,7 @@ async fn a_cordoned_slot_is_not_given_and_keeps_who_has_it() {
     assert_eq!(house.ask(runner()).await, Outcome::Full);
 
     let raised = house.raised_so_far().await;
-    assert_eq!(house.slot(1, Action::Uncordon).await.expect("uncordoned").state, "idle");
+    assert_eq!(house.slot(1, Action::Uncordon).await.expect("uncordoned").state().word(), "idle");
     house.raised(raised).await;
     assert_eq!(house.ask(runner()).await, Outcome::Assigned);
     let nowhere = house.slot(77, Action::Cordon).await.expect_err("no such slot");
@@ -297,13 +297,13 @@ async fn a_slot_is_reset_on_proof_and_forced_only_without_an_answer() {
     assert_eq!(house.state(fresh).await.as_deref(), Some("assigned"));
 
     let reset = house.slot(2, Action::Reset).await.expect("reset");
-    assert_eq!((reset.state.as_str(), reset.runner), ("idle", None));
+    assert_eq!((reset.state().word(), reset.runner), ("idle", None));
     assert_eq!(house.state(gone).await.as_deref(), Some("over"));
     house.heard.until::<Stop>(gone.id, 1).await;
     refused(2, Action::Reset, "nobody has this slot").await;
 
     refused(3, Action::Reset, "does not answer").await;
-    assert_eq!(house.slot(3, Action::ForceFree).await.expect("freed").state, "idle");
+    assert_eq!(house.slot(3, Action::ForceFree).await.expect("freed").state().word(), "idle");
     house.heard.until::<SlotReleased>(silent.id, 1).await;
     assert_eq!(house.state(silent).await.as_deref(), Some("over"));
 
@@ -314,7 +314,7 @@ async fn a_slot_is_reset_on_proof_and_forced_only_without_an_answer() {
         .await
         .expect("written");
     assert_eq!(house.stats().await.slots.map(|slots| slots.error), Some(1));
-    assert_eq!(house.slot(2, Action::Reset).await.expect("reset").state, "idle");
+    assert_eq!(house.slot(2, Action::Reset).await.expect("reset").state().word(), "idle");
     assert_eq!(house.state(runs).await.as_deref(), Some("accepted"), "nobody else noticed");
     house.slots_are_sound().await;
 }
@@ -395,16 +395,15 @@ async fn slots_are_listed_in_pages_and_minutes_are_kept() {
     }
     let expected = (1..=5).map(|n| format!("simulated-{n:03}")).chain((1..=2).map(|n| format!("simulated-two-{n:03}")));
     assert_eq!(names, expected.collect::<Vec<_>>());
-    let list = async |platform: &str, state: &str| {
-        let request =
-            ListSlotsRequest { platform: platform.to_owned(), state: state.to_owned(), ..ListSlotsRequest::default() };
+    let list = async |platform: &str, state: i32| {
+        let request = ListSlotsRequest { platform: platform.to_owned(), state, ..ListSlotsRequest::default() };
         house.operators.clone().list_slots(request).await.map(|answer| answer.into_inner().slots)
     };
-    let busy = list(PLATFORM, "busy").await.expect("slots");
+    let busy = list(PLATFORM, SlotState::Busy.into()).await.expect("slots");
     assert_eq!(busy.len(), 1);
     assert!(busy[0].description.starts_with(&format!("[BUSY] bot {}", running.id)), "{}", busy[0].description);
-    assert_eq!(list("simulated-two", "").await.expect("slots").len(), 2);
-    assert_eq!(list("", "asleep").await.expect_err("no state").code(), Code::InvalidArgument);
+    assert_eq!(list("simulated-two", 0).await.expect("slots").len(), 2);
+    assert_eq!(list("", 99).await.expect_err("no state").code(), Code::InvalidArgument);
 
     until("a minute is kept", async || {
         let request = GetHistoryRequest { platform: PLATFORM.to_owned() };
@@ -421,7 +420,7 @@ async fn slots_are_listed_in_pages_and_minutes_are_kept() {
     let nowhere = GetHistoryRequest { platform: "nowhere".to_owned() };
     let refused = house.operators.clone().get_history(nowhere).await.expect_err("no such platform");
     assert_eq!((refused.code(), refused.message()), (Code::InvalidArgument, known));
-    let refused = list("nowhere", "").await.expect_err("no such platform");
+    let refused = list("nowhere", 0).await.expect_err("no such platform");
     assert_eq!((refused.code(), refused.message()), (Code::InvalidArgument, known));
     for (limit, fine) in [(1, true), (500, true), (0, false), (501, false)] {
         let request = ListSlotsRequest { limit: Some(limit), ..ListSlotsRequest::default() };

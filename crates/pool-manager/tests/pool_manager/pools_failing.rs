@@ -126,7 +126,7 @@ async fn a_slot_that_was_left_dirty_is_renewed() {
     house.started(one).await;
     house.neighbours.silent.lock().expect("no panic").insert(one);
     let forced = house.standing_slot(Action::ForceFree).await.expect("freed");
-    assert_eq!(forced.state, "releasing", "{}", forced.description);
+    assert_eq!(forced.state().word(), "releasing", "{}", forced.description);
     house.heard.until::<Retire>(first.slot.uuid(), 1).await;
     house.retired(first).await;
     house.next_generation(first.slot, 2).await;
@@ -153,7 +153,7 @@ async fn what_is_lost_under_a_runner_is_made_anew_when_it_comes_back() {
 async fn an_operator_resets_and_cordons_a_standing_slot() {
     let house = pooled(&[("GOOGLE_MEET_POOL_PREWARM", "1")]).await;
     let first = house.ready(1).await[0];
-    assert_eq!(house.standing_slot(Action::Reset).await.expect("reset").state, "deploying");
+    assert_eq!(house.standing_slot(Action::Reset).await.expect("reset").state().word(), "deploying");
     house.heard.until::<Reset>(first.slot.uuid(), 1).await;
     let again = house.standing_slot(Action::Reset).await.expect_err("it is being reset");
     assert_eq!(again.code(), Code::FailedPrecondition);
@@ -161,9 +161,9 @@ async fn an_operator_resets_and_cordons_a_standing_slot() {
     house.prepared(first).await;
     house.until_standing(first.slot, "idle").await;
     let cordoned = house.standing_slot(Action::Cordon).await.expect("cordoned");
-    assert_eq!(cordoned.state, "cordoned");
+    assert_eq!(cordoned.state().word(), "cordoned");
     let later = house.standing_slot(Action::Uncordon).await.expect("uncordoned");
-    assert_eq!(later.state, "idle");
+    assert_eq!(later.state().word(), "idle");
     let one = runner();
     assert_eq!(outcome(&house.pool, ask_for(one, MEET, &[PLATFORM])).await, Outcome::Assigned);
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use greenroom_contracts::proto::internal::v1::{QueueStatsResponse, QueueTier};
+use greenroom_contracts::proto::internal::v1::{QueueTier, StatsResponse};
 use greenroom_domain::Timestamp;
 use tonic::Status;
 
@@ -14,7 +14,7 @@ use crate::{Error, estimate};
 /// Waits are those of the last ten minutes.
 pub const OVER: Duration = Duration::from_secs(600);
 
-pub async fn stats(queue: &Queue) -> Result<QueueStatsResponse, Status> {
+pub async fn stats(queue: &Queue) -> Result<StatsResponse, Status> {
     let now = queue.clock.now();
     let mut tiers: BTreeMap<(String, u32), QueueTier> = BTreeMap::new();
     for (length, oldest) in lengths(queue, now).await? {
@@ -40,7 +40,7 @@ pub async fn stats(queue: &Queue) -> Result<QueueStatsResponse, Status> {
         tier.average_wait_ms = millis(one.waited) / one.served.max(1);
         tier.p95_wait_ms = millis(estimate::percentile(one.sample, 95).unwrap_or_default());
     }
-    Ok(QueueStatsResponse { tiers: tiers.into_values().collect(), served_over_ms: millis(OVER) })
+    Ok(StatsResponse { tiers: tiers.into_values().collect(), served_over_ms: millis(OVER) })
 }
 
 /// How many wait, and how long the first of them has.

@@ -10,7 +10,7 @@ use greenroom_contracts::messages::{CapacityRaised, Enqueue, Message, TimedOut, 
 use greenroom_contracts::proto::internal::v1::forecast_service_server::ForecastServiceServer;
 use greenroom_contracts::proto::internal::v1::pool_service_server::PoolServiceServer;
 use greenroom_contracts::proto::internal::v1::queue_service_client::QueueServiceClient;
-use greenroom_contracts::proto::internal::v1::{GetPositionRequest, GetPositionResponse, QueueStatsRequest, QueueTier};
+use greenroom_contracts::proto::internal::v1::{GetPositionRequest, GetPositionResponse, QueueTier, StatsRequest};
 use greenroom_contracts::{Envelope, Origin, streams};
 use greenroom_domain::{Attempt, BotId, PlatformName, Provider, Resources, RunnerId, RunnerSpec, TenantId, Timestamp};
 use greenroom_queue::{Config, Service};
@@ -215,7 +215,7 @@ impl House {
     }
 
     pub async fn stats(&self) -> Vec<QueueTier> {
-        self.queue.clone().stats(QueueStatsRequest {}).await.expect("answered").into_inner().tiers
+        self.queue.clone().stats(StatsRequest {}).await.expect("answered").into_inner().tiers
     }
 
     /// Waits until no connection of the queue is a dead one: more ask at once than it has, for somebody who is not there, so that no

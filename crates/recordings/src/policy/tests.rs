@@ -89,7 +89,7 @@ fn a_part_that_came_while_joining_is_not_forgotten() {
 fn none_can_become_some() {
     let mut progress = after(&[(10, over(1)), (11, gone(1))]);
     progress.settle(Verdict::None, 0);
-    assert_eq!(progress.state().as_str(), "none");
+    assert_eq!(progress.state(), State::Settled(Verdict::None));
     progress.hear(PART, at(60));
     assert_eq!(progress.step(at(65), &limits()), Step::Join);
 }

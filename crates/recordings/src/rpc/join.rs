@@ -2,7 +2,7 @@
 //! one before is served.
 
 use greenroom_contracts::BadField;
-use greenroom_contracts::proto::internal::v1::{JoinRequest, RecordingRequest};
+use greenroom_contracts::proto::internal::v1::{JoinRequest, RecordingServiceGetRequest};
 use greenroom_contracts::proto::v1::Recording;
 use greenroom_domain::BotId;
 use tonic::Status;
@@ -24,5 +24,5 @@ pub async fn handle(rpc: &Rpc, request: JoinRequest) -> Result<Recording, Status
     tx.commit().await.map_err(Error::Store)?;
     tracing::info!(bot.id = %bot, "a recording is joined again, as an operator wants it");
     rpc.signal.notify_one();
-    get::handle(rpc, RecordingRequest { tenant_id: tenant.to_string(), bot_id: bot.to_string() }).await
+    get::handle(rpc, RecordingServiceGetRequest { tenant_id: tenant.to_string(), bot_id: bot.to_string() }).await
 }

@@ -9,7 +9,10 @@ use greenroom_bus::Bus;
 use greenroom_chassis::{Clock, Health, Host, InnerChannel, Peers, Process, Secret, Settings, telemetry};
 use greenroom_contracts::messages::{BotStateChanged, Message, RecordingFailed, RecordingReady, RunnerGone};
 use greenroom_contracts::proto::internal::v1::recording_service_client::RecordingServiceClient;
-use greenroom_contracts::proto::internal::v1::{JoinRequest, RecordingChunk, RecordingRequest};
+use greenroom_contracts::proto::internal::v1::{
+    JoinRequest, RecordingChunk, RecordingServiceGetRequest, RecordingServiceReadRequest,
+};
+use greenroom_contracts::proto::v1;
 use greenroom_contracts::proto::v1::bot_service_server::{BotService, BotServiceServer};
 use greenroom_contracts::proto::v1::{
     Bot as SchedulersBot, CancelBotRequest, CreateBotRequest, DeployBotRequest, FailBotRequest, GetBotRequest,
@@ -72,7 +75,7 @@ impl BotService for Scheduler {
         caller(&request)?;
         let id = request.into_inner().bot_id;
         let state = self.over.lock().expect("no panic").get(&id).copied().unwrap_or(BotState::InCall);
-        let state = state.to_string();
+        let state = v1::BotState::from(state).into();
         Ok(Response::new(SchedulersBot { id, state, attempt: 1, ..SchedulersBot::default() }))
     }
 
@@ -308,8 +311,8 @@ impl House {
         self.client().put_screenshot(with_tenant(bot.tenant, request)).await.map(|_| ())
     }
 
-    fn asked(&self, bot: &Bot) -> RecordingRequest {
-        RecordingRequest { tenant_id: bot.tenant.to_string(), bot_id: bot.id.to_string() }
+    fn asked(&self, bot: &Bot) -> RecordingServiceGetRequest {
+        RecordingServiceGetRequest { tenant_id: bot.tenant.to_string(), bot_id: bot.id.to_string() }
     }
 
     pub async fn get(&self, bot: &Bot) -> Recording {
@@ -317,7 +320,8 @@ impl House {
     }
 
     pub async fn read(&self, bot: &Bot) -> Result<Vec<u8>, Status> {
-        collect(self.client().read(self.asked(bot)).await?.into_inner()).await
+        let RecordingServiceGetRequest { tenant_id, bot_id } = self.asked(bot);
+        collect(self.client().read(RecordingServiceReadRequest { tenant_id, bot_id }).await?.into_inner()).await
     }
 
     /// An operator has a recording joined again.

@@ -56,7 +56,7 @@ impl EachHandler for Handler {
                     code: answer.exit_code,
                     signal: answer.signal,
                     out_of_memory: answer.out_of_memory,
-                    cause: ExitCause::of(&answer.cause),
+                    cause: ExitCause::of(answer.cause().word()),
                 };
                 match answer.state() {
                     State::Running => inspected(Observed::Running),

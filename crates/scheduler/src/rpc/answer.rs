@@ -14,7 +14,7 @@ pub fn bot(stored: &Stored) -> v1::Bot {
     v1::Bot {
         id: bot.id.to_string(),
         number: details.number,
-        state: bot.state.as_str().to_owned(),
+        state: v1::BotState::from(bot.state).into(),
         reason: bot.reason.as_ref().map(|reason| reason.as_str().to_owned()).unwrap_or_default(),
         advice: bot.reason.as_ref().and_then(Reason::advice).unwrap_or_default().to_owned(),
         settings: Some(v1::BotSettings { meeting: Some(meeting), ..details.settings.clone() }),
@@ -66,7 +66,7 @@ pub fn line(row: TimelineRow) -> v1::TimelineEntry {
         sequence: row.sequence,
         at: Some(proto_timestamp(row.at.to_jiff())),
         what: row.what,
-        state: row.state,
+        state: v1::BotState::of_word(&row.state).unwrap_or_default().into(),
         attempt: u32::try_from(row.attempt).unwrap_or(0),
         reason: row.reason.unwrap_or_default(),
         detail: row.detail.unwrap_or_default(),

@@ -1,10 +1,9 @@
 //! A tenant's bots, newest first, in pages.
 
 use greenroom_contracts::proto::internal::v1::Caller;
-use greenroom_contracts::proto::v1::{ListBotsRequest, ListBotsResponse};
-use greenroom_contracts::{BadField, bad_fields};
+use greenroom_contracts::proto::v1::{BotState, ListBotsRequest, ListBotsResponse};
+use greenroom_contracts::{BadField, bad_fields, bot_state};
 use greenroom_domain::BotId;
-use greenroom_domain::bot::BotState;
 use tonic::Status;
 
 use super::{Door, answer};
@@ -24,10 +23,11 @@ pub async fn list(door: &Door, caller: &Caller, list: &ListBotsRequest) -> Resul
         let before = cursor.parse();
         before.map_err(|_| bad.push(BadField::new("cursor", "must be what the last answer gave"))).ok()
     });
-    let state: Option<BotState> = Some(list.state.as_str()).filter(|state| !state.is_empty()).and_then(|state| {
-        let states = BotState::ALL.map(BotState::as_str).join(", ");
-        state.parse().map_err(|_| bad.push(BadField::new("state", format!("must be one of {states}")))).ok()
-    });
+    let state = BotState::try_from(list.state);
+    if state.is_err() {
+        bad.push(BadField::new("state", format!("must be one of {}", BotState::WORDS.join(", "))));
+    }
+    let state = state.ok().and_then(bot_state);
     if !bad.is_empty() {
         return Err(bad_fields(&bad));
     }

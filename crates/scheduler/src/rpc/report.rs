@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use greenroom_contracts::proto::v1::runner_report::Report as Said;
 use greenroom_contracts::proto::v1::{Desired, Note, ReportRequest, ReportResponse, RunnerReport};
-use greenroom_contracts::{BadField, bad_fields};
+use greenroom_contracts::{BadField, bad_fields, timestamp};
 use greenroom_domain::bot::{Event, Report};
 use greenroom_domain::time::before;
-use greenroom_domain::{InstanceId, Reason, Timestamp, parse_rfc3339};
+use greenroom_domain::{InstanceId, Reason, Timestamp};
+use prost_types::Timestamp as Stamp;
 use tonic::Status;
 
 use super::{Door, refusal};
@@ -45,7 +46,7 @@ pub async fn report(door: &Door, request: ReportRequest) -> Result<ReportRespons
     let now = door.host.clock.now();
     let inputs = reports.into_iter().map(|said| {
         let sequence = said.sequence;
-        let happened_at = happened_at(now, &request.sent_at, &said.at);
+        let happened_at = happened_at(now, request.sent_at.as_ref(), said.at.as_ref());
         let (report, detail) = understand(said);
         let event = Event::Reported { attempt: runner.attempt, instance, sequence, report };
         Input { happened_at, ..Input::new(bot, event, detail) }
@@ -69,8 +70,8 @@ pub async fn report(door: &Door, request: ReportRequest) -> Result<ReportRespons
 
 /// Returns when something happened that was reported late. The runner's clock may be wrong, so only the time between two of its
 /// looks counts.
-fn happened_at(now: Timestamp, sent_at: &str, at: &str) -> Option<Timestamp> {
-    let (sent_at, at) = (parse_rfc3339(sent_at).ok()?, parse_rfc3339(at).ok()?);
+fn happened_at(now: Timestamp, sent_at: Option<&Stamp>, at: Option<&Stamp>) -> Option<Timestamp> {
+    let (sent_at, at) = (timestamp("sent_at", sent_at?).ok()?, timestamp("at", at?).ok()?);
     let ago = Duration::try_from(sent_at.duration_since(at)).ok()?;
     Some(before(now, ago))
 }
@@ -147,6 +148,7 @@ fn short(mut text: String) -> String {
 #[cfg(test)]
 mod tests {
     use greenroom_contracts::proto::v1::{Failed, InCall, RecordingStarted};
+    use greenroom_contracts::proto_timestamp;
 
     use super::*;
 
@@ -164,7 +166,9 @@ mod tests {
             ("2026-11-29T10:00:30Z", "a while ago", None),
         ] {
             let expected = expected.map(|at| at.parse().expect("a time"));
-            assert_eq!(happened_at(now, sent_at, at), expected, "{sent_at} {at}");
+            let stamp = |text: &str| text.parse().ok().map(proto_timestamp);
+            let found = happened_at(now, stamp(sent_at).as_ref(), stamp(at).as_ref());
+            assert_eq!(found, expected, "{sent_at} {at}");
         }
     }
 

@@ -98,9 +98,9 @@ async fn a_due_bot_that_cannot_be_stored_keeps_no_other_from_its_start() {
         .expect("due");
     for (at, bot) in bots.iter().enumerate().filter(|(at, _)| *at != 7) {
         let seen = house.until_state(bot, BotState::Queued).await;
-        assert_eq!(seen.state, "QUEUED", "{at}");
+        assert_eq!(seen.state().word(), "QUEUED", "{at}");
     }
-    assert_eq!(house.get(&bots[7]).await.state, "SCHEDULED");
+    assert_eq!(house.get(&bots[7]).await.state().word(), "SCHEDULED");
 }
 
 /// Every number that a caller can give, as large as its type has it: refused by name at the door, and never by the database.

@@ -81,7 +81,7 @@ async fn what_is_answered_is_what_is_read_later() {
     let later = BotSettings { start_time: at(3_600), ..full.clone() };
     for (key, state, bot) in [("due", "QUEUED", full), ("later", "SCHEDULED", later), ("plain", "QUEUED", new_bot())] {
         let made = house.try_create(bot.clone(), key).await.expect("a bot");
-        assert_eq!(made.state, state);
+        assert_eq!(made.state().word(), state);
         let read = house.get(&made).await;
         assert_eq!(read.timeline.len() as i64, made.sequence);
         assert_eq!(
@@ -150,7 +150,11 @@ async fn a_hundred_at_once() {
     let ids: BTreeSet<&str> = bots.iter().map(|bot| bot.id.as_str()).collect();
     let numbers: BTreeSet<i64> = bots.iter().map(|bot| bot.number).collect();
     assert_eq!((ids.len(), numbers.len()), (100, 100));
-    assert!(bots.iter().all(|bot| bot.state == "QUEUED" && bot.attempt == 1 && bot.sequence == 2), "{:?}", bots[0]);
+    assert!(
+        bots.iter().all(|bot| bot.state().word() == "QUEUED" && bot.attempt == 1 && bot.sequence == 2),
+        "{:?}",
+        bots[0]
+    );
     until("all are enqueued", async || (house.heard.all::<Enqueue>().len() >= 100).then_some(())).await;
     for bot in &bots {
         let key = id_of(bot).uuid();
@@ -191,5 +195,5 @@ async fn what_cannot_be_is_refused_by_name() {
         house.try_create(BotSettings { start_time: ago(3_600), ..new_bot() }, "").await.expect_err("long past");
     assert!(status.message().starts_with("settings.start_time:"), "{status:?}");
     let bot = house.create(BotSettings { start_time: ago(20), ..new_bot() }).await;
-    assert_eq!(bot.state, "QUEUED");
+    assert_eq!(bot.state().word(), "QUEUED");
 }

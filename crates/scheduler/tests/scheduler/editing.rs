@@ -75,7 +75,7 @@ async fn a_scheduled_bot_is_edited_and_a_repeat_changes_nothing() {
         "priority",
     ];
     let edited = house.try_update(&bot, &mask, new.clone()).await.expect("edited");
-    assert_eq!((edited.state.as_str(), edited.sequence), ("SCHEDULED", 2));
+    assert_eq!((edited.state().word(), edited.sequence), ("SCHEDULED", 2));
     assert_eq!(
         (asked(&edited).display_name.as_str(), asked(&edited).priority, edited.platforms.len()),
         ("Ada", Some(300), 1)
@@ -101,7 +101,7 @@ async fn a_scheduled_bot_is_edited_and_a_repeat_changes_nothing() {
 
     // Moved to now it goes at once, with all that was edited.
     let due = house.start_at(&bot, Duration::ZERO).await.expect("due");
-    assert_eq!((due.state.as_str(), due.sequence), ("QUEUED", 3));
+    assert_eq!((due.state().word(), due.sequence), ("QUEUED", 3));
     let wish = &house.heard.until::<Enqueue>(id_of(&bot).uuid(), 1).await[0];
     assert_eq!((wish.priority, wish.platforms.len()), (300, 1));
     house.until_sequence(&bot, 3).await;
@@ -114,7 +114,7 @@ async fn a_bot_without_platforms_that_is_moved_to_now_gets_the_order_that_holds(
     let bot = house.create_later(HOUR).await;
     let due = house.start_at(&bot, Duration::ZERO).await.expect("due");
     assert_eq!(
-        (due.state.as_str(), due.platforms.as_slice()),
+        (due.state().word(), due.platforms.as_slice()),
         ("QUEUED", ["one".to_owned(), "two".to_owned()].as_slice())
     );
     assert_eq!(asked(&due).platforms, [""; 0], "it has asked for none");
@@ -261,7 +261,7 @@ async fn deployed_early_it_keeps_its_start() {
     let bot = house.create_later(HOUR).await;
     let mut scheduler = house.scheduler.clone();
     let deployed = scheduler.deploy_bot(house.request(&bot)).await.expect("on its way").into_inner();
-    assert_eq!((deployed.state.as_str(), &asked(&deployed).start_time), ("QUEUED", &asked(&bot).start_time));
+    assert_eq!((deployed.state().word(), &asked(&deployed).start_time), ("QUEUED", &asked(&bot).start_time));
     let again = scheduler.deploy_bot(house.request(&bot)).await.expect("as it is").into_inner();
     assert_eq!(again, deployed);
     let wish = &house.heard.until::<Enqueue>(id_of(&bot).uuid(), 1).await[0];
@@ -287,7 +287,7 @@ async fn a_start_at_the_end_of_time_stops_nobody() {
         let sql = "UPDATE scheduler.bots SET start_at = '9999-12-30T22:00:00Z' WHERE id = $1";
         sqlx::query(sql).bind(id_of(&bot).uuid()).execute(&house.sql).await.expect("written");
         let deployed = scheduler.deploy_bot(house.request(&bot)).await.expect("on its way").into_inner();
-        assert_eq!(deployed.state, "QUEUED");
+        assert_eq!(deployed.state().word(), "QUEUED");
         house.heard.until::<Enqueue>(id_of(&bot).uuid(), 1).await;
         house.cancel(&bot).await;
     }
@@ -302,18 +302,18 @@ async fn operators_replace_a_runner_and_end_a_bot() {
     let mut scheduler = house.scheduler.clone();
     for _ in 0..2 {
         let asked = scheduler.restart_bot(house.operator(&bot)).await.expect("asked").into_inner();
-        assert_eq!((asked.state.as_str(), asked.attempt), ("IN_CALL", 1), "until it is proven gone");
+        assert_eq!((asked.state().word(), asked.attempt), ("IN_CALL", 1), "until it is proven gone");
     }
     let key = id_of(&bot).uuid();
     assert_eq!(house.heard.until::<Release>(key, 1).await[0].runner, runner_of(&bot, 1));
     house.gone(runner_of(&bot, 1)).await;
     let next = house.get(&bot).await;
-    assert_eq!((next.state.as_str(), next.attempt, next.reason.as_str()), ("QUEUED", 2, "restart_requested"));
+    assert_eq!((next.state().word(), next.attempt, next.reason.as_str()), ("QUEUED", 2, "restart_requested"));
     let status = scheduler.restart_bot(house.operator(&bot)).await.expect_err("there is none");
     assert_eq!(status.code(), Code::FailedPrecondition);
 
     let failed = scheduler.fail_bot(house.operator(&bot)).await.expect("over").into_inner();
-    assert_eq!((failed.state.as_str(), failed.reason.as_str()), ("FATAL", "forced"));
+    assert_eq!((failed.state().word(), failed.reason.as_str()), ("FATAL", "forced"));
     assert_eq!(scheduler.fail_bot(house.operator(&bot)).await.expect("as it is").into_inner(), failed);
 }
 
@@ -345,7 +345,7 @@ async fn the_queue_hears_of_an_end_that_is_moved() {
     let first = house.heard.until::<Enqueue>(id_of(&bot).uuid(), 1).await[0].clone();
     for (hours, times) in [(1, 2), (2, 3)] {
         let edited = house.end_at(&bot, hours * Duration::from_secs(60)).await.expect("edited");
-        assert_eq!(edited.state, "QUEUED");
+        assert_eq!(edited.state().word(), "QUEUED");
         let heard = house.heard.until::<Enqueue>(id_of(&bot).uuid(), times).await;
         let (newest, end) = (&heard[times - 1], edited.settings.and_then(|settings| settings.end_time));
         let end = timestamp("end_time", &end.expect("an end")).expect("a time");
@@ -380,6 +380,6 @@ async fn a_bot_that_was_sent_early_may_end_before_the_start_it_was_made_for() {
     assert_eq!(refused.code(), Code::InvalidArgument);
     house.scheduler.clone().deploy_bot(house.request(&bot)).await.expect("sent");
     let edited = house.end_at(&bot, HOUR).await.expect("edited");
-    assert_eq!(edited.state, "QUEUED");
+    assert_eq!(edited.state().word(), "QUEUED");
     assert_eq!(house.end_at(&bot, Duration::ZERO).await.expect_err("it has passed").code(), Code::InvalidArgument);
 }

@@ -56,7 +56,7 @@ async fn cancelled_in_every_state() {
         let (bot, _) = house.at(state).await;
         let before = house.get(&bot).await.sequence;
         let seen = house.cancel(&bot).await;
-        assert_eq!((seen.state.as_str(), seen.reason.as_str()), ("CANCELLED", "cancel_requested"), "{state}");
+        assert_eq!((seen.state().word(), seen.reason.as_str()), ("CANCELLED", "cancel_requested"), "{state}");
         assert_eq!((seen.sequence, house.cancel(&bot).await.sequence), (before + 1, before + 1), "{state}: again");
         house.until_sequence(&bot, before + 1).await;
         let expected = match state {
@@ -81,7 +81,7 @@ async fn asked_to_leave_in_every_state() {
             // It has a meeting to leave in good order; its runner hears of it with its next beat.
             _ => ("LEAVING", before + 1),
         };
-        assert_eq!((seen.state.as_str(), seen.sequence), (expected, after), "{state}");
+        assert_eq!((seen.state().word(), seen.sequence), (expected, after), "{state}");
         house.until_sequence(&bot, after).await;
         assert_eq!(house.leave(&bot).await.sequence, after, "{state}: again");
         let said = match state {
@@ -123,7 +123,7 @@ async fn a_withdrawal_is_asserted_until_it_is_answered_and_becomes_a_release_whe
     house.say(Withdrawn { runner: runner_of(&never, 1) }).await;
     house.assigned(runner_of(&crossed, 1), "one").await;
     house.heard.until::<Release>(id_of(&crossed).uuid(), 2).await;
-    assert_eq!(house.get(&crossed).await.state, "CANCELLED", "nothing leaves a terminal state");
+    assert_eq!(house.get(&crossed).await.state().word(), "CANCELLED", "nothing leaves a terminal state");
     let (withdrawn, releases): (Option<jiff_sqlx::Timestamp>, usize) = (
         sqlx::query_scalar("SELECT release_at FROM scheduler.attempts WHERE bot_id = $1")
             .bind(id_of(&never).uuid())
@@ -142,7 +142,7 @@ async fn a_refusal_is_followed_by_the_next_attempt_with_the_rest_of_the_chain() 
     house.assigned(runner_of(&bot, 1), "one").await;
     house.refused(runner_of(&bot, 1), "one", Reason::NO_CAPACITY, true).await;
     let seen = house.get(&bot).await;
-    assert_eq!((seen.state.as_str(), seen.attempt, seen.reason.as_str()), ("QUEUED", 2, "no_capacity"));
+    assert_eq!((seen.state().word(), seen.attempt, seen.reason.as_str()), ("QUEUED", 2, "no_capacity"));
     let (first, second) = (house.wish(&bot, 1).await, house.wish(&bot, 2).await);
     let names = |wish: &Enqueue| wish.platforms.iter().map(PlatformName::to_string).collect::<Vec<_>>();
     assert_eq!((names(&first), names(&second)), (vec!["one".into(), "two".into()], vec!["two".to_owned()]));
@@ -163,7 +163,7 @@ async fn a_refusal_is_followed_by_the_next_attempt_with_the_rest_of_the_chain() 
     house.assigned(runner_of(&bot, 3), "one").await;
     house.refused(runner_of(&bot, 3), "one", Reason::DEPLOY_FAILED, true).await;
     let seen = house.get(&bot).await;
-    assert_eq!((seen.state.as_str(), seen.reason.as_str(), seen.attempt), ("FATAL", "deploy_failed", 3));
+    assert_eq!((seen.state().word(), seen.reason.as_str(), seen.attempt), ("FATAL", "deploy_failed", 3));
     house.until_sequence(&bot, seen.sequence).await;
 }
 
@@ -173,7 +173,7 @@ async fn a_refusal_of_a_runner_that_is_in_is_late() {
     let (bot, _) = house.at(BotState::InCall).await;
     house.refused(runner_of(&bot, 1), "one", Reason::REJECTED, false).await;
     let seen = house.get(&bot).await;
-    assert_eq!((seen.state.as_str(), seen.attempt), ("IN_CALL", 1));
+    assert_eq!((seen.state().word(), seen.attempt), ("IN_CALL", 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -184,6 +184,6 @@ async fn a_time_out_of_the_queue_ends_the_bot_unless_it_has_a_slot() {
     house.say(TimedOut { runner: runner_of(&waits, 1), deadline: Timestamp::MAX }).await;
     house.say(TimedOut { runner: runner_of(&has_one, 1), deadline: Timestamp::MAX }).await;
     let (waits, has_one) = (house.get(&waits).await, house.get(&has_one).await);
-    assert_eq!((waits.state.as_str(), waits.reason.as_str()), ("FATAL", "queue_timeout"));
-    assert_eq!(has_one.state, "DEPLOYING");
+    assert_eq!((waits.state().word(), waits.reason.as_str()), ("FATAL", "queue_timeout"));
+    assert_eq!(has_one.state().word(), "DEPLOYING");
 }

@@ -127,7 +127,7 @@ async fn a_closing_loses_to_an_admission_and_an_admission_to_a_closing() {
         assert!(admitted.is_ok() != closed.is_ok(), "round {round}: {admitted:?} {closed:?}");
         let seen = house.get(&bot).await;
         let expected = if closed.is_ok() { ("QUEUED", 2) } else { ("JOINING_CALL", 1) };
-        assert_eq!((seen.state.as_str(), seen.attempt), expected);
+        assert_eq!((seen.state().word(), seen.attempt), expected);
     }
     // Of a bot that nobody knows, nobody is admitted.
     let stranger = RunnerId::of_bot(greenroom_domain::BotId::generate(), greenroom_domain::Attempt::FIRST);
@@ -228,7 +228,7 @@ async fn a_bot_keeps_so_many_notes_and_reports_all_the_same() {
     assert_eq!(say(instance, 21..=30, Some(Report::InCall(InCall {}))).await.expect("kept"), 99);
 
     let bot = house.get(&bot).await;
-    assert_eq!(bot.state, BotState::InCall.to_string());
+    assert_eq!(bot.state().word(), BotState::InCall.as_str());
     let notes: Vec<_> =
         bot.timeline.iter().filter(|line| line.what == "note").map(|line| line.detail.as_str()).collect();
     let told = "further notes of this bot are not kept: NOTES_PER_BOT is 3";

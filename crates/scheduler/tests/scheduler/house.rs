@@ -16,8 +16,8 @@ use greenroom_contracts::proto::internal::v1::owner_service_client::OwnerService
 use greenroom_contracts::proto::internal::v1::queue_service_server::{QueueService, QueueServiceServer};
 use greenroom_contracts::proto::internal::v1::{
     AuthenticateRequest, Caller, CreateKeyRequest, CreateKeyResponse, GetLimitsRequest, GetLimitsResponse,
-    GetPositionRequest, GetPositionResponse, ListTenantsRequest, ListTenantsResponse, QueueStatsRequest,
-    QueueStatsResponse, SetTenantRequest, Tenant, TenantLimits,
+    GetPositionRequest, GetPositionResponse, ListTenantsRequest, ListTenantsResponse, SetTenantRequest, StatsRequest,
+    StatsResponse, Tenant, TenantLimits,
 };
 use greenroom_contracts::proto::v1::bot_service_client::BotServiceClient;
 use greenroom_contracts::proto::v1::order_service_client::OrderServiceClient;
@@ -123,7 +123,7 @@ impl QueueService for Third {
         Ok(Response::new(GetPositionResponse { position: Some(3), at_least: true, estimated_wait_ms: Some(1_500) }))
     }
 
-    async fn stats(&self, _: Request<QueueStatsRequest>) -> Result<Response<QueueStatsResponse>, Status> {
+    async fn stats(&self, _: Request<StatsRequest>) -> Result<Response<StatsResponse>, Status> {
         Err(Status::unimplemented("not asked by the scheduler"))
     }
 }
@@ -324,7 +324,8 @@ impl House {
     }
 
     pub async fn until_state(&self, bot: &Bot, state: BotState) -> Bot {
-        until(state.as_str(), async || Some(self.get(bot).await).filter(|bot| bot.state == state.as_str())).await
+        until(state.as_str(), async || Some(self.get(bot).await).filter(|bot| bot.state().word() == state.as_str()))
+            .await
     }
 
     // --- queue, pool manager and deployers ----------------------------------------------------------------------------
@@ -388,7 +389,7 @@ impl House {
     ) -> Result<ReportResponse, Status> {
         let reports = reports.into_iter().map(|(sequence, report)| RunnerReport {
             sequence,
-            at: self.now().to_string(),
+            at: Some(proto_timestamp(self.now())),
             report: Some(report),
         });
         let request = ReportRequest {
@@ -429,7 +430,7 @@ impl House {
         for (sequence, report) in (1..).zip(reports) {
             self.report(runner, instance, [(sequence, report.clone())]).await.expect("taken");
         }
-        assert_eq!(self.get(&bot).await.state, state.as_str());
+        assert_eq!(self.get(&bot).await.state().word(), state.as_str());
         (bot, instance)
     }
 

@@ -8,7 +8,7 @@ use greenroom_contracts::proto::v1::{
     Failed, Finished, InCall, InWaitingRoom, Leaving, Note, RecordingStarted, RecordingStopped, ReportRequest,
     RunnerReport,
 };
-use greenroom_contracts::timestamp;
+use greenroom_contracts::{proto_timestamp, timestamp};
 use greenroom_domain::bot::BotState;
 use greenroom_domain::{InstanceId, Timestamp};
 use tonic::Code;
@@ -33,14 +33,14 @@ async fn a_late_report_is_told_with_the_time_at_which_it_happened() {
     let before = house.now();
     let report = |sequence, ago: Duration| RunnerReport {
         sequence,
-        at: (before - ago).to_string(),
+        at: Some(proto_timestamp(before - ago)),
         report: Some(note(&format!("{ago:?} ago"))),
     };
     let request = ReportRequest {
         runner: Some(runner_of(&bot, 1).into()),
         instance: instance.to_string(),
         reports: vec![report(90, half), report(91, hour), report(92, Duration::ZERO)],
-        sent_at: before.to_string(),
+        sent_at: Some(proto_timestamp(before)),
     };
     house.owner.clone().report(request).await.expect("taken");
     let after = house.now();
@@ -77,7 +77,7 @@ async fn from_wish_to_done_with_an_unbroken_sequence() {
     house.gone(runner).await;
 
     let seen = house.get(&bot).await;
-    assert_eq!((seen.state.as_str(), seen.reason.as_str()), ("DONE", "everyone_left"), "why it began to leave");
+    assert_eq!((seen.state().word(), seen.reason.as_str()), ("DONE", "everyone_left"), "why it began to leave");
     let told: Vec<&str> = seen.timeline.iter().map(|line| line.what.as_str()).collect();
     assert_eq!(
         told,
@@ -111,7 +111,7 @@ async fn from_wish_to_done_with_an_unbroken_sequence() {
     house.gone(runner).await;
     let late = house.report(runner, instance, [(8, note("late"))]).await.expect("answered, so that it is forgotten");
     assert_eq!(late.acknowledged, 8);
-    assert_eq!(house.cancel(&bot).await.state, "DONE");
+    assert_eq!(house.cancel(&bot).await.state().word(), "DONE");
     assert_eq!(house.get(&bot).await.sequence, 13);
 }
 
@@ -128,7 +128,7 @@ async fn reports_that_are_sent_again_change_nothing() {
     let more = both.into_iter().chain([(3, note("again"))]);
     assert_eq!(house.report(runner, instance, more).await.expect("taken").acknowledged, 3);
     let seen = house.get(&bot).await;
-    assert_eq!((seen.sequence, seen.state.as_str()), (before + 1, "IN_CALL"));
+    assert_eq!((seen.sequence, seen.state().word()), (before + 1, "IN_CALL"));
     // What Postgres cannot keep is left out, and spoils nothing.
     assert_eq!(house.report(runner, instance, [(4, note("a\0b"))]).await.expect("taken").acknowledged, 4);
     assert_eq!(house.get(&bot).await.timeline.last().expect("a line").detail, "ab");
@@ -174,7 +174,7 @@ async fn a_runner_that_could_not_ends_the_bot_or_the_attempt() {
     let (bot, instance) = house.at(BotState::JoiningCall).await;
     house.report(runner_of(&bot, 1), instance, [(1, failed(false))]).await.expect("taken");
     let seen = house.get(&bot).await;
-    assert_eq!((seen.state.as_str(), seen.reason.as_str()), ("FATAL", "join_denied"));
+    assert_eq!((seen.state().word(), seen.reason.as_str()), ("FATAL", "join_denied"));
     assert!(!seen.advice.is_empty());
     assert_eq!(seen.timeline.last().expect("a line").detail, "the host said no");
 
@@ -182,9 +182,9 @@ async fn a_runner_that_could_not_ends_the_bot_or_the_attempt() {
     let (bot, instance) = house.at(BotState::JoiningCall).await;
     house.report(runner_of(&bot, 1), instance, [(1, failed(true))]).await.expect("taken");
     let seen = house.get(&bot).await;
-    assert_eq!((seen.state.as_str(), seen.attempt), ("JOINING_CALL", 1));
+    assert_eq!((seen.state().word(), seen.attempt), ("JOINING_CALL", 1));
     house.gone(runner_of(&bot, 1)).await;
     let seen = house.get(&bot).await;
-    assert_eq!((seen.state.as_str(), seen.attempt, seen.reason.as_str()), ("QUEUED", 2, "join_denied"));
+    assert_eq!((seen.state().word(), seen.attempt, seen.reason.as_str()), ("QUEUED", 2, "join_denied"));
     house.until_sequence(&bot, seen.sequence).await;
 }

@@ -309,7 +309,7 @@ impl House {
     async fn until_waiting(&self, bot: &Bot) -> Bot {
         until("it waits for room", async || {
             let bot = self.get(bot).await;
-            (bot.state == "SCHEDULED" && bot.reason == "concurrency_limit").then_some(bot)
+            (bot.state().word() == "SCHEDULED" && bot.reason == "concurrency_limit").then_some(bot)
         })
         .await
     }
@@ -353,7 +353,7 @@ async fn no_more_than_the_limit_are_under_way_whatever_sends_them() {
             for bot in due {
                 until("it goes, or waits for room", async || {
                     let bot = house.get(bot).await;
-                    (bot.state != "SCHEDULED" || bot.reason == "concurrency_limit").then_some(())
+                    (bot.state().word() != "SCHEDULED" || bot.reason == "concurrency_limit").then_some(())
                 })
                 .await;
             }
@@ -378,7 +378,7 @@ async fn no_more_than_the_limit_are_under_way_whatever_sends_them() {
         let list = As { caller: Some(house.caller()), message: ListBotsRequest::default() };
         let bots = house.scheduler.clone().list_bots(list).await.expect("a page").into_inner().bots;
         let waiting = bots.iter().filter(|bot| bot.reason == "concurrency_limit").count();
-        let under_way: Vec<&Bot> = bots.iter().filter(|bot| bot.state == "QUEUED").collect();
+        let under_way: Vec<&Bot> = bots.iter().filter(|bot| bot.state().word() == "QUEUED").collect();
         assert!(under_way.len() <= 3, "{under_way:?}");
         if waiting == 0 {
             break;
@@ -389,7 +389,7 @@ async fn no_more_than_the_limit_are_under_way_whatever_sends_them() {
     }
     assert!(gone >= 5, "eight of twelve wait for three places or have one: {gone}");
     let deploy = house.deploy(&house.scheduler, &deployed[0], LIMIT).await;
-    assert!(deploy.is_err() || house.get(&deployed[0]).await.state != "SCHEDULED");
+    assert!(deploy.is_err() || house.get(&deployed[0]).await.state().word() != "SCHEDULED");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -429,7 +429,7 @@ async fn who_waits_for_room_in_vain_ends_for_that_reason() {
     house.falls_due(std::slice::from_ref(&second)).await;
     let over = house.until_state(&second, greenroom_domain::bot::BotState::Fatal).await;
     assert_eq!(over.reason, "concurrency_limit");
-    assert_eq!(house.get(&first).await.state, "QUEUED");
+    assert_eq!(house.get(&first).await.state().word(), "QUEUED");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use greenroom_contracts::proto::v1;
 use greenroom_contracts::proto::v1::{BotSettings, ListBotsRequest};
 use greenroom_contracts::proto_timestamp;
 use greenroom_domain::bot::BotState;
@@ -51,7 +52,7 @@ async fn two_hundred_thousand_that_wait_are_not_read() {
     let soon = BotSettings { start_time: Some(proto_timestamp(house.now() + Duration::from_secs(5))), ..new_bot() };
     let soon = house.create(soon).await;
     house.until_state(&soon, BotState::Queued).await;
-    let list = ListBotsRequest { state: "QUEUED".to_owned(), ..ListBotsRequest::default() };
+    let list = ListBotsRequest { state: v1::BotState::Queued.into(), ..ListBotsRequest::default() };
     let list = As { caller: Some(house.caller()), message: list };
     let found = house.scheduler.clone().list_bots(list).await.expect("a page").into_inner().bots;
     assert_eq!(found.iter().map(|bot| &bot.id).collect::<Vec<_>>(), [&soon.id]);

@@ -1,6 +1,7 @@
 //! What callers see, and whose.
 
 use greenroom_contracts::proto::internal::v1::Caller;
+use greenroom_contracts::proto::v1;
 use greenroom_contracts::proto::v1::{
     Bot, CancelBotRequest, GetBotRequest, LeaveBotRequest, ListBotsRequest, ListBotsResponse, ListTimelineRequest,
     ListTimelineResponse,
@@ -98,12 +99,12 @@ async fn a_list_comes_in_pages_newest_first() {
 
     let (cancelled, _) = house.at(BotState::Queued).await;
     house.cancel(&cancelled).await;
-    let of_state = ListBotsRequest { state: "CANCELLED".to_owned(), ..ListBotsRequest::default() };
+    let of_state = ListBotsRequest { state: v1::BotState::Cancelled.into(), ..ListBotsRequest::default() };
     let page = house.list(house.tenant, of_state).await;
     assert_eq!(page.bots.iter().map(|bot| &bot.id).collect::<Vec<_>>(), [&cancelled.id]);
 
-    for bad in [("limit", 201, "", ""), ("limit", 0, "", ""), ("cursor", 1, "x", ""), ("state", 1, "", "ENDED")] {
-        let list = ListBotsRequest { limit: Some(bad.1), cursor: bad.2.to_owned(), state: bad.3.to_owned() };
+    for bad in [("limit", 201, "", 0), ("limit", 0, "", 0), ("cursor", 1, "x", 0), ("state", 1, "", 12)] {
+        let list = ListBotsRequest { limit: Some(bad.1), cursor: bad.2.to_owned(), state: bad.3 };
         let status = house.scheduler.clone().list_bots(of(house.tenant, list)).await.expect_err(bad.0);
         assert_eq!(status.code(), Code::InvalidArgument);
         assert!(status.message().starts_with(bad.0), "{}", status.message());
@@ -131,7 +132,7 @@ async fn another_tenant_sees_and_changes_nothing() {
     let unknown = of(house.tenant, GetBotRequest { bot_id: "17".to_owned() });
     assert_eq!(door.get_bot(unknown).await.expect_err("no UUID").code(), Code::NotFound);
     let seen = house.get(&bot).await;
-    assert_eq!((seen.state.as_str(), seen.sequence), ("QUEUED", 2));
+    assert_eq!((seen.state().word(), seen.sequence), ("QUEUED", 2));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -217,7 +217,7 @@ async fn after_out_of_memory_the_next_attempt_gets_half_as_much_again() {
         house.gone_after(runner_of(&bot, 1), oom, None).await;
     }
     let next = house.get(&bot).await;
-    assert_eq!((next.state.as_str(), next.attempt, next.reason.as_str()), ("QUEUED", 2, "out_of_memory"));
+    assert_eq!((next.state().word(), next.attempt, next.reason.as_str()), ("QUEUED", 2, "out_of_memory"));
     assert_eq!(of(&next), [500, 1000, 1536, 2304]);
     let line = next.timeline.iter().find(|line| line.what == "gone").expect("a line");
     assert_eq!(line.detail, "out of memory; the next attempt gets 1536 MiB of memory, 2304 at most");

@@ -20,7 +20,7 @@ async fn a_bot_asks_for_its_slot_a_lead_before_its_start() {
     let soon = house.create_later(lead + Duration::from_secs(2)).await;
     let at_once = house.create_later(lead / 2).await;
     assert_eq!(
-        (later.state.as_str(), soon.state.as_str(), at_once.state.as_str()),
+        (later.state().word(), soon.state().word(), at_once.state().word()),
         ("SCHEDULED", "SCHEDULED", "QUEUED")
     );
     assert_eq!((soon.attempt, soon.sequence), (0, 1));
@@ -30,7 +30,7 @@ async fn a_bot_asks_for_its_slot_a_lead_before_its_start() {
     assert!(wish.queued_at < start, "{} is too late for {start}", wish.queued_at);
     assert!(wish.deadline > start, "the time-out counts from the start that was asked for");
     assert_eq!(house.until_state(&soon, BotState::Queued).await.attempt, 1);
-    assert_eq!(house.get(&later).await.state, "SCHEDULED");
+    assert_eq!(house.get(&later).await.state().word(), "SCHEDULED");
     house.until_sequence(&soon, 2).await;
 }
 
@@ -50,7 +50,7 @@ async fn a_wish_that_nobody_answers_is_said_again() {
         .fetch_one(&house.sql)
         .await
         .expect("a row");
-    assert_eq!((wake, house.get(&bot).await.state.as_str()), (0, "DEPLOYING"));
+    assert_eq!((wake, house.get(&bot).await.state().word()), (0, "DEPLOYING"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -108,8 +108,8 @@ async fn a_runner_that_does_not_leave_is_released_and_the_bot_is_done_when_it_is
     let (bot, _) = house.at(BotState::InCall).await;
     house.leave(&bot).await;
     house.heard.until::<Release>(id_of(&bot).uuid(), 1).await;
-    assert_eq!(house.get(&bot).await.state, "LEAVING");
+    assert_eq!(house.get(&bot).await.state().word(), "LEAVING");
     house.gone(runner_of(&bot, 1)).await;
     let seen = house.get(&bot).await;
-    assert_eq!((seen.state.as_str(), seen.reason.as_str()), ("DONE", "leave_requested"));
+    assert_eq!((seen.state().word(), seen.reason.as_str()), ("DONE", "leave_requested"));
 }

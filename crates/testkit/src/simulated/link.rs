@@ -7,6 +7,7 @@ use greenroom_contracts::proto::v1::runner_service_client::RunnerServiceClient;
 use greenroom_contracts::proto::v1::{
     AdmitRequest, BeatRequest, BeatResponse, ReportRequest, RunnerConfig, RunnerReport,
 };
+use greenroom_contracts::proto_timestamp;
 use greenroom_domain::{InstanceId, RunnerId, Timestamp};
 use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -75,14 +76,14 @@ impl Link {
     /// Says it until it is kept.
     pub async fn report(&self, sequence: u64, report: Report, patience: Duration) -> Result<(), Broken> {
         let end = Instant::now() + patience;
-        let report = RunnerReport { sequence, at: Timestamp::now().to_string(), report: Some(report) };
+        let report = RunnerReport { sequence, at: Some(proto_timestamp(Timestamp::now())), report: Some(report) };
         loop {
             let reports = vec![report.clone()];
             let request = ReportRequest {
                 runner: Some(self.runner.into()),
                 instance: self.instance.to_string(),
                 reports,
-                sent_at: Timestamp::now().to_string(),
+                sent_at: Some(proto_timestamp(Timestamp::now())),
             };
             match self.client.clone().report(self.request(request)).await {
                 Ok(answer) if answer.get_ref().acknowledged >= sequence => return Ok(()),

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use greenroom_contracts::proto::v1::{
-    PlatformStats, PoolBreaker, PoolChange, PoolLimit, PoolStats, ProviderStats, SlotCounts, StandingPool,
+    BreakerState, LimitOrigin, PlatformStats, PoolBreaker, PoolChange, PoolLimit, PoolStats, ProviderStats, SlotCounts,
+    StandingPool,
 };
 use greenroom_contracts::proto_timestamp;
 use greenroom_domain::{PlatformName, Timestamp};
@@ -12,7 +13,7 @@ use tonic::Status;
 use super::{OperatorDoor, no_such};
 use crate::Error;
 use crate::breaker::State;
-use crate::limits::Limit;
+use crate::limits::{Limit, Source};
 use crate::store::{self, Counted, PoolShown, Scaling};
 
 pub async fn get_pool(door: &OperatorDoor) -> Result<PoolStats, Status> {
@@ -88,7 +89,15 @@ async fn stats(door: &OperatorDoor, name: Option<&PlatformName>) -> Result<PoolS
 fn wire(limit: Limit) -> Option<PoolLimit> {
     let (value, from) = limit.effective()?;
     let Limit { preset, setting, operator } = limit;
-    Some(PoolLimit { value, from: from.as_str().to_owned(), preset, setting, operator })
+    Some(PoolLimit { value, from: origin(from).into(), preset, setting, operator })
+}
+
+fn origin(source: Source) -> LimitOrigin {
+    match source {
+        Source::Preset => LimitOrigin::Preset,
+        Source::Setting => LimitOrigin::Setting,
+        Source::Operator => LimitOrigin::Operator,
+    }
 }
 
 fn standing_pool(pool: &PoolShown, scalings: &[Scaling], waits_since: Timestamp) -> StandingPool {
@@ -118,12 +127,12 @@ fn standing_pool(pool: &PoolShown, scalings: &[Scaling], waits_since: Timestamp)
 }
 
 fn breaker(state: State) -> PoolBreaker {
-    let (word, failures, probe_at) = match state {
-        State::Closed { failures } => ("closed", failures, None),
-        State::Open { until, .. } => ("open", 0, Some(proto_timestamp(until))),
-        State::HalfOpen { .. } => ("half_open", 0, None),
+    let (state, failures, probe_at) = match state {
+        State::Closed { failures } => (BreakerState::Closed, failures, None),
+        State::Open { until, .. } => (BreakerState::Open, 0, Some(proto_timestamp(until))),
+        State::HalfOpen { .. } => (BreakerState::HalfOpen, 0, None),
     };
-    PoolBreaker { state: word.to_owned(), failures, probe_at }
+    PoolBreaker { state: state.into(), failures, probe_at }
 }
 
 fn add(slots: &mut SlotCounts, counted: &Counted) {

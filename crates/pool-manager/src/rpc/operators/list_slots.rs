@@ -1,6 +1,6 @@
 //! Slots in the order of their names, in pages.
 
-use greenroom_contracts::proto::v1::{ListSlotsRequest, ListSlotsResponse, PoolSlot};
+use greenroom_contracts::proto::v1::{ListSlotsRequest, ListSlotsResponse, PoolSlot, SlotState};
 use greenroom_contracts::{BadField, proto_timestamp};
 use tonic::Status;
 
@@ -9,7 +9,6 @@ use crate::Error;
 use crate::describe::describe;
 use crate::store::{self, SlotRow};
 
-const STATES: [&str; 6] = ["idle", "deploying", "busy", "releasing", "error", "cordoned"];
 const LONGEST_PAGE: u32 = 500;
 
 pub async fn list_slots(door: &OperatorDoor, request: &ListSlotsRequest) -> Result<ListSlotsResponse, Status> {
@@ -17,10 +16,9 @@ pub async fn list_slots(door: &OperatorDoor, request: &ListSlotsRequest) -> Resu
         "" => None,
         name => Some(known_platform(door, name).await?),
     };
-    let state = Some(request.state.as_str()).filter(|state| !state.is_empty());
-    if state.is_some_and(|state| !STATES.contains(&state)) {
-        return Err(BadField::new("state", format!("must be one of {}", STATES.join(", "))).into());
-    }
+    let state = SlotState::try_from(request.state)
+        .map_err(|_| BadField::new("state", format!("must be one of {}", SlotState::WORDS.join(", "))))?;
+    let state = Some(state.word()).filter(|state| !state.is_empty());
     let after = match request.cursor.as_str() {
         "" => ("", "", 0),
         cursor => parse_cursor(cursor).ok_or_else(|| BadField::new("cursor", "must be what the last answer gave"))?,
@@ -49,7 +47,7 @@ fn parse_cursor(cursor: &str) -> Option<(&str, &str, i32)> {
 }
 
 pub fn wire(slot: SlotRow) -> PoolSlot {
-    let state = slot.shown().to_owned();
+    let state = SlotState::of_word(slot.shown()).unwrap_or_default().into();
     PoolSlot {
         name: slot.name(),
         description: describe(&slot),
