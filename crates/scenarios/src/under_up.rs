@@ -10,6 +10,7 @@ use greenroom_chassis::Secret;
 use greenroom_domain::bot::BotState;
 use greenroom_testkit::checker::{Violation, check, slots_at_rest};
 use greenroom_testkit::evidence::Evidence;
+use greenroom_testkit::order::{Watch, order};
 use greenroom_testkit::simulated::{Millis, Script, SimulatedPlatform};
 use greenroom_testkit::story::{Story, User, client};
 use serde_json::Value;
@@ -21,8 +22,8 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-/// Every deadline and period of the services is a twentieth.
-const TIME_SCALE: f64 = 0.05;
+use crate::run::{RISE, TIME_SCALE};
+
 /// A whole Greenroom with servers of its own starts within this time on a machine that is busy; and it notices what happens to
 /// them, which takes it some seconds.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -106,6 +107,7 @@ pub async fn endure(program: &Path, trouble: ServerTrouble, bots: usize, seed: u
         queue_timeout: Duration::from_secs(300),
         seed,
     };
+    let watch = Watch::start(up.database()?);
     let begin = Instant::now();
     let playing = tokio::spawn(async move { user.play(&story).await });
     match trouble {
@@ -142,15 +144,12 @@ pub async fn endure(program: &Path, trouble: ServerTrouble, bots: usize, seed: u
         let evidence = Evidence {
             acknowledged,
             heard: listener.heard(),
+            order: order(&watch.seen().await, RISE.mul_f64(TIME_SCALE)),
             drained: drained.unwrap_or_else(|| quiet_since.elapsed()),
             drain_limit: PATIENCE,
             ..evidence
         };
         let mut violations = check(&evidence);
-        if matches!(trouble, ServerTrouble::Disk | ServerTrouble::PostgresDisk) {
-            // While nothing can be published or written, nobody can be put into the queue: who waits for how long says when it was asked for.
-            violations.retain(|violation| violation.promise != "order");
-        }
         let ended = up.child.try_wait()?;
         if let Some(status) = ended {
             violations.push(Violation { promise: "alive", how: format!("it ended by itself: {status}") });

@@ -1,12 +1,12 @@
 //! Whether the promises were kept: a pure function of the evidence.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use greenroom_domain::bot::BotState;
 use greenroom_domain::{InstanceId, RunnerId, Standing};
 
 use crate::evidence::Evidence;
+use crate::order::Order;
 use crate::simulated::What;
 
 /// A promise that was broken.
@@ -252,56 +252,41 @@ fn drained(evidence: &Evidence, found: &mut Vec<Violation>) {
     }
 }
 
-/// Waits within this of each other are the same.
-const SAME_WAIT: Duration = Duration::from_secs(1);
-/// Fewer bots of a priority say nothing about it.
+/// Fewer slots that somebody else waited for say nothing.
 const ENOUGH: usize = 10;
+/// One of so many may go wrong: a dispatcher that is killed has asked for bots that nobody else asks for until its time is up.
+const ONE_OF: usize = 10;
 
-/// How long bots of each priority waited for their first slot, on average. Those who were called off count for nobody: the
-/// longer somebody waits, the likelier it is that it comes to that.
-#[must_use]
-pub fn waits_by_priority(evidence: &Evidence) -> Vec<(i32, Duration)> {
-    let first: BTreeMap<&str, i64> =
-        evidence.assignments.iter().map(|assignment| (assignment.runner.as_str(), assignment.from)).collect();
-    let called_off: BTreeSet<&str> = evidence
-        .acknowledged
-        .iter()
-        .filter(|one| one.cancelled || one.called_back)
-        .map(|one| one.id.as_str())
-        .collect();
-    let mut waits: BTreeMap<i32, Vec<u64>> = BTreeMap::new();
-    for bot in evidence.bots.iter().filter(|bot| !called_off.contains(bot.id.as_str())) {
-        if let Some(assigned) = first.get(format!("bot-{}-1", bot.id).as_str()) {
-            waits.entry(bot.priority).or_default().push(u64::try_from(assigned - bot.made_at).unwrap_or_default());
-        }
-    }
-    waits
-        .into_iter()
-        .filter(|(_, waits)| waits.len() >= ENOUGH)
-        .map(|(priority, waits)| (priority, Duration::from_micros(waits.iter().sum::<u64>() / waits.len() as u64)))
-        .collect()
-}
-
-/// Who has the higher priority waits no longer for the first slot, on average.
+/// The bot with the lowest number that waits gets the slot.
 fn in_order(evidence: &Evidence, found: &mut Vec<Violation>) {
-    let means = waits_by_priority(evidence);
-    for pair in means.windows(2) {
-        let ((high, waited), (low, less)) = (pair[0], pair[1]);
-        if waited > less + SAME_WAIT {
-            found.push(violation(
-                "order",
-                format!("bots of priority {high} waited {waited:.1?} on average, those of {low} {less:.1?}"),
-            ));
-        }
+    let Order { kept, broken } = &evidence.order;
+    let all = kept + broken.len();
+    if all >= ENOUGH && broken.len() * ONE_OF > all {
+        let first = &broken[0];
+        found.push(violation(
+            "order",
+            format!(
+                "{} of {all} slots went to a bot while one with a lower number waited; the first to bot {} with {} while {} \
+                 with {} waited",
+                broken.len(),
+                first.by,
+                first.numbers.0,
+                first.who,
+                first.numbers.1
+            ),
+        ));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use greenroom_domain::{Attempt, BotId, Exit, SlotId, Timestamp};
 
     use super::*;
     use crate::evidence::{AssignmentEnd, BotEnd, Heard, Line, StandingEnd};
+    use crate::order::Overtaken;
     use crate::simulated::Fact;
     use crate::story::Acknowledged;
 
@@ -337,14 +322,7 @@ mod tests {
         let exit = Exit::with_code(0);
         Evidence {
             acknowledged: vec![Acknowledged { id: id.clone(), asked_ms: 0, cancelled: false, called_back: false }],
-            bots: vec![BotEnd {
-                id: id.clone(),
-                state: "DONE".into(),
-                reason: None,
-                sequence: 6,
-                priority: 100,
-                made_at: 0,
-            }],
+            bots: vec![BotEnd { id: id.clone(), state: "DONE".into(), reason: None, sequence: 6 }],
             heard: timeline
                 .iter()
                 .map(|line| Heard {
@@ -437,33 +415,13 @@ mod tests {
     }
 
     #[test]
-    fn who_has_the_higher_priority_does_not_wait_longer() {
-        let second = 1_000_000;
-        let evidence = |waits: [i64; 2], called_off: bool| {
-            let mut evidence = Evidence::default();
-            for number in 0..20 {
-                let (id, made_at) = (uuid::Uuid::from_u128(number).to_string(), number as i64 * second);
-                let (priority, wait) = if number % 2 == 0 { (100, waits[0]) } else { (900, waits[1]) };
-                let from = made_at + wait;
-                let (runner, slot, state) = (format!("bot-{id}-1"), number.to_string(), "over".to_owned());
-                evidence.assignments.push(AssignmentEnd { runner, slot, state, from, to: Some(from) });
-                evidence.acknowledged.push(Acknowledged {
-                    id: id.clone(),
-                    asked_ms: 0,
-                    cancelled: called_off && number % 4 == 0,
-                    called_back: false,
-                });
-                evidence.bots.push(BotEnd { id, state: "DONE".into(), reason: None, sequence: 1, priority, made_at });
-            }
-            let mut found = Vec::new();
-            in_order(&evidence, &mut found);
-            found
-        };
-        assert_eq!(evidence([second, 9 * second], false), []);
-        assert_eq!(evidence([2 * second, 2 * second], false), []);
-        assert_eq!(evidence([9 * second, second], true), [], "too few are left to tell");
-        let found = evidence([9 * second, second], false);
-        assert_eq!(found.len(), 1, "{found:?}");
-        assert!(found[0].how.contains("priority 100 waited 9.0s"), "{found:?}");
+    fn slots_go_by_priority_but_for_a_few() {
+        let overtaken = Overtaken { by: "b".into(), who: "a".into(), numbers: (300, 100) };
+        for (kept, broken, is_broken) in [(0, 9, false), (0, 10, true), (90, 10, false), (89, 10, true), (9, 1, false)]
+        {
+            let order = Order { kept, broken: vec![overtaken.clone(); broken] };
+            let found = check(&Evidence { order, ..good() });
+            assert_eq!(found.iter().any(|violation| violation.promise == "order"), is_broken, "{kept} {broken}");
+        }
     }
 }

@@ -10,6 +10,7 @@ use sqlx::{Connection, PgConnection, Row};
 
 use crate::Sandbox;
 use crate::checker::slots_at_rest;
+use crate::order::Order;
 use crate::simulated::Fact;
 use crate::simulated::SimulatedPlatform;
 use crate::story::{Acknowledged, Listener};
@@ -43,6 +44,9 @@ pub struct Evidence {
     pub left: Vec<String>,
     /// How many starts might still make a runner there when this was read. What is left may change until there are none.
     pub starts_under_way: usize,
+    /// Whether slots went by priority.
+    #[serde(default)]
+    pub order: Order,
     /// How long it took from the last request until every bot was over.
     pub drained: Duration,
     /// How long it may take.
@@ -60,10 +64,6 @@ pub struct BotEnd {
     pub reason: Option<String>,
     /// Of its last public event.
     pub sequence: i64,
-    /// Lower is first.
-    pub priority: i32,
-    /// When it was made, in microseconds.
-    pub made_at: i64,
 }
 
 /// A line of a timeline.
@@ -178,20 +178,15 @@ impl Evidence {
     }
 
     async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
-        let bots = sqlx::query(
-            "SELECT id::text, state, reason, sequence, priority, (extract(epoch FROM created_at) * 1000000)::bigint
-               FROM scheduler.bots ORDER BY id",
-        )
-        .fetch_all(&mut *connection)
-        .await?;
+        let bots = sqlx::query("SELECT id::text, state, reason, sequence FROM scheduler.bots ORDER BY id")
+            .fetch_all(&mut *connection)
+            .await?;
         let bots = bots.iter().map(|row| {
             Ok(BotEnd {
                 id: row.try_get(0)?,
                 state: row.try_get(1)?,
                 reason: row.try_get(2)?,
                 sequence: row.try_get(3)?,
-                priority: row.try_get(4)?,
-                made_at: row.try_get(5)?,
             })
         });
         let lines = sqlx::query(

@@ -7,6 +7,7 @@
 //!   doubled;
 //! - [`story`]: what users do to it;
 //! - [`Pace`]: time without what other programs of the machine take of it;
+//! - [`order`]: who got a slot while who waited;
 //! - [`evidence`] and [`checker`]: what is left afterwards, and whether the promises were kept.
 
 pub mod checker;
@@ -14,6 +15,7 @@ pub mod evidence;
 pub mod fargate;
 mod front;
 mod node;
+pub mod order;
 mod pace;
 mod sandbox;
 pub mod servers;

@@ -36,7 +36,7 @@ pub struct Story {
     pub seed: u64,
 }
 
-/// The priorities of the story's bots, in turn: far enough apart that waiting does not make them one.
+/// The priorities of the story's bots, in turn.
 const TIERS: [u32; 3] = [100, 300, 900];
 
 /// A bot that was acknowledged.

@@ -6,7 +6,7 @@ use clap::Parser;
 use greenroom_scenarios::pages::{Misbehaviour, visit};
 use greenroom_scenarios::{Plan, ServerTrouble, Trouble, endure, run};
 use greenroom_testkit::Layout;
-use greenroom_testkit::checker::waits_by_priority;
+use greenroom_testkit::order::Order;
 
 /// Plays stories while everything fails, and checks the promises.
 #[derive(Debug, Parser)]
@@ -58,14 +58,13 @@ async fn main() -> ExitCode {
                     Ok(outcome) if outcome.violations.is_empty() => {
                         passed += 1;
                         let ends: Vec<_> = outcome.ends.iter().map(|(end, count)| format!("{count} {end}")).collect();
-                        let waits = waits_by_priority(&outcome.evidence);
-                        let waits: Vec<_> =
-                            waits.iter().map(|(_, wait)| format!("{:.1}", wait.as_secs_f64())).collect();
+                        let Order { kept, broken } = &outcome.evidence.order;
                         println!(
-                            "kept    {:>5.1} s  drained {:>5.1} s  waited {} s by priority  {}",
+                            "kept    {:>5.1} s  drained {:>5.1} s  order {} of {}  {}",
                             outcome.took.as_secs_f64(),
                             outcome.evidence.drained.as_secs_f64(),
-                            if waits.is_empty() { "-".to_owned() } else { waits.join("/") },
+                            kept,
+                            kept + broken.len(),
                             ends.join(", ")
                         );
                     }
