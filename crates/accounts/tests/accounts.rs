@@ -1,5 +1,7 @@
 //! With a real Postgres.
 
+#![allow(clippy::disallowed_methods, reason = "a test ends with what it spawns")]
+
 use std::time::Duration;
 
 use greenroom_accounts::{Config, Service, store};
@@ -12,6 +14,7 @@ use greenroom_contracts::proto::internal::v1::{
 };
 use greenroom_domain::Installation;
 use greenroom_embedded::{Binaries, Postgres, THROW_AWAY, scratch};
+use greenroom_tasks::Tasks;
 use sha2::{Digest, Sha256};
 use sqlx::{Connection, PgConnection};
 use tokio::net::TcpListener;
@@ -51,6 +54,7 @@ async fn a_key_opens_its_tenants_door_and_only_its_hash_is_kept() {
     let host = Host {
         bus: Bus::connect("nats://127.0.0.1:9", installation.clone(), "accounts").await.expect("an address"),
         installation,
+        tasks: Tasks::default(),
         clock: Clock::system(),
         peers,
         secret,
@@ -64,18 +68,12 @@ async fn a_key_opens_its_tenants_door_and_only_its_hash_is_kept() {
 
     let service = Service::build(&config, &host).expect("a service");
     let level = telemetry::Config { level: "warn".to_owned(), json: false, file: None, otlp: None };
-    let mut process = Process::new(Telemetry::install(&level, "test").expect("telemetry"));
+    let mut process = Process::new(Telemetry::install(&level, "test").expect("telemetry"), host.tasks.clone());
     service.register(&mut process);
     assert_eq!(process.health().look().await.get("accounts.database"), Some(&true));
     process.serve_inner(listener, host.peers.inner().clone());
     let stop = process.stop();
-    process.spawn("accounts", {
-        let (service, stop) = (service.clone(), stop.clone());
-        async move {
-            service.run(stop).await;
-            Ok(())
-        }
-    });
+    process.supervise("accounts", service.clone().run(stop.clone()));
     let process = tokio::spawn(process.run(Duration::from_secs(5)));
 
     let mut accounts = AccountsServiceClient::new(host.peers.channel("accounts"));

@@ -9,6 +9,8 @@
 //! same of job queues that others keep. It **never** asserts anything: figures and aims stand side by side.
 //! `docs/benchmarks.md` says what they mean.
 
+#![allow(clippy::disallowed_methods, reason = "a tool for tests, which ends with what it spawns")]
+
 mod assignments;
 mod beats;
 mod burst;

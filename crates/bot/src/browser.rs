@@ -208,7 +208,7 @@ impl Browser {
         let gone = CancellationToken::new();
         let ended = gone.clone().drop_guard();
         // In no span: it would be part of the launch for as long as the browser lives.
-        tokio::spawn(async move {
+        let handling = async move {
             let _ended = ended;
             // Polled all the time, or nothing moves. Only a broken connection is an end.
             while let Some(event) = handler.next().await {
@@ -216,7 +216,8 @@ impl Browser {
                     break;
                 }
             }
-        });
+        };
+        drop(greenroom_tasks::spawn("runner browser connection", handling));
         let browser = Self {
             cdp: Arc::new(cdp),
             tabs: dialogs::Tabs::default(),

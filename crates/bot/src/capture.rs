@@ -160,7 +160,8 @@ impl Recorder {
             spool,
             hand: tokio::sync::Mutex::default(),
         });
-        tokio::spawn(take(calls, stage.clone(), taken.clone()).in_current_span());
+        let taking = take(calls, stage.clone(), taken.clone()).in_current_span();
+        drop(greenroom_tasks::spawn("runner capture", taking));
         Ok(Self { tab, stage, began: None, taken })
     }
 

@@ -11,6 +11,8 @@
 //! [`policy`] (the decisions, pure), [`provider`] (the pages), [`browser`], [`capture`] and [`parts`] (the recording);
 //! beside it [`beat`], [`orders`] and [`reports`] over the [`link`].
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test ends with what it spawns"))]
+
 use greenroom_contracts::proto::v1 as contract;
 
 pub mod attend;

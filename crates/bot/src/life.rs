@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
+use greenroom_tasks::Tasks;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::Instrument as _;
 
@@ -73,36 +73,21 @@ pub async fn live(settings: Settings, link: Link, orders: Orders, level: Level) 
 
     let reports = Reports::new();
     let first_beat = Duration::from_millis(config.beat_interval_ms.max(1));
-    let mut tasks = [
-        tokio::spawn(beat(link.clone(), first_beat, orders.clone(), level).in_current_span()),
-        tokio::spawn(reports.clone().send(link.clone(), orders.clone()).in_current_span()),
-    ];
+    let tasks = Tasks::default();
+    tasks.run("runner beats", beat(link.clone(), first_beat, orders.clone(), level).in_current_span());
+    tasks.run("runner reports", reports.clone().send(link.clone(), orders.clone()).in_current_span());
     let outcome = tokio::select! {
         biased;
         () = orders.to_exit() => Outcome::NotOurs,
-        outcome = work(&settings, &config, &bot, &link, &orders, &reports) => outcome,
-        () = a_panic(&mut tasks) => {
+        outcome = work(&settings, &config, &bot, &link, &orders, &reports, &tasks) => outcome,
+        failed = tasks.failed() => {
             // Without beats or reports nobody could tell what becomes of it: the next attempt can.
-            tracing::error!(event = "runner.task_panicked", "a task of the runner panicked; it ends");
+            tracing::error!(event = "runner.task_panicked", task = failed.task, "a task of the runner panicked; it ends");
             Outcome::Untold
         }
     };
-    for task in tasks {
-        task.abort();
-    }
+    tasks.abort_all();
     outcome
-}
-
-/// Comes back when one of them has panicked. One that has ended in good order is nobody's trouble.
-async fn a_panic(tasks: &mut [JoinHandle<()>]) {
-    let watched = tasks.iter_mut().map(|task| {
-        Box::pin(async move {
-            if !task.await.is_err_and(|error| error.is_panic()) {
-                std::future::pending::<()>().await;
-            }
-        })
-    });
-    futures::future::select_all(watched).await;
 }
 
 /// Asks to be let in until there is an answer.
@@ -127,6 +112,7 @@ async fn work(
     link: &Link,
     orders: &Orders,
     reports: &Reports,
+    tasks: &Tasks,
 ) -> Outcome {
     let (began, kills) = (Instant::now(), memory::kills());
     let screenshots = Screenshots::new(link.clone());
@@ -136,7 +122,7 @@ async fn work(
     }) {
         Ok(scratch) => {
             let (spool, uploads) = parts::spool(scratch.path().join("parts"), config.first_part);
-            let sender = tokio::spawn(uploads.send(link.clone(), orders.clone()).in_current_span());
+            let sender = tasks.run("runner uploads", uploads.send(link.clone(), orders.clone()).in_current_span());
             let run = attend::Run {
                 settings: &settings.browser,
                 config,
@@ -220,7 +206,6 @@ fn last(ending: Ending) -> Report {
 
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt;
 
     use super::*;
 
@@ -247,16 +232,5 @@ mod tests {
         let began = Instant::now();
         assert!(!arrives(after(60), patience(&finished, &config), &orders).await);
         assert_eq!(began.elapsed(), FLUSH / 2);
-    }
-
-    #[tokio::test]
-    async fn a_task_that_panics_is_noticed_and_one_that_ends_is_not() {
-        let mut tasks = [tokio::spawn(async {}), tokio::spawn(std::future::pending())];
-        while !tasks[0].is_finished() {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(a_panic(&mut tasks).now_or_never(), None);
-        let mut tasks = [tokio::spawn(async { panic!("no more beats") }), tokio::spawn(std::future::pending())];
-        a_panic(&mut tasks).await;
     }
 }

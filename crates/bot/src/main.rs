@@ -49,7 +49,7 @@ async fn main() -> ExitCode {
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
         let orders = orders.clone();
         match signal(kind) {
-            Ok(mut signals) => drop(tokio::spawn(async move {
+            Ok(mut signals) => drop(greenroom_tasks::spawn("runner signals", async move {
                 while signals.recv().await.is_some() {
                     orders.terminate();
                 }

@@ -42,7 +42,7 @@ impl Screenshots {
                 tracing::debug!(event = "screenshot.unanswered", label, error = %error, "a picture did not arrive");
             }
         };
-        self.sending.spawn(send.in_current_span());
+        drop(greenroom_tasks::spawn("runner screenshot", self.sending.track_future(send.in_current_span())));
     }
 
     /// Waits until every picture has arrived, or for as long as they are worth.

@@ -4,9 +4,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use greenroom_contracts::Header;
+use greenroom_tasks::catch_panic;
 use uuid::Uuid;
-
-use crate::catch_panic;
 
 /// What became of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]

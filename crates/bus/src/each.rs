@@ -8,13 +8,14 @@ use async_nats::jetstream::{self, AckKind};
 use futures::StreamExt;
 use greenroom_contracts::Header;
 use greenroom_domain::Timestamp;
+use greenroom_tasks::catch_panic;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::consumer::{AFTER_FAILURE, TRIES, chain, hand_back, header, park};
-use crate::{Bus, Outcome, Subscription, catch_panic, trace};
+use crate::{Bus, Outcome, Subscription, trace};
 
 /// Takes messages one by one. May take long: the server is told that work goes on.
 pub trait EachHandler: Send + Sync + 'static {
@@ -97,10 +98,12 @@ impl Bus {
                         };
                         let Some(Ok(message)) = message else { break };
                         let one = one(self.clone(), subscription.clone(), handler.clone(), message, give_up.clone());
-                        tasks.spawn(async move {
+                        let handling = tasks.track_future(async move {
                             one.await;
                             drop(permit);
                         });
+                        // A panic outside of the handler leaves the message to its next delivery.
+                        drop(greenroom_tasks::spawn(subscription.consumer.clone(), handling));
                     }
                     if stop.is_cancelled() {
                         hand_back(messages).await;

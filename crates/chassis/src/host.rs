@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use greenroom_bus::Bus;
 use greenroom_domain::Installation;
+use greenroom_tasks::Tasks;
 
 use crate::{Clock, Peers, Secret};
 
@@ -12,6 +13,8 @@ use crate::{Clock, Peers, Secret};
 pub struct Host {
     /// Which Greenroom.
     pub installation: Installation,
+    /// Where its tasks run.
+    pub tasks: Tasks,
     /// The bus.
     pub bus: Bus,
     /// The time.

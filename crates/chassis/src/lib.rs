@@ -3,7 +3,6 @@
 //! A service's `config.rs` reads its [`Settings`]; its `service.rs` is built on a [`Host`] (bus, clock, peers, secret) and
 //! handed to a [`Process`], which serves its gRPC routes, answers for its health, and ends it in good order.
 
-mod beside;
 mod calls;
 pub mod clock;
 mod descriptors;
@@ -11,7 +10,6 @@ mod doors;
 mod health;
 mod host;
 mod listen;
-mod loops;
 mod machine;
 mod memory;
 mod operators;
@@ -20,7 +18,6 @@ mod secret;
 pub mod settings;
 pub mod telemetry;
 
-pub use beside::Beside;
 pub use calls::InnerChannel;
 pub use clock::Clock;
 pub use descriptors::raise_descriptor_limit;
@@ -28,9 +25,8 @@ pub use doors::{Inner, Peers, parse_address};
 pub use health::{Check, Health};
 pub use host::Host;
 pub use listen::{BodyTooSlow, CallerAddress, Limits, UntilSent, serve};
-pub use loops::sweep;
 pub use machine::Machine;
 pub use memory::hide_memory;
-pub use process::{Failed, Process};
+pub use process::Process;
 pub use secret::{InvalidToken, RunnerToken, Secret};
 pub use settings::Settings;

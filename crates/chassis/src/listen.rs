@@ -122,7 +122,11 @@ pub async fn serve(name: &'static str, listener: TcpListener, router: Router, li
         };
         match accepted {
             Ok((stream, peer)) => match places.take(peer.ip()) {
-                Ok(place) => drop(tasks.spawn(connection(shared.clone(), stream, peer, place))),
+                Ok(place) => {
+                    // A panic closes this connection, and no other.
+                    let connection = tasks.track_future(connection(shared.clone(), stream, peer, place));
+                    drop(greenroom_tasks::spawn("connection", connection));
+                }
                 Err(why) => {
                     let cause = match why {
                         Full::All => "all_taken",
@@ -283,11 +287,12 @@ where
 {
     fn execute(&self, answering: F) {
         let (progress, stall_timeout, listener) = (Progress::default(), self.stall_timeout, self.listener);
-        self.tasks.spawn(PROGRESS.scope(progress.clone(), async move {
+        let answering = PROGRESS.scope(progress.clone(), async move {
             tokio::select! {
                 _ = answering => {}
                 () = progress.stalled(stall_timeout) => refused(listener, "stream_stalled"),
             }
-        }));
+        });
+        drop(greenroom_tasks::spawn("request", self.tasks.track_future(answering)));
     }
 }

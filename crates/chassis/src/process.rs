@@ -1,6 +1,5 @@
 //! A process: its tasks, its doors, its end.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -13,10 +12,10 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use axum::{Json, Router};
-use greenroom_bus::{panic_message, trace};
+use greenroom_bus::trace;
+use greenroom_tasks::{Failed, Name, Outcome, Tasks};
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::service::{Routes, RoutesBuilder};
@@ -26,20 +25,13 @@ use crate::operators::{OwnNames, no_web_pages};
 use crate::telemetry::Telemetry;
 use crate::{Health, Inner, Limits, descriptors, listen};
 
-/// A task that ended when it should not have.
-#[derive(Debug, thiserror::Error)]
-#[error("{task} ended: {why}")]
-pub struct Failed {
-    /// Which.
-    pub task: String,
-    /// Why.
-    pub why: String,
-}
+/// Names a task that shall panic, in builds with debug assertions: a test sees the process end with the task's name.
+#[cfg(debug_assertions)]
+const TEST_PANIC: &str = "GREENROOM_TEST_PANIC";
 
 /// A process in the making, and then at work. One set of tasks, one token that ends them.
 pub struct Process {
-    tasks: JoinSet<(String, Result<(), String>)>,
-    names: HashMap<tokio::task::Id, String>,
+    tasks: Tasks,
     stop: CancellationToken,
     routes: RoutesBuilder,
     health: Health,
@@ -48,22 +40,15 @@ pub struct Process {
 
 impl fmt::Debug for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Process").field("tasks", &self.tasks.len()).finish_non_exhaustive()
+        f.debug_struct("Process").field("tasks", &self.tasks).finish_non_exhaustive()
     }
 }
 
 impl Process {
-    /// A process without services.
+    /// A process without services, which ends when one of these tasks fails.
     #[must_use]
-    pub fn new(telemetry: Telemetry) -> Self {
-        Self {
-            tasks: JoinSet::new(),
-            names: HashMap::new(),
-            stop: CancellationToken::new(),
-            routes: Routes::builder(),
-            health: Health::default(),
-            telemetry,
-        }
+    pub fn new(telemetry: Telemetry, tasks: Tasks) -> Self {
+        Self { tasks, stop: CancellationToken::new(), routes: Routes::builder(), health: Health::default(), telemetry }
     }
 
     /// Ends the process when it is cancelled.
@@ -84,13 +69,11 @@ impl Process {
     }
 
     /// Runs a task as long as the process lives; one that ends early ends the process, with its name.
-    pub fn spawn(&mut self, name: impl Into<String>, task: impl Future<Output = Result<(), String>> + Send + 'static) {
-        let name = name.into();
-        let task = self.tasks.spawn({
-            let name = name.clone();
-            async move { (name, task.await) }
-        });
-        self.names.insert(task.id(), name);
+    pub fn supervise<F>(&self, name: impl Into<Name>, task: F)
+    where
+        F: Future<Output: Outcome> + Send + 'static,
+    {
+        self.tasks.supervise(name, &self.stop, task);
     }
 
     /// Serves what was added to the inner door.
@@ -112,8 +95,8 @@ impl Process {
         self.serve_http("inner door", listener, router.layer(admit), Limits::default().inner());
     }
 
-    /// `/health`, `/health/live`, `/health/ready`, `/metrics`, and `PUT /log-level` where `operators` may reach it;
-    /// there requests of web pages are refused.
+    /// `/health`, `/health/live`, `/health/ready`, `/metrics`, and where only operators reach it `/status` and
+    /// `PUT /log-level`; there requests of web pages are refused.
     pub fn operations(&self, operators: bool) -> Router {
         let state = Operations { health: self.health.clone(), telemetry: self.telemetry.clone() };
         let router = Router::new()
@@ -125,9 +108,12 @@ impl Process {
         if !operators {
             return router.method_not_allowed_fallback(other_method).with_state(state);
         }
+        let tasks = self.tasks.clone();
+        let status = move || std::future::ready(Json(tasks.status()));
         let names = OwnNames::of_this_machine();
         let only_ours = middleware::from_fn(move |request, next| names.clone().only(request, next));
         router
+            .route("/status", get(status).layer(only_ours.clone()))
             .route("/log-level", put(log_level).get(get_log_level).layer(only_ours))
             .method_not_allowed_fallback(other_method)
             .layer(middleware::from_fn(no_web_pages))
@@ -135,17 +121,13 @@ impl Process {
     }
 
     /// Serves a router over HTTP/1 and HTTP/2 without TLS.
-    pub fn serve_http(&mut self, name: &'static str, listener: TcpListener, router: Router, limits: Limits) {
-        let stop = self.stop.clone();
-        self.spawn(name, async move {
-            listen::serve(name, listener, router, limits, stop.clone()).await;
-            if stop.is_cancelled() { Ok(()) } else { Err("it came back without being told to".to_owned()) }
-        });
+    pub fn serve_http(&self, name: &'static str, listener: TcpListener, router: Router, limits: Limits) {
+        self.supervise(name, listen::serve(name, listener, router, limits, self.stop.clone()));
     }
 
     /// Counts the file descriptors of the process from now on: a metric, a condition for being ready, and an error in the log
     /// when they run out.
-    pub fn watch_descriptors(&mut self) {
+    pub fn watch_descriptors(&self) {
         let scarce = Arc::new(AtomicBool::new(false));
         self.health.require("descriptors", {
             let scarce = scarce.clone();
@@ -156,7 +138,7 @@ impl Process {
         let open_now = gauge("greenroom_open_descriptors", "File descriptors that the process has open.");
         let may_open = gauge("greenroom_descriptor_limit", "File descriptors that the process may open.");
         let stop = self.stop.clone();
-        self.spawn("descriptors", async move {
+        self.supervise("file descriptors", async move {
             while !stop.is_cancelled() {
                 // Without a descriptor they cannot be counted.
                 let (open, limit) = (descriptors::open().unwrap_or(u64::MAX), descriptors::limit());
@@ -176,7 +158,6 @@ impl Process {
                     () = tokio::time::sleep(descriptors::COUNT_EVERY) => {}
                 }
             }
-            Ok(())
         });
     }
 
@@ -184,44 +165,38 @@ impl Process {
     ///
     /// # Errors
     /// When a task ended without being told to.
-    pub async fn run(mut self, drain: Duration) -> Result<(), Failed> {
+    pub async fn run(self, drain: Duration) -> Result<(), Failed> {
+        #[cfg(debug_assertions)]
+        let _testing = self.panic_where_a_test_asks();
         let failed = tokio::select! {
+            biased;
             () = self.stop.cancelled() => None,
-            ended = self.tasks.join_next_with_id() => ended.map(|ended| match ended {
-                Ok((id, (task, outcome))) => {
-                    self.names.remove(&id);
-                    Failed { task, why: outcome.err().unwrap_or_else(|| "without being told to".to_owned()) }
-                }
-                Err(panic) => Failed {
-                    task: self.names.remove(&panic.id()).unwrap_or_default(),
-                    why: match panic.try_into_panic() {
-                        Ok(payload) => panic_message(payload.as_ref()),
-                        Err(error) => error.to_string(),
-                    },
-                },
-            }),
+            failed = self.tasks.failed() => Some(failed),
         };
-        if let Some(failed) = failed.as_ref().filter(|_| !self.stop.is_cancelled()) {
-            tracing::error!(task = failed.task, error = failed.why, "a task ended, so the process ends");
-        }
-        let told = self.stop.is_cancelled();
         self.stop.cancel();
-        tracing::info!(tasks = self.tasks.len(), "draining");
-        let all = async {
-            while let Some(ended) = self.tasks.join_next_with_id().await {
-                self.names.remove(&ended.map_or_else(|panic| panic.id(), |(id, _)| id));
-            }
-        };
-        if tokio::time::timeout(drain, all).await.is_err() {
-            let tasks = self.names.values().cloned().collect::<Vec<_>>().join(", ");
+        tracing::info!(tasks = self.tasks.names().len(), "draining");
+        if tokio::time::timeout(drain, self.tasks.wait_for_all()).await.is_err() {
+            let tasks = self.tasks.names().into_keys().collect::<Vec<_>>().join(", ");
             tracing::warn!(tasks, "some tasks did not finish in time");
             self.tasks.abort_all();
         }
         self.telemetry.flush().await;
-        match failed {
-            Some(failed) if !told => Err(failed),
-            _ => Ok(()),
-        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Has the task that is named in [`TEST_PANIC`] panic as soon as the process is ready.
+    #[cfg(debug_assertions)]
+    fn panic_where_a_test_asks(&self) -> Option<tokio_util::sync::DropGuard> {
+        let task = std::env::var(TEST_PANIC).ok()?;
+        let (tasks, health, over) = (self.tasks.clone(), self.health.clone(), CancellationToken::new());
+        let waiting = over.clone().run_until_cancelled_owned(async move {
+            while !health.look().await.values().all(|holds| *holds) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            tasks.panic_in(&task);
+        });
+        drop(greenroom_tasks::spawn("a test's panic", waiting));
+        Some(over.drop_guard())
     }
 }
 

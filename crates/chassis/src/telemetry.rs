@@ -196,7 +196,7 @@ impl Telemetry {
     pub async fn flush(&self) {
         let (traces, meters) = (self.traces.clone(), self.meters.clone());
         // It blocks, and what sends may need this very thread.
-        let flushed = tokio::task::spawn_blocking(move || {
+        let flushed = greenroom_tasks::blocking("telemetry flush", move || {
             if let Some(traces) = traces {
                 let _ = traces.force_flush();
             }

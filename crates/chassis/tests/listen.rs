@@ -1,5 +1,7 @@
 //! The listener, with callers that send nothing, send slowly, or do not read.
 
+#![allow(clippy::disallowed_methods, reason = "a test ends with what it spawns")]
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 

@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use greenroom_chassis::Process;
 use greenroom_chassis::telemetry::{Config, Telemetry};
+use greenroom_tasks::Tasks;
 use tower::ServiceExt as _;
 
 // One test: telemetry is set up once in a process.
@@ -11,7 +12,7 @@ use tower::ServiceExt as _;
 async fn web_pages_neither_read_nor_change_the_log_level() {
     let config = Config { level: "info".to_owned(), json: true, file: None, otlp: None };
     let telemetry = Telemetry::install(&config, "test").expect("set up once");
-    let process = Process::new(telemetry.clone());
+    let process = Process::new(telemetry.clone(), Tasks::default());
     let door = process.operations(true);
     let answer = async |method: &str, path: &str, headers: &[(&str, &str)]| {
         let mut request = Request::builder().method(method).uri(path);
@@ -41,6 +42,11 @@ async fn web_pages_neither_read_nor_change_the_log_level() {
         let by_page = answer("GET", path, &[("host", "127.0.0.1"), ("origin", "http://page.example")]).await;
         assert_eq!(by_page, refused(StatusCode::FORBIDDEN), "{path}");
     }
+    // Errors of sweeps are for people.
+    let rebound = answer("GET", "/status", &[("host", "rebound.example:8462")]).await;
+    assert_eq!(rebound, refused(StatusCode::MISDIRECTED_REQUEST));
+    let status = answer("GET", "/status", &[("host", "127.0.0.1:8462")]).await;
+    assert_eq!(status, (StatusCode::OK, "application/json".to_owned()));
     // A person with a browser, and one with curl.
     let typed = answer("GET", "/log-level", &[("host", "localhost:8462"), ("sec-fetch-site", "none")]).await;
     assert_eq!(typed.0, StatusCode::OK);

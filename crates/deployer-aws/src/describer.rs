@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use greenroom_deployer::{Error, Names};
+use greenroom_tasks::Tasks;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::api::{Api, DESCRIBED};
@@ -24,9 +25,9 @@ struct Ask {
 pub struct Describer(mpsc::Sender<Ask>);
 
 impl Describer {
-    pub fn start(api: Arc<Api>, names: Names) -> Self {
+    pub fn start(api: Arc<Api>, names: Names, tasks: &Tasks) -> Self {
         let (sender, mut line) = mpsc::channel(LINE);
-        tokio::spawn(async move {
+        tasks.run("deployer aws description of tasks", async move {
             let (calls, names) = (Arc::new(Semaphore::new(CALLS)), Arc::new(names));
             let mut left = None;
             // Who comes while no call can be made waits for those who come as well: no batch is ever waited for.
@@ -49,10 +50,11 @@ impl Describer {
                     batch.push(next);
                 }
                 let (api, names) = (api.clone(), names.clone());
-                tokio::spawn(async move {
+                // Those who asked hear of a panic: their answer is dropped.
+                drop(greenroom_tasks::spawn("deployer aws call", async move {
                     describe(&api, &names, batch).await;
                     drop(call);
-                });
+                }));
             }
         });
         Self(sender)

@@ -10,6 +10,7 @@ use greenroom_deployer::{
     Capabilities, Class, Deployer, Error, Finding, Launch, Listed, LogStream, Names, Observed, Progress, Wanted,
 };
 use greenroom_domain::{Installation, PlatformName, RunnerId};
+use greenroom_tasks::Tasks;
 use tokio::time::Instant;
 
 use crate::api::{self, Api, Ran};
@@ -54,6 +55,7 @@ impl AwsDeployer {
         installation: &Installation,
         platform: &PlatformName,
         clock: Clock,
+        tasks: &Tasks,
     ) -> Result<Self, String> {
         let shared = api::shared(&config).await;
         let names = Names::new(installation.clone(), platform.clone());
@@ -61,7 +63,7 @@ impl AwsDeployer {
         Ok(Self(Arc::new(Inner {
             names: names.clone(),
             clock,
-            describer: Describer::start(api.clone(), names),
+            describer: Describer::start(api.clone(), names, tasks),
             catalogue: Catalogue::new(api.clone(), config.definitions.container.clone()),
             memory: Memory::new(config.pace.settle),
             looks: Looks::default(),

@@ -172,7 +172,7 @@ impl Inner {
     /// Has it end when its time is over, unless we are over before: then the list sees to it.
     pub(crate) fn see_to_lifetime(&self, runner: RunnerId, left: Duration) {
         let this = self.this.clone();
-        tokio::spawn(async move {
+        let work = async move {
             tokio::time::sleep(left).await;
             let Some(inner) = this.upgrade() else { return };
             let driver = DockerDeployer { inner };
@@ -184,17 +184,19 @@ impl Inner {
             if let Err(error) = driver.stop(runner, LIFETIME_GRACE).await {
                 tracing::warn!(runner.id = %runner, %error, "a runner that is too old could not be stopped, the next list will");
             }
-        });
+        };
+        drop(greenroom_tasks::spawn("deployer docker end of a lifetime", work));
     }
 
     /// Has containers wait, beside whatever else is done.
     pub(crate) fn look_after_warm(&self) {
         let this = self.this.clone();
-        tokio::spawn(async move {
+        let work = async move {
             if let Some(inner) = this.upgrade() {
                 inner.warm.look_after(&inner).await;
             }
-        });
+        };
+        drop(greenroom_tasks::spawn("deployer docker warm containers", work));
     }
 }
 
@@ -242,7 +244,7 @@ impl Deployer for DockerDeployer {
         }
         let mut stopping = {
             let (engine, id) = (engine.clone(), look.id.clone());
-            tokio::spawn(async move { engine.stop(&id, grace).await })
+            greenroom_tasks::spawn("deployer docker stop", async move { engine.stop(&id, grace).await })
         };
         match tokio::time::timeout(TURNED_DOWN, &mut stopping).await {
             Ok(Ok(stopped)) => Ok(stopped?),

@@ -25,6 +25,8 @@
 //!
 //! **Never** anything that does not carry this installation's and this platform's labels, and no engine's socket in a container.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test ends with what it spawns"))]
+
 mod address;
 mod body;
 mod check;

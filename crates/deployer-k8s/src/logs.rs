@@ -110,7 +110,7 @@ pub(crate) async fn keep(deployer: &K8sDeployer, runner: RunnerId, pod: &Pod) {
     let Some(words) = deployer.words.place(runner) else { return };
     match deployer.cluster.call(deployer.cluster.pods.log_stream(&name, &params(true, Some(LINES)))).await {
         Ok(reader) => {
-            tokio::spawn(async move {
+            let work = async move {
                 let mut chunks = chunks(reader);
                 while let Some(Ok(chunk)) = chunks.next().await {
                     let mut text = lock(&words.text);
@@ -119,7 +119,8 @@ pub(crate) async fn keep(deployer: &K8sDeployer, runner: RunnerId, pod: &Pod) {
                     text.drain(..over);
                 }
                 words.complete.cancel();
-            });
+            };
+            drop(greenroom_tasks::spawn("deployer k8s log", work));
         }
         Err(failure) => {
             deployer.words.forget(runner);

@@ -120,7 +120,7 @@ impl LocalDeployer {
     async fn accounts(&self) -> Result<Accounts, Error> {
         let choose = || async {
             let config = self.inner.config.clone();
-            tokio::task::spawn_blocking(move || account::choose(&config))
+            greenroom_tasks::blocking("deployer local accounts", move || account::choose(&config))
                 .await
                 .map_err(|error| Error::Transient(error.to_string()))?
         };
@@ -130,7 +130,7 @@ impl LocalDeployer {
     /// All there is, and how it is. Whatever runs without a supervisor gets another one.
     async fn scan(&self) -> Result<Vec<(RunnerId, Observed)>, Error> {
         let inner = self.inner.clone();
-        let scanned = tokio::task::spawn_blocking(move || scan(&inner.runners)).await;
+        let scanned = greenroom_tasks::blocking("deployer local list", move || scan(&inner.runners)).await;
         let found =
             scanned.map_err(|error| Error::Transient(error.to_string()))?.map_err(transient("list the runners"))?;
         let unsupervised = found.iter().filter(|(_, state)| *state == State::Unsupervised);
@@ -143,7 +143,7 @@ impl LocalDeployer {
     async fn adopt(&self, runner: RunnerId) -> Result<(), Error> {
         let task = Task::Adopt { folder: self.folder(runner).0, log: self.log(runner) };
         let supervisor = self.inner.config.supervisor.clone();
-        let answer = tokio::spawn(async move { order(&supervisor, task).await });
+        let answer = greenroom_tasks::spawn("deployer local order", async move { order(&supervisor, task).await });
         match answer.await.map_err(|error| Error::Transient(error.to_string()))?? {
             Answer::Started => {
                 ADOPTED.add(1, &[]);
@@ -215,7 +215,7 @@ async fn order(supervisor: &[std::ffi::OsString], task: Task) -> Result<Answer, 
         BufReader::new(stdout).lines().next_line().await
     };
     let told = tokio::time::timeout(ANSWER, told).await;
-    tokio::spawn(async move { child.wait().await });
+    drop(greenroom_tasks::spawn("deployer local supervisor", async move { child.wait().await }));
     match told {
         Ok(Ok(Some(line))) => {
             serde_json::from_str(&line).map_err(|error| Error::Transient(format!("the supervisor said {error}")))
@@ -277,7 +277,8 @@ impl Deployer for LocalDeployer {
             start_by_uptime: uptime.saturating_add(left),
         };
         let supervisor = self.inner.config.supervisor.clone();
-        let answer = tokio::spawn(async move { order(&supervisor, Task::Start(what)).await });
+        let answer =
+            greenroom_tasks::spawn("deployer local order", async move { order(&supervisor, Task::Start(what)).await });
         match answer.await.map_err(|error| Error::Transient(error.to_string()))?? {
             Answer::Started | Answer::Exists => Ok(()),
             Answer::Late => Err(Error::Transient("it is too late".to_owned())),
@@ -302,7 +303,7 @@ impl Deployer for LocalDeployer {
             return self.adopt(runner).await;
         }
         let this = self.clone();
-        tokio::spawn(async move { this.see_to(runner).await });
+        drop(greenroom_tasks::spawn("deployer local stop", async move { this.see_to(runner).await }));
         Ok(())
     }
 
@@ -330,7 +331,7 @@ impl Deployer for LocalDeployer {
         let list = async {
             let listed = self.scan().await?;
             let (logs, kept) = (self.inner.logs.clone(), self.inner.config.logs_kept);
-            let _ = tokio::task::spawn_blocking(move || logs::prune(&logs, kept)).await;
+            let _ = greenroom_tasks::blocking("deployer local old logs", move || logs::prune(&logs, kept)).await;
             Ok(listed
                 .into_iter()
                 .map(|(runner, observed)| Listed { runner, running: observed == Observed::Running })

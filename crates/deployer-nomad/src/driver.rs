@@ -222,12 +222,13 @@ impl Deployer for NomadDeployer {
                 self.0.kill(&allocation.id).await?;
             } else if grace < self.0.config.kill_timeout {
                 let inner = self.0.clone();
-                tokio::spawn(async move {
+                let work = async move {
                     tokio::time::sleep(grace).await;
                     if let Err(error) = inner.kill(&allocation.id).await {
                         tracing::debug!(runner.id = %runner, platform = %inner.platform, %error, "not forced by us, Nomad will");
                     }
-                });
+                };
+                drop(greenroom_tasks::spawn("deployer nomad end of a grace", work));
             }
         }
         Ok(())

@@ -8,6 +8,8 @@
 //! conformance::run(&fixture).await.assert_passed();
 //! ```
 
+#![allow(clippy::disallowed_methods, reason = "a suite for tests, which ends with what it spawns")]
+
 mod cases;
 mod proxy;
 mod report;

@@ -100,7 +100,7 @@ impl KeptLogs {
             return;
         }
         let (dir, path) = (self.dir.clone(), self.path(runner));
-        let written = tokio::task::spawn_blocking(move || write(&dir, &path, &end)).await;
+        let written = greenroom_tasks::blocking("deployer log to keep", move || write(&dir, &path, &end)).await;
         match written.map_err(io::Error::other) {
             Ok(Ok(())) => {}
             Ok(Err(error)) | Err(error) => self.lost(runner, &error.to_string()),
@@ -117,7 +117,8 @@ impl KeptLogs {
     /// A kept log.
     pub async fn open(&self, runner: RunnerId, tail_lines: Option<u32>) -> io::Result<Option<LogStream>> {
         let path = self.path(runner);
-        let read = tokio::task::spawn_blocking(move || fs::read(path)).await.map_err(io::Error::other)?;
+        let read =
+            greenroom_tasks::blocking("deployer kept log", move || fs::read(path)).await.map_err(io::Error::other)?;
         let text = match read {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -137,7 +138,7 @@ impl KeptLogs {
             *tidied = Some(Instant::now());
         }
         let (dir, kept) = (self.dir.clone(), self.config.kept);
-        let _ = tokio::task::spawn_blocking(move || prune(&dir, kept)).await;
+        let _ = greenroom_tasks::blocking("deployer old logs", move || prune(&dir, kept)).await;
     }
 }
 

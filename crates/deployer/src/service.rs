@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use greenroom_bus::Subscription;
+use greenroom_bus::{EachHandler, Subscription};
 use greenroom_chassis::{Host, Process};
 use greenroom_contracts::{streams, subjects};
 use greenroom_domain::{Exit, PlatformName, RunnerId};
+use greenroom_tasks::{Part, part};
 use opentelemetry::metrics::{Counter, Histogram};
 use opentelemetry::{KeyValue, global};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::consumers::{DescribeHandler, PrepareHandler, ResetHandler, RetireHandler, StartHandler, StopHandler};
@@ -188,34 +190,42 @@ impl<D: Deployer> Service<D> {
                 .batch(at_a_time)
                 .ack_wait(host.ack_wait)
         };
-        let starts = Arc::new(StartHandler(shared.clone()));
-        let stops = Arc::new(StopHandler(shared.clone()));
-        tokio::join!(
-            host.bus.consume_each(subscription("start", config.starts), starts, stop.clone(), host.drain),
-            host.bus.consume_each(subscription("stop", config.stops), stops, stop.clone(), host.drain),
-            async {
-                if shared.driver.capabilities().pooled {
-                    self.stand(&subscription, &stop).await;
-                }
-            },
-            watch::run(shared, &stop),
-            sweep::run(shared, &stop),
-        );
+        let never = Notify::new();
+        let name = |part: &str| format!("deployer {} {part}", shared.platform);
+        let mut parts = vec![
+            commands(host, name("starts"), subscription("start", config.starts), StartHandler(shared.clone()), &stop),
+            commands(host, name("stops"), subscription("stop", config.stops), StopHandler(shared.clone()), &stop),
+            part(name("watch"), watch::run(shared, &stop)),
+            sweep::part(shared, &never, &stop),
+        ];
+        if shared.driver.capabilities().pooled {
+            let prepares = subscription("prepare", config.prepares);
+            let resets = subscription("reset", config.prepares);
+            let retires = subscription("retire", config.prepares);
+            parts.extend([
+                commands(host, name("prepares"), prepares, PrepareHandler(shared.clone()), &stop),
+                commands(host, name("resets"), resets, ResetHandler(shared.clone()), &stop),
+                commands(host, name("retires"), retires, RetireHandler(shared.clone()), &stop),
+                commands(
+                    host,
+                    name("descriptions"),
+                    subscription("describe", 1),
+                    DescribeHandler(shared.clone()),
+                    &stop,
+                ),
+            ]);
+        }
+        host.tasks.run_all(&stop, parts).await;
     }
+}
 
-    /// Sees to standing slots.
-    async fn stand(&self, subscription: &impl Fn(&str, usize) -> Subscription, stop: &CancellationToken) {
-        let shared = &self.shared;
-        let (bus, config, drain) = (&shared.host.bus, &shared.config, shared.host.drain);
-        let prepares = Arc::new(PrepareHandler(shared.clone()));
-        let resets = Arc::new(ResetHandler(shared.clone()));
-        let retires = Arc::new(RetireHandler(shared.clone()));
-        let describes = Arc::new(DescribeHandler(shared.clone()));
-        tokio::join!(
-            bus.consume_each(subscription("prepare", config.prepares), prepares, stop.clone(), drain),
-            bus.consume_each(subscription("reset", config.prepares), resets, stop.clone(), drain),
-            bus.consume_each(subscription("retire", config.prepares), retires, stop.clone(), drain),
-            bus.consume_each(subscription("describe", 1), describes, stop.clone(), drain),
-        );
-    }
+/// Takes the commands of one kind.
+fn commands<'a, H: EachHandler>(
+    host: &'a Host,
+    name: String,
+    subscription: Subscription,
+    handler: H,
+    stop: &CancellationToken,
+) -> Part<'a> {
+    part(name, host.bus.consume_each(subscription, Arc::new(handler), stop.clone(), host.drain))
 }

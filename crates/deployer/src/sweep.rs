@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use greenroom_contracts::messages::{RunnersListed, SlotsListed};
 use greenroom_domain::Standing;
+use greenroom_tasks::Part;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -14,9 +15,14 @@ use crate::policy::PAGE;
 use crate::service::{Shared, Unsaid};
 use crate::{Deployer, Listed, Observed};
 
-pub(crate) async fn run<D: Deployer>(shared: &Shared<D>, stop: &CancellationToken) {
+pub(crate) fn part<'a, D: Deployer>(
+    shared: &'a Shared<D>,
+    signal: &'a Notify,
+    stop: &'a CancellationToken,
+) -> Part<'a> {
     let period = shared.host.scaled(shared.config.list_period);
-    greenroom_chassis::sweep("deployer list", period, &Notify::new(), stop, || turn(shared)).await;
+    let name = ("deployer", "runners", shared.platform.to_string());
+    shared.host.tasks.sweep(name, period, signal, stop, || turn(shared))
 }
 
 async fn turn<D: Deployer>(shared: &Shared<D>) -> Result<Option<Duration>, Unsaid> {

@@ -14,7 +14,8 @@ const AT_A_TIME: usize = 16;
 
 pub(crate) async fn run<D: Deployer>(shared: &Shared<D>, stop: &CancellationToken) {
     while !stop.is_cancelled() {
-        let Some(changes) = shared.driver.watch() else { return };
+        // A platform that does not tell is only listed.
+        let Some(changes) = shared.driver.watch() else { return stop.cancelled().await };
         changes.take_until(stop.cancelled()).for_each_concurrent(AT_A_TIME, |runner| look(shared, runner)).await;
         tokio::select! {
             () = stop.cancelled() => {}

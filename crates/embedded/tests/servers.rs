@@ -1,5 +1,7 @@
 //! Both servers, for real: each test has its own, in a folder of its own.
 
+#![allow(clippy::disallowed_methods, reason = "a test ends with what it spawns")]
+
 use std::fs::Permissions;
 use std::future::Future;
 use std::io::{BufRead, BufReader};

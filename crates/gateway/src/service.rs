@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use greenroom_bus::Bus;
 use greenroom_chassis::{Health, Host, Process};
+use greenroom_tasks::{Tasks, part};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
@@ -26,6 +27,7 @@ pub struct Service {
     /// Of the process that this is registered in.
     readiness: OnceLock<Health>,
     look_every: Duration,
+    tasks: Tasks,
 }
 
 impl Service {
@@ -38,7 +40,8 @@ impl Service {
         let health = HealthReporter::new();
         let router = http::router(core.clone(), rpc::router(&core, &health)?)?;
         let look_every = host.scaled(LOOK_EVERY).max(Duration::from_millis(50));
-        Ok(Self { core, router, health, bus: host.bus.clone(), readiness: OnceLock::new(), look_every })
+        let tasks = host.tasks.clone();
+        Ok(Self { core, router, health, bus: host.bus.clone(), readiness: OnceLock::new(), look_every, tasks })
     }
 
     /// Everything it serves, HTTP and gRPC, with an answer for every other address; made to be merged with a router that
@@ -85,6 +88,12 @@ impl Service {
             stop.cancelled().await;
             self.core.closing.cancel();
         };
-        tokio::join!(self.core.desired.listen(&self.bus, &stop), self.core.events.read(&stop), health, close);
+        let parts = [
+            part("gateway listener to events of bots", self.core.desired.listen(&self.bus, &stop)),
+            part("gateway reader of events", self.core.events.read(&stop)),
+            part("gateway health", health),
+            part("gateway end of streams", close),
+        ];
+        self.tasks.run_all(&stop, parts).await;
     }
 }

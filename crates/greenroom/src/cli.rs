@@ -122,7 +122,7 @@ async fn run(cli: Cli, platforms: Platforms) -> Result<(), Error> {
             let telemetry =
                 Telemetry::install(&configuration.common.telemetry, &names.join("-")).map_err(Error::Plain)?;
             let ready = serve::build(configuration, doors, &services, telemetry).await?;
-            serve::on_signals(ready.process.stop())?;
+            serve::on_signals(&ready.process)?;
             tracing::info!(services = names.join(","), "serving");
             ready.process.run(ready.drain).await.map_err(Error::from)
         }
@@ -132,6 +132,7 @@ async fn run(cli: Cli, platforms: Platforms) -> Result<(), Error> {
             let _telemetry = Telemetry::install(&configuration.common.telemetry, "migrate").map_err(Error::Plain)?;
             let host = greenroom_chassis::Host {
                 installation: configuration.common.installation.clone(),
+                tasks: greenroom_tasks::Tasks::default(),
                 bus: greenroom_bus::Bus::connect(
                     &configuration.common.nats_url,
                     configuration.common.installation.clone(),

@@ -48,7 +48,7 @@ pub enum Error {
     Bus(#[from] greenroom_bus::Error),
     /// A task of the process ended.
     #[error(transparent)]
-    Task(#[from] greenroom_chassis::Failed),
+    Task(#[from] greenroom_tasks::Failed),
     /// What another Greenroom answered.
     #[error("{}: {}", .0.code(), .0.message())]
     Answer(#[from] tonic::Status),

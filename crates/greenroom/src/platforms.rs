@@ -14,6 +14,7 @@ use greenroom_deployer_k8s::K8sDeployer;
 use greenroom_deployer_local::LocalDeployer;
 use greenroom_deployer_nomad::NomadDeployer;
 use greenroom_domain::{Installation, PlatformName};
+use greenroom_tasks::Tasks;
 use tokio_util::sync::CancellationToken;
 
 /// Something that comes later, of any type.
@@ -36,6 +37,8 @@ pub struct Home {
     pub installation: Installation,
     /// What time it is.
     pub clock: Clock,
+    /// Where its tasks run.
+    pub tasks: Tasks,
 }
 
 /// A driver of any type, and the service around it.
@@ -100,7 +103,7 @@ impl Default for Platforms {
     fn default() -> Self {
         Self(BTreeMap::new())
             .with("aws", greenroom_deployer_aws::Config::parse, async |config, platform, home| {
-                AwsDeployer::build(config, &home.installation, &platform, home.clock).await
+                AwsDeployer::build(config, &home.installation, &platform, home.clock, &home.tasks).await
             })
             .with("local", greenroom_deployer_local::Config::parse, async |config, platform, home| {
                 Ok(LocalDeployer::build(config, &home.installation, &platform, home.clock))

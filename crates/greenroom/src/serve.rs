@@ -6,6 +6,7 @@ use greenroom_bus::Bus;
 use greenroom_chassis::telemetry::Telemetry;
 use greenroom_chassis::{Clock, Host, Process};
 use greenroom_deployer::Deployers;
+use greenroom_tasks::Tasks;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -99,6 +100,7 @@ pub async fn build(
     let bus = Bus::connect(&common.nats_url, common.installation.clone(), name).await?;
     let host = Host {
         installation: common.installation,
+        tasks: Tasks::default(),
         bus: bus.clone(),
         clock: Clock::steady(common.clock, common.clock_offset),
         peers,
@@ -107,10 +109,10 @@ pub async fn build(
         drain: common.drain.mul_f64(0.75),
         ack_wait: common.ack_wait,
     };
-    let mut process = Process::new(telemetry);
+    let mut process = Process::new(telemetry, host.tasks.clone());
     process.watch_descriptors();
     let stop = process.stop();
-    process.spawn("clock", finish(host.clock.watch(stop.clone()), stop.clone()));
+    process.supervise("clock", host.clock.watch(stop.clone()));
     process.health().require("nats", {
         let bus = bus.clone();
         move || {
@@ -122,12 +124,9 @@ pub async fn build(
         let bus = bus.clone();
         move || bus.refusing().into_iter().map(|refusing| (format!("stream {}", refusing.stream), false)).collect()
     });
-    process.spawn("watch of nats", {
+    process.supervise("watch of nats", {
         let stop = stop.clone();
-        async move {
-            bus.watch(stop).await;
-            Ok(())
-        }
+        async move { bus.watch(stop).await }
     });
     let mut outer = None;
     for service in services {
@@ -136,29 +135,29 @@ pub async fn build(
                 let gateway = greenroom_gateway::Service::build(&configuration.gateway, &host).map_err(plain)?;
                 gateway.register(&mut process);
                 outer = Some(gateway.router());
-                run(&mut process, *service, &stop, |stop| gateway.run(stop));
+                run(&process, *service, &stop, |stop| gateway.run(stop));
             }
             Service::Accounts => {
                 let accounts = greenroom_accounts::Service::build(&configuration.accounts, &host).map_err(plain)?;
                 accounts.register(&mut process);
-                run(&mut process, *service, &stop, |stop| accounts.run(stop));
+                run(&process, *service, &stop, |stop| accounts.run(stop));
             }
             Service::Scheduler => {
                 let scheduler =
                     greenroom_scheduler::Service::build(configuration.scheduler.clone(), &host).map_err(plain)?;
                 scheduler.register(&mut process);
-                run(&mut process, *service, &stop, |stop| scheduler.run(stop));
+                run(&process, *service, &stop, |stop| scheduler.run(stop));
             }
             Service::Queue => {
                 let queue = greenroom_queue::Service::build(configuration.queue.clone(), &host).map_err(plain)?;
                 queue.register(&mut process);
-                run(&mut process, *service, &stop, |stop| queue.run(stop));
+                run(&process, *service, &stop, |stop| queue.run(stop));
             }
             Service::PoolManager => {
                 let pool =
                     greenroom_pool_manager::Service::build(configuration.pool_manager.clone(), &host).map_err(plain)?;
                 pool.register(&mut process);
-                run(&mut process, *service, &stop, |stop| pool.run(stop));
+                run(&process, *service, &stop, |stop| pool.run(stop));
             }
             Service::Deployer => {
                 let deployers = Deployers::default();
@@ -167,23 +166,24 @@ pub async fn build(
                     let failed = |error| Error::Plain(format!("platform {}: {error}", platform.name));
                     let make = configuration.deployers.get(&platform.name);
                     let make = make.ok_or_else(|| failed("this program cannot drive it".to_owned()))?;
-                    let home = Home { installation: host.installation.clone(), clock: host.clock };
+                    let home =
+                        Home { installation: host.installation.clone(), clock: host.clock, tasks: host.tasks.clone() };
                     let driven = make(platform.name.clone(), home).await.map_err(failed)?;
                     let running = driven.run(&host, &mut process, &deployers, stop.clone());
-                    process.spawn(format!("deployer {}", platform.name), finish(running, stop.clone()));
+                    process.supervise(format!("deployer {}", platform.name), running);
                 }
             }
             Service::HeartbeatMonitor => {
                 let monitor = greenroom_heartbeat_monitor::Service::build(&configuration.heartbeat_monitor, &host)
                     .map_err(plain)?;
                 monitor.register(&mut process);
-                run(&mut process, *service, &stop, |stop| monitor.run(stop));
+                run(&process, *service, &stop, |stop| monitor.run(stop));
             }
             Service::Recordings => {
                 let recordings =
                     greenroom_recordings::Service::build(&configuration.recordings, &host).map_err(plain)?;
                 recordings.register(&mut process);
-                run(&mut process, *service, &stop, |stop| recordings.run(stop));
+                run(&process, *service, &stop, |stop| recordings.run(stop));
             }
         }
     }
@@ -204,21 +204,11 @@ fn plain(error: impl std::error::Error) -> Error {
     Error::Plain(error.to_string())
 }
 
-fn run<Fut>(
-    process: &mut Process,
-    service: Service,
-    stop: &CancellationToken,
-    start: impl FnOnce(CancellationToken) -> Fut,
-) where
+fn run<Fut>(process: &Process, service: Service, stop: &CancellationToken, start: impl FnOnce(CancellationToken) -> Fut)
+where
     Fut: Future<Output = ()> + Send + 'static,
 {
-    process.spawn(service.as_str(), finish(start(stop.clone()), stop.clone()));
-}
-
-/// A service that comes back without being told to has failed.
-async fn finish(running: impl Future<Output = ()>, stop: CancellationToken) -> Result<(), String> {
-    running.await;
-    if stop.is_cancelled() { Ok(()) } else { Err("it came back without being told to".to_owned()) }
+    process.supervise(service.as_str(), start(stop.clone()));
 }
 
 /// Brings every schema up to date.
@@ -241,22 +231,28 @@ pub async fn migrate(configuration: &Configuration, host: &Host) -> Result<(), E
 }
 
 /// Ends a process on SIGTERM and SIGINT; a second one ends it at once.
-pub fn on_signals(stop: CancellationToken) -> Result<(), Error> {
+pub fn on_signals(process: &Process) -> Result<(), Error> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::machine("listen for SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::machine("listen for SIGINT"))?;
-    tokio::spawn(async move {
-        loop {
+    let stop = process.stop();
+    process.supervise("signals", async move {
+        let mut signal = async move || {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            if stop.is_cancelled() {
-                tracing::warn!("told to stop twice, ending at once");
-                std::process::exit(130);
-            }
-            stop.cancel();
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = signal() => stop.cancel(),
         }
+        // Not waited for, as tasks of the process are: the end of the others does not depend on it.
+        drop(greenroom_tasks::spawn("second signal", async move {
+            signal().await;
+            tracing::warn!("told to stop twice, ending at once");
+            std::process::exit(130);
+        }));
     });
     Ok(())
 }

@@ -129,6 +129,7 @@ impl Up {
                 Bus::connect(&configuration.common.nats_url, configuration.common.installation.clone(), "up").await?;
             let host = greenroom_chassis::Host {
                 installation: configuration.common.installation.clone(),
+                tasks: greenroom_tasks::Tasks::default(),
                 bus,
                 clock: greenroom_chassis::Clock::system(),
                 peers: configuration.peers.clone(),
@@ -141,7 +142,7 @@ impl Up {
             serve::build(configuration, doors, &Service::ALL, telemetry).await
         });
         // Without its database it would wait for ever.
-        let mut ready = tokio::select! {
+        let ready = tokio::select! {
             ready = build => ready?,
             () = given_up.cancelled() => return Ok(()),
         };
@@ -149,7 +150,7 @@ impl Up {
         let _ = bus.set(host.bus.clone());
         folders.register(ready.process.health());
         let stop = ready.process.stop();
-        ready.process.spawn("servers of our own", {
+        ready.process.supervise("servers of our own", {
             let (stop, given_up) = (stop.clone(), given_up.clone());
             async move {
                 tokio::select! {
@@ -158,9 +159,9 @@ impl Up {
                 }
             }
         });
-        serve::on_signals(stop.clone())?;
+        serve::on_signals(&ready.process)?;
         let health = ready.process.health().clone();
-        let running = tokio::spawn(ready.process.run(ready.drain));
+        let running = greenroom_tasks::spawn("process", ready.process.run(ready.drain));
         let accounts =
             greenroom_accounts::Service::build(&accounts, &host).map_err(|error| Error::Plain(error.to_string()))?;
         let key_file = dir.join("api-key");

@@ -1,5 +1,7 @@
 //! The command line, as a person at a terminal meets it.
 
+#![allow(clippy::disallowed_methods, reason = "a test ends with what it spawns")]
+
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Output, Stdio};

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use futures::FutureExt;
 use greenroom_chassis::{Host, Process};
-use tokio::task::JoinSet;
+use greenroom_tasks::Tasks;
 use tokio_util::sync::CancellationToken;
 
 use crate::work::Monitor;
@@ -14,6 +15,7 @@ use crate::{Config, Error};
 #[derive(Debug, Clone)]
 pub struct Service {
     monitor: Arc<Monitor>,
+    tasks: Tasks,
 }
 
 impl Service {
@@ -22,7 +24,7 @@ impl Service {
     /// # Errors
     /// None so far.
     pub fn build(config: &Config, host: &Host) -> Result<Self, Error> {
-        Ok(Self { monitor: Arc::new(Monitor::new(config.timing(host), host)) })
+        Ok(Self { monitor: Arc::new(Monitor::new(config.timing(host), host)), tasks: host.tasks.clone() })
     }
 
     /// Adds its condition for being ready: it knows whom to expect.
@@ -36,20 +38,18 @@ impl Service {
 
     /// Listens and speaks until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let mut tasks = JoinSet::new();
         // Beats have a task to themselves: what is not taken in time is dropped by the client as a slow consumer's.
-        tasks.spawn(self.monitor.clone().listen());
-        tasks.spawn(self.monitor.clone().answer());
-        tasks.spawn(self.monitor.clone().refresh());
-        tasks.spawn(self.monitor.clone().probe());
-        tasks.spawn(self.monitor.clone().watch());
-        tokio::select! {
-            () = stop.cancelled() => {}
-            // None of them ends; a panic is the process's.
-            Some(ended) = tasks.join_next() => if let Err(error) = ended && error.is_panic() {
-                std::panic::resume_unwind(error.into_panic());
-            }
-        }
-        tasks.shutdown().await;
+        self.supervise("heartbeat-monitor listener to beats", &stop, self.monitor.clone().listen());
+        self.supervise("heartbeat-monitor answers to replicas", &stop, self.monitor.clone().answer());
+        self.supervise("heartbeat-monitor list of expected runners", &stop, self.monitor.clone().refresh());
+        self.supervise("heartbeat-monitor probe", &stop, self.monitor.clone().probe());
+        self.supervise("heartbeat-monitor verdicts", &stop, self.monitor.clone().watch());
+        stop.cancelled().await;
+    }
+
+    /// Runs what has no end of its own until `stop`.
+    fn supervise(&self, name: &'static str, stop: &CancellationToken, work: impl Future<Output = ()> + Send + 'static) {
+        let work = stop.clone().run_until_cancelled_owned(work).map(drop);
+        self.tasks.supervise(name, stop, work);
     }
 }

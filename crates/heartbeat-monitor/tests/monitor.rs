@@ -1,5 +1,7 @@
 //! The monitor with a real nats-server and a pool-manager of the test's own.
 
+#![allow(clippy::disallowed_methods, reason = "a test ends with what it spawns")]
+
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -15,6 +17,7 @@ use greenroom_contracts::proto::internal::v1::{
 use greenroom_contracts::{Envelope, Header, beat, subjects};
 use greenroom_domain::{Attempt, BotId, Installation, MessageId, RunnerId};
 use greenroom_heartbeat_monitor::{Config, Liveness, Moment, Service, Taken};
+use greenroom_tasks::Tasks;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -107,6 +110,7 @@ impl House {
         let peers = Peers::parse(&mut settings, &address, &[], &secret);
         let host = Host {
             installation,
+            tasks: Tasks::default(),
             bus,
             clock: Clock::system(),
             peers,

@@ -16,7 +16,7 @@ use greenroom_contracts::proto::internal::v1::{
     ListExpectedRequest, ListExpectedResponse, ListPlatformsRequest, ListPlatformsResponse,
 };
 use greenroom_store::{Coalescer, halve};
-use tokio_util::task::TaskTracker;
+use greenroom_tasks::Tasks;
 use tonic::{Request, Response, Status, async_trait};
 
 pub use operators::OperatorDoor;
@@ -33,10 +33,10 @@ pub struct Door {
 }
 
 impl Door {
-    pub fn new(ledger: Arc<Ledger>, tasks: &TaskTracker) -> Self {
+    pub fn new(ledger: Arc<Ledger>, tasks: &Tasks) -> Self {
         let assigning = Arc::new((Assigner::default(), ledger.clone()));
         // One lane: a second batch would be decided on the same room.
-        let asks = Coalescer::spawn(tasks, 512, 1, move |asks: Vec<Ask>| {
+        let asks = Coalescer::spawn(tasks, "pool-manager lane of assignments", 512, 1, move |asks: Vec<Ask>| {
             let assigning = assigning.clone();
             async move {
                 let (assigner, ledger) = assigning.as_ref();

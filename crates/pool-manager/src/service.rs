@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use greenroom_chassis::{Beside, Host, Process, sweep};
+use greenroom_chassis::{Host, Process};
 use greenroom_contracts::Origin;
 use greenroom_contracts::messages::CapacityRaised;
 use greenroom_contracts::proto::internal::v1::pool_service_server::PoolServiceServer;
 use greenroom_contracts::proto::v1::pool_operator_service_server::PoolOperatorServiceServer;
 use greenroom_store::{Relay, RelayTiming, Schema, Store};
+use greenroom_tasks::{Tasks, part};
 use sqlx::migrate::Migrator;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::forecast::Forecast;
 use crate::ledger::Ledger;
@@ -32,7 +32,8 @@ pub struct Service {
     ledger: Arc<Ledger>,
     relay: Relay,
     door: Door,
-    tasks: TaskTracker,
+    /// The lanes of the door.
+    lanes: Tasks,
     /// The slots of the settings are there.
     synced: Arc<AtomicBool>,
 }
@@ -51,9 +52,9 @@ impl Service {
         let timing = RelayTiming { epoch: host.scaled(RelayTiming::default().epoch), ..RelayTiming::default() };
         let relay = Relay::new(store.clone(), committed, host.bus.clone(), timing, host.clock.as_fn());
         let ledger = Arc::new(Ledger::new(store, host.clock, &config));
-        let tasks = TaskTracker::new();
-        let door = Door::new(ledger.clone(), &tasks);
-        Ok(Self { config, host: host.clone(), ledger, relay, door, tasks, synced: Arc::default() })
+        let lanes = host.tasks.group();
+        let door = Door::new(ledger.clone(), &lanes);
+        Ok(Self { config, host: host.clone(), ledger, relay, door, lanes, synced: Arc::default() })
     }
 
     /// Its store, for migrating.
@@ -101,57 +102,78 @@ impl Service {
         let (bus, installation) = (self.host.bus.clone(), self.host.installation.clone());
         let wait = self.host.ack_wait;
         let period = self.host.scaled(self.config.sweep);
-        let mut relay = Beside::spawn("relay", |stop| self.relay.run(stop));
+        let tasks = &self.host.tasks;
+        let relay = tasks.supervise_with_stop("pool-manager relay", |stop| self.relay.run(stop));
         let never = Notify::new();
         let lists =
             Arc::new(consumers::runners_listed::Handler { ledger: self.ledger.clone(), host: self.host.clone() });
         let slot_lists =
             Arc::new(consumers::slots_listed::Handler { ledger: self.ledger.clone(), host: self.host.clone() });
         let forecast = Forecast::new(self.host.clone(), self.ledger.pools.ahead);
-        let work = async {
-            tokio::join!(
+        let parts = [
+            part(
+                "pool-manager consumer of releases",
                 bus.consume(
                     consumers::release::subscription(&installation).ack_wait(wait),
                     consumers::release::Handler(self.ledger.clone()),
-                    stop.clone()
+                    stop.clone(),
                 ),
+            ),
+            part(
+                "pool-manager consumer of runner events",
                 bus.consume(
                     consumers::runners::subscription(&installation).ack_wait(wait),
                     consumers::runners::Handler(self.ledger.clone()),
-                    stop.clone()
+                    stop.clone(),
                 ),
+            ),
+            part(
+                "pool-manager consumer of lists of runners",
                 bus.consume_each(
                     consumers::runners_listed::subscription(&installation).ack_wait(wait),
                     lists,
                     stop.clone(),
-                    self.host.drain
+                    self.host.drain,
                 ),
-                sweep("assignments", period / 2, &never, &stop, || sweeps::wake(&self.ledger, &self.host)),
+            ),
+            part(
+                "pool-manager consumer of slot events",
                 bus.consume(
                     consumers::slots::subscription(&installation).ack_wait(wait),
                     consumers::slots::Handler(self.ledger.clone()),
-                    stop.clone()
+                    stop.clone(),
                 ),
+            ),
+            part(
+                "pool-manager consumer of lists of slots",
                 bus.consume_each(
                     consumers::slots_listed::subscription(&installation).ack_wait(wait),
                     slot_lists,
                     stop.clone(),
-                    self.host.drain
+                    self.host.drain,
                 ),
-                sweep("standing slots", period / 2, &self.ledger.tend, &stop, || sweeps::tend(&self.ledger)),
-                sweep("pools", period, &self.ledger.scale, &stop, || sweeps::scale(&self.ledger, &forecast)),
-                sweep("breakers", period / 2, &never, &stop, || sweeps::breakers(&self.ledger)),
-                sweep("limits", period, &never, &stop, || sweeps::align(&self.ledger)),
-                sweep("history", self.host.scaled(Duration::from_secs(60)), &never, &stop, || sweeps::remember(
-                    &self.ledger
-                )),
-                sweep("old assignments", Duration::from_secs(3600), &never, &stop, || sweeps::forget(&self.ledger)),
-            );
-        };
-        relay.watch(work).await;
+            ),
+            tasks.sweep(("pool-manager", "assignments"), period / 2, &never, &stop, || {
+                sweeps::wake(&self.ledger, &self.host)
+            }),
+            tasks.sweep(("pool-manager", "standing slots"), period / 2, &self.ledger.tend, &stop, || {
+                sweeps::tend(&self.ledger)
+            }),
+            tasks.sweep(("pool-manager", "pool sizes"), period, &self.ledger.scale, &stop, || {
+                sweeps::scale(&self.ledger, &forecast)
+            }),
+            tasks.sweep(("pool-manager", "breakers"), period / 2, &never, &stop, || sweeps::breakers(&self.ledger)),
+            tasks.sweep(("pool-manager", "limits"), period, &never, &stop, || sweeps::align(&self.ledger)),
+            tasks.sweep(("pool-manager", "history"), self.host.scaled(Duration::from_secs(60)), &never, &stop, || {
+                sweeps::remember(&self.ledger)
+            }),
+            tasks.sweep(("pool-manager", "old assignments"), Duration::from_secs(3600), &never, &stop, || {
+                sweeps::forget(&self.ledger)
+            }),
+        ];
+        tasks.run_all(&stop, parts).await;
         drop(self.door);
-        self.tasks.close();
-        let _ = tokio::time::timeout(self.host.drain, self.tasks.wait()).await;
+        let _ = tokio::time::timeout(self.host.drain, self.lanes.wait()).await;
         relay.finish().await;
     }
 

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use greenroom_bus::catch_panic;
 use greenroom_chassis::Clock;
 use greenroom_contracts::Message;
 use greenroom_contracts::messages::{Held, TimedOut, Withdrawn};
 use greenroom_domain::{RunnerId, Timestamp};
 use greenroom_store::{Store, Tx};
+use greenroom_tasks::{Tasks, catch_panic};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::bells::{Bells, Next, Reason};
 use crate::metrics::Metrics;
@@ -40,13 +39,13 @@ pub struct Queue {
     /// Never rung either.
     pub counts: Notify,
     pub metrics: Metrics,
-    /// One for each platform that is being dispatched to.
-    pub tasks: TaskTracker,
+    /// One for each platform that is being dispatched to, and what ends with them.
+    pub tasks: Tasks,
     pub stop: CancellationToken,
 }
 
 impl Queue {
-    pub fn new(store: Store, clock: Clock, pool: Pool, forecasts: Forecasts, config: Config) -> Self {
+    pub fn new(store: Store, clock: Clock, pool: Pool, forecasts: Forecasts, config: Config, tasks: Tasks) -> Self {
         Self {
             store,
             clock,
@@ -59,7 +58,7 @@ impl Queue {
             sooner: Notify::new(),
             counts: Notify::new(),
             metrics: Metrics::new(),
-            tasks: TaskTracker::new(),
+            tasks,
             stop: CancellationToken::new(),
         }
     }
@@ -68,7 +67,8 @@ impl Queue {
     pub fn ring(self: &Arc<Self>, platform: &str, reason: Reason) {
         if self.bells.ring(platform, reason) {
             let (queue, platform) = (self.clone(), platform.to_owned());
-            self.tasks.spawn(async move { queue.serve(&platform).await });
+            let name = format!("queue dispatcher of {platform}");
+            self.tasks.run(name, async move { queue.serve(&platform).await });
         }
     }
 
@@ -122,7 +122,7 @@ impl Queue {
     /// For those who were left out because their provider rests.
     fn ring_after(self: &Arc<Self>, platform: &str, after: Duration) {
         let (queue, platform) = (self.clone(), platform.to_owned());
-        self.tasks.spawn(async move {
+        self.tasks.run(format!("queue pause of {platform}"), async move {
             tokio::select! {
                 () = queue.stop.cancelled() => {}
                 () = tokio::time::sleep(after) => queue.ring(&platform, Reason::Came),

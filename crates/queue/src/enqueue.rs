@@ -158,7 +158,7 @@ fn foretell(queue: &Arc<Queue>, runner: Option<RunnerId>) {
         && queue.metrics.wants_estimate()
     {
         let queue = queue.clone();
-        queue.clone().tasks.spawn(async move {
+        queue.clone().tasks.run("queue estimate of a wait", async move {
             // Without an answer there is one estimate less to compare.
             if let Ok(Some(Position { wait: Some(wait), .. })) = find(&queue, runner).await {
                 queue.metrics.foretell(runner, wait);

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use greenroom_chassis::{Beside, Host, Process, sweep};
+use greenroom_chassis::{Host, Process};
 use greenroom_contracts::Origin;
 use greenroom_contracts::proto::internal::v1::queue_service_server::QueueServiceServer;
 use greenroom_store::{Relay, RelayTiming, Schema, Store};
+use greenroom_tasks::part;
 use sqlx::migrate::Migrator;
 use tokio_util::sync::CancellationToken;
 
@@ -41,7 +42,7 @@ impl Service {
         let forecasts = Forecasts::new(host.peers.channel("scheduler"));
         Ok(Self {
             host: host.clone(),
-            queue: Arc::new(Queue::new(store, host.clock, pool, forecasts, config.scaled(host))),
+            queue: Arc::new(Queue::new(store, host.clock, pool, forecasts, config.scaled(host), host.tasks.group())),
             relay,
         })
     }
@@ -71,37 +72,44 @@ impl Service {
         let (bus, installation) = (self.host.bus.clone(), self.host.installation.clone());
         let wait = self.host.ack_wait;
         let period = self.queue.config.sweep;
-        let mut relay = Beside::spawn("relay", |stop| self.relay.run(stop));
+        let tasks = &self.host.tasks;
+        let relay = tasks.supervise_with_stop("queue relay", |stop| self.relay.run(stop));
         let queue = &self.queue;
         let stopping = async {
             stop.cancelled().await;
             queue.stop.cancel();
         };
-        let work = async {
-            tokio::join!(
-                stopping,
+        let parts = [
+            part("queue stop", stopping),
+            part(
+                "queue consumer of commands",
                 bus.consume(
                     consumers::commands::subscription(&installation).ack_wait(wait),
                     consumers::commands::Handler(queue.clone()),
-                    stop.clone()
+                    stop.clone(),
                 ),
+            ),
+            part(
+                "queue consumer of assigned slots",
                 bus.consume(
                     consumers::slot_assigned::subscription(&installation).ack_wait(wait),
                     consumers::slot_assigned::Handler(queue.clone()),
-                    stop.clone()
+                    stop.clone(),
                 ),
+            ),
+            part(
+                "queue consumer of raised capacities",
                 bus.consume(
                     consumers::capacity_raised::subscription(&installation).ack_wait(wait),
                     consumers::capacity_raised::Handler(queue.clone()),
-                    stop.clone()
+                    stop.clone(),
                 ),
-                sweep("due", period, &queue.sooner, &stop, || sweeps::due(queue)),
-                sweep("dispatch", period, &queue.room, &stop, || sweeps::dispatch(queue)),
-                sweep("count", period, &queue.counts, &stop, || sweeps::count(queue)),
-            );
-        };
-        relay.watch(work).await;
-        queue.tasks.close();
+            ),
+            tasks.sweep(("queue", "due entries"), period, &queue.sooner, &stop, || sweeps::due(queue)),
+            tasks.sweep(("queue", "waiting entries"), period, &queue.room, &stop, || sweeps::dispatch(queue)),
+            tasks.sweep(("queue", "counts"), period, &queue.counts, &stop, || sweeps::count(queue)),
+        ];
+        tasks.run_all(&stop, parts).await;
         queue.tasks.wait().await;
         relay.finish().await;
     }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use greenroom_chassis::{Host, Process, sweep};
+use greenroom_chassis::{Host, Process};
 use greenroom_contracts::Origin;
 use greenroom_contracts::proto::internal::v1::recording_service_server::RecordingServiceServer;
 use greenroom_store::{Relay, RelayTiming, Schema, Store};
+use greenroom_tasks::part;
 use opentelemetry::global;
 use sqlx::migrate::Migrator;
 use tokio::sync::{Notify, Semaphore};
@@ -116,7 +117,13 @@ impl Service {
 
     /// Listens, joins and publishes until `stop`; joins in hand are handed back.
     pub async fn run(self, stop: CancellationToken) {
-        let (joiner, tasks) = (&self.joiner, TaskTracker::new());
+        let (joiner, joins, tasks) = (&self.joiner, TaskTracker::new(), &self.host.tasks);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = joiner.store.wait() => {}
+        }
+        // The relay goes on until the handlers and the joins have committed their last.
+        let relay = tasks.supervise_with_stop("recordings relay", |stop| self.relay.run(stop));
         let handler = Handler {
             store: joiner.store.clone(),
             clock: self.host.clock,
@@ -133,24 +140,21 @@ impl Service {
             quiet: joiner.timing.quiet,
         };
         let never = Notify::new();
-        let period = joiner.timing.quiet / 10;
-        let ask = sweep("recordings-missed", period, &never, &stop, || missed.turn());
-        let join = async {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = joiner.store.wait() => {}
-            }
-            sweep("recordings", joiner.timing.sweep, &joiner.signal, &stop, || joiner.turn(&tasks, &stop)).await;
-            tasks.close();
-            tasks.wait().await;
-        };
-        let listen = self.host.bus.consume(subscription, handler, stop.clone());
-        let hide = joiner.vault.hide_earlier();
         let untried = AtomicBool::new(true);
-        let look = sweep("recordings-objects", joiner.timing.objects, &never, &stop, || async {
-            joiner.vault.try_again(untried.swap(false, Ordering::Relaxed)).await;
-            Ok::<_, Error>(None)
-        });
-        tokio::join!(join, ask, listen, hide, look, self.relay.run(stop.clone()));
+        let parts = [
+            part("recordings consumer of events", self.host.bus.consume(subscription, handler, stop.clone())),
+            tasks.sweep(("recordings", "due recordings"), joiner.timing.sweep, &joiner.signal, &stop, || {
+                joiner.turn(&joins, &stop)
+            }),
+            tasks.sweep(("recordings", "missed events"), joiner.timing.quiet / 10, &never, &stop, || missed.turn()),
+            tasks.sweep(("recordings", "object storage"), joiner.timing.objects, &never, &stop, || async {
+                joiner.vault.try_again(untried.swap(false, Ordering::Relaxed)).await;
+                Ok::<_, Error>(None)
+            }),
+        ];
+        tokio::join!(tasks.run_all(&stop, parts), joiner.vault.hide_earlier());
+        joins.close();
+        joins.wait().await;
+        relay.finish().await;
     }
 }

@@ -106,7 +106,8 @@ impl Joiner {
                     drop(permit);
                     joiner.signal.notify_one();
                 };
-                tasks.spawn(work.instrument(span));
+                // A panic leaves the recording to whoever claims it when this claim has run out.
+                drop(greenroom_tasks::spawn("recordings join", tasks.track_future(work.instrument(span))));
             }
         }
         let next = across::next_due(self.store.pool()).await?;

@@ -82,7 +82,7 @@ impl Vault {
     /// Takes from everybody else's sight what an earlier version has left open.
     pub async fn hide_earlier(&self) {
         let directory = self.directory.clone();
-        match tokio::task::spawn_blocking(move || close_below(&directory)).await {
+        match greenroom_tasks::blocking("recordings access rights", move || close_below(&directory)).await {
             Ok(Ok(())) => {}
             // Nothing was kept yet.
             Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {}

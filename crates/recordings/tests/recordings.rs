@@ -1,5 +1,7 @@
 //! Recordings with a real Postgres, nats-server and ffmpeg, through the service's own door.
 
+#![allow(clippy::disallowed_methods, reason = "a test ends with what it spawns")]
+
 #[path = "recordings/gaps.rs"]
 mod gaps;
 #[path = "recordings/house.rs"]

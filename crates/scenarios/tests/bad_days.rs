@@ -1,6 +1,8 @@
 //! Days on which something is away, told to end, or talks nonsense: a process says what is the matter, waits, and goes on by
 //! itself.
 
+#![allow(clippy::disallowed_methods, reason = "a test ends with what it spawns")]
+
 use std::path::PathBuf;
 use std::process::Output;
 use std::time::Duration;

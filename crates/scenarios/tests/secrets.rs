@@ -1,6 +1,8 @@
 //! What nobody may overhear: after a story with everything in it that can go wrong, no log, no message and no metric holds a
 //! meeting's address or password, a token, a key or the secret.
 
+#![allow(clippy::disallowed_methods, reason = "a test ends with what it spawns")]
+
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! One bot's story is one trace, through HTTP, gRPC, NATS and the runner; and no span holds what is secret.
 
+#![allow(clippy::disallowed_methods, reason = "a test ends with what it spawns")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -46,7 +46,7 @@ use greenroom_contracts::{caller, operator};
 use greenroom_domain::bot::Event;
 use greenroom_domain::{BotId, RunnerId, TenantId};
 use greenroom_store::{Coalescer, Lanes, halve};
-use tokio_util::task::TaskTracker;
+use greenroom_tasks::Tasks;
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::sizes::Sizes;
@@ -76,23 +76,24 @@ pub struct Door {
 }
 
 impl Door {
-    pub fn new(config: Arc<Config>, host: Host, writer: Arc<Writer>, sizes: Arc<Sizes>, tasks: &TaskTracker) -> Self {
+    pub fn new(config: Arc<Config>, host: Host, writer: Arc<Writer>, sizes: Arc<Sizes>, tasks: &Tasks) -> Self {
         let applying = writer.clone();
-        let inputs = Coalescer::spawn(tasks, 256, 2, move |calls: Vec<Vec<Input>>| {
+        let inputs = Coalescer::spawn(tasks, "scheduler lane of bots", 256, 2, move |calls: Vec<Vec<Input>>| {
             let writer = applying.clone();
             async move {
                 let apply = |calls| apply(&writer, calls).boxed();
                 halve(&calls, Error::is_refused, apply).await
             }
         });
-        let lanes = || {
+        let lanes = |name| {
             let creating = writer.clone();
-            Coalescer::spawn(tasks, CREATES, 2, move |batch: Vec<Create>| {
+            Coalescer::spawn(tasks, name, CREATES, 2, move |batch: Vec<Create>| {
                 let writer = creating.clone();
                 async move { create::create_all(&writer, &batch).await }
             })
         };
-        let (creates, guarded_creates) = (lanes(), lanes());
+        let (creates, guarded_creates) =
+            (lanes("scheduler lane of creates"), lanes("scheduler lane of creates under limits"));
         let queue = QueueServiceClient::new(host.peers.channel("queue"));
         Self { config, host, writer, sizes, inputs, creates, guarded_creates, queue }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use greenroom_chassis::{Beside, Host, Process, sweep};
+use greenroom_chassis::{Host, Process};
 use greenroom_contracts::Origin;
 use greenroom_contracts::proto::internal::v1::forecast_service_server::ForecastServiceServer;
 use greenroom_contracts::proto::internal::v1::owner_service_server::OwnerServiceServer;
@@ -11,10 +11,10 @@ use greenroom_contracts::proto::v1::bot_service_server::BotServiceServer;
 use greenroom_contracts::proto::v1::order_service_server::OrderServiceServer;
 use greenroom_contracts::proto::v1::sizes_service_server::SizesServiceServer;
 use greenroom_store::{Lanes, Relay, RelayTiming, Schema, Store};
+use greenroom_tasks::{Tasks, part};
 use sqlx::migrate::Migrator;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::order;
 use crate::rpc::Door;
@@ -36,7 +36,8 @@ pub struct Service {
     sizes: Arc<Sizes>,
     relay: Relay,
     door: Door,
-    tasks: TaskTracker,
+    /// The lanes of the door.
+    lanes: Tasks,
 }
 
 impl Service {
@@ -59,9 +60,9 @@ impl Service {
         let writer = Arc::new(Writer::new(store, host.clock, &config, tenants));
         let sizes = writer.sizes.clone();
         let config = Arc::new(config);
-        let tasks = TaskTracker::new();
-        let door = Door::new(config.clone(), host.clone(), writer.clone(), sizes.clone(), &tasks);
-        Ok(Self { config, host: host.clone(), writer, sizes, relay, door, tasks })
+        let lanes = host.tasks.group();
+        let door = Door::new(config.clone(), host.clone(), writer.clone(), sizes.clone(), &lanes);
+        Ok(Self { config, host: host.clone(), writer, sizes, relay, door, lanes })
     }
 
     /// Its store, for migrating.
@@ -98,35 +99,43 @@ impl Service {
         let (bus, installation) = (self.host.bus.clone(), self.host.installation.clone());
         let period = self.host.scaled(self.config.sweep);
         // The relay goes on until the handlers have committed their last.
-        let mut relay = Beside::spawn("relay", |stop| self.relay.run(stop));
+        let tasks = &self.host.tasks;
+        let relay = tasks.supervise_with_stop("scheduler relay", |stop| self.relay.run(stop));
         let never = Notify::new();
         let events = consumers::runners_and_queue::subscription(&installation).ack_wait(self.host.ack_wait);
         let silence = consumers::runner_silent::subscription(&installation).ack_wait(self.host.ack_wait);
         let silent =
             Arc::new(consumers::runner_silent::Handler { writer: self.writer.clone(), host: self.host.clone() });
-        let work = async {
-            tokio::join!(
+        let parts = [
+            part(
+                "scheduler consumer of runner and queue events",
                 bus.consume(events, consumers::runners_and_queue::Handler(self.writer.clone()), stop.clone()),
+            ),
+            part(
+                "scheduler consumer of silent runners",
                 bus.consume_each(silence, silent, stop.clone(), self.host.drain),
-                sweep("bots", period, &self.writer.sooner, &stop, || sweeps::wake(&self.writer)),
-                sweep("room", period / 2, &self.writer.room, &stop, || sweeps::room(&self.writer)),
-                sweep("releases", period / 2, &never, &stop, || sweeps::release(&self.writer, &self.config)),
-                sweep("bot numbers", period, &self.writer.numbers.low, &stop, || sweeps::numbers(&self.writer)),
-                sweep("sizes", self.host.scaled(sizes::LOOK), &never, &stop, || {
-                    self.sizes.refresh(self.writer.store().pool(), self.writer.now())
-                }),
-                sweep("platform order", self.host.scaled(order::LOOK), &never, &stop, || {
-                    self.writer.order.refresh(self.writer.store().pool())
-                }),
-                sweep("idempotency keys", Duration::from_secs(3600), &never, &stop, || sweeps::forget_keys(
-                    &self.writer
-                )),
-            );
-        };
-        relay.watch(work).await;
+            ),
+            tasks.sweep(("scheduler", "bots"), period, &self.writer.sooner, &stop, || sweeps::wake(&self.writer)),
+            tasks.sweep(("scheduler", "room"), period / 2, &self.writer.room, &stop, || sweeps::room(&self.writer)),
+            tasks.sweep(("scheduler", "releases"), period / 2, &never, &stop, || {
+                sweeps::release(&self.writer, &self.config)
+            }),
+            tasks.sweep(("scheduler", "bot numbers"), period, &self.writer.numbers.low, &stop, || {
+                sweeps::numbers(&self.writer)
+            }),
+            tasks.sweep(("scheduler", "sizes"), self.host.scaled(sizes::LOOK), &never, &stop, || {
+                self.sizes.refresh(self.writer.store().pool(), self.writer.now())
+            }),
+            tasks.sweep(("scheduler", "platform order"), self.host.scaled(order::LOOK), &never, &stop, || {
+                self.writer.order.refresh(self.writer.store().pool())
+            }),
+            tasks.sweep(("scheduler", "idempotency keys"), Duration::from_secs(3600), &never, &stop, || {
+                sweeps::forget_keys(&self.writer)
+            }),
+        ];
+        tasks.run_all(&stop, parts).await;
         drop(self.door);
-        self.tasks.close();
-        let _ = tokio::time::timeout(self.host.drain, self.tasks.wait()).await;
+        let _ = tokio::time::timeout(self.host.drain, self.lanes.wait()).await;
         relay.finish().await;
     }
 }

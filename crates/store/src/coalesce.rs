@@ -4,9 +4,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use greenroom_bus::catch_panic;
+use greenroom_tasks::{Name, Tasks, catch_panic};
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::task::TaskTracker;
 
 /// Hands requests to a handler in batches: while one batch is in hand, the next one gathers. Nobody waits for company: a
 /// lone request goes at once.
@@ -70,20 +69,20 @@ impl<Q, A> Clone for Coalescer<Q, A> {
 }
 
 impl<Q: Clone + Send + Sync + 'static, A: Send + 'static> Coalescer<Q, A> {
-    /// A coalescer of at most `most` requests a batch, with `lanes` batches in hand at once. The handler answers each
-    /// request of its batch, in order.
-    pub fn spawn<F, Fut>(tasks: &TaskTracker, most: usize, lanes: usize, handle: F) -> Self
+    /// A coalescer of at most `most` requests a batch, with `lanes` batches in hand at once, each in a task of this name. The
+    /// handler answers each request of its batch, in order.
+    pub fn spawn<F, Fut>(tasks: &Tasks, name: impl Into<Name>, most: usize, lanes: usize, handle: F) -> Self
     where
         F: Fn(Vec<Q>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Vec<A>> + Send,
     {
         let (requests, receiver) = mpsc::channel::<(Q, oneshot::Sender<Result<A, Unanswered>>)>(most * 4);
         let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
-        let handle = Arc::new(handle);
+        let (handle, name) = (Arc::new(handle), name.into());
         let lanes = Lanes { alive: Arc::default(), all: lanes.max(1) };
         for _ in 0..lanes.all {
             let (receiver, handle, alive) = (receiver.clone(), handle.clone(), Alive::new(&lanes));
-            tasks.spawn(async move {
+            tasks.run(name.clone(), async move {
                 let _alive = alive;
                 loop {
                     let mut waiting = Vec::new();
@@ -162,10 +161,10 @@ mod tests {
 
     #[tokio::test]
     async fn requests_that_come_together_share_a_batch() {
-        let tasks = TaskTracker::new();
+        let tasks = Tasks::default();
         let sizes = Arc::new(Mutex::new(Vec::new()));
         let seen = sizes.clone();
-        let double = Coalescer::spawn(&tasks, 64, 1, move |batch: Vec<u32>| {
+        let double = Coalescer::spawn(&tasks, "test", 64, 1, move |batch: Vec<u32>| {
             seen.lock().expect("no panic").push(batch.len());
             async move {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -181,8 +180,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_in_a_batch_leaves_the_lane_alive() {
-        let tasks = TaskTracker::new();
-        let fragile = Coalescer::spawn(&tasks, 8, 1, |batch: Vec<u8>| async move {
+        let tasks = Tasks::default();
+        let fragile = Coalescer::spawn(&tasks, "test", 8, 1, |batch: Vec<u8>| async move {
             assert!(!batch.contains(&13), "13 is bad luck");
             batch
         });
@@ -204,13 +203,12 @@ mod tests {
 
     #[tokio::test]
     async fn it_ends_with_its_last_caller() {
-        let tasks = TaskTracker::new();
-        let echo = Coalescer::spawn(&tasks, 8, 2, |batch: Vec<u8>| async move { batch });
+        let tasks = Tasks::default();
+        let echo = Coalescer::spawn(&tasks, "test", 8, 2, |batch: Vec<u8>| async move { batch });
         assert_eq!(echo.ask(7).await, Ok(7));
         let lanes = echo.lanes();
         assert!(lanes.are_alive());
         drop(echo);
-        tasks.close();
         tokio::time::timeout(Duration::from_secs(5), tasks.wait()).await.expect("it ends");
         assert!(!lanes.are_alive());
     }

@@ -10,6 +10,8 @@
 //! - [`order`]: who got a slot while who waited;
 //! - [`evidence`] and [`checker`]: what is left afterwards, and whether the promises were kept.
 
+#![allow(clippy::disallowed_methods, reason = "a tool for tests, which ends with what it spawns")]
+
 pub mod checker;
 pub mod evidence;
 pub mod fargate;

@@ -11,18 +11,19 @@ use sha2::{Digest, Sha256};
 
 /// The foundations, from the bottom up: each may depend on these of ours and no others.
 const FOUNDATIONS: &[(&str, &[&str])] = &[
+    ("greenroom-tasks", &[]),
     ("greenroom-domain", &[]),
     ("greenroom-contracts", &["domain"]),
     ("greenroom-transcode", &["domain"]),
-    ("greenroom-bus", &["domain", "contracts"]),
-    ("greenroom-store", &["domain", "contracts", "bus"]),
-    ("greenroom-chassis", &["domain", "contracts", "bus"]),
-    ("greenroom-deployer", &["domain", "contracts", "bus", "chassis"]),
+    ("greenroom-bus", &["domain", "contracts", "tasks"]),
+    ("greenroom-store", &["domain", "contracts", "bus", "tasks"]),
+    ("greenroom-chassis", &["domain", "contracts", "bus", "tasks"]),
+    ("greenroom-deployer", &["domain", "contracts", "bus", "chassis", "tasks"]),
     // No store: they own nothing.
-    ("greenroom-gateway", &["domain", "contracts", "bus", "chassis", "transcode"]),
-    ("greenroom-heartbeat-monitor", &["domain", "contracts", "bus", "chassis"]),
+    ("greenroom-gateway", &["domain", "contracts", "bus", "chassis", "transcode", "tasks"]),
+    ("greenroom-heartbeat-monitor", &["domain", "contracts", "bus", "chassis", "tasks"]),
     // Not part of the services: a runner speaks to the gateway alone, the demo is a client, servers are servers.
-    ("greenroom-bot", &["domain", "contracts"]),
+    ("greenroom-bot", &["domain", "contracts", "tasks"]),
     ("greenroom-demo", &["bot", "embedded"]),
     ("greenroom-embedded", &[]),
 ];
@@ -32,9 +33,9 @@ const TOP: &[&str] =
 /// What treats a Greenroom badly, or measures it, from the outside: with whatever it needs for that.
 const TOOLS: &[&str] = &["greenroom-testkit", "greenroom-scenarios", "greenroom-bench"];
 /// What a platform's driver may stand on.
-const DRIVER: &[&str] = &["domain", "contracts", "bus", "chassis", "deployer"];
+const DRIVER: &[&str] = &["domain", "contracts", "bus", "chassis", "deployer", "tasks"];
 /// What a service may stand on: never another service.
-const SERVICE: &[&str] = &["domain", "contracts", "transcode", "bus", "store", "chassis"];
+const SERVICE: &[&str] = &["domain", "contracts", "transcode", "bus", "store", "chassis", "tasks"];
 const SERVICES: &[&str] =
     &["accounts", "scheduler", "queue", "pool-manager", "deployer", "heartbeat-monitor", "recordings", "gateway"];
 

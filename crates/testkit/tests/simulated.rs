@@ -1,5 +1,7 @@
 //! A simulated platform and its runners, against an owner of a few lines.
 
+#![allow(clippy::disallowed_methods, reason = "a test ends with what it spawns")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};

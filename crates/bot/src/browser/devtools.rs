@@ -70,7 +70,7 @@ impl DevTools {
         let library = chromiumoxide::Browser::connect_with_config(address, config);
         let server = async { Ok(accept(listener, &path).await) };
         let (connected, socket) = tokio::try_join!(library, server)?;
-        tokio::spawn(self.forward(socket));
+        drop(greenroom_tasks::spawn("runner devtools connection", self.forward(socket)));
         Ok(connected)
     }
 

@@ -70,7 +70,7 @@ pub(super) async fn accept(page: Page) -> Result<(), CdpError> {
             }
         }
     };
-    tokio::spawn(answering.in_current_span());
+    drop(greenroom_tasks::spawn("runner dialogs", answering.in_current_span()));
     Ok(())
 }
 
@@ -99,7 +99,7 @@ pub(super) async fn close_windows(browser: Arc<Browser>, ours: Tabs) -> Result<(
             }
         }
     };
-    tokio::spawn(closing.in_current_span());
+    drop(greenroom_tasks::spawn("runner windows", closing.in_current_span()));
     Ok(())
 }
 

@@ -29,7 +29,7 @@ impl Ends {
         let mut crashed = browser.event_listener::<EventTargetCrashed>().await?;
         let mut destroyed = browser.event_listener::<EventTargetDestroyed>().await?;
         let ends = self.clone();
-        tokio::spawn(async move {
+        let watching = async move {
             let crash = loop {
                 tokio::select! {
                     Some(event) = crashed.next() => if event.target_id == tab { break true },
@@ -40,7 +40,8 @@ impl Ends {
             };
             let _ = ends.crashed.set(crash);
             ends.tab.cancel();
-        });
+        };
+        drop(greenroom_tasks::spawn("runner end of a tab", watching));
         Ok(())
     }
 

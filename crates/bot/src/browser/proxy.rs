@@ -103,7 +103,7 @@ impl Proxy {
             refused: AtomicBool::new(false),
             stop: stop.clone(),
         });
-        shared.spawn(accept(listener, shared.clone()));
+        shared.spawn("runner proxy", accept(listener, shared.clone()));
         Ok(Self { address, password, shared, _running: stop.drop_guard() })
     }
 
@@ -144,7 +144,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let connection = forward::serve(stream, shared.clone());
-                shared.spawn(async move {
+                shared.spawn("runner proxy connection", async move {
                     connection.await;
                     drop(permit);
                 });
@@ -157,11 +157,9 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 
 impl Shared {
     /// Runs something for as long as the proxy is there.
-    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+    fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
-        tokio::spawn(async move {
-            let _ = stop.run_until_cancelled_owned(work).await;
-        });
+        drop(greenroom_tasks::spawn(name, stop.run_until_cancelled_owned(work)));
     }
 
     /// Connects to a host by its checked addresses, and remembers what went wrong.

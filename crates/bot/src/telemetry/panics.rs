@@ -12,5 +12,6 @@ fn log(panic: &PanicHookInfo<'_>) {
     let location = panic.location().map(ToString::to_string).unwrap_or_default();
     let error =
         panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("(not logged, it may quote something)");
-    tracing::error!(event = "panic", error, location, "a panic");
+    let task = greenroom_tasks::current();
+    tracing::error!(event = "panic", error, location, task = task.as_deref(), "a panic");
 }

@@ -49,7 +49,7 @@ impl Traces {
         last.context().span().end();
         drop(last);
         // It blocks, and what sends may need this very thread.
-        let _ = tokio::task::spawn_blocking(move || self.0.shutdown_with_timeout(LAST)).await;
+        let _ = greenroom_tasks::blocking("runner traces", move || self.0.shutdown_with_timeout(LAST)).await;
     }
 }
 

@@ -1,5 +1,7 @@
 //! The runner as a process, with a real Chromium in the demo's meeting room, against a gateway in this process.
 
+#![allow(clippy::disallowed_methods, reason = "a test ends with what it spawns")]
+
 mod gateway;
 mod liar;
 mod page;

@@ -1,5 +1,7 @@
 //! The bus with a real nats-server.
 
+#![allow(clippy::disallowed_methods, reason = "a test ends with what it spawns")]
+
 mod batches;
 mod each;
 mod house;

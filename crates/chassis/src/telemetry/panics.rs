@@ -2,9 +2,10 @@
 
 use std::panic::PanicHookInfo;
 
-use greenroom_bus::panic_message;
+use greenroom_tasks::{current, panic_message};
 
-/// Logs every panic of the process at ERROR. What goes on after it is the business of whoever catches it.
+/// Logs every panic of the process at ERROR, with its place and the task's name. A release build aborts after it; in others
+/// what goes on is the business of whoever catches it.
 pub(super) fn log_them() {
     std::panic::set_hook(Box::new(log));
 }
@@ -16,7 +17,7 @@ fn log(panic: &PanicHookInfo<'_>) {
         error = panic_message(panic.payload()),
         location,
         thread = thread.name().unwrap_or_default(),
-        task = tokio::task::try_id().map(tracing::field::display),
+        task = current().as_deref(),
         "a panic"
     );
 }

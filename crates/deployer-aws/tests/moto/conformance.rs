@@ -7,6 +7,7 @@ use greenroom_chassis::Clock;
 use greenroom_deployer::conformance::{self, Fault, Fixture, Proxy, Request, Stranger, Troubled, Upstream};
 use greenroom_deployer_aws::AwsDeployer;
 use greenroom_domain::{RunnerId, RunnerSpec};
+use greenroom_tasks::Tasks;
 use serde_json::json;
 
 use crate::stage::{CLUSTER, MISSING, Stage, WITHIN, name_of, names};
@@ -48,8 +49,9 @@ impl Fixture for Aws {
         let settings = [("AWS_ENDPOINT_URL", url.as_str()), ("AWS_ECS_TIMEOUT_MS", TIMEOUT)];
         let (installation, platform) = names();
         let config = self.0.config(&settings);
-        let driver =
-            AwsDeployer::build(config, &installation, &platform, Clock::system()).await.expect("good settings");
+        let driver = AwsDeployer::build(config, &installation, &platform, Clock::system(), &Tasks::default())
+            .await
+            .expect("good settings");
         let full = json!({ "tasks": [], "failures": [{ "reason": "RESOURCE:FARGATE" }] });
         Some(Troubled {
             driver: Arc::new(driver),

@@ -11,6 +11,7 @@ use greenroom_deployer_aws::{AwsDeployer, Config};
 use greenroom_domain::{
     Attempt, BotId, Installation, PlatformName, Provider, Resources, RunnerId, RunnerSpec, TenantId, Timestamp,
 };
+use greenroom_tasks::Tasks;
 use greenroom_testkit::fargate::{Fargate, REGION};
 use greenroom_testkit::until;
 use jiff::SignedDuration;
@@ -69,7 +70,8 @@ impl Stage {
 
     pub async fn driver(&self, more: &[(&str, &str)]) -> Arc<AwsDeployer> {
         let (installation, platform) = names();
-        let built = AwsDeployer::build(self.config(more), &installation, &platform, Clock::system()).await;
+        let built =
+            AwsDeployer::build(self.config(more), &installation, &platform, Clock::system(), &Tasks::default()).await;
         Arc::new(built.expect("good settings"))
     }
 

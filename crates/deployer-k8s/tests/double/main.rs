@@ -5,6 +5,8 @@
 //! of access says), more than one namespace or node, a network, walls around containers, init containers, restarts, images
 //! (one that is called `no-such-image` cannot be had, all others are this machine), and time to live after the end.
 
+#![allow(clippy::disallowed_methods, reason = "a test ends with what it spawns")]
+
 mod api;
 mod controllers;
 mod life;

@@ -1,5 +1,7 @@
 //! Local runners, for real: each test has its platform in a folder of its own.
 
+#![allow(clippy::disallowed_methods, reason = "a test ends with what it spawns")]
+
 mod conformance;
 mod full;
 mod pooled;

@@ -9,6 +9,7 @@ use greenroom_contracts::proto::internal::v1::inspect_response::State;
 use greenroom_contracts::proto::internal::v1::{InspectRequest, LogsRequest};
 use greenroom_deployer::{Deployers, Observed};
 use greenroom_domain::PlatformName;
+use greenroom_tasks::Tasks;
 use tokio::net::TcpListener;
 use tonic::Code;
 
@@ -18,7 +19,7 @@ use crate::stage::{Scripted, exited, new_runner};
 async fn every_platform_of_a_process_is_behind_one_door() {
     let telemetry =
         telemetry::Telemetry::install(&telemetry::Config::parse(&mut Settings::new([], "")), "test").expect("once");
-    let mut process = Process::new(telemetry);
+    let mut process = Process::new(telemetry, Tasks::default());
     let deployers = Deployers::default();
     deployers.register(&mut process);
     let drivers = ["one", "two"].map(|name| {

@@ -22,6 +22,7 @@ use greenroom_domain::{
     TenantId, Timestamp, Usage,
 };
 use greenroom_embedded::{Binaries, Nats, scratch};
+use greenroom_tasks::Tasks;
 use jiff::SignedDuration;
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -319,6 +320,7 @@ impl House {
         let peers = Peers::parse(&mut Settings::new([], ""), &address, &[], &secret);
         let host = Host {
             installation,
+            tasks: Tasks::default(),
             bus,
             clock: Clock::system(),
             peers,

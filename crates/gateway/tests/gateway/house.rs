@@ -10,6 +10,7 @@ use greenroom_contracts::proto::internal::v1::Caller;
 use greenroom_domain::{Attempt, BotId, Installation, RunnerId, TenantId};
 use greenroom_embedded::{Binaries, Nats, scratch};
 use greenroom_gateway::{Config, Service};
+use greenroom_tasks::Tasks;
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -90,6 +91,7 @@ impl House {
         let bus = Bus::connect(nats, installation.clone(), "gateway").await.expect("an address");
         let host = Host {
             installation,
+            tasks: Tasks::default(),
             bus: bus.clone(),
             clock: Clock::system(),
             peers,

@@ -1,5 +1,7 @@
 //! The gateway as its callers see it: a real listener, fakes behind it, a real nats-server where the bus matters.
 
+#![allow(clippy::disallowed_methods, reason = "a test ends with what it spawns")]
+
 mod clients;
 mod door;
 mod events;

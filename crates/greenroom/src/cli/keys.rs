@@ -2,6 +2,7 @@
 
 use clap::Subcommand;
 use greenroom_chassis::{Clock, Host, Settings};
+use greenroom_tasks::Tasks;
 
 use super::shown::say;
 use crate::configuration::{Configuration, Role};
@@ -30,6 +31,7 @@ pub(super) async fn accounts(settings: Settings, platforms: &Platforms) -> Resul
     let host = Host {
         bus: greenroom_bus::Bus::connect(&common.nats_url, common.installation.clone(), "cli").await?,
         installation: common.installation,
+        tasks: Tasks::default(),
         clock: Clock::system(),
         peers,
         secret: common.secret,

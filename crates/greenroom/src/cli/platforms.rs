@@ -10,6 +10,7 @@ use greenroom_chassis::{Clock, RunnerToken, Settings};
 use greenroom_contracts::probe;
 use greenroom_deployer::{Finding, Probe, Verdict, Wanted};
 use greenroom_domain::{Attempt, BotId, Provider, RunnerId, RunnerSpec, TenantId};
+use greenroom_tasks::Tasks;
 use serde_json::json;
 
 use super::shown::{say, say_json, shown};
@@ -55,7 +56,11 @@ impl Command {
             if !json {
                 eprintln!("looking at {}…", platform.name);
             }
-            let home = Home { installation: configuration.common.installation.clone(), clock: Clock::system() };
+            let home = Home {
+                installation: configuration.common.installation.clone(),
+                clock: Clock::system(),
+                tasks: Tasks::default(),
+            };
             let size = configuration.scheduler.size_of(&provider);
             let wanted = Wanted { limit: platform.limit, size };
             let make =

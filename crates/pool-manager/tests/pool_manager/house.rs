@@ -20,6 +20,7 @@ use greenroom_domain::{
     Attempt, BotId, PlatformName, Provider, Reason, Resources, RunnerId, RunnerSpec, TenantId, Timestamp,
 };
 use greenroom_pool_manager::{Config, Service};
+use greenroom_tasks::Tasks;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
@@ -126,6 +127,7 @@ impl House {
         let secret = Secret::new("sixteen characters".to_owned().into()).expect("long enough");
         let host = Host {
             installation,
+            tasks: Tasks::default(),
             bus,
             clock: Clock::system(),
             peers: Peers::parse(&mut Settings::new([], ""), "127.0.0.1:9", &[], &secret),
@@ -320,10 +322,10 @@ async fn serve(
     let config = Config::parse(&mut settings, database, &platforms());
     let peers = Peers::parse(&mut settings, &address, &platforms(), &host.secret);
     settings.finish().expect("good settings");
-    let host = Host { peers, ..host.clone() };
+    let host = Host { peers, tasks: Tasks::default(), ..host.clone() };
     let service = Service::build(config, &host).expect("a service");
     service.store().migrate(host.clock.now()).await.expect("migrated");
-    let mut process = Process::new(install_telemetry());
+    let mut process = Process::new(install_telemetry(), host.tasks.clone());
     service.register(&mut process);
     process.routes().add_service(OwnerServiceServer::new(neighbours.clone()));
     process.routes().add_service(DeployerServiceServer::new(neighbours.clone()));

@@ -1,5 +1,7 @@
 //! The pool manager with a real Postgres and nats-server, spoken to by gRPC and over the bus.
 
+#![allow(clippy::disallowed_methods, reason = "a test ends with what it spawns")]
+
 mod assigning;
 mod breakers;
 mod ending;

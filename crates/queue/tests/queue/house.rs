@@ -14,6 +14,7 @@ use greenroom_contracts::proto::internal::v1::{GetPositionRequest, GetPositionRe
 use greenroom_contracts::{Envelope, Origin, streams};
 use greenroom_domain::{Attempt, BotId, PlatformName, Provider, Resources, RunnerId, RunnerSpec, TenantId, Timestamp};
 use greenroom_queue::{Config, Service};
+use greenroom_tasks::Tasks;
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 use tokio_util::sync::CancellationToken;
@@ -70,6 +71,7 @@ impl House {
         let secret = Secret::new("sixteen characters".to_owned().into()).expect("long enough");
         let host = Host {
             installation,
+            tasks: Tasks::default(),
             bus,
             clock: Clock::system(),
             peers: Peers::parse(&mut Settings::new([], ""), "127.0.0.1:9", &[], &secret),
@@ -252,10 +254,10 @@ async fn serve(
     let config = Config::parse(&mut settings, database, &[platform("one"), platform("two")]);
     let peers = Peers::parse(&mut settings, &address, &[], &host.secret);
     settings.finish().expect("good settings");
-    let host = Host { peers, ..host.clone() };
+    let host = Host { peers, tasks: Tasks::default(), ..host.clone() };
     let service = Service::build(config, &host).expect("a service");
     service.store().migrate(host.clock.now()).await.expect("migrated");
-    let mut process = Process::new(install_telemetry());
+    let mut process = Process::new(install_telemetry(), host.tasks.clone());
     service.register(&mut process);
     process.routes().add_service(PoolServiceServer::new(pool.clone()));
     process.routes().add_service(ForecastServiceServer::new(pool.clone()));

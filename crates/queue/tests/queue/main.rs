@@ -1,5 +1,7 @@
 //! The queue with a real Postgres and nats-server, and a pool manager that answers as it is told.
 
+#![allow(clippy::disallowed_methods, reason = "a test ends with what it spawns")]
+
 mod claims;
 mod depth;
 #[path = "../../../bus/tests/ground/heard.rs"]

@@ -23,6 +23,7 @@ use greenroom_contracts::{Envelope, Origin, caller, subjects};
 use greenroom_domain::bot::BotState;
 use greenroom_domain::{Attempt, BotId, PlatformName, Provider, RunnerId, TenantId};
 use greenroom_recordings::{Config, Service};
+use greenroom_tasks::Tasks;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -181,6 +182,7 @@ impl House {
         let peers = Peers::parse(&mut Settings::new([], ""), &address, &[], &secret);
         let host = Host {
             installation: installation.clone(),
+            tasks: Tasks::default(),
             bus,
             clock: Clock::system(),
             peers,
@@ -205,7 +207,7 @@ impl House {
         let store = greenroom_recordings::store(&config, &house.host).expect("a store");
         store.migrate(Clock::system().now()).await.expect("migrated");
         let service = Service::build(&config, &house.host).expect("a service");
-        let mut process = Process::new(telemetry());
+        let mut process = Process::new(telemetry(), house.host.tasks.clone());
         service.register(&mut process);
         let _ = house.health.set(process.health().clone());
         process.routes().add_service(BotServiceServer::new(house.scheduler.clone()));

@@ -1,5 +1,7 @@
 //! `greenroom` with one kind of platform more: a simulated one.
 
+#![allow(clippy::disallowed_methods, reason = "a tool for tests, which ends with what it spawns")]
+
 use std::process::ExitCode;
 use std::time::Duration;
 

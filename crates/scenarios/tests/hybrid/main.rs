@@ -1,6 +1,8 @@
 //! A chain of Kubernetes, ECS and Docker under load, while each of them goes away in turn: who is in a meeting stays there, the
 //! others go elsewhere, and a platform that comes back is used again.
 
+#![allow(clippy::disallowed_methods, reason = "a test ends with what it spawns")]
+
 // The double of Kubernetes that the driver's own tests have.
 #[path = "../../../deployer-k8s/tests/double/api.rs"]
 mod api;

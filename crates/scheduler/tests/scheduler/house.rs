@@ -32,6 +32,7 @@ use greenroom_contracts::{Envelope, Origin, proto_timestamp, set_caller, streams
 use greenroom_domain::bot::BotState;
 use greenroom_domain::{AssignmentId, Attempt, BotId, InstanceId, PlatformName, Reason, RunnerId, TenantId, Timestamp};
 use greenroom_scheduler::{Config, Service};
+use greenroom_tasks::Tasks;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
@@ -233,6 +234,7 @@ impl House {
         let secret = Secret::new("sixteen characters".to_owned().into()).expect("long enough");
         let host = Host {
             installation,
+            tasks: Tasks::default(),
             bus,
             clock: Clock::system(),
             peers: Peers::parse(&mut Settings::new([], ""), "127.0.0.1:9", &[], &secret),
@@ -479,10 +481,10 @@ async fn serve(
     let config = Config::parse(&mut settings, database, &platforms, "gateway.example:8080");
     let peers = Peers::parse(&mut settings, &address, &[], &host.secret);
     settings.finish().expect("good settings");
-    let host = Host { peers, ..host.clone() };
+    let host = Host { peers, tasks: Tasks::default(), ..host.clone() };
     let service = Service::build(config, &host).expect("a service");
     service.store().migrate(host.clock.now()).await.expect("migrated");
-    let mut process = Process::new(install_telemetry());
+    let mut process = Process::new(install_telemetry(), host.tasks.clone());
     service.register(&mut process);
     process.routes().add_service(QueueServiceServer::new(Third));
     process.routes().add_service(AccountsServiceServer::new(accounts.clone()));

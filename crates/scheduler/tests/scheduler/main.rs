@@ -1,6 +1,8 @@
 //! The scheduler with a real Postgres and nats-server. Queue, pool manager, deployers and runners are the tests themselves:
 //! they listen on the bus and answer at the inner door.
 
+#![allow(clippy::disallowed_methods, reason = "a test ends with what it spawns")]
+
 mod batches;
 mod creating;
 mod editing;

@@ -1,5 +1,7 @@
 //! The outbox and its relay with a real Postgres and nats-server.
 
+#![allow(clippy::disallowed_methods, reason = "a test ends with what it spawns")]
+
 mod house;
 mod lost;
 mod partitions;

@@ -91,7 +91,7 @@ async fn tunnel(shared: &Arc<Shared>, request: Request<Incoming>, host: &str, po
         Err(Trouble::Refused(_)) => return empty(StatusCode::FORBIDDEN),
         Err(Trouble::NoAddress | Trouble::Unreachable) => return empty(StatusCode::BAD_GATEWAY),
     };
-    shared.spawn(async move {
+    shared.spawn("runner proxy tunnel", async move {
         if let Ok(here) = hyper::upgrade::on(request).await {
             let _ = copy_bidirectional_with_sizes(&mut TokioIo::new(here), &mut there, BUFFER, BUFFER).await;
         }
@@ -109,7 +109,7 @@ async fn pass_on(
     // As the browser wrote them: there are servers that want it so.
     let mut client = hyper::client::conn::http1::Builder::new();
     let (mut sender, connection) = client.preserve_header_case(true).handshake(TokioIo::new(there)).await?;
-    shared.spawn(async move { drop(connection.await) });
+    shared.spawn("runner proxy request", async move { drop(connection.await) });
     let authority = request.uri().authority().map(|authority| authority.as_str()).ok_or(Unanswered::Request)?;
     let authority = HeaderValue::from_str(authority).map_err(|_| Unanswered::Request)?;
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());

@@ -3,6 +3,8 @@
 //!
 //! Exit code 0: the recording is there, is not silent and has the melody in it. 1: it is not. 130: interrupted.
 
+#![allow(clippy::disallowed_methods, reason = "a tool for tests, which ends with what it spawns")]
+
 mod api;
 mod engine;
 mod greenroom;

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt;
+use tokio::task::JoinError;
 
 /// Longest description of a panic, in characters.
 const LONGEST: usize = 300;
@@ -13,6 +14,13 @@ const LONGEST: usize = 300;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("panicked: {0}")]
 pub struct Panicked(pub String);
+
+impl From<JoinError> for Panicked {
+    /// Of a task that was aborted, which happens when the runtime shuts down, it says that.
+    fn from(error: JoinError) -> Self {
+        Self(error.try_into_panic().map_or_else(|error| error.to_string(), |payload| panic_message(payload.as_ref())))
+    }
+}
 
 /// Runs a piece of work and turns a panic in it into an error.
 ///
