@@ -1,6 +1,8 @@
 //! A page that lies to the recorder, with a real Chromium in a whole Greenroom: what becomes of it is a recording of its own
 //! sound, and it has found nothing. `GREENROOM_LIARS` of them at once (one, unless that is set).
 
+#![allow(clippy::disallowed_methods, reason = "a test ends with what it spawns")]
+
 use std::path::PathBuf;
 use std::time::Duration;
 

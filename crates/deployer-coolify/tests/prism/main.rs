@@ -3,6 +3,8 @@
 //!
 //! Wants `GREENROOM_TEST_PRISM` (Prism's program) and `COOLIFY_OPENAPI` (the document, which is not ours to keep here).
 
+#![allow(clippy::disallowed_methods, reason = "a test ends with what it spawns")]
+
 // The double with which the driver makes its requests; not all that it can do is wanted here.
 #[allow(dead_code)]
 #[path = "../double"]
