@@ -48,6 +48,14 @@ impl Node {
         Ok(())
     }
 
+    /// Sets a variable of its environment from its next start on; `None` removes it.
+    pub fn set(&mut self, name: &str, value: Option<&str>) {
+        match value {
+            Some(value) => drop(self.environment.insert(name.to_owned(), value.to_owned())),
+            None => drop(self.environment.remove(name)),
+        }
+    }
+
     /// SIGKILL.
     ///
     /// # Errors
@@ -116,6 +124,11 @@ impl Node {
 
     fn variable(&self, name: &str) -> &str {
         self.environment.get(name).map_or("", String::as_str)
+    }
+
+    /// The code that it ended with by itself; `None` while it runs, and when a signal ended it.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()).and_then(|status| status.code())
     }
 
     /// Whether it ended by itself.
