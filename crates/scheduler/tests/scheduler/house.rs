@@ -489,10 +489,9 @@ async fn serve(
     process.routes().add_service(QueueServiceServer::new(Third));
     process.routes().add_service(AccountsServiceServer::new(accounts.clone()));
     process.serve_inner(listener, host.peers.inner().clone());
-    let own = process.stop();
+    let (own, all) = (process.stop(), stop.clone());
     tokio::spawn(service.run(own.clone()));
     tokio::spawn(process.run(Duration::from_secs(1)));
-    let all = stop.clone();
     tokio::spawn(async move {
         all.cancelled().await;
         own.cancel();
