@@ -228,8 +228,9 @@ impl Tasks {
 
     /// Ends all tasks where they stand.
     pub fn abort_all(&self) {
-        let running = self.shared.running();
-        running.tasks.values().filter_map(|(_, task)| task.as_ref()).for_each(AbortHandle::abort);
+        let running: Vec<_> = self.shared.running().tasks.values().filter_map(|(_, task)| task.clone()).collect();
+        // Not under the lock: a task may be dropped right here, and takes it to leave the list.
+        running.iter().for_each(AbortHandle::abort);
     }
 
     /// The names of what runs now, and how many tasks have each.
