@@ -17,7 +17,7 @@ use greenroom_transcode::{
     BadApi, DynamicMessage, FieldDescriptor, MessageDescriptor, Messages, Operation, descriptors, is_idempotent,
     methods, operations,
 };
-use prost::encoding;
+use prost::{Message as _, encoding};
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Request, Status};
@@ -63,21 +63,13 @@ struct Method {
 }
 
 impl Method {
-    /// Returns the message with a key of ours where it has none, so that our own second try does nothing twice.
-    fn with_key(&self, message: Bytes) -> Result<Bytes, Status> {
-        let Some(key) = &self.key else { return Ok(message) };
-        if self.decoded(message.clone())?.has_field(key) {
-            return Ok(message);
-        }
+    /// Adds a key of ours where the decoded message has none, so that our own second try does nothing twice.
+    fn with_key(&self, message: Bytes, decoded: &DynamicMessage) -> Bytes {
+        let Some(key) = self.key.as_ref().filter(|key| !decoded.has_field(key)) else { return message };
         // Messages that follow each other are merged.
         let mut with_key = BytesMut::from(message);
         encoding::string::encode(key.number(), &format!("gateway-{}", Uuid::now_v7()), &mut with_key);
-        Ok(with_key.freeze())
-    }
-
-    fn decoded(&self, message: Bytes) -> Result<DynamicMessage, Status> {
-        let message = DynamicMessage::decode(self.request.clone(), message);
-        message.map_err(|_| Status::invalid_argument("the message cannot be decoded"))
+        with_key.freeze()
     }
 }
 
@@ -135,18 +127,26 @@ impl Forward {
 
     /// Calls a method as a client has called it over gRPC: nobody has looked into the message yet.
     pub async fn call_unseen(&self, path: &str, client: &Client, message: Bytes) -> Result<Bytes, Status> {
-        if let Some(method) = self.methods.get(path) {
-            // The service would call it a fault of ours.
-            method.decoded(message.clone())?;
-        }
-        self.call(path, client, message).await
+        let method = self.method(path, client)?;
+        let decoded = DynamicMessage::decode(method.request.clone(), message.clone());
+        // The service would call it a fault of ours.
+        let decoded = decoded.map_err(|_| Status::invalid_argument("the message cannot be decoded"))?;
+        self.send(method, client, method.with_key(message, &decoded)).await
     }
 
-    /// Calls a method by its path, `/package.Service/Method`, with an encoded message.
-    pub async fn call(&self, path: &str, client: &Client, message: Bytes) -> Result<Bytes, Status> {
+    /// Calls a method by its path, `/package.Service/Method`.
+    pub async fn call(&self, path: &str, client: &Client, message: &DynamicMessage) -> Result<Bytes, Status> {
+        let method = self.method(path, client)?;
+        self.send(method, client, method.with_key(message.encode_to_vec().into(), message)).await
+    }
+
+    fn method(&self, path: &str, client: &Client) -> Result<&Method, Status> {
         let method = self.methods.get(path).ok_or_else(|| Status::unimplemented("there is no such method"))?;
         self.check(path, client)?;
-        let message = method.with_key(message)?;
+        Ok(method)
+    }
+
+    async fn send(&self, method: &Method, client: &Client, message: Bytes) -> Result<Bytes, Status> {
         let once = || {
             let mut grpc = Grpc::new(method.channel.clone()).max_decoding_message_size(LARGEST);
             let mut request = Request::new(message.clone());

@@ -13,7 +13,6 @@ use axum::routing::{MethodFilter, on};
 use bytes::Bytes;
 use greenroom_contracts::BadField;
 use greenroom_transcode::{BadApi, Operation, Value, Violation};
-use prost::Message as _;
 
 use super::problem::{Accepts, Kind, Problem};
 use super::{body, text};
@@ -89,7 +88,7 @@ async fn answer(
         let value = value.ok_or_else(|| called_so(vec![Violation::new(name, "must be visible ASCII characters")]))?;
         request.set_field(&field, Value::String(value.to_owned()));
     }
-    let response = core.forward.call(&called, &client, request.encode_to_vec().into()).await;
+    let response = core.forward.call(&called, &client, &request).await;
     let response = response.map_err(|status| Problem::of_status(&status, |field| operation.field_name(field)))?;
     let json = operation.response(&response).map_err(|error| {
         tracing::error!(%error, "a response cannot be converted");
