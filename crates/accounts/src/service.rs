@@ -85,14 +85,15 @@ impl Service {
     pub async fn list_tenants(&self) -> Result<Vec<Tenant>, Status> {
         use greenroom_contracts::proto::internal::v1::accounts_service_server::AccountsService as _;
         let mut all: Vec<Tenant> = Vec::new();
+        let mut page_token = String::new();
         loop {
-            let after = all.last().map(|tenant| tenant.name.clone()).unwrap_or_default();
-            let request = ListTenantsRequest { limit: 0, after };
-            let page = self.rpc.list_tenants(tonic::Request::new(request)).await?.into_inner().tenants;
-            if page.is_empty() {
+            let request = ListTenantsRequest { page_token, page_size: None };
+            let page = self.rpc.list_tenants(tonic::Request::new(request)).await?.into_inner();
+            all.extend(page.tenants);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
                 return Ok(all);
             }
-            all.extend(page);
         }
     }
 

@@ -68,17 +68,17 @@ async fn expected(house: &House) -> Result<Vec<RunnerId>, Error> {
     let began = Instant::now();
     let mut asked = false;
     loop {
-        let request = ListExpectedRequest { cursor: String::new(), limit: 5_000 };
+        let request = ListExpectedRequest { page_token: String::new(), page_size: Some(5_000) };
         let mut page = pool.list_expected(request).await?.into_inner();
         let mut runners = Vec::new();
         loop {
             for expected in &page.runners {
                 runners.push(runner_of(expected.runner.as_ref()).map_err(|error| Error::Plain(error.to_string()))?);
             }
-            if page.next_cursor.is_empty() || runners.len() >= RUNNERS {
+            if page.next_page_token.is_empty() || runners.len() >= RUNNERS {
                 break;
             }
-            let request = ListExpectedRequest { cursor: page.next_cursor, limit: 5_000 };
+            let request = ListExpectedRequest { page_token: page.next_page_token, page_size: Some(5_000) };
             page = pool.list_expected(request).await?.into_inner();
         }
         if runners.len() >= RUNNERS || began.elapsed() > Duration::from_secs(15) {

@@ -185,6 +185,15 @@ pub(crate) struct Content {
 }
 
 impl Content {
+    /// Returns the media type of an image, by its first bytes.
+    pub fn image_type(&self) -> Option<&'static str> {
+        match &self.first[..] {
+            [0x89, b'P', b'N', b'G', ..] => Some("image/png"),
+            [0xff, 0xd8, ..] => Some("image/jpeg"),
+            _ => None,
+        }
+    }
+
     async fn begin(
         what: &'static str,
         mut chunks: impl Stream<Item = Result<Vec<u8>, Status>> + Send + Unpin + 'static,

@@ -301,12 +301,12 @@ async fn bots_are_made_shown_watched_and_ended() {
     assert!(list.starts_with("NUMBER") || list.trim_start().starts_with("NUMBER"), "{list}");
     let place = |id: &str| list.find(id).unwrap_or_else(|| panic!("{id}: {list}"));
     assert!(place(&two) < place(&one), "newest first: {list}");
-    let first = fine(up.client(&["bots", "ls", "--limit", "1"])).await;
+    let first = fine(up.client(&["bots", "ls", "--page-size", "1"])).await;
     let lines: Vec<&str> = first.lines().collect();
     let [_, bot, more] = lines[..] else { panic!("a head, a bot and where to go on: {first}") };
-    let cursor = more.strip_prefix("… more: --cursor ").unwrap_or_else(|| panic!("{first}"));
+    let token = more.strip_prefix("… more: --page-token ").unwrap_or_else(|| panic!("{first}"));
     assert!(bot.contains(&two), "{first}");
-    let rest = fine(up.client(&["bots", "ls", "--limit", "1", "--cursor", cursor])).await;
+    let rest = fine(up.client(&["bots", "ls", "--page-size", "1", "--page-token", token])).await;
     assert!(rest.contains(&one) && !rest.contains(&two), "{rest}");
 
     let mut watch = Speaker::new(up.client(&["bots", "watch", &one]));

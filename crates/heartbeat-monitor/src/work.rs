@@ -159,19 +159,19 @@ impl Monitor {
     async fn list(&self) -> Result<Vec<(RunnerId, PlatformName)>, Error> {
         let mut pool = PoolServiceClient::new(self.pool.clone()).max_decoding_message_size(16 << 20);
         let mut runners = Vec::new();
-        let mut cursor = String::new();
+        let mut page_token = String::new();
         loop {
-            let request = ListExpectedRequest { cursor, limit: PAGE };
+            let request = ListExpectedRequest { page_token, page_size: Some(PAGE) };
             let page = pool.list_expected(request).await.map_err(Error::Expected)?.into_inner();
             for expected in &page.runners {
                 let platform =
                     PlatformName::new(&expected.platform).map_err(|error| BadField::new("platform", error))?;
                 runners.push((runner_of(expected.runner.as_ref())?, platform));
             }
-            if page.next_cursor.is_empty() {
+            if page.next_page_token.is_empty() {
                 return Ok(runners);
             }
-            cursor = page.next_cursor;
+            page_token = page.next_page_token;
         }
     }
 

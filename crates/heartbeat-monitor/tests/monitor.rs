@@ -43,7 +43,7 @@ impl PoolService for Pool {
         &self,
         request: Request<ListExpectedRequest>,
     ) -> Result<Response<ListExpectedResponse>, Status> {
-        let from: usize = request.into_inner().cursor.parse().unwrap_or(0);
+        let from: usize = request.into_inner().page_token.parse().unwrap_or(0);
         let all = self.runners.lock().expect("no panic").clone();
         let page = all.iter().skip(from).take(2);
         let runners = page.map(|runner| Expected {
@@ -52,8 +52,8 @@ impl PoolService for Pool {
             started_at: None,
         });
         let runners: Vec<_> = runners.collect();
-        let next_cursor = if from + 2 < all.len() { (from + 2).to_string() } else { String::new() };
-        Ok(Response::new(ListExpectedResponse { runners, next_cursor }))
+        let next_page_token = if from + 2 < all.len() { (from + 2).to_string() } else { String::new() };
+        Ok(Response::new(ListExpectedResponse { runners, next_page_token }))
     }
 
     async fn assign(&self, _: Request<AssignRequest>) -> Result<Response<AssignResponse>, Status> {

@@ -203,9 +203,9 @@ impl Joiner {
     /// A bot's timeline, oldest line first. That of a bot which its owner does not know is empty.
     async fn timeline(&self, row: &Row) -> Result<Vec<TimelineEntry>, Error> {
         let mut client = BotServiceClient::new(self.scheduler.clone());
-        let (mut entries, mut cursor) = (Vec::new(), String::new());
+        let (mut entries, mut page_token) = (Vec::new(), String::new());
         loop {
-            let list = ListTimelineRequest { bot_id: row.bot_id.to_string(), limit: Some(PAGE), cursor };
+            let list = ListTimelineRequest { bot_id: row.bot_id.to_string(), page_size: Some(PAGE), page_token };
             let request = on_behalf_of(row.tenant(), list);
             let page = match client.list_timeline(request).await {
                 Ok(page) => page.into_inner(),
@@ -213,8 +213,8 @@ impl Joiner {
                 Err(error) => return Err(Error::Scheduler(error.message().to_owned())),
             };
             entries.extend(page.entries.into_iter().filter(missing::matters));
-            cursor = page.next_cursor;
-            if cursor.is_empty() {
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
                 break;
             }
         }

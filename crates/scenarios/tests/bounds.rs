@@ -283,17 +283,17 @@ impl<'a> Doors<'a> {
     }
 
     async fn list(&self, limit: u32) -> [Said; 2] {
-        let message = ListBotsRequest { limit: Some(limit), ..ListBotsRequest::default() };
+        let message = ListBotsRequest { page_size: Some(limit), ..ListBotsRequest::default() };
         let answer = self.grpc.clone().list_bots(self.with_key(message)).await;
-        let request = client().get(format!("{}/v1/bots?limit={limit}", self.url));
+        let request = client().get(format!("{}/v1/bots?pageSize={limit}", self.url));
         [self.http(request).await, Self::said(answer, |_| String::new())]
     }
 
     async fn timeline(&self, bot: &str, limit: u32) -> [Said; 2] {
         let message =
-            ListTimelineRequest { bot_id: bot.to_owned(), limit: Some(limit), ..ListTimelineRequest::default() };
+            ListTimelineRequest { bot_id: bot.to_owned(), page_size: Some(limit), ..ListTimelineRequest::default() };
         let answer = self.grpc.clone().list_timeline(self.with_key(message)).await;
-        let request = client().get(format!("{}/v1/bots/{bot}/timeline?limit={limit}", self.url));
+        let request = client().get(format!("{}/v1/bots/{bot}/timeline?pageSize={limit}", self.url));
         [self.http(request).await, Self::said(answer, |_| String::new())]
     }
 }
@@ -366,9 +366,9 @@ async fn what_is_at_a_bound_is_accepted_and_one_beyond_it_is_refused_at_both_doo
     judge(&mut wrong, ["metadata", "settings.metadata"], operator.patch(&bots, "{}").await, beyond);
 
     // Pages.
-    judge(&mut wrong, ["limit", "limit"], operator.list(200).await, operator.list(201).await);
+    judge(&mut wrong, ["pageSize", "page_size"], operator.list(200).await, operator.list(201).await);
     let (at, beyond) = (operator.timeline(&bots[1], 1_000).await, operator.timeline(&bots[1], 1_001).await);
-    judge(&mut wrong, ["limit", "limit"], at, beyond);
+    judge(&mut wrong, ["pageSize", "page_size"], at, beyond);
 
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     sandbox.stop().await.expect("it stops");

@@ -290,7 +290,7 @@ impl Sandbox {
         let client = crate::story::client();
         for url in &self.urls {
             loop {
-                let list = client.get(format!("{url}/v1/bots?limit=1")).bearer_auth(&self.key).send().await;
+                let list = client.get(format!("{url}/v1/bots?pageSize=1")).bearer_auth(&self.key).send().await;
                 let ready = client.get(format!("{url}/health/ready")).send().await;
                 if list.is_ok_and(|answer| answer.status().is_success())
                     && ready.is_ok_and(|answer| answer.status().is_success())

@@ -12,13 +12,16 @@ const DEFAULT: u32 = 100;
 const MOST: u32 = 1_000;
 
 pub(super) async fn handle(rpc: &Rpc, request: ListTenantsRequest) -> Result<ListTenantsResponse, Status> {
-    let limit = match request.limit {
-        0 => DEFAULT,
-        limit @ 1..=MOST => limit,
-        _ => return Err(BadField::new("limit", format!("must not be more than {MOST}")).into()),
+    let size = match request.page_size {
+        None => DEFAULT,
+        Some(size @ 1..=MOST) => size,
+        Some(_) => return Err(BadField::new("page_size", format!("must be 1 to {MOST}")).into()),
     };
-    let found = store::tenants(&rpc.store, &request.after, limit).await.map_err(Error::from)?;
-    Ok(ListTenantsResponse { tenants: found.into_iter().map(|row| shown(rpc, row)).collect() })
+    // Tenants come in the order of their names, so the token is the last name of the page.
+    let found = store::tenants(&rpc.store, &request.page_token, size).await.map_err(Error::from)?;
+    let full = found.len() == size as usize;
+    let next_page_token = found.last().filter(|_| full).map(|last| last.name.clone()).unwrap_or_default();
+    Ok(ListTenantsResponse { tenants: found.into_iter().map(|row| shown(rpc, row)).collect(), next_page_token })
 }
 
 pub(super) fn shown(rpc: &Rpc, row: store::TenantRow) -> Tenant {

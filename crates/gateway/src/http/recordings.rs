@@ -36,12 +36,8 @@ pub(super) async fn screenshot(
     path: InPath,
 ) -> Result<Response, Problem> {
     let content = core.bots.screenshot(&client, path.bot()?, path.word("name")).await?;
-    let kind = match &content.first[..] {
-        [0x89, b'P', b'N', b'G', ..] => Some("image/png"),
-        [0xff, 0xd8, ..] => Some("image/jpeg"),
-        _ => None,
-    };
-    Ok(stream(content, kind.map(HeaderValue::from_static), None))
+    let kind = content.image_type().map(HeaderValue::from_static);
+    Ok(stream(content, kind, None))
 }
 
 fn stream(content: Content, kind: Option<HeaderValue>, length: Option<u64>) -> Response {

@@ -9,7 +9,8 @@ use greenroom_contracts::proto::v1::event_service_server::EventService;
 use greenroom_contracts::proto::v1::log_service_server::LogService;
 use greenroom_contracts::proto::v1::recording_service_server::RecordingService;
 use greenroom_contracts::proto::v1::{
-    CloudEvent, GetLogsRequest, GetRecordingRequest, JoinRecordingRequest, LogChunk, Recording, WatchEventsRequest,
+    CloudEvent, GetLogsRequest, GetRecordingRequest, JoinRecordingRequest, LogChunk, ReadRecordingRequest,
+    ReadRecordingResponse, ReadScreenshotRequest, ReadScreenshotResponse, Recording, WatchEventsRequest,
 };
 use tonic::{Request, Response, Status};
 
@@ -33,6 +34,41 @@ impl RecordingService for Own {
     async fn get_recording(&self, request: Request<GetRecordingRequest>) -> Result<Response<Recording>, Status> {
         let client = client(&request)?;
         Ok(Response::new(self.0.bots.recording(&client, bot_id(&request.get_ref().bot_id)?).await?))
+    }
+
+    type ReadRecordingStream = Messages<ReadRecordingResponse>;
+
+    async fn read_recording(
+        &self,
+        request: Request<ReadRecordingRequest>,
+    ) -> Result<Response<Self::ReadRecordingStream>, Status> {
+        let client = client(&request)?;
+        let bot = bot_id(&request.get_ref().bot_id)?;
+        let (recording, content) = self.0.bots.recording_content(&client, bot).await?;
+        let mut about = Some((recording.media_type, Some(recording.size_bytes).filter(|size| *size > 0)));
+        // As over HTTP it goes on while the process drains: a stream that ends early would pass for a whole file.
+        let messages = content.chunks.map(move |chunk| {
+            let (media_type, size_bytes) = about.take().unwrap_or_default();
+            chunk.map(|content| ReadRecordingResponse { content: content.into(), media_type, size_bytes })
+        });
+        Ok(Response::new(Box::pin(messages)))
+    }
+
+    type ReadScreenshotStream = Messages<ReadScreenshotResponse>;
+
+    async fn read_screenshot(
+        &self,
+        request: Request<ReadScreenshotRequest>,
+    ) -> Result<Response<Self::ReadScreenshotStream>, Status> {
+        let client = client(&request)?;
+        let ReadScreenshotRequest { bot_id: bot, name } = request.into_inner();
+        let content = self.0.bots.screenshot(&client, bot_id(&bot)?, &name).await?;
+        let mut media_type = content.image_type().map(str::to_owned);
+        let messages = content.chunks.map(move |chunk| {
+            let media_type = media_type.take().unwrap_or_default();
+            chunk.map(|content| ReadScreenshotResponse { content: content.into(), media_type })
+        });
+        Ok(Response::new(Box::pin(messages)))
     }
 
     async fn join_recording(&self, request: Request<JoinRecordingRequest>) -> Result<Response<Recording>, Status> {

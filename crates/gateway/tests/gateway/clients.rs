@@ -132,10 +132,10 @@ async fn bad_input_is_named_and_never_said_back() {
     assert_eq!(problem(house.get("/v1/bots/%FF")).await.0, 404);
 
     for (query, field) in [
-        ("limit=1&limit=2", "limit"),
+        ("pageSize=1&pageSize=2", "pageSize"),
         ("state=DONE&state=FATAL", "state"),
-        ("limit=-1", "limit"),
-        ("limit=x", "limit"),
+        ("pageSize=-1", "pageSize"),
+        ("pageSize=x", "pageSize"),
         ("page=2", "page"),
     ] {
         let (status, problem) = problem(house.get(&format!("/v1/bots?{query}"))).await;
@@ -232,10 +232,10 @@ async fn a_bots_way_is_asked_in_its_tenants_name() {
         let (said, caller, of) = house.fakes.kept().asked.pop().expect("a question");
         assert_eq!((said, caller.tenant_id, of), (what, house.tenant.to_string(), id.clone()));
     }
-    let page: Value = send(house.get("/v1/bots?limit=2&state=DONE&cursor=abc")).await.json().await.expect("JSON");
-    assert_eq!((page["bots"].as_array().map(Vec::len), &page["nextCursor"]), (Some(2), &json!("more")));
+    let page: Value = send(house.get("/v1/bots?pageSize=2&state=DONE&pageToken=abc")).await.json().await.expect("JSON");
+    assert_eq!((page["bots"].as_array().map(Vec::len), &page["nextPageToken"]), (Some(2), &json!("more")));
     let (caller, asked) = house.fakes.kept().listed.pop().expect("a question");
-    assert_eq!((asked.limit, asked.state().word(), asked.cursor.as_str()), (Some(2), "DONE", "abc"));
+    assert_eq!((asked.page_size, asked.state().word(), asked.page_token.as_str()), (Some(2), "DONE", "abc"));
     assert_eq!(caller.tenant_id, house.tenant.to_string());
 }
 

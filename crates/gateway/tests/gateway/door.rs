@@ -74,6 +74,6 @@ async fn what_the_http_library_refuses_has_a_problem_document() {
     // An answer of ours before it stays as it is.
     let both = format!("GET /v1/bots HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n\r\nnonsense\r\n\r\n");
     let answer = raw(&house, both.as_bytes()).await;
-    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains(r#""nextCursor":"more""#), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains(r#""nextPageToken":"more""#), "{answer}");
     assert!(answer.contains("HTTP/1.1 400 "), "{answer}");
 }

@@ -9,7 +9,7 @@ use greenroom_contracts::proto::internal::v1::accounts_service_server::{Accounts
 use greenroom_contracts::proto::internal::v1::deployer_service_server::{DeployerService, DeployerServiceServer};
 use greenroom_contracts::proto::internal::v1::owner_service_server::{OwnerService, OwnerServiceServer};
 use greenroom_contracts::proto::internal::v1::recording_service_server::{RecordingService, RecordingServiceServer};
-use greenroom_contracts::proto::internal::v1::*;
+use greenroom_contracts::proto::internal::v1::{ReadScreenshotRequest, *};
 use greenroom_contracts::proto::v1::bot_service_server::{BotService, BotServiceServer};
 use greenroom_contracts::proto::v1::order_service_server::OrderServiceServer;
 use greenroom_contracts::proto::v1::pool_operator_service_server::PoolOperatorServiceServer;
@@ -176,7 +176,7 @@ impl BotService for Fakes {
     async fn list_bots(&self, request: Request<ListBotsRequest>) -> Answer<ListBotsResponse> {
         let caller = caller(&request)?;
         self.kept().listed.push((caller, request.into_inner()));
-        Ok(Response::new(ListBotsResponse { bots: vec![bot("a"), bot("b")], next_cursor: "more".to_owned() }))
+        Ok(Response::new(ListBotsResponse { bots: vec![bot("a"), bot("b")], next_page_token: "more".to_owned() }))
     }
 
     async fn list_timeline(&self, request: Request<ListTimelineRequest>) -> Answer<ListTimelineResponse> {
@@ -186,7 +186,7 @@ impl BotService for Fakes {
             return Err(Status::not_found("there is no such bot"));
         }
         let entries = vec![TimelineEntry { sequence: 7, what: "note".to_owned(), ..TimelineEntry::default() }];
-        Ok(Response::new(ListTimelineResponse { entries, next_cursor: list.cursor }))
+        Ok(Response::new(ListTimelineResponse { entries, next_page_token: list.page_token }))
     }
 
     async fn update_bot(&self, request: Request<UpdateBotRequest>) -> Answer<Bot> {

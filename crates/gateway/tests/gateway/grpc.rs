@@ -61,14 +61,35 @@ async fn the_same_calls_and_the_same_checks() {
     let status = bots.fail_bot(with_key(FailBotRequest { bot_id: id.clone() })).await.expect_err("for operators");
     assert_eq!(status.code(), Code::PermissionDenied);
     let page = bots
-        .list_bots(with_key(ListBotsRequest { limit: Some(2), ..Default::default() }))
+        .list_bots(with_key(ListBotsRequest { page_size: Some(2), ..Default::default() }))
         .await
         .expect("bots")
         .into_inner();
-    assert_eq!((page.bots.len(), page.next_cursor.as_str()), (2, "more"));
+    assert_eq!((page.bots.len(), page.next_page_token.as_str()), (2, "more"));
     let mut recordings = RecordingServiceClient::new(channel(&house));
     let recording = recordings.get_recording(with_key(GetRecordingRequest { bot_id: id.clone() })).await.expect("one");
     assert_eq!(recording.into_inner().state(), RecordingState::Ready);
+    let read = recordings.read_recording(with_key(ReadRecordingRequest { bot_id: id.clone() })).await.expect("content");
+    let read: Vec<_> = read.into_inner().map(|message| message.expect("a message")).collect().await;
+    assert_eq!(read.iter().map(|message| &message.content[..]).collect::<Vec<_>>().concat(), b"helloworld");
+    assert_eq!((read[0].media_type.as_str(), read[0].size_bytes), ("audio/webm", Some(10)));
+    assert_eq!((read[1].media_type.as_str(), read[1].size_bytes), ("", None));
+    let screenshot = ReadScreenshotRequest { bot_id: id.clone(), name: "2-in_call.png".to_owned() };
+    let mut shown = recordings.read_screenshot(with_key(screenshot.clone())).await.expect("an image").into_inner();
+    let first = shown.next().await.expect("one").expect("a message");
+    assert_eq!((first.media_type.as_str(), first.content.starts_with(b"\x89PNG")), ("image/png", true));
+    for name in ["../2-in_call.png", "another.png", ""] {
+        let screenshot = ReadScreenshotRequest { name: name.to_owned(), ..screenshot.clone() };
+        let status = recordings.read_screenshot(with_key(screenshot)).await.expect_err(name);
+        assert_eq!(status.code(), Code::NotFound, "{name}");
+    }
+    let status = recordings.read_recording(ReadRecordingRequest { bot_id: id.clone() }).await.expect_err("no key");
+    assert_eq!(status.code(), Code::Unauthenticated);
+    for (state, code) in [("joining", Code::FailedPrecondition), ("none", Code::NotFound)] {
+        house.fakes.kept().recording_state = state;
+        let read = recordings.read_recording(with_key(ReadRecordingRequest { bot_id: id.clone() })).await;
+        assert_eq!(read.expect_err(state).code(), code);
+    }
 
     let logs = GetLogsRequest { bot_id: id, ..GetLogsRequest::default() };
     let logs = LogServiceClient::new(channel(&house)).get_logs(with_key(logs)).await.expect("logs").into_inner();

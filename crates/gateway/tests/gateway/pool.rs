@@ -99,7 +99,7 @@ impl PoolOperatorService for Fakes {
 
     async fn list_slots(&self, request: Request<ListSlotsRequest>) -> Answer<ListSlotsResponse> {
         let state = request.get_ref().state().word();
-        let ListSlotsRequest { platform, cursor, limit, .. } = request.into_inner();
+        let ListSlotsRequest { platform, page_token, page_size, .. } = request.into_inner();
         let slot = PoolSlot {
             name: "k8s-eu-007".to_owned(),
             runner: Some(RunnerRef { kind: "bot".to_owned(), id: "b".to_owned(), attempt: 2 }),
@@ -107,8 +107,8 @@ impl PoolOperatorService for Fakes {
             uses: 12,
             ..PoolSlot::default()
         };
-        let page = ListSlotsResponse { slots: vec![slot], next_cursor: "k8s-eu-007".to_owned() };
-        self.heard(format!("slots {platform} {state} {cursor} {limit:?}"), page)
+        let page = ListSlotsResponse { slots: vec![slot], next_page_token: "k8s-eu-007".to_owned() };
+        self.heard(format!("slots {platform} {state} {page_token} {page_size:?}"), page)
     }
 
     async fn cordon_slot(&self, request: Request<CordonSlotRequest>) -> Answer<PoolSlot> {
@@ -195,8 +195,9 @@ async fn an_operator_sees_and_changes_the_pool() {
     fine(house.operator(Method::PATCH, one).json(&json!({"draining": true}))).await;
     fine(house.operator(Method::PUT, &provider).json(&json!({"limit": 1}))).await;
     fine(house.operator(Method::DELETE, &provider)).await;
-    let page = fine(house.operator(Method::GET, "/v1/pool/slots?platform=k8s-eu&state=busy&cursor=k8s-eu-001")).await;
-    assert_eq!((&page["nextCursor"], &page["slots"][0]["runner"]["attempt"]), (&json!("k8s-eu-007"), &json!(2)));
+    let page =
+        fine(house.operator(Method::GET, "/v1/pool/slots?platform=k8s-eu&state=busy&pageToken=k8s-eu-001")).await;
+    assert_eq!((&page["nextPageToken"], &page["slots"][0]["runner"]["attempt"]), (&json!("k8s-eu-007"), &json!(2)));
     let slot = &page["slots"][0];
     assert_eq!((&slot["generation"], &slot["uses"], slot.get("lastError")), (&json!(3), &json!(12), None));
     for action in ["cordon", "uncordon", "reset", "force-free"] {

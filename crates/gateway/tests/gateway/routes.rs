@@ -152,11 +152,11 @@ async fn an_unknown_parameter_and_a_bad_one_are_named_as_they_were_given() {
     for (path, name) in [
         ("/v1/events?bot=x", "bot"),
         ("/v1/events?cursor=x", "cursor"),
-        ("/v1/bots?limit=x", "limit"),
+        ("/v1/bots?pageSize=x", "pageSize"),
         (&format!("/v1/bots/{id}/logs?tail=x"), "tail"),
         (&format!("/v1/bots/{id}/logs?follow=x"), "follow"),
         (&format!("/v1/bots/{id}/logs?attempt=x"), "attempt"),
-        ("/v1/pool/slots?limit=x", "limit"),
+        ("/v1/pool/slots?pageSize=x", "pageSize"),
     ] {
         let (status, found) = problem(request(&house, "GET", path, Operators)).await;
         assert_eq!((status, named(&found)), (422, vec![name]), "{path}");

@@ -42,7 +42,7 @@ async fn a_runner_is_admitted_and_reports() {
 
     let reports = json!({"reports": [{"sequence": 1, "at": "2026-11-21T10:00:00Z", "inCall": {}}, {"sequence": "2", "note": {"text": "x"}}]});
     let answer: Value = send(call(&house, "report", token, reports)).await.json().await.expect("JSON");
-    assert_eq!(answer, json!({"acknowledged": 2}));
+    assert_eq!(answer, json!({"acknowledged": 2, "desired": "DESIRED_UNSPECIFIED"}));
     assert_eq!(house.fakes.kept().reported[0].reports.len(), 2);
 
     house.fakes.fail(1, Code::FailedPrecondition, "another was admitted");

@@ -74,12 +74,12 @@ pub enum Command {
         /// Only those in this state.
         #[arg(long)]
         state: Option<String>,
-        /// At most so many, and no more than 200.
+        /// Most bots that are shown: at most 200.
         #[arg(long, default_value_t = 50)]
-        limit: u32,
-        /// Those that come after this place, as the last list gave it.
+        page_size: u32,
+        /// The next page, by the token that the list before ended with.
         #[arg(long)]
-        cursor: Option<String>,
+        page_token: Option<String>,
     },
     /// Shows a bot and its timeline.
     Get {
@@ -92,12 +92,12 @@ pub enum Command {
         #[command(flatten)]
         connection: Connection,
         id: String,
-        /// At most so many, and no more than 1000.
+        /// Most lines that are shown: at most 1000.
         #[arg(long, default_value_t = 200)]
-        limit: u32,
-        /// Lines before this place, as the last page gave it.
+        page_size: u32,
+        /// Earlier lines, by the token that the page before began with.
         #[arg(long)]
-        cursor: Option<String>,
+        page_token: Option<String>,
     },
     /// Follows a bot to its end.
     Watch {
@@ -166,11 +166,11 @@ pub enum Command {
 
 type Client = BotServiceClient<Keyed>;
 /// A connection that shows the key.
-type Keyed = InterceptedService<Channel, Key>;
+pub(super) type Keyed = InterceptedService<Channel, Key>;
 
 /// Shows the key with every call.
 #[derive(Clone)]
-struct Key(MetadataValue<Ascii>);
+pub(super) struct Key(MetadataValue<Ascii>);
 
 impl tonic::service::Interceptor for Key {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
@@ -195,12 +195,12 @@ impl Connection {
         Ok(BotServiceClient::new(self.keyed()?))
     }
 
-    fn keyed(self) -> Result<Keyed, Error> {
+    pub(super) fn keyed(self) -> Result<Keyed, Error> {
         let (url, key) = self.parts()?;
         let key = format!("Bearer {key}");
         let key = MetadataValue::from_str(&key).map_err(|_| Error::Plain("GREENROOM_API_KEY: is no key".to_owned()))?;
-        let endpoint = Endpoint::from_shared(url)
-            .map_err(|_| Error::Plain("GREENROOM_URL: expected http://HOST:PORT".to_owned()))?;
+        let endpoint =
+            Endpoint::new(url).map_err(|_| Error::Plain("GREENROOM_URL: expected http://HOST:PORT".to_owned()))?;
         Ok(InterceptedService::new(endpoint.connect_lazy(), Key(key)))
     }
 }
@@ -237,13 +237,13 @@ impl Command {
                     CreateBotRequest { settings: Some(bot), idempotency_key: idempotency_key.unwrap_or_default() };
                 show(&connection.client()?.create_bot(request).await?.into_inner());
             }
-            Self::Ls { connection, state, limit, cursor } => {
+            Self::Ls { connection, state, page_size, page_token } => {
                 let request = ListBotsRequest {
-                    limit: Some(limit),
-                    cursor: cursor.unwrap_or_default(),
+                    page_size: Some(page_size),
+                    page_token: page_token.unwrap_or_default(),
                     state: state.map(|state| given_state(&state)).transpose()?.unwrap_or_default().into(),
                 };
-                let ListBotsResponse { bots, next_cursor } =
+                let ListBotsResponse { bots, next_page_token } =
                     connection.client()?.list_bots(request).await?.into_inner();
                 let mut table = Table::new();
                 table
@@ -261,20 +261,24 @@ impl Command {
                     ]);
                 }
                 say(table);
-                if !next_cursor.is_empty() {
-                    say(format!("… more: --cursor {}", shown(&next_cursor)));
+                if !next_page_token.is_empty() {
+                    say(format!("… more: --page-token {}", shown(&next_page_token)));
                 }
             }
             Self::Get { connection, id } => {
                 show(&connection.client()?.get_bot(GetBotRequest { bot_id: id }).await?.into_inner())
             }
-            Self::Timeline { connection, id, limit, cursor } => {
+            Self::Timeline { connection, id, page_size, page_token } => {
                 let bot_id = id.clone();
-                let request = ListTimelineRequest { bot_id, limit: Some(limit), cursor: cursor.unwrap_or_default() };
-                let ListTimelineResponse { entries, next_cursor } =
+                let page_token = page_token.unwrap_or_default();
+                let request = ListTimelineRequest { bot_id, page_size: Some(page_size), page_token };
+                let ListTimelineResponse { entries, next_page_token } =
                     connection.client()?.list_timeline(request).await?.into_inner();
-                if !next_cursor.is_empty() {
-                    say(format!("… earlier lines: greenroom bots timeline {id} --cursor {}", shown(&next_cursor)));
+                if !next_page_token.is_empty() {
+                    say(format!(
+                        "… earlier lines: greenroom bots timeline {id} --page-token {}",
+                        shown(&next_page_token)
+                    ));
                 }
                 // As they happened.
                 for line in entries.iter().rev() {
@@ -408,9 +412,9 @@ fn show(bot: &Bot) {
         let wait = bot.estimated_wait_ms.map(|wait| format!(", about {} s", wait.div_ceil(1_000))).unwrap_or_default();
         say(format!("  queue     place {position}{least}{wait}"));
     }
-    if !bot.earlier_timeline_cursor.is_empty() {
-        let (id, cursor) = (shown(&bot.id), shown(&bot.earlier_timeline_cursor));
-        say(format!("  … earlier lines: greenroom bots timeline {id} --cursor {cursor}"));
+    if !bot.earlier_timeline_page_token.is_empty() {
+        let (id, token) = (shown(&bot.id), shown(&bot.earlier_timeline_page_token));
+        say(format!("  … earlier lines: greenroom bots timeline {id} --page-token {token}"));
     }
     for line in &bot.timeline {
         say(format!("  {}", line_of(line)));

@@ -1,11 +1,19 @@
-//! `greenroom pool …`: for operators, by HTTP through the gateway.
+//! `greenroom pool …`: for operators, by gRPC through the gateway.
 
 use clap::Subcommand;
 use comfy_table::{Table, presets};
-use reqwest::{Method, RequestBuilder};
-use serde_json::{Value, json};
+use greenroom_contracts::proto::v1::order_service_client::OrderServiceClient;
+use greenroom_contracts::proto::v1::pool_operator_service_client::PoolOperatorServiceClient;
+use greenroom_contracts::proto::v1::sizes_service_client::SizesServiceClient;
+use greenroom_contracts::proto::v1::{
+    ClearPlatformOrderRequest, ClearProviderLimitRequest, CordonSlotRequest, ForceFreeSlotRequest, GetHistoryRequest,
+    GetPlatformOrderRequest, GetPlatformRequest, GetPoolRequest, GetSizesRequest, GetSizesResponse, ListSlotsRequest,
+    PlatformSettings, PlatformStats, PoolLimit, PoolSlot, ResetSlotRequest, SetPlatformOrderRequest,
+    SetProviderLimitRequest, SlotCounts, SlotState, StandingPool, UncordonSlotRequest, UpdatePlatformRequest,
+};
+use greenroom_contracts::timestamp;
 
-use super::bots::Connection;
+use super::bots::{Connection, Keyed};
 use super::shown::{say, shown};
 use crate::Error;
 
@@ -116,119 +124,104 @@ impl std::str::FromStr for Limit {
     }
 }
 
-/// The gateway, and an operator's key.
-struct Door {
-    http: reqwest::Client,
-    url: String,
-    key: String,
+type Client = PoolOperatorServiceClient<Keyed>;
+
+fn client(connection: Connection) -> Result<Client, Error> {
+    Ok(PoolOperatorServiceClient::new(connection.keyed()?))
 }
 
-impl Door {
-    fn new(connection: Connection) -> Result<Self, Error> {
-        let (url, key) = connection.parts()?;
-        let http = reqwest::Client::builder().build().map_err(|error| Error::Plain(error.to_string()))?;
-        Ok(Self { http, url: url.trim_end_matches('/').to_owned(), key })
-    }
+/// Changes one setting of a platform.
+async fn update(connection: Connection, platform: String, path: &str, settings: PlatformSettings) -> Result<(), Error> {
+    let update_mask = Some(prost_types::FieldMask { paths: vec![path.to_owned()] });
+    let request = UpdatePlatformRequest { platform, settings: Some(settings), update_mask };
+    show(&client(connection)?.update_platform(request).await?.into_inner());
+    Ok(())
+}
 
-    fn request(&self, method: Method, path: &[&str]) -> Result<RequestBuilder, Error> {
-        let bad = || Error::Plain("GREENROOM_URL: expected http://HOST:PORT".to_owned());
-        let mut url = reqwest::Url::parse(&self.url).map_err(|_| bad())?;
-        // What a person typed is one part of the path, whatever is in it.
-        url.path_segments_mut().map_err(|()| bad())?.pop_if_empty().extend(["v1", "pool"]).extend(path);
-        Ok(self.http.request(method, url).bearer_auth(&self.key))
-    }
-
-    async fn send(&self, request: RequestBuilder) -> Result<Value, Error> {
-        let plain = |error: reqwest::Error| Error::Plain(error.without_url().to_string());
-        let answer = request.send().await.map_err(plain)?;
-        let status = answer.status();
-        let body: Value = answer.json().await.map_err(plain)?;
-        if status.is_success() {
-            return Ok(body);
-        }
-        Err(Error::Plain(body["detail"].as_str().map_or_else(|| status.to_string(), str::to_owned)))
-    }
-
-    async fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Value, Error> {
-        let mut request = self.request(Method::GET, path)?.build().map_err(|error| Error::Plain(error.to_string()))?;
-        if !query.is_empty() {
-            request.url_mut().query_pairs_mut().extend_pairs(query);
-        }
-        self.send(RequestBuilder::from_parts(self.http.clone(), request)).await
-    }
-
-    async fn patch(&self, platform: &str, change: &Value) -> Result<Value, Error> {
-        self.send(self.request(Method::PATCH, &["platforms", platform])?.json(change)).await
-    }
-
-    async fn slot(&self, slot: &str, action: &str) -> Result<(), Error> {
-        let slot = self.send(self.request(Method::POST, &["slots", slot, action])?).await?;
-        say(format!("{}  {}", word(&slot["name"]), word(&slot["description"])));
-        Ok(())
-    }
+fn say_slot(slot: &PoolSlot) {
+    say(format!("{}  {}", shown(&slot.name), shown(&slot.description)));
 }
 
 impl Command {
     pub async fn run(self) -> Result<(), Error> {
         match self {
             Self::Ls { connection } => {
-                let pool = Door::new(connection)?.get(&[], &[]).await?;
-                platforms(items(&pool["platforms"]));
-                if let (Some(slots), limit) = (pool["slots"]["busy"].as_u64(), &pool["limit"])
-                    && !limit.is_null()
-                {
-                    say(format!("all platforms together: {slots} busy, at most {limit}"));
+                let pool = client(connection)?.get_pool(GetPoolRequest {}).await?.into_inner();
+                platforms(&pool.platforms);
+                if let (Some(slots), Some(limit)) = (&pool.slots, pool.limit) {
+                    say(format!("all platforms together: {} busy, at most {limit}", slots.busy));
                 }
             }
             Self::Show { connection, platform } => {
-                show(&Door::new(connection)?.get(&["platforms", &platform], &[]).await?);
+                show(&client(connection)?.get_platform(GetPlatformRequest { platform }).await?.into_inner());
             }
             Self::Limit { connection, platform, limit: Limit(limit), provider: Some(provider), .. } => {
-                let door = Door::new(connection)?;
-                let path = ["platforms", &platform, "providers", &provider, "limit"];
-                let request = match limit {
-                    Some(limit) => door.request(Method::PUT, &path)?.json(&json!({ "limit": limit })),
-                    None => door.request(Method::DELETE, &path)?,
+                let mut client = client(connection)?;
+                let stats = match limit {
+                    Some(_) => client.set_provider_limit(SetProviderLimitRequest { platform, provider, limit }).await?,
+                    None => client.clear_provider_limit(ClearProviderLimitRequest { platform, provider }).await?,
                 };
-                show(&door.send(request).await?);
+                show(stats.get_ref());
             }
-            Self::Limit { connection, platform, limit: Limit(limit), provider: None, permits } => {
-                let what = if permits { "permits" } else { "limit" };
-                show(&Door::new(connection)?.patch(&platform, &json!({ what: limit })).await?);
+            Self::Limit { connection, platform, limit: Limit(limit), provider: None, permits: false } => {
+                update(connection, platform, "limit", PlatformSettings { limit, ..PlatformSettings::default() })
+                    .await?;
+            }
+            Self::Limit { connection, platform, limit: Limit(permits), provider: None, permits: true } => {
+                let settings = PlatformSettings { permits, ..PlatformSettings::default() };
+                update(connection, platform, "permits", settings).await?;
             }
             Self::Drain { connection, platform } => {
-                show(&Door::new(connection)?.patch(&platform, &json!({ "draining": true })).await?);
+                let settings = PlatformSettings { draining: true, ..PlatformSettings::default() };
+                update(connection, platform, "draining", settings).await?;
             }
             Self::Undrain { connection, platform } => {
-                show(&Door::new(connection)?.patch(&platform, &json!({ "draining": false })).await?);
+                update(connection, platform, "draining", PlatformSettings::default()).await?;
             }
-            Self::Cordon { connection, slot } => Door::new(connection)?.slot(&slot, "cordon").await?,
-            Self::Uncordon { connection, slot } => Door::new(connection)?.slot(&slot, "uncordon").await?,
+            Self::Cordon { connection, slot } => {
+                say_slot(client(connection)?.cordon_slot(CordonSlotRequest { slot }).await?.get_ref());
+            }
+            Self::Uncordon { connection, slot } => {
+                say_slot(client(connection)?.uncordon_slot(UncordonSlotRequest { slot }).await?.get_ref());
+            }
             Self::Reset { connection, slot, force } => {
-                Door::new(connection)?.slot(&slot, if force { "force-free" } else { "reset" }).await?;
-            }
-            Self::Slots { connection, platform, state } => slots(&Door::new(connection)?, platform, state).await?,
-            Self::Order { connection, platforms, clear } => {
-                let door = Door::new(connection)?;
-                let order = if clear {
-                    door.send(door.request(Method::DELETE, &["order"])?).await?
-                } else if platforms.is_empty() {
-                    door.get(&["order"], &[]).await?
+                let mut client = client(connection)?;
+                let slot = if force {
+                    client.force_free_slot(ForceFreeSlotRequest { slot }).await?
                 } else {
-                    door.send(door.request(Method::PUT, &["order"])?.json(&json!({ "platforms": platforms }))).await?
+                    client.reset_slot(ResetSlotRequest { slot }).await?
                 };
-                let names = |of: &str| items(&order[of]).iter().map(word).collect::<Vec<_>>().join(", ");
-                say(names("platforms"));
-                if order["byOperator"] == true {
-                    say(format!("(set by an operator; the settings say {})", names("setting")));
+                say_slot(slot.get_ref());
+            }
+            Self::Slots { connection, platform, state } => {
+                let state = state.map(|state| given_state(&state)).transpose()?.unwrap_or_default();
+                slots(client(connection)?, platform.unwrap_or_default(), state).await?;
+            }
+            Self::Order { connection, platforms, clear } => {
+                let mut client = OrderServiceClient::new(connection.keyed()?);
+                let order = if clear {
+                    client.clear_platform_order(ClearPlatformOrderRequest {}).await?
+                } else if platforms.is_empty() {
+                    client.get_platform_order(GetPlatformOrderRequest {}).await?
+                } else {
+                    client.set_platform_order(SetPlatformOrderRequest { platforms }).await?
+                };
+                let order = order.into_inner();
+                say(shown(&order.platforms.join(", ")));
+                if order.by_operator {
+                    let setting = order.setting.join(", ");
+                    say(format!("(set by an operator; the settings say {})", shown(&setting)));
                 }
             }
-            Self::Sizes { connection } => sizes(&Door::new(connection)?.get(&["sizes"], &[]).await?),
+            Self::Sizes { connection } => {
+                let sizes = SizesServiceClient::new(connection.keyed()?).get_sizes(GetSizesRequest {}).await?;
+                say_sizes(sizes.get_ref());
+            }
             Self::History { connection, platform } => {
-                let history = Door::new(connection)?.get(&["history"], &[("platform", &platform)]).await?;
+                let history = client(connection)?.get_history(GetHistoryRequest { platform }).await?.into_inner();
                 let mut table = table(&["AT", "USED", "LIMIT"]);
-                for point in items(&history["points"]) {
-                    table.add_row([word(&point["at"]), word(&point["used"]), word(&point["limit"])]);
+                for point in &history.points {
+                    table.add_row([time(point.at.as_ref()), point.used.to_string(), point.limit.to_string()]);
                 }
                 say(table);
             }
@@ -237,55 +230,60 @@ impl Command {
     }
 }
 
-async fn slots(door: &Door, platform: Option<String>, state: Option<String>) -> Result<(), Error> {
+/// A state that was given.
+fn given_state(text: &str) -> Result<SlotState, Error> {
+    let state = SlotState::of_word(text);
+    state.ok_or_else(|| Error::Plain(format!("--state: must be one of {}", SlotState::WORDS.join(", "))))
+}
+
+async fn slots(mut client: Client, platform: String, state: SlotState) -> Result<(), Error> {
     let mut table = table(&["SLOT", "STATE", "PROVIDER", "DESCRIPTION"]);
-    let mut cursor = String::new();
+    let mut page_token = String::new();
     loop {
-        let asked = [
-            ("platform", platform.as_deref().unwrap_or_default()),
-            ("state", state.as_deref().unwrap_or_default()),
-            ("cursor", &cursor),
-            ("limit", "500"),
-        ];
-        let query: Vec<_> = asked.into_iter().filter(|(_, value)| !value.is_empty()).collect();
-        let page = door.get(&["slots"], &query).await?;
-        for slot in items(&page["slots"]) {
-            table.add_row(["name", "state", "provider", "description"].map(|name| word(&slot[name])));
+        let request =
+            ListSlotsRequest { platform: platform.clone(), state: state.into(), page_token, page_size: Some(500) };
+        let page = client.list_slots(request).await?.into_inner();
+        for slot in &page.slots {
+            table.add_row([
+                shown(&slot.name).into_owned(),
+                slot.state().word().to_owned(),
+                shown(&slot.provider).into_owned(),
+                shown(&slot.description).into_owned(),
+            ]);
         }
-        cursor = word(&page["nextCursor"]);
-        if cursor.is_empty() {
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
             say(table);
             return Ok(());
         }
     }
 }
 
-/// What is set beside what was measured, and beside what is recommended: each processor, memory.
-fn sizes(sizes: &Value) {
-    let both = |cpu: &Value, memory: String| match cpu.as_u64() {
+/// Prints the set size beside the measured and the recommended one: each processor, memory.
+fn say_sizes(sizes: &GetSizesResponse) {
+    let both = |cpu: Option<u64>, memory: u64| match cpu {
         Some(cpu) => format!("{cpu}m, {memory} MiB"),
         None => "-".to_owned(),
     };
     let mut table = table(&["PROVIDER", "SET", "LIMITS", "MEASURED", "P95 CPU, P99 MEMORY", "RECOMMENDED", "TO SET"]);
-    for one in items(&sizes["providers"]) {
-        let (set, recommended) = (&one["set"], &one["recommended"]);
-        let peak = one["peakMemoryBytesP99"].as_u64().map_or(0, |bytes| bytes.div_ceil(1 << 20));
-        let advice: Vec<String> = items(&one["advice"]).iter().map(word).collect();
+    for one in &sizes.providers {
+        let (set, recommended) = (one.set.as_ref(), one.recommended.as_ref());
+        let peak = one.peak_memory_bytes_p99.map_or(0, |bytes| bytes.div_ceil(1 << 20));
         table.add_row([
-            word(&one["provider"]),
-            both(&set["cpuMillis"], word(&set["memoryMb"])),
-            both(&set["cpuLimitMillis"], word(&set["memoryLimitMb"])),
-            word(&one["sample"]),
-            both(&one["cpuMillisP95"], peak.to_string()),
-            both(&recommended["cpuMillis"], word(&recommended["memoryMb"])),
-            advice.join(" "),
+            shown(&one.provider).into_owned(),
+            both(set.map(|set| set.cpu_millis.into()), set.map_or(0, |set| set.memory_mb.into())),
+            both(set.map(|set| set.cpu_limit_millis.into()), set.map_or(0, |set| set.memory_limit_mb.into())),
+            one.sample.to_string(),
+            both(one.cpu_millis_p95, peak),
+            both(recommended.map(|size| size.cpu_millis.into()), recommended.map_or(0, |size| size.memory_mb.into())),
+            shown(&one.advice.join(" ")).into_owned(),
         ]);
     }
     say(table);
     say(format!(
         "\nOf the last seven days; fewer than {} runners recommend nothing. {}",
-        word(&sizes["sampleNeeded"]),
-        if sizes["rightSizing"] == true {
+        sizes.sample_needed,
+        if sizes.right_sizing {
             "RUNNER_RIGHT_SIZING is on: what is recommended is what runners ask for."
         } else {
             "RUNNER_RIGHT_SIZING is off: runners ask for what is set."
@@ -293,8 +291,13 @@ fn sizes(sizes: &Value) {
     ));
 }
 
-const STATES: [&str; 6] = ["idle", "deploying", "busy", "releasing", "error", "cordoned"];
 const COUNTS: [&str; 6] = ["IDLE", "DEPLOYING", "BUSY", "RELEASING", "ERROR", "CORDONED"];
+
+/// In the order of `COUNTS`.
+fn counts(slots: Option<&SlotCounts>) -> [String; 6] {
+    let slots = slots.copied().unwrap_or_default();
+    [slots.idle, slots.deploying, slots.busy, slots.releasing, slots.error, slots.cordoned].map(|n| n.to_string())
+}
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
@@ -302,70 +305,63 @@ fn table(header: &[&str]) -> Table {
     table
 }
 
-fn platforms(platforms: &[Value]) {
+fn platforms(platforms: &[PlatformStats]) {
     let mut table = table(&[&["PLATFORM", "KIND", "LIMIT"][..], &COUNTS, &["PERMITS", "NOTE"]].concat());
     for platform in platforms {
-        let mut row = vec![word(&platform["name"]), word(&platform["kind"]), limit(&platform["limit"])];
-        row.extend(STATES.map(|state| word(&platform["slots"][state])));
-        row.push(format!("{} of {}", word(&platform["permitsTaken"]), limit(&platform["permits"])));
-        row.push(if platform["draining"] == true { "draining".to_owned() } else { String::new() });
+        let names = [&platform.name, &platform.kind].map(|name| shown(name).into_owned());
+        let mut row = [&names[..], &[limit(platform.limit.as_ref())]].concat();
+        row.extend(counts(platform.slots.as_ref()));
+        row.push(format!("{} of {}", platform.permits_taken, limit(platform.permits.as_ref())));
+        row.push(if platform.draining { "draining".to_owned() } else { String::new() });
         table.add_row(row);
     }
     say(table);
 }
 
-fn show(platform: &Value) {
+fn show(platform: &PlatformStats) {
     platforms(std::slice::from_ref(platform));
-    pools(items(&platform["pools"]));
-    let providers = items(&platform["providers"]);
-    if providers.is_empty() {
+    pools(&platform.pools);
+    if platform.providers.is_empty() {
         return;
     }
     let mut table = table(&[&["PROVIDER", "LIMIT"][..], &COUNTS, &["BREAKER"]].concat());
-    for provider in providers {
-        let mut row = vec![word(&provider["provider"]), limit(&provider["limit"])];
-        row.extend(STATES.map(|state| word(&provider["slots"][state])));
-        row.push(word(&provider["breaker"]["state"]));
+    for provider in &platform.providers {
+        let mut row = vec![shown(&provider.provider).into_owned(), limit(provider.limit.as_ref())];
+        row.extend(counts(provider.slots.as_ref()));
+        row.push(provider.breaker.as_ref().map_or("", |breaker| breaker.state().word()).to_owned());
         table.add_row(row);
     }
     say(format!("\n{table}"));
 }
 
 /// Standing slots, and why there are so many.
-fn pools(pools: &[Value]) {
+fn pools(pools: &[StandingPool]) {
     if pools.is_empty() {
         return;
     }
-    let shown = ["target", "ready", "busy", "preparing", "failed", "waiting", "limit"];
     let mut table = table(&["POOL", "TARGET", "READY", "BUSY", "PREPARING", "FAILED", "WAITING", "LIMIT", "WHY"]);
     for pool in pools {
-        let mut row = vec![word(&pool["provider"])];
-        row.extend(shown.map(|name| word(&pool[name])));
-        row.push(word(&pool["why"]));
+        let numbers = [pool.target, pool.ready, pool.busy, pool.preparing, pool.failed, pool.waiting, pool.limit];
+        let mut row = vec![shown(&pool.provider).into_owned()];
+        row.extend(numbers.map(|number| number.to_string()));
+        row.push(shown(&pool.why).into_owned());
         table.add_row(row);
     }
     say(format!("\n{table}"));
-    let changes = pools.iter().flat_map(|pool| items(&pool["changes"]).iter().map(move |change| (pool, change)));
-    let mut changes: Vec<(&Value, &Value)> = changes.collect();
-    changes.sort_by_key(|(_, change)| std::cmp::Reverse(word(&change["at"])));
-    for (pool, change) in changes.into_iter().take(10) {
-        say(format!("{}  {}: {}", word(&change["at"]), word(&pool["provider"]), word(&change["why"])));
+    let changes = pools.iter().flat_map(|pool| pool.changes.iter().map(move |change| (pool, change)));
+    let mut changes: Vec<_> = changes.map(|(pool, change)| (time(change.at.as_ref()), pool, change)).collect();
+    changes.sort_by(|(one, ..), (other, ..)| other.cmp(one));
+    for (at, pool, change) in changes.into_iter().take(10) {
+        say(format!("{at}  {}: {}", shown(&pool.provider), shown(&change.why)));
     }
 }
 
 /// `5 (operator)`
-fn limit(limit: &Value) -> String {
-    if limit.is_null() { "-".to_owned() } else { format!("{} ({})", word(&limit["value"]), word(&limit["from"])) }
+fn limit(limit: Option<&PoolLimit>) -> String {
+    limit.map_or_else(|| "-".to_owned(), |limit| format!("{} ({})", limit.value, limit.from().word()))
 }
 
-fn items(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
-}
-
-fn word(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => shown(text).into_owned(),
-        other => other.to_string(),
-    }
+/// As HTTP shows it.
+fn time(at: Option<&prost_types::Timestamp>) -> String {
+    at.and_then(|at| timestamp("at", at).ok()).map(|at| at.to_string()).unwrap_or_default()
 }

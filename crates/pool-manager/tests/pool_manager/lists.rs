@@ -122,13 +122,17 @@ async fn whom_to_expect_comes_in_pages() {
     house.release(stopping).await;
     let mut pool = house.pool.clone();
     let mut found: Vec<Expected> = Vec::new();
-    let (mut cursor, mut pages) = (String::new(), 0);
+    let (mut page_token, mut pages) = (String::new(), 0);
     loop {
-        let page = pool.list_expected(ListExpectedRequest { cursor, limit: 3 }).await.expect("answered").into_inner();
+        let page = pool
+            .list_expected(ListExpectedRequest { page_token, page_size: Some(3) })
+            .await
+            .expect("answered")
+            .into_inner();
         assert!(page.runners.len() <= 3);
         found.extend(page.runners);
-        (cursor, pages) = (page.next_cursor, pages + 1);
-        if cursor.is_empty() {
+        (page_token, pages) = (page.next_page_token, pages + 1);
+        if page_token.is_empty() {
             break;
         }
     }
@@ -140,6 +144,6 @@ async fn whom_to_expect_comes_in_pages() {
     assert_eq!(expected, running, "neither who is not there yet nor who is to end");
     assert!(found.iter().all(|expected| expected.platform == PLATFORM && expected.started_at.is_some()));
 
-    let bad = ListExpectedRequest { cursor: "nonsense".to_owned(), limit: 0 };
-    assert_eq!(pool.list_expected(bad).await.expect_err("no cursor").code(), Code::InvalidArgument);
+    let bad = ListExpectedRequest { page_token: "nonsense".to_owned(), page_size: None };
+    assert_eq!(pool.list_expected(bad).await.expect_err("no token").code(), Code::InvalidArgument);
 }

@@ -382,14 +382,14 @@ async fn slots_are_listed_in_pages_and_minutes_are_kept() {
     let house = House::new(&[("SIMULATED_BOT_LIMIT", "5"), ("SIMULATED_TWO_BOT_LIMIT", "2")]).await;
     let running = house.running().await;
     let mut names = Vec::new();
-    let mut cursor = String::new();
+    let mut page_token = String::new();
     loop {
-        let request = ListSlotsRequest { cursor, limit: Some(3), ..ListSlotsRequest::default() };
+        let request = ListSlotsRequest { page_token, page_size: Some(3), ..ListSlotsRequest::default() };
         let page = house.operators.clone().list_slots(request).await.expect("a page").into_inner();
         assert!(page.slots.len() <= 3);
         names.extend(page.slots.into_iter().map(|slot| slot.name));
-        cursor = page.next_cursor;
-        if cursor.is_empty() {
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
             break;
         }
     }
@@ -423,7 +423,7 @@ async fn slots_are_listed_in_pages_and_minutes_are_kept() {
     let refused = list("nowhere", 0).await.expect_err("no such platform");
     assert_eq!((refused.code(), refused.message()), (Code::InvalidArgument, known));
     for (limit, fine) in [(1, true), (500, true), (0, false), (501, false)] {
-        let request = ListSlotsRequest { limit: Some(limit), ..ListSlotsRequest::default() };
+        let request = ListSlotsRequest { page_size: Some(limit), ..ListSlotsRequest::default() };
         assert_eq!(house.operators.clone().list_slots(request).await.is_ok(), fine, "{limit}");
     }
     let (platform, provider) = (PLATFORM.to_owned(), "zooom".to_owned());

@@ -319,12 +319,12 @@ async fn a_provider_without_a_pool_has_no_slots_there_and_other_platforms_are_as
     assert_eq!(outcome(&house.pool, ask_for(zoom, "zoom", &[PLATFORM, "simulated-two"])).await, Outcome::Assigned);
     let start = house.start_of(zoom).await;
     assert_eq!((start.standing, start.slot.as_str()), (None, "simulated-two-001"), "made up to the limit, for anybody");
-    let request = ListSlotsRequest { limit: Some(3), ..ListSlotsRequest::default() };
+    let request = ListSlotsRequest { page_size: Some(3), ..ListSlotsRequest::default() };
     let page = house.operators.clone().list_slots(request.clone()).await.expect("a page").into_inner();
     let names: Vec<&str> = page.slots.iter().map(|slot| slot.name.as_str()).collect();
     assert_eq!(names, ["pool-google-meet-001", "simulated-two-001", "simulated-two-002"]);
     assert_eq!((page.slots[0].generation, page.slots[0].uses, page.slots[1].generation), (1, 0, 0));
-    let request = ListSlotsRequest { cursor: page.next_cursor, ..request };
+    let request = ListSlotsRequest { page_token: page.next_page_token, ..request };
     let page = house.operators.clone().list_slots(request).await.expect("a page").into_inner();
     assert_eq!(page.slots[0].name, "simulated-two-003");
     let stats = house.pooled_stats().await;

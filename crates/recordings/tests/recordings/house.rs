@@ -65,11 +65,11 @@ impl BotService for Scheduler {
         }
         let timeline = self.timelines.lock().expect("no panic").get(&list.bot_id).cloned().unwrap_or_default();
         // Newest first, two lines a page: whoever reads one page only misses what is before.
-        let before = list.cursor.parse().unwrap_or(timeline.len());
+        let before = list.page_token.parse().unwrap_or(timeline.len());
         let entries: Vec<_> = timeline[..before].iter().rev().take(2).cloned().collect();
         let left = before - entries.len();
-        let next_cursor = if left == 0 { String::new() } else { left.to_string() };
-        Ok(Response::new(ListTimelineResponse { entries, next_cursor }))
+        let next_page_token = if left == 0 { String::new() } else { left.to_string() };
+        Ok(Response::new(ListTimelineResponse { entries, next_page_token }))
     }
 
     async fn get_bot(&self, request: Request<GetBotRequest>) -> Result<Response<SchedulersBot>, Status> {

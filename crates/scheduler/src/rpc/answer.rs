@@ -34,7 +34,7 @@ pub fn bot(stored: &Stored) -> v1::Bot {
         estimated_wait_ms: None,
         attempts: Vec::new(),
         timeline: Vec::new(),
-        earlier_timeline_cursor: String::new(),
+        earlier_timeline_page_token: String::new(),
     }
 }
 

@@ -23,7 +23,7 @@ pub async fn get(door: &Door, caller: &Caller, request: &GetBotRequest) -> Resul
     bot.attempts = attempts.into_iter().map(answer::attempt).collect();
     bot.timeline = timeline.entries;
     bot.timeline.reverse();
-    bot.earlier_timeline_cursor = timeline.next_cursor;
+    bot.earlier_timeline_page_token = timeline.next_page_token;
     if stored.bot.state == BotState::Queued
         && let Some(runner) = stored.bot.runner()
     {

@@ -25,10 +25,14 @@ impl House {
         &self,
         tenant: TenantId,
         bot: &Bot,
-        limit: u32,
-        cursor: &str,
+        page_size: u32,
+        page_token: &str,
     ) -> Result<ListTimelineResponse, Status> {
-        let list = ListTimelineRequest { bot_id: bot.id.clone(), limit: Some(limit), cursor: cursor.to_owned() };
+        let list = ListTimelineRequest {
+            bot_id: bot.id.clone(),
+            page_size: Some(page_size),
+            page_token: page_token.to_owned(),
+        };
         self.scheduler.clone().list_timeline(of(tenant, list)).await.map(tonic::Response::into_inner)
     }
 }
@@ -38,7 +42,7 @@ async fn a_long_timeline_shows_its_newest_lines_and_has_the_others_in_pages() {
     let house = House::new().await;
     let (bot, _) = house.at(BotState::InCall).await;
     let before = house.get(&bot).await;
-    assert_eq!(before.earlier_timeline_cursor, "", "a short one is whole");
+    assert_eq!(before.earlier_timeline_page_token, "", "a short one is whole");
     let insert = "INSERT INTO scheduler.timeline (bot_id, sequence, at, what, state, attempt)
                   SELECT $1::uuid, n, now(), 'note', 'IN_CALL', 1 FROM generate_series($2, $3) n";
     let (first, last) = (before.sequence + 1, 2_345_i64);
@@ -53,14 +57,14 @@ async fn a_long_timeline_shows_its_newest_lines_and_has_the_others_in_pages() {
     assert!(shown.is_sorted());
 
     // From where the bot's answer ended, and from the newest line.
-    for (cursor, newest) in [(seen.earlier_timeline_cursor.as_str(), last - 1_000), ("", last)] {
-        let (mut found, mut cursor) = (Vec::new(), cursor.to_owned());
+    for (token, newest) in [(seen.earlier_timeline_page_token.as_str(), last - 1_000), ("", last)] {
+        let (mut found, mut token) = (Vec::new(), token.to_owned());
         loop {
-            let page = house.page(house.tenant, &bot, 300, &cursor).await.expect("a page");
+            let page = house.page(house.tenant, &bot, 300, &token).await.expect("a page");
             assert!((1..=300).contains(&page.entries.len()));
             found.extend(sequences(&page.entries));
-            cursor = page.next_cursor;
-            if cursor.is_empty() {
+            token = page.next_page_token;
+            if token.is_empty() {
                 break;
             }
         }
@@ -68,8 +72,8 @@ async fn a_long_timeline_shows_its_newest_lines_and_has_the_others_in_pages() {
     }
     assert_eq!(house.page(house.tenant, &bot, 200, "").await.expect("a page").entries.len(), 200);
     assert_eq!(house.page(TenantId::generate(), &bot, 1, "").await.expect_err("another's").code(), Code::NotFound);
-    for (field, limit, cursor) in [("limit", 1_001, ""), ("limit", 0, ""), ("cursor", 1, "x")] {
-        let status = house.page(house.tenant, &bot, limit, cursor).await.expect_err(field);
+    for (field, size, token) in [("page_size", 1_001, ""), ("page_size", 0, ""), ("page_token", 1, "x")] {
+        let status = house.page(house.tenant, &bot, size, token).await.expect_err(field);
         assert_eq!((status.code(), status.message().starts_with(field)), (Code::InvalidArgument, true));
     }
 }
@@ -82,16 +86,17 @@ async fn a_list_comes_in_pages_newest_first() {
         made.push(house.create(new_bot()).await.id);
     }
     made.reverse();
-    let (mut found, mut cursor) = (Vec::new(), String::new());
+    let (mut found, mut page_token) = (Vec::new(), String::new());
     loop {
-        let page =
-            house.list(house.tenant, ListBotsRequest { limit: Some(3), cursor, ..ListBotsRequest::default() }).await;
+        let page = house
+            .list(house.tenant, ListBotsRequest { page_size: Some(3), page_token, ..ListBotsRequest::default() })
+            .await;
         assert!(page.bots.len() <= 3 && page.bots.iter().all(|bot| bot.timeline.is_empty()));
         found.extend(page.bots.into_iter().map(|bot| bot.id));
         // One that is made in between is newer than the page, and disturbs nothing.
         house.create(new_bot()).await;
-        cursor = page.next_cursor;
-        if cursor.is_empty() {
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
             break;
         }
     }
@@ -103,8 +108,8 @@ async fn a_list_comes_in_pages_newest_first() {
     let page = house.list(house.tenant, of_state).await;
     assert_eq!(page.bots.iter().map(|bot| &bot.id).collect::<Vec<_>>(), [&cancelled.id]);
 
-    for bad in [("limit", 201, "", 0), ("limit", 0, "", 0), ("cursor", 1, "x", 0), ("state", 1, "", 12)] {
-        let list = ListBotsRequest { limit: Some(bad.1), cursor: bad.2.to_owned(), state: bad.3 };
+    for bad in [("page_size", 201, "", 0), ("page_size", 0, "", 0), ("page_token", 1, "x", 0), ("state", 1, "", 12)] {
+        let list = ListBotsRequest { page_size: Some(bad.1), page_token: bad.2.to_owned(), state: bad.3 };
         let status = house.scheduler.clone().list_bots(of(house.tenant, list)).await.expect_err(bad.0);
         assert_eq!(status.code(), Code::InvalidArgument);
         assert!(status.message().starts_with(bad.0), "{}", status.message());
@@ -126,7 +131,7 @@ async fn another_tenant_sees_and_changes_nothing() {
     .map(|answer| answer.expect_err("theirs"));
     assert!(answers.iter().all(|status| status.code() == Code::NotFound), "{answers:?}");
     assert_eq!(house.list(stranger, ListBotsRequest::default()).await.bots, []);
-    let past = ListBotsRequest { cursor: uuid::Uuid::max().to_string(), ..ListBotsRequest::default() };
+    let past = ListBotsRequest { page_token: uuid::Uuid::max().to_string(), ..ListBotsRequest::default() };
     assert_eq!(house.list(stranger, past).await.bots, []);
 
     let unknown = of(house.tenant, GetBotRequest { bot_id: "17".to_owned() });

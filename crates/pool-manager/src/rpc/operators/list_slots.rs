@@ -19,30 +19,32 @@ pub async fn list_slots(door: &OperatorDoor, request: &ListSlotsRequest) -> Resu
     let state = SlotState::try_from(request.state)
         .map_err(|_| BadField::new("state", format!("must be one of {}", SlotState::WORDS.join(", "))))?;
     let state = Some(state.word()).filter(|state| !state.is_empty());
-    let after = match request.cursor.as_str() {
+    let after = match request.page_token.as_str() {
         "" => ("", "", 0),
-        cursor => parse_cursor(cursor).ok_or_else(|| BadField::new("cursor", "must be what the last answer gave"))?,
+        token => {
+            parse_token(token).ok_or_else(|| BadField::new("page_token", "must be the next page token of an answer"))?
+        }
     };
-    let limit = i64::from(match request.limit {
+    let size = i64::from(match request.page_size {
         None => 100,
-        Some(limit @ 1..=LONGEST_PAGE) => limit,
-        Some(_) => return Err(BadField::new("limit", format!("must be 1 to {LONGEST_PAGE}")).into()),
+        Some(size @ 1..=LONGEST_PAGE) => size,
+        Some(_) => return Err(BadField::new("page_size", format!("must be 1 to {LONGEST_PAGE}")).into()),
     });
     let pool = door.ledger.store().pool();
-    let page = store::slots(pool, of.as_ref(), state, after, limit).await.map_err(Error::from)?;
-    let full = i64::try_from(page.len()).unwrap_or(0) == limit;
-    let next = page.last().filter(|_| full).map(cursor_after);
-    Ok(ListSlotsResponse { slots: page.into_iter().map(wire).collect(), next_cursor: next.unwrap_or_default() })
+    let page = store::slots(pool, of.as_ref(), state, after, size).await.map_err(Error::from)?;
+    let full = i64::try_from(page.len()).unwrap_or(0) == size;
+    let next = page.last().filter(|_| full).map(token_after);
+    Ok(ListSlotsResponse { slots: page.into_iter().map(wire).collect(), next_page_token: next.unwrap_or_default() })
 }
 
 /// `coolify/google-meet/7`; the pool is empty where slots stand for anybody.
-fn cursor_after(slot: &SlotRow) -> String {
+fn token_after(slot: &SlotRow) -> String {
     let pool = slot.stands.as_ref().map_or("", |stands| stands.pool.as_str());
     format!("{}/{pool}/{}", slot.platform, slot.number)
 }
 
-fn parse_cursor(cursor: &str) -> Option<(&str, &str, i32)> {
-    let mut parts = cursor.splitn(3, '/');
+fn parse_token(token: &str) -> Option<(&str, &str, i32)> {
+    let mut parts = token.splitn(3, '/');
     Some((parts.next()?, parts.next()?, parts.next()?.parse().ok()?))
 }
 
