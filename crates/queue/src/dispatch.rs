@@ -122,7 +122,7 @@ impl Queue {
     /// For those who were left out because their provider rests.
     fn ring_after(self: &Arc<Self>, platform: &str, after: Duration) {
         let (queue, platform) = (self.clone(), platform.to_owned());
-        self.tasks.run(format!("queue pause of {platform}"), async move {
+        self.tasks.run(format!("queue dispatcher of {platform}"), async move {
             tokio::select! {
                 () = queue.stop.cancelled() => {}
                 () = tokio::time::sleep(after) => queue.ring(&platform, Reason::Came),
