@@ -27,7 +27,7 @@ pub struct Look {
     pub ended_ms: u64,
     /// Bots that were not there before, with their priorities.
     pub made: Vec<(String, u32)>,
-    /// Bots that wait in the queue.
+    /// Bots that wait in the queue for all of their platforms, whether or not they have got slots.
     pub waiting: BTreeSet<String>,
     /// Bots that have slots and had none before.
     pub assigned: Vec<String>,
@@ -85,15 +85,13 @@ async fn look(database_url: String, stop: CancellationToken) -> Vec<Look> {
     let mut connection = None;
     while stop.run_until_cancelled(tokio::time::sleep(BETWEEN)).await.is_some() {
         let begun_ms = since_begin();
-        match tokio::time::timeout(PATIENCE, read(&database_url, connection.take())).await {
-            Ok(Ok((open, mut look, bots, have_slots))) => {
-                connection = Some(open);
-                look.made = bots.into_iter().filter(|(bot, _)| made.insert(bot.clone())).collect();
-                look.assigned = have_slots.into_iter().filter(|bot| assigned.insert(bot.clone())).collect();
-                looks.push(Look { begun_ms, ended_ms: since_begin(), ..look });
-            }
-            // Servers are killed and paused in some stories: then there is nothing to see.
-            Ok(Err(_)) | Err(_) => {}
+        // Servers are killed and paused in some stories: then there is nothing to see.
+        let looked = tokio::time::timeout(PATIENCE, read(&database_url, connection.take())).await;
+        if let Ok(Ok((open, mut look, bots, have_slots))) = looked {
+            connection = Some(open);
+            look.made = bots.into_iter().filter(|(bot, _)| made.insert(bot.clone())).collect();
+            look.assigned = have_slots.into_iter().filter(|bot| assigned.insert(bot.clone())).collect();
+            looks.push(Look { begun_ms, ended_ms: since_begin(), ..look });
         }
     }
     looks
@@ -108,7 +106,8 @@ async fn read(database_url: &str, connection: Option<PgConnection>) -> Result<Se
         None => database_url.parse::<PgConnectOptions>()?.connect().await?,
     };
     let sql = "SELECT 'made' AS what, id::text AS bot, priority FROM scheduler.bots
-                UNION ALL SELECT 'waiting', owner_id::text, 0 FROM queue.entries WHERE attempt = 1
+                UNION ALL SELECT 'waiting', owner_id::text, 0 FROM queue.entries
+                           WHERE attempt = 1 AND opened = cardinality(platforms)
                 UNION ALL SELECT 'assigned', owner_id::text, 0 FROM pool.assignments
                            WHERE attempt = 1 AND state <> 'closed'";
     let rows = sqlx::query(sql).fetch_all(&mut connection).await?;
@@ -161,15 +160,19 @@ fn millis(duration: Duration) -> u64 {
 pub fn order(looks: &[Look], period: Duration) -> Order {
     let mut order = Order::default();
     let mut known: BTreeMap<&str, Known> = BTreeMap::new();
+    // An entry stays until the queue has heard of the slot.
+    let mut have_slots: BTreeSet<&str> = BTreeSet::new();
     for (index, look) in looks.iter().enumerate() {
         let before = index.checked_sub(1).map(|last| &looks[last]);
         for (bot, tier) in &look.made {
             let not_before_ms = before.map_or(0, |before| before.begun_ms);
             known.insert(bot, Known { tier: *tier, not_before_ms, waits_since_ms: None });
         }
+        have_slots.extend(look.assigned.iter().map(String::as_str));
         for bot in &look.assigned {
             let (Some(before), Some(taker)) = (before, known.get(bot.as_str())) else { continue };
-            let others = || before.waiting.intersection(&look.waiting).filter(|other| *other != bot);
+            let waited = || before.waiting.intersection(&look.waiting);
+            let others = || waited().filter(|other| !have_slots.contains(other.as_str()));
             let numbers = |other: &str| {
                 let other = known.get(other)?;
                 Some((other.at_least(look.ended_ms, period), other.at_most(before.begun_ms, period)))
@@ -230,6 +233,12 @@ mod tests {
             ("the first goes as well", vec![(0, &["a", "b"], &[]), (100, &[], &["b", "a"])], 0, vec![]),
             ("both are alike", vec![(0, &["b", "c"], &[]), (100, &["b"], &["c"])], 0, vec![]),
             ("one that never waited", vec![(0, &["a"], &[]), (100, &["a"], &["c"])], 0, taken("c", "a")),
+            (
+                "the first has one already",
+                vec![(0, &["a", "b"], &[]), (100, &["a", "b"], &["a"]), (200, &["a"], &["b"])],
+                1,
+                vec![],
+            ),
             ("nobody else waits", vec![(0, &["b"], &[]), (100, &[], &["b"])], 0, vec![]),
         ] {
             assert_eq!(judged(&bots, &looks), (kept, broken), "{name}");
