@@ -21,8 +21,32 @@ struct Demo {
     child: Child,
 }
 
+/// Where nobody may make a user namespace, which is what Chromium's sandbox needs, an ordinary user goes on as `./dev` does.
+const RESTRICTED: &str = r#"
+set -euo pipefail
+echo 0 >/proc/sys/user/max_user_namespaces
+. "$0"
+check_sandbox demo
+exec setpriv --ambient-caps=-all --inh-caps=-all --bounding-set=-all "$@"
+"#;
+
 impl Demo {
     fn start() -> Self {
+        Self::start_with(|program| Command::new(program))
+    }
+
+    /// On a system that restricts user namespaces.
+    fn start_restricted() -> Self {
+        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/prerequisites.sh");
+        Self::start_with(|program| {
+            let mut command = Command::new("unshare");
+            command.args(["--user", "--map-user=1000", "--map-group=1000", "--keep-caps", "bash", "-c", RESTRICTED]);
+            command.arg(scripts).arg(program).env_remove("GREENROOM_SANDBOX").stderr(Stdio::piped());
+            command
+        })
+    }
+
+    fn start_with(command: impl FnOnce(PathBuf) -> Command) -> Self {
         let programs = PathBuf::from(env!("CARGO_BIN_EXE_greenroom-node"));
         for name in ["greenroom-demo", "greenroom", "greenroom-bot"] {
             assert!(
@@ -35,7 +59,7 @@ impl Demo {
         let temporary = folder.path().join("tmp");
         fs::create_dir(&temporary).expect("a folder");
         fs::set_permissions(&temporary, Permissions::from_mode(0o1777)).expect("everybody's");
-        let child = Command::new(programs.with_file_name("greenroom-demo"))
+        let child = command(programs.with_file_name("greenroom-demo"))
             .args(["--seconds", "6", "--admit-after", "1", "--dir"])
             .arg(folder.path().join("demo"))
             .env("TMPDIR", &temporary)
@@ -110,6 +134,22 @@ async fn the_bot_hears_what_the_host_plays_and_nothing_is_left() {
     assert!(output.contains("melody    found"), "{output}");
     assert!(output.contains("DONE"), "{output}");
     assert_eq!(left(demo.folder.path()), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn where_chromium_has_no_sandbox_the_demo_says_so_and_goes_on() {
+    let mut demo = Demo::start_restricted();
+    let (mut stdout, mut stderr) = (demo.child.stdout.take().expect("piped"), demo.child.stderr.take().expect("piped"));
+    let (mut output, mut said) = (String::new(), String::new());
+    let read = async { tokio::join!(stdout.read_to_string(&mut output), stderr.read_to_string(&mut said)) };
+    let (first, second) = tokio::time::timeout(PATIENCE, read)
+        .await
+        .unwrap_or_else(|_| panic!("not within {PATIENCE:?}\n{}", demo.logs()));
+    assert!(first.is_ok() && second.is_ok(), "text");
+    let status = demo.child.wait().await.expect("it ends");
+    assert_eq!(status.code(), Some(0), "{output}\n{said}\n{}", demo.logs());
+    assert!(said.contains("so it goes on without (GREENROOM_SANDBOX=off)"), "{said}");
+    assert!(output.contains("melody    found") && output.contains("DONE"), "{output}");
 }
 
 #[tokio::test]
