@@ -357,7 +357,7 @@ async fn a_page_of_which_nothing_is_ever_recorded_fails_and_is_never_recording()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_floods_the_runner_with_dialogs_does_not_flood_its_log() {
-    let script = "show('joined'); await step(); for (let n = 0; n < 3000; n++) alert(n); tell('done'); await step(); show('ended');";
+    let script = "show('joined'); await step(); for (let n = 0; n < 1000; n++) alert(n); tell('done'); await step(); show('ended');";
     let meeting = Meeting::begin(script).await;
     meeting.recording().await;
     meeting.page.step();
