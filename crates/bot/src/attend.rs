@@ -1,11 +1,14 @@
 //! The meeting itself: into it, through it, out of it.
 
+mod dry;
+
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
-
 use tracing::{Instrument as _, Span};
 
+use self::dry::Dry;
+use crate::beat::{self, Pace};
 use crate::browser::{AllowedNetworks, Browser, Scratch, Tab};
 use crate::capture::Recorder;
 use crate::config::BrowserSettings;
@@ -63,6 +66,8 @@ pub struct Run<'a> {
     pub link: &'a Link,
     /// What others want.
     pub orders: &'a Orders,
+    /// How often it beats.
+    pub pace: &'a Pace,
     /// Where reports go.
     pub reports: &'a Reports,
     /// Where pictures go.
@@ -134,17 +139,19 @@ async fn through(run: &Run<'_>, provider: &impl Provider, meeting: &Meeting, tab
         dry: Dry::default(),
         tried: None,
     };
+    beat::ask(run.link, run.orders).await;
     tokio::select! {
+        biased;
+        () = run.orders.to_leave() => {
+            let ending = asked_to_leave(run.orders);
+            stay.leave(ending).await;
+            return ending;
+        }
         entered = provider.enter(tab, meeting, &run.bot.display_name).instrument(entering) => {
             if let Err(failure) = entered {
                 run.screenshots.take(tab, failure.reason).await;
                 return Ending::Failed(failure);
             }
-        }
-        () = run.orders.to_leave() => {
-            let ending = asked_to_leave(run.orders);
-            stay.leave(ending).await;
-            return ending;
         }
     }
     run.screenshots.take(tab, "joining_call").await;
@@ -184,36 +191,6 @@ struct Stay<'a, P> {
     dry: Dry,
     /// When a recording was begun last, or could not be.
     tried: Option<Instant>,
-}
-
-/// For how long nothing has come of a recording that ought to come: only time in the call counts, and it is added up until
-/// something comes. A page that is loaded anew again and again would otherwise begin anew with each document.
-#[derive(Debug, Default)]
-struct Dry {
-    before: Duration,
-    since: Option<Instant>,
-    /// Bytes that had come at the last look.
-    pieces: u64,
-}
-
-impl Dry {
-    /// In the call.
-    fn begin(&mut self) {
-        self.since.get_or_insert_with(Instant::now);
-    }
-
-    /// Out of the call.
-    fn pause(&mut self) {
-        self.before += self.since.take().map(|since| since.elapsed()).unwrap_or_default();
-    }
-
-    fn lasts(&mut self, pieces: u64) -> Duration {
-        if self.pieces != pieces {
-            let since = self.since.map(|_| Instant::now());
-            *self = Self { before: Duration::ZERO, since, pieces };
-        }
-        self.before + self.since.map(|since| since.elapsed()).unwrap_or_default()
-    }
 }
 
 impl<P: Provider> Stay<'_, P> {
@@ -318,6 +295,7 @@ impl<P: Provider> Stay<'_, P> {
 
     async fn enter_waiting_room(&mut self) {
         tracing::info!(event = "meeting.waiting", "in the waiting room");
+        self.run.pace.joined();
         self.stop_recording().await;
         self.begin(|| tracing::info_span!("waiting_room"));
         self.run.reports.add(Report::InWaitingRoom(InWaitingRoom {}));
@@ -326,6 +304,7 @@ impl<P: Provider> Stay<'_, P> {
 
     async fn enter_call(&mut self) {
         tracing::info!(event = "meeting.joined", "in the call");
+        self.run.pace.joined();
         self.begin(|| tracing::info_span!("in_call"));
         self.run.reports.add(Report::InCall(InCall {}));
         if self.run.bot.recording_enabled() {

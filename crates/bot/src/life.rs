@@ -8,7 +8,7 @@ use tracing::Instrument as _;
 
 use crate::attend;
 use crate::attend::Meetingless;
-use crate::beat::beat;
+use crate::beat::{Pace, beat};
 use crate::browser::Scratch;
 use crate::config::Settings;
 use crate::contract::runner_report::Report;
@@ -73,13 +73,16 @@ pub async fn live(settings: Settings, link: Link, orders: Orders, level: Level) 
 
     let reports = Reports::new();
     let first_beat = Duration::from_millis(config.beat_interval_ms.max(1));
+    let end = bot.end_time.as_ref().and_then(|end| jiff::Timestamp::new(end.seconds, end.nanos).ok());
+    let end_in = end.and_then(|end| Duration::try_from(end.duration_since(jiff::Timestamp::now())).ok());
+    let pace = Pace::joining(end_in);
     let tasks = Tasks::default();
-    tasks.run("runner beats", beat(link.clone(), first_beat, orders.clone(), level).in_current_span());
+    tasks.run("runner beats", beat(link.clone(), first_beat, orders.clone(), level, pace.clone()).in_current_span());
     tasks.run("runner reports", reports.clone().send(link.clone(), orders.clone()).in_current_span());
     let outcome = tokio::select! {
         biased;
         () = orders.to_exit() => Outcome::NotOurs,
-        outcome = work(&settings, &config, &bot, &link, &orders, &reports, &tasks) => outcome,
+        outcome = work(&settings, &config, &bot, &link, &orders, &pace, &reports, &tasks) => outcome,
         failed = tasks.failed() => {
             // Without beats or reports nobody could tell what becomes of it: the next attempt can.
             tracing::error!(event = "runner.task_panicked", task = failed.task, "a task of the runner panicked; it ends");
@@ -111,6 +114,7 @@ async fn work(
     bot: &BotSettings,
     link: &Link,
     orders: &Orders,
+    pace: &Pace,
     reports: &Reports,
     tasks: &Tasks,
 ) -> Outcome {
@@ -129,6 +133,7 @@ async fn work(
                 bot,
                 link,
                 orders,
+                pace,
                 reports,
                 screenshots: screenshots.clone(),
                 spool: spool.clone(),

@@ -56,6 +56,9 @@ pub enum Rejected {
     /// It has left SCHEDULED, and what is asked can be had no more.
     #[error("the bot is {0}: once it is not SCHEDULED any more, only endTime and metadata can be changed")]
     Underway(BotState),
+    /// It is on its way out.
+    #[error("the bot is LEAVING: only its metadata can be changed")]
+    Leaves,
     /// It is over.
     #[error("the bot is {0}: it is over")]
     Over(BotState),
@@ -230,10 +233,26 @@ impl Step<'_> {
         } else {
             Duration::ZERO
         };
-        self.next.attempt = Some(AttemptState::new(attempt.number.next(), self.now, after(self.now, wait)));
+        self.ask_again(attempt.number.next(), wait, Some(reason));
+    }
+
+    /// The next attempt wants a slot.
+    fn ask_again(&mut self, next: Attempt, wait: Duration, reason: Option<Reason>) {
+        self.next.attempt = Some(AttemptState::new(next, self.now, after(self.now, wait)));
         self.next.asserts = 0;
         self.effects.push(Effect::Enqueue);
-        self.move_to(BotState::Queued, Some(reason));
+        self.move_to(BotState::Queued, reason);
+    }
+
+    /// Its end came while its runner had not been let in: that one never is.
+    fn ends_outside(&mut self) {
+        self.end_runner();
+        if self.next.joined_at.is_some() {
+            // An attempt before this one was in the meeting.
+            self.move_to(BotState::Done, Some(self.end()));
+        } else {
+            self.move_to(BotState::Fatal, Some(Reason::MISSED_START));
+        }
     }
 
     /// Whether it leaves because its runner failed, and neither because its work is done nor because somebody asked.

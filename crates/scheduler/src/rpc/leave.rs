@@ -40,6 +40,7 @@ pub(super) async fn answer(door: &Door, input: Input) -> Result<Bot, Status> {
             | Rejected::Admitted
             | Rejected::NoRoom
             | Rejected::Underway(_)
+            | Rejected::Leaves
             | Rejected::Over(_)
             | Rejected::NoRunner(_) => Status::failed_precondition(why.to_string()),
         }),

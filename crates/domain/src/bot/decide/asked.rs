@@ -48,6 +48,9 @@ impl Step<'_> {
         if current.state.is_terminal() {
             return reject(Rejected::Over(current.state));
         }
+        if current.state == BotState::Leaving && edited.end_at != current.end_at {
+            return reject(Rejected::Leaves);
+        }
         if current.state != BotState::Scheduled {
             // The end is looked at when it comes, and the metadata never: everything else may have been used already.
             let mut but_its_end = edited.clone();

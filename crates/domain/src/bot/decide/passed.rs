@@ -21,6 +21,7 @@ impl Step<'_> {
                 }
                 self.effects.push(Effect::Enqueue);
             }
+            BotState::Deploying if self.is_over() && !self.awaits_end() => self.ends_outside(),
             BotState::Deploying => self.end_is_due_or(Reason::DEPLOY_TIMEOUT),
             BotState::JoiningCall | BotState::InWaitingRoom if self.is_over() && !self.awaits_end() => {
                 self.move_to(BotState::Leaving, Some(self.end()));
@@ -52,7 +53,7 @@ impl Step<'_> {
     }
 
     /// Which of its ends has come.
-    fn end(&self) -> Reason {
+    pub(super) fn end(&self) -> Reason {
         let over = self.next.end_at.is_some_and(|end_at| end_at <= self.now);
         if over { Reason::END_TIME } else { Reason::MAX_DURATION }
     }
@@ -134,7 +135,7 @@ impl Step<'_> {
                     None => again,
                 })
             }
-            BotState::Deploying => Some(awaited_end.unwrap_or(after(progress, timing.deploy))),
+            BotState::Deploying => Some(awaited_end.unwrap_or_else(|| or_its_end(after(progress, timing.deploy)))),
             BotState::JoiningCall => Some(awaited_end.unwrap_or_else(|| or_its_end(after(since, timing.join)))),
             // The runner itself gives up first; this is for one that does not.
             BotState::InWaitingRoom => Some(

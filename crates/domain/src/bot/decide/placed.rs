@@ -33,6 +33,9 @@ impl Step<'_> {
         if self.next.state.is_terminal() && !gone {
             // It was cancelled while the slot was being assigned: the slot goes back on evidence, like any other.
             self.effects.push(Effect::Release(attempt));
+        } else if self.next.state == BotState::Queued && self.is_over() {
+            // The message was late, or nobody was there to read it.
+            self.ends_outside();
         } else if self.next.state == BotState::Queued {
             self.move_to(BotState::Deploying, None);
         }
@@ -156,11 +159,13 @@ impl Step<'_> {
             return ignore(Ignored::Repeated);
         }
         current.stopped = true;
-        if state == BotState::Queued && is_later {
+        if state == BotState::Queued && is_later && !self.is_over() {
             // Its end was moved while the queue closed this attempt. The next one takes its place.
-            self.lose(Reason::NO_CAPACITY, true, false);
+            self.ask_again(attempt.next(), Duration::ZERO, self.next.reason.clone());
         } else if state == BotState::Queued {
-            self.move_to(BotState::Fatal, Some(Reason::QUEUE_TIMEOUT));
+            // An end that comes between two attempts: what made the last one fail says more.
+            let failed = self.next.reason.clone().filter(|_| self.is_over());
+            self.move_to(BotState::Fatal, failed.or(Some(Reason::QUEUE_TIMEOUT)));
         }
         Ok(())
     }

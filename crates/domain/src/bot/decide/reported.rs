@@ -28,7 +28,7 @@ fn is_terminated(report: &Report) -> bool {
 impl Step<'_> {
     pub(super) fn admission_asked(&mut self, attempt: Attempt, instance: InstanceId) -> Taken {
         let fenced = Err(Stop::Reject(Rejected::Fenced));
-        let (now, state) = (self.now, self.next.state);
+        let (now, state, is_over) = (self.now, self.next.state, self.is_over());
         let Some(current) = self.next.attempt.as_mut().filter(|current| current.number == attempt) else {
             return fenced;
         };
@@ -38,6 +38,8 @@ impl Step<'_> {
         match current.admission {
             Some(admission) if admission.instance == instance => ignore(Ignored::Repeated),
             Some(_) => Err(Stop::Reject(Rejected::AnotherInstance)),
+            // Its next look ends it.
+            None if is_over => fenced,
             None => {
                 current.admission = Some(Admission { instance, at: now });
                 current.started = true;

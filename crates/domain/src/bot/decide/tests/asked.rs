@@ -65,6 +65,18 @@ fn what_may_still_be_asked() {
             rejected(Rejected::Underway(BotState::Recording)),
         ),
         ("another end in mid-call", in_call(), end(9_000), Ok(BotState::Recording)),
+        (
+            "another end on its way out",
+            then(in_call(), [(50, Event::LeaveAsked)]),
+            end(9_000),
+            rejected(Rejected::Leaves),
+        ),
+        (
+            "metadata on its way out",
+            then(in_call(), [(50, Event::LeaveAsked)]),
+            beyond(Beyond::Metadata),
+            Ok(BotState::Leaving),
+        ),
         ("metadata in mid-call", in_call(), beyond(Beyond::Metadata), Ok(BotState::Recording)),
         (
             "metadata of one that is over",
@@ -144,9 +156,53 @@ fn a_time_out_for_a_deadline_that_was_moved_is_not_the_end() {
     let (goes_on, effects) = play(short.clone(), &then(edited.to_vec(), [(60, timed_out(60))]));
     let attempt = goes_on.attempt.as_ref().map(|attempt| attempt.number);
     assert_eq!((goes_on.state, attempt, goes_on.failures), (BotState::Queued, Some(Attempt(2)), 0));
+    assert_eq!(goes_on.reason, None, "nothing failed");
     assert_eq!((effects.last(), goes_on.queued_at), (Some(&Effect::Enqueue), Some(at(-60))));
     let (over, _) = play(short, &[(-60, Event::Tick), (60, timed_out(60))]);
     assert_eq!((over.state, over.reason), (BotState::Fatal, Some(Reason::QUEUE_TIMEOUT)));
+}
+
+#[test]
+fn whoever_has_not_been_let_in_at_its_end_never_is() {
+    let short = Bot { end_at: Some(at(60)), ..scheduled() };
+    let missed = (BotState::Fatal, Some(Reason::MISSED_START));
+    let end_of = |events: Vec<(i64, Event)>| {
+        let (bot, effects) = play(short.clone(), &events);
+        ((bot.state, bot.reason), effects.last().cloned())
+    };
+    let due = (-60, Event::Tick);
+    let release = Some(Effect::Release(Attempt(1)));
+    // The scheduler was away when the slot was given.
+    assert_eq!(end_of(vec![due.clone(), (61, assigned())]), (missed.clone(), release.clone()));
+    let deploying = vec![due, (-59, assigned())];
+    assert_eq!(play(short.clone(), &deploying).0.wake_at, Some(at(60)));
+    assert_eq!(end_of(then(deploying.clone(), [(60, Event::Tick)])), (missed, release));
+    let (bot, _) = play(short.clone(), &deploying);
+    let asked = Event::AdmissionAsked { attempt: Attempt(1), instance: instance(1) };
+    assert_eq!(decide(&bot, &asked, at(60), &Timing::default()), Decision::Reject(Rejected::Fenced));
+    assert!(matches!(decide(&bot, &asked, at(59), &Timing::default()), Decision::Advance { .. }));
+}
+
+#[test]
+fn an_end_between_two_attempts_keeps_the_reason_of_the_last() {
+    let crashed = (50, Event::Gone { attempt: Attempt(1), exit: None });
+    let second = Event::QueueTimedOut { attempt: Attempt(2), deadline: at(60) };
+    let events = then(admitted(), [crashed, (60, second)]);
+    let (bot, _) = play(Bot { end_at: Some(at(60)), ..scheduled() }, &events);
+    assert_eq!((bot.state, bot.reason), (BotState::Fatal, Some(Reason::RUNNER_CRASHED)));
+}
+
+#[test]
+fn a_bot_that_comes_back_when_its_time_is_over_is_done() {
+    let crashed = [(50, Event::Gone { attempt: Attempt(1), exit: None })];
+    let (bot, _) = play(Bot { end_at: Some(at(300)), ..scheduled() }, &then(in_call(), crashed));
+    assert_eq!(bot.state, BotState::Queued);
+    let second = Event::Assigned { attempt: Attempt(2), platform: platform("one") };
+    for events in [vec![(301, second.clone())], vec![(100, second), (300, Event::Tick)]] {
+        let (over, effects) = play(bot.clone(), &events);
+        assert_eq!((over.state, over.reason), (BotState::Done, Some(Reason::END_TIME)));
+        assert_eq!(effects.last(), Some(&Effect::Release(Attempt(2))));
+    }
 }
 
 #[test]
