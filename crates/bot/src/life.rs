@@ -12,7 +12,7 @@ use crate::beat::{Pace, beat};
 use crate::browser::Scratch;
 use crate::config::Settings;
 use crate::contract::runner_report::Report;
-use crate::contract::{BotSettings, Failed, Finished, Note, RunnerConfig};
+use crate::contract::{Failed, Finished, Note, RunnerConfig};
 use crate::link::{Backoff, Error, Link};
 use crate::memory;
 use crate::orders::Orders;
@@ -82,7 +82,7 @@ pub async fn live(settings: Settings, link: Link, orders: Orders, level: Level) 
     let outcome = tokio::select! {
         biased;
         () = orders.to_exit() => Outcome::NotOurs,
-        outcome = work(&settings, &config, &bot, &link, &orders, &pace, &reports, &tasks) => outcome,
+        outcome = work(&settings, &config, &link, &orders, &pace, &reports, &tasks) => outcome,
         failed = tasks.failed() => {
             // Without beats or reports nobody could tell what becomes of it: the next attempt can.
             tracing::error!(event = "runner.task_panicked", task = failed.task, "a task of the runner panicked; it ends");
@@ -111,13 +111,13 @@ async fn admit(link: &Link) -> Result<RunnerConfig, Error> {
 async fn work(
     settings: &Settings,
     config: &RunnerConfig,
-    bot: &BotSettings,
     link: &Link,
     orders: &Orders,
     pace: &Pace,
     reports: &Reports,
     tasks: &Tasks,
 ) -> Outcome {
+    let bot = &config.settings.clone().unwrap_or_default();
     let (began, kills) = (Instant::now(), memory::kills());
     let screenshots = Screenshots::new(link.clone());
     let ending = match Scratch::new("runner").and_then(|scratch| {

@@ -32,7 +32,7 @@ exec setpriv --ambient-caps=-all --inh-caps=-all --bounding-set=-all "$@"
 
 impl Demo {
     fn start() -> Self {
-        Self::start_with(|program| Command::new(program))
+        Self::start_with(Command::new)
     }
 
     /// On a system that restricts user namespaces.
