@@ -15,10 +15,10 @@ impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let (Error::Database(store) | Error::Store(store)) = &error;
         if store.is_away() {
-            tracing::warn!(error = %chain(store), "the database is away");
+            tracing::warn!(error = %chain(store), "database unavailable");
             Self::unavailable("the database is away, try again")
         } else {
-            tracing::error!(error = %chain(store), "the database refuses");
+            tracing::error!(error = %chain(store), "database refused a statement");
             Self::internal("accounts failed; its log says why")
         }
     }

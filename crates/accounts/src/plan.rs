@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn who_pays_more_is_served_first() {
+    fn higher_plans_have_higher_priority() {
         assert_eq!(Plan::ALL.map(Plan::priority), [200, 100, 50, 10]);
         assert!(Plan::ALL.is_sorted_by_key(|plan| plan.weight()));
         assert_eq!("gold".parse::<Plan>(), Err(UnknownPlan));

@@ -219,7 +219,7 @@ impl<P: Provider> Stay<'_, P> {
                 Some(Ok((sight, quiet_for))) => (Some(sight), quiet_for),
                 Some(Err(error)) if error.is_end() => return Ending::Failed(error.failure()),
                 Some(Err(error)) => {
-                    tracing::debug!(event = "page.unseen", error = %error, "could not look at the page");
+                    tracing::debug!(event = "page.unseen", error = %error, "cannot read the page");
                     (None, None)
                 }
                 None => (None, None),
@@ -416,9 +416,9 @@ impl<P: Provider> Stay<'_, P> {
         match timeout(LET_GO, self.provider.leave(self.tab)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::debug!(event = "meeting.left_rudely", error = %error, "the page did not let go");
+                tracing::debug!(event = "meeting.left_rudely", error = %error, "the page did not confirm leaving");
             }
-            Err(_) => tracing::debug!(event = "meeting.left_rudely", "the page did not let go"),
+            Err(_) => tracing::debug!(event = "meeting.left_rudely", "the page did not confirm leaving"),
         }
     }
 }

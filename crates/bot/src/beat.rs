@@ -70,7 +70,7 @@ pub async fn beat(link: Link, first: Duration, orders: Orders, level: Level, pac
                 }
             }
             Err(error @ Error::NotOurs(_)) => {
-                tracing::warn!(event = "beat.not_ours", error = %error, "no longer the runner of this attempt");
+                tracing::warn!(event = "beat.not_ours", error = %error, "fenced: another runner has this attempt");
                 orders.exit();
                 return;
             }

@@ -163,10 +163,7 @@ impl Browser {
         arguments.extend(flags::through(proxy.address()));
         arguments.push("about:blank".to_owned());
         if root && !settings.sandbox_off {
-            tracing::warn!(
-                event = "browser.sandbox_off",
-                "running as root, which chromium's sandbox refuses: started without it"
-            );
+            tracing::warn!(event = "browser.sandbox_off", "running as root: chromium started without its sandbox");
         }
         let (mut devtools, browsers) = DevTools::pair().map_err(Error::Spawn)?;
         let watchdog = Command::new("sh")

@@ -230,11 +230,7 @@ async fn take(mut calls: impl Stream<Item = Called> + Unpin, stage: watch::Sende
     let mut stream = None;
     while let Some(Called(text)) = calls.next().await {
         if text.len() > LONGEST_MESSAGE {
-            tracing::error!(
-                event = "recording.message_too_long",
-                bytes = text.len(),
-                "the page's recorder says too much"
-            );
+            tracing::error!(event = "recording.message_too_long", bytes = text.len(), "recorder exceeded its budget");
             stream = None;
             continue;
         }
@@ -251,7 +247,7 @@ async fn take(mut calls: impl Stream<Item = Called> + Unpin, stage: watch::Sende
             }
             Ok(Message::Part { offset_ms, data }) => {
                 let Some(incoming) = &mut stream else {
-                    tracing::debug!(event = "recording.part_dropped", "a part of a stream that is over or broken");
+                    tracing::debug!(event = "recording.part_dropped", "ignored a part of an ended stream");
                     continue;
                 };
                 match incoming.part(offset_ms, &data) {
@@ -263,11 +259,7 @@ async fn take(mut calls: impl Stream<Item = Called> + Unpin, stage: watch::Sende
                         // What follows would not fit to what came before.
                         stream = None;
                         taken.hand_in().await;
-                        tracing::error!(
-                            event = "recording.part_unreadable",
-                            why,
-                            "this stream of the recording ends here"
-                        );
+                        tracing::error!(event = "recording.part_unreadable", why, "recording stream ended");
                     }
                 }
             }
@@ -277,7 +269,7 @@ async fn take(mut calls: impl Stream<Item = Called> + Unpin, stage: watch::Sende
                 tracing::error!(event = "recording.failed", error = name, "the recorder in the page failed");
             }
             Err(_) => {
-                tracing::warn!(event = "recording.message_unreadable", "the page said something we do not understand")
+                tracing::warn!(event = "recording.message_unreadable", "ignored an unknown recorder message")
             }
         }
     }

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_wrong_is_named_and_never_repeated() {
+    fn problems_name_the_setting_and_not_its_value() {
         for (name, value) in [
             ("GREENROOM_URL", ""),
             ("GREENROOM_URL", "s3cret"),

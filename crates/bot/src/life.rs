@@ -59,7 +59,7 @@ pub async fn live(settings: Settings, link: Link, orders: Orders, level: Level) 
         },
         // Whoever asks for the end before there is a beginning knows of it: there is nothing to report.
         () = orders.to_leave() => {
-            tracing::info!(event = "runner.ended_before_admission", "told to end before it was admitted");
+            tracing::info!(event = "runner.ended_before_admission", "stopped before admission");
             return Outcome::Told;
         }
     };
@@ -167,7 +167,7 @@ async fn work(
         }
     };
     let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    tracing::info!(event = "runner.over", reason = ending.reason(), duration_ms = ms, "over");
+    tracing::info!(event = "runner.over", reason = ending.reason(), duration_ms = ms, "runner finished");
     tracing::Span::current().record("reason", ending.reason());
     screenshots.flushed().await;
     let patience = patience(&ending, config);

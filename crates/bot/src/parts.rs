@@ -63,7 +63,7 @@ impl Spool {
     /// Takes the next part.
     pub async fn put(&self, offset_ms: u64, content: Vec<u8>) {
         let index = self.next.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(event = "recording.part", index, offset_ms, size_bytes = content.len(), "took a part");
+        tracing::debug!(event = "recording.part", index, offset_ms, size_bytes = content.len(), "part recorded");
         let path = self.directory.join(format!("part-{index:06}"));
         let content = match tokio::fs::write(&path, &content).await {
             Ok(()) => Content::Kept(path),
@@ -100,7 +100,7 @@ impl Uploads {
                     Content::Kept(path) => match tokio::fs::read(path).await {
                         Ok(content) => content,
                         Err(error) => {
-                            tracing::error!(event = "recording.part_lost", part.index, error = %error.kind(), "a part is gone");
+                            tracing::error!(event = "recording.part_lost", part.index, error = %error.kind(), "part lost");
                             self.lost.fetch_add(1, Ordering::Relaxed);
                             break;
                         }
@@ -109,7 +109,7 @@ impl Uploads {
                 match link.put_part(part.index, part.offset_ms, MEDIA_TYPE, content).await {
                     Ok(()) => break,
                     Err(error @ Error::NotOurs(_)) => {
-                        tracing::warn!(event = "recording.not_ours", error = %error, "no longer the runner of this attempt");
+                        tracing::warn!(event = "recording.not_ours", error = %error, "fenced: another runner has this attempt");
                         orders.exit();
                         return;
                     }

@@ -92,7 +92,7 @@ impl Reports {
                     }
                 }
                 Err(error @ Error::NotOurs(_)) => {
-                    tracing::warn!(event = "report.not_ours", error = %error, "no longer the runner of this attempt");
+                    tracing::warn!(event = "report.not_ours", error = %error, "fenced: another runner has this attempt");
                     orders.exit();
                     return;
                 }

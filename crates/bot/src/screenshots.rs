@@ -32,14 +32,14 @@ impl Screenshots {
         let picture = match timeout(PATIENCE, tab.screenshot()).await {
             Ok(Ok(picture)) => picture,
             Ok(Err(error)) => {
-                return tracing::debug!(event = "screenshot.failed", label, error = %error, "no picture");
+                return tracing::debug!(event = "screenshot.failed", label, error = %error, "cannot take a screenshot");
             }
             Err(_) => return tracing::debug!(event = "screenshot.failed", label, "no picture in time"),
         };
         let link = self.link.clone();
         let send = async move {
             if let Err(error) = link.put_screenshot(label, picture).await {
-                tracing::debug!(event = "screenshot.unanswered", label, error = %error, "a picture did not arrive");
+                tracing::debug!(event = "screenshot.unanswered", label, error = %error, "cannot upload a screenshot");
             }
         };
         drop(greenroom_tasks::spawn("runner screenshot", self.sending.track_future(send.in_current_span())));

@@ -57,7 +57,7 @@ pub fn start(settings: &Settings) -> Telemetry {
     panics::log_them();
     if let Some(problem) = problem {
         // No reason to stay away from a meeting.
-        tracing::warn!(event = "traces.none", error = problem, "traces are sent nowhere");
+        tracing::warn!(event = "traces.none", error = problem, "trace export disabled");
     }
     let level = Level(Arc::new(move |level| {
         if matches!(level, "error" | "warn" | "info" | "debug" | "trace") {

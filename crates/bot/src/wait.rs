@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_not_shown() {
+    fn unknown_input_is_not_logged() {
         let error = listen(&b"{\"environment\":{\"TOKEN\":\"hush\"\n"[..]).expect_err("cut off");
         assert!(!error.to_string().contains("hush"), "{error}");
     }

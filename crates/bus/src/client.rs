@@ -102,7 +102,7 @@ impl Bus {
                             let before =
                                 std::mem::replace(&mut *said.lock().unwrap_or_else(PoisonError::into_inner), text);
                             if before == error.to_string() {
-                                tracing::debug!(%error, "nats");
+                                tracing::debug!(%error, "nats connection event");
                             } else if is_about_credentials(&error) {
                                 tracing::error!(%error, "nats refuses the user and password of NATS_URL, trying again");
                             } else {
@@ -110,7 +110,7 @@ impl Bus {
                             }
                         }
                         async_nats::Event::Disconnected => tracing::warn!("lost the connection to nats, reconnecting"),
-                        other => tracing::debug!(event = %other, "nats"),
+                        other => tracing::debug!(event = %other, "nats connection event"),
                     }
                 }
             })

@@ -98,7 +98,7 @@ impl Bus {
                             match message {
                                 Ok(message) => batch.push(message),
                                 Err(error) => {
-                                    tracing::debug!(consumer = subscription.consumer, %error, "fetching again");
+                                    tracing::debug!(consumer = subscription.consumer, %error, "fetch failed, trying again");
                                     broken = true;
                                 }
                             }
@@ -110,7 +110,7 @@ impl Bus {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(consumer = subscription.consumer, error = %chain(&error), "cannot listen, trying again");
+                    tracing::warn!(consumer = subscription.consumer, error = %chain(&error), "cannot subscribe, trying again");
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
             }
@@ -244,7 +244,7 @@ impl<'a> Run<'a> {
                 consumer = self.subscription.consumer,
                 waiting = again.len(),
                 error = why,
-                "the store is away, waiting"
+                "store unavailable, waiting"
             );
             self.count("away");
             for (message, ..) in &again {
@@ -312,7 +312,7 @@ impl<'a> Run<'a> {
         }
         // Not awaiting the server's word on an acknowledgement is right here: lost, the message comes again, harmlessly.
         if let Err(error) = message.ack_with(kind).await {
-            tracing::debug!(consumer = self.subscription.consumer, %error, "an acknowledgement was lost");
+            tracing::debug!(consumer = self.subscription.consumer, %error, "cannot acknowledge a message");
         }
     }
 }

@@ -110,7 +110,7 @@ impl Bus {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(consumer = subscription.consumer, error = %chain(&error), "cannot listen, trying again");
+                    tracing::warn!(consumer = subscription.consumer, error = %chain(&error), "cannot subscribe, trying again");
                     pause = (pause * 2).min(Duration::from_secs(5));
                 }
             }

@@ -93,7 +93,7 @@ impl State {
     fn forgive(&mut self, stream: &str, now: Instant) {
         if let Some((refusing, _)) = self.refusing.remove(stream) {
             let seconds = now.saturating_duration_since(refusing.since).as_secs();
-            tracing::info!(stream, seconds, "a stream takes messages again");
+            tracing::info!(stream, seconds, "stream accepts messages again");
         }
     }
 }

@@ -148,9 +148,9 @@ impl Process {
                 if scarce.swap(now, Ordering::Relaxed) != now {
                     if now {
                         let advice = "raise the limit (ulimit -n, LimitNOFILE) or lower HTTP_CONNECTIONS";
-                        tracing::error!(open = open.min(limit), limit, advice, "file descriptors run out");
+                        tracing::error!(open = open.min(limit), limit, advice, "file descriptors nearly exhausted");
                     } else {
-                        tracing::info!(open, limit, "enough file descriptors again");
+                        tracing::info!(open, limit, "file descriptors available again");
                     }
                 }
                 tokio::select! {

@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_unless_given_yields_to_the_environment_and_to_the_file() {
+    fn defaults_yield_to_environment_and_file() {
         let mut settings = settings(&[("A", "1")], "B=");
         for name in ["A", "B", "C"] {
             settings.set_unless_given(name, "ours");

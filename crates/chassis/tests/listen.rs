@@ -191,7 +191,7 @@ async fn silent_connections_make_room_for_those_that_ask() {
 }
 
 #[tokio::test]
-async fn without_descriptors_it_goes_on_listening() {
+async fn the_listener_survives_descriptor_exhaustion() {
     // Each test is a process of its own.
     let listening = listening(limits()).await;
     let (soft, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).expect("a limit");

@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_is_what_serde_json_reads() {
+    fn accepted_json_equals_serde_jsons() {
         for text in [
             "null",
             "true",

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_comes_no_character_is_left_that_a_terminal_obeys() {
+    fn output_contains_no_terminal_control_characters() {
         for c in (0..=u32::from(char::MAX)).filter_map(char::from_u32) {
             let text = c.to_string();
             assert!(!shown(&text).chars().any(|c| c.is_control() || is_hidden(c)), "{c:?}");

@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_guide_for_meeboter_sets_is_enough() {
+    fn the_settings_of_meeboters_guide_are_sufficient() {
         let config = read(&ENOUGH).expect("enough");
         assert_eq!(config.network.subnets, ["subnet-xxx", "subnet-yyy"]);
         assert!(config.network.public_ip && !config.sandbox && config.credentials.is_none());
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_go_together_is_said() {
+    fn conflicting_settings_are_reported() {
         for (more, expected) in [
             (vec![("AWS_ACCESS_KEY_ID", "AKIA")], "AWS_ACCESS_KEY_ID: is nothing without"),
             (

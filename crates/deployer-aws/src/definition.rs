@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hardens_it_is_read() {
+    fn isolation_settings_are_parsed() {
         let capabilities = KernelCapabilities::builder().drop("ALL").build();
         let logs = LogConfiguration::builder()
             .log_driver(LogDriver::Awslogs)

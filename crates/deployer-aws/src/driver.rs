@@ -205,7 +205,7 @@ impl Deployer for AwsDeployer {
             match this.start(launch, &place).await {
                 Ok(()) => return Ok(()),
                 Err(error) if error.class() == Class::NoCapacity => {
-                    tracing::info!(runner.id = %runner, capacity = place.name(), %error, "no room");
+                    tracing::info!(runner.id = %runner, capacity = place.name(), %error, "no capacity");
                     full = error;
                 }
                 Err(error) => return Err(error),
@@ -292,7 +292,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_is_gone_who_may_only_not_be_shown_yet() {
+    fn a_recent_task_that_is_not_listed_yet_is_not_gone() {
         let runner = RunnerId::of_bot(BotId::generate(), Attempt::FIRST);
         assert_eq!(decide(runner, &[], None), Ok(Observed::Gone));
         assert_eq!(decide(runner, &[], Some(Settling::Started)), Ok(Observed::Running));

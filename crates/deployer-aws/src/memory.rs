@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_just_started_is_not_gone_and_what_was_asked_for_may_be_there() {
+    fn recent_starts_are_not_gone_and_requested_ones_may_exist() {
         let (memory, now, one) = (Memory::new(10 * SECOND), Instant::now(), runner());
         assert_eq!(memory.settling(one, now), None);
         assert_eq!(memory.asks(one, now), None);
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_removed_is_not_shown_again() {
+    fn removed_tasks_are_not_listed_again() {
         let (memory, now, one) = (Memory::new(SECOND), Instant::now(), runner());
         assert_eq!(memory.unknown(&["a".to_owned(), "b".to_owned()]).len(), 2);
         memory.shown(&task("a", Some(one), "RUNNING"), now);

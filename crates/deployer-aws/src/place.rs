@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_lent_comes_first_for_those_who_may_and_what_is_kept_is_the_fall_back() {
+    fn spot_comes_first_if_allowed_and_on_demand_is_the_fallback() {
         for (providers, spot, spot_for, attempt, expected) in [
             (&[][..], "never", &[][..], 1, "FARGATE"),
             (&[], "first-attempt", &[], 1, "FARGATE_SPOT,FARGATE"),

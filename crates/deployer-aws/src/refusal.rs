@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_there_is_missing() {
+    fn an_unknown_task_is_missing() {
         let answer = |code, message| Answer { status: Some(400), code: Some(code), message };
         assert!(answer("InvalidParameterException", "The referenced task was not found.").is_missing());
         assert!(!answer("ClusterNotFoundException", "Cluster not found.").is_missing());

@@ -193,7 +193,7 @@ mod tests {
 
     /// As many as come at once when a pool is prepared, at a time-out that no wait at all fits into.
     #[tokio::test]
-    async fn nobody_times_out_while_he_waits_for_his_turn() {
+    async fn waiting_for_the_throttle_does_not_count_as_time_out() {
         // The client wants one, though nothing is asked here; whoever was first has set it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let url = reqwest::Url::parse("http://coolify.invalid/api/v1").expect("valid");

@@ -183,7 +183,7 @@ impl Deployer for CoolifyDeployer {
                 let slots = match self.0.slots().await {
                     Ok(slots) => slots,
                     Err(error) => {
-                        tracing::debug!(platform = %self.0.platform, %error, "statuses could not be asked for");
+                        tracing::debug!(platform = %self.0.platform, %error, "cannot read statuses");
                         continue;
                     }
                 };
@@ -251,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_two_applications_of_one_name_everybody_means_the_same() {
+    fn duplicate_applications_resolve_to_the_same_one() {
         let standing = Standing { slot: SlotId::generate(), generation: 1 };
         let runner = RunnerId::of_bot(BotId::generate(), Attempt::FIRST);
         let slot = |uuid: &str, inside: bool| Slot {

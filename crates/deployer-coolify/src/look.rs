@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_application_says_about_its_runner() {
+    fn application_status_maps_to_runner_state() {
         let runner = RunnerId::of_bot(BotId::generate(), Attempt::FIRST);
         let inside = Inside { runner, after: Some("before".to_owned()) };
         let (gone, running) = (Look::Is(Observed::Gone), Look::Is(Observed::Running));

@@ -30,7 +30,7 @@ impl Inner {
         let title = Title { pool: preparation.name.clone(), standing, inside: None };
         let body = create(&self.place, &self.titles.write(&title), &image, &preparation.resources, self.config.shm_mb);
         let uuid = self.api.create(&body).await?;
-        tracing::info!(slot.standing = %standing, platform = %self.platform, coolify.application = %uuid, "application made");
+        tracing::info!(slot.standing = %standing, platform = %self.platform, coolify.application = %uuid, "application created");
         // Names are not unique there. Of two replicas that made one each, both come to the same one that stays; the other one
         // has never been anybody's.
         let slots = self.slots().await?;

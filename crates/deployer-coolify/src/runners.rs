@@ -70,7 +70,7 @@ impl Inner {
         {
             // Nothing runs, and nobody comes again: what is left of it are secrets.
             if let Err(error) = self.give_back(runner).await {
-                tracing::warn!(runner.id = %runner, platform = %self.platform, %error, "a slot could not be given back, the next one in it will see to that");
+                tracing::warn!(runner.id = %runner, platform = %self.platform, %error, "cannot release a slot; the next start cleans it");
             }
         }
         begun

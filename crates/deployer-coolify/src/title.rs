@@ -91,7 +91,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(slot: u128, generation in 1u32.., bot: u128, attempt in 1u32.., after in "[a-z0-9]{24}", case in 0..3) {
+        fn titles_round_trip(slot: u128, generation in 1u32.., bot: u128, attempt in 1u32.., after in "[a-z0-9]{24}", case in 0..3) {
             let title = Title {
                 pool: "pool-google-meet-001".to_owned(),
                 standing: Standing { slot: SlotId::from_uuid(Uuid::from_u128(slot)), generation },

@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_fetched_for_a_runner_wins() {
+    fn the_runners_environment_overrides_defaults() {
         let given = BTreeMap::from([("HOME".to_owned(), "/home/me".to_owned())]);
         assert_eq!(environment(&config(), &image(&[]), &given)["HOME"], "/home/me");
     }

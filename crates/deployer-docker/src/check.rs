@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn who_cannot_be_reached_is_told_how_to_look() {
+    fn unreachable_hosts_have_advice() {
         let advice = |address: &str, error: Error| {
             let address = address.parse().expect("an address");
             unreachable("reachability".into(), &address, &error).advice.expect("there is one")

@@ -180,9 +180,9 @@ impl Inner {
                 Ok(Observed::Running) => {}
                 _ => return,
             }
-            tracing::info!(runner.id = %runner, "a runner is older than it may get, stopping it");
+            tracing::info!(runner.id = %runner, "stopping a runner past its lifetime");
             if let Err(error) = driver.stop(runner, LIFETIME_GRACE).await {
-                tracing::warn!(runner.id = %runner, %error, "a runner that is too old could not be stopped, the next list will");
+                tracing::warn!(runner.id = %runner, %error, "cannot stop a runner past its lifetime, trying again with the next list");
             }
         };
         drop(greenroom_tasks::spawn("deployer docker end of a lifetime", work));

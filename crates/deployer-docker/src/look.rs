@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_was_older_than_allowed_was_ended_for_it() {
+    fn a_runner_past_its_lifetime_ends_as_max_duration() {
         let ended = ContainerState { exit_code: Some(143), ..state(Status::EXITED) };
         let cause = |lifetime: Duration| match observe(&ended, Some(lifetime)) {
             Observed::Exited(exit) => exit.cause,

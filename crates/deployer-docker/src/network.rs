@@ -59,7 +59,7 @@ pub(crate) async fn find(engine: &Engine, name: &str) -> Result<Vec<Found>, Fail
 async fn make(engine: &Engine, names: &Names, name: &str) -> Result<Found, Error> {
     let request = request(names, name);
     match engine.ask(|docker| async move { docker.create_network(request).await }).await {
-        Ok(_) => tracing::info!(network.name = name, host.name = engine.entry.name, "made a network for runners"),
+        Ok(_) => tracing::info!(network.name = name, host.name = engine.entry.name, "network created"),
         // Another replica was faster.
         Err(failure) if failure.is_conflict() => {}
         Err(failure) => return Err(failure.into()),

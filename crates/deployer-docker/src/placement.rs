@@ -68,7 +68,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nobody_is_sent_where_it_is_full(rooms in prop::collection::vec((prop::option::of(0u32..5), 0u32..5, 0u32..7), 0..6)) {
+        fn full_hosts_get_no_runner(rooms in prop::collection::vec((prop::option::of(0u32..5), 0u32..5, 0u32..7), 0..6)) {
             let rooms: Vec<_> = rooms.into_iter().map(|(limit, fits, there)| room(limit, fits, there)).enumerate().collect();
             let open = rooms.iter().filter(|(_, room)| room.limit.is_none_or(|limit| room.there < limit)).count();
             match choose(&rooms) {

@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_run_is_known_by_its_digest() {
+    fn the_run_image_is_recorded_by_digest() {
         let found = |digests: &[&str]| ImageInspect {
             id: Some("sha256:id".into()),
             repo_digests: Some(digests.iter().map(|digest| (*digest).to_owned()).collect()),

@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_removed_leaves_no_trace() {
+    fn removed_runners_are_forgotten() {
         let mut recent = Recent::default();
         let one = runner();
         recent.insert(one, 1);

@@ -79,7 +79,7 @@ async fn on(inner: &Inner, engine: &Arc<Engine>, launch: &Launch, progress: &Pro
     inner.begin(launch.spec.runner);
     match engine.create(&name, body::create(plan)).await {
         Ok(id) => {
-            tracing::debug!(runner.id = %launch.spec.runner, host.name = engine.entry.name, image.digest = present.digest, "made a container");
+            tracing::debug!(runner.id = %launch.spec.runner, host.name = engine.entry.name, image.digest = present.digest, "container created");
             start(inner, engine, &id, launch).await
         }
         Err(failure) if failure.is_conflict() => adopt(inner, engine, launch).await,
@@ -123,7 +123,7 @@ async fn start(inner: &Inner, engine: &Engine, id: &str, launch: &Launch) -> Res
 /// What cannot be cleared now is found by the list.
 async fn clear(engine: &Engine, id: &str) {
     if let Err(failure) = engine.remove(id, false).await {
-        tracing::debug!(container.id = id, error = %failure.words, "a container that is not wanted stays for now");
+        tracing::debug!(container.id = id, error = %failure.words, "cannot remove an unneeded container yet");
     }
 }
 

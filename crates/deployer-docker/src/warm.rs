@@ -88,7 +88,7 @@ impl Warm {
         let key = (engine.entry.name.clone(), kind_of(image, present));
         loop {
             let Some(waiting) = self.known().ready.get_mut(&key).and_then(Vec::pop) else {
-                tracing::debug!(runner.id = %runner, host.name = engine.entry.name, "nobody waits");
+                tracing::debug!(runner.id = %runner, host.name = engine.entry.name, "no warm container");
                 return Ok(false);
             };
             inner.begin(runner);
@@ -102,7 +102,7 @@ impl Warm {
             }
             let Some(found) = own(inner, engine, &name).await? else { continue };
             if let Err(error) = self.fit_and_tell(&found, launch).await {
-                tracing::info!(runner.id = %runner, %error, "a waiting container could not be used");
+                tracing::info!(runner.id = %runner, %error, "cannot use a warm container");
                 engine.remove(&found.look.id, true).await?;
                 continue;
             }
@@ -144,7 +144,7 @@ impl Warm {
         }
         let said = tokio::time::timeout(TELL, say(&found.engine, &found.look.id, &line(launch))).await;
         said.unwrap_or_else(|_| Err(Failure::silence("it does not listen")))?;
-        tracing::debug!(runner.id = %runner, host.name = found.engine.entry.name, "a waiting container has its bot");
+        tracing::debug!(runner.id = %runner, host.name = found.engine.entry.name, "warm container assigned");
         let mut known = self.known();
         if known.told.len() > 10_000 {
             // Whoever is told again does not hear it.
@@ -159,7 +159,7 @@ impl Warm {
         let Ok(_alone) = self.looking.try_lock() else { return };
         for engine in &inner.fleet.engines {
             if let Err(error) = self.look_after_one(inner, engine).await {
-                tracing::debug!(host.name = engine.entry.name, %error, "waiting containers are not looked after this time");
+                tracing::debug!(host.name = engine.entry.name, %error, "skipping the care of warm containers");
             }
         }
     }

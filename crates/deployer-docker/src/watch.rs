@@ -71,7 +71,7 @@ fn ends_within<'a>(
                             continue;
                         }
                     }
-                    tracing::debug!(host.name = engine.entry.name, "a Docker host broke off");
+                    tracing::debug!(host.name = engine.entry.name, "docker event stream ended");
                 }
                 Err(error) => tracing::debug!(host.name = engine.entry.name, %error, "a Docker host tells nothing"),
             }

@@ -125,7 +125,7 @@ pub(crate) async fn keep(deployer: &K8sDeployer, runner: RunnerId, pod: &Pod) {
         Err(failure) => {
             deployer.words.forget(runner);
             let error = Error::from(failure);
-            tracing::debug!(runner.id = %runner, %error, "what a stopped runner prints is lost");
+            tracing::debug!(runner.id = %runner, %error, "cannot keep a stopped runner's log");
         }
     }
 }

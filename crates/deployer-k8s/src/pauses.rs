@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_waits_long_asks_seldom() {
+    fn poll_pauses_grow() {
         let mut pauses = Pauses::default();
         let waited = std::array::from_fn(|_| pauses.longer().as_millis());
         assert_eq!(waited, [250, 500, 1000, 2000, 2000, 2000]);

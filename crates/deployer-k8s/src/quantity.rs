@@ -113,7 +113,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_again(millis in 0u64..u64::MAX / 2) {
+        fn quantities_round_trip(millis in 0u64..u64::MAX / 2) {
             let amount = Amount(u128::from(millis));
             prop_assert_eq!(amount.to_string().parse::<Amount>(), Ok(amount));
         }

@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_removed_by_another_replica_is_forgotten_in_time() {
+    fn runners_removed_by_another_replica_expire() {
         let (meters, began) = (Meters::default(), Instant::now());
         let [gone, there] = std::array::from_fn(|_| RunnerId::of_bot(BotId::generate(), Attempt::FIRST));
         let look = |runners: &[RunnerId], after: Duration| {

@@ -143,7 +143,7 @@ impl K8sDeployer {
     /// for no reason. What is left of it when this fails is refused by its node.
     async fn unmake(&self, runner: RunnerId, why: &Error) {
         if let Err(error) = self.fence(runner, Duration::ZERO, Some(why)).await {
-            tracing::debug!(runner.id = %runner, %error, "a Job without a Secret was not kept from running");
+            tracing::debug!(runner.id = %runner, %error, "cannot delete a Job without a Secret");
         }
     }
 

@@ -147,7 +147,7 @@ impl LocalDeployer {
         match answer.await.map_err(|error| Error::Transient(error.to_string()))?? {
             Answer::Started => {
                 ADOPTED.add(1, &[]);
-                tracing::warn!(runner.id = %runner, "the supervisor of a runner was killed, another one watches it now");
+                tracing::warn!(runner.id = %runner, "runner adopted by another supervisor");
                 Ok(())
             }
             // Another deployer was first, or it has ended meanwhile.
@@ -167,7 +167,7 @@ impl LocalDeployer {
     async fn adopt_all(&self, runners: Vec<RunnerId>) {
         let adopt = |runner| async move {
             if let Err(error) = self.adopt(runner).await {
-                tracing::warn!(runner.id = %runner, %error, "a runner has no supervisor and gets no other one");
+                tracing::warn!(runner.id = %runner, %error, "cannot adopt a runner");
             }
         };
         join_all(runners.into_iter().map(adopt)).await;

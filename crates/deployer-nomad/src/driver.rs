@@ -225,7 +225,7 @@ impl Deployer for NomadDeployer {
                 let work = async move {
                     tokio::time::sleep(grace).await;
                     if let Err(error) = inner.kill(&allocation.id).await {
-                        tracing::debug!(runner.id = %runner, platform = %inner.platform, %error, "not forced by us, Nomad will");
+                        tracing::debug!(runner.id = %runner, platform = %inner.platform, %error, "cannot force a stop; Nomad will");
                     }
                 };
                 drop(greenroom_tasks::spawn("deployer nomad end of a grace", work));

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_allocation_says() {
+    fn allocation_status_maps_to_runner_state() {
         let ended = |code: i32, signal: i32, oom: &str| json!([{ "Type": "Started" }, { "Type": "Terminated", "ExitCode": code, "Signal": signal, "Details": { "oom_killed": oom } }]);
         let pull = json!([{ "Type": "Driver Failure", "Details": { "driver_error": "Failed to pull `x`: manifest unknown" } }]);
         let full = json!([{ "Type": "Driver Failure", "DisplayMessage": "no space left" }]);

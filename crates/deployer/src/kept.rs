@@ -110,7 +110,7 @@ impl KeptLogs {
     fn lost(&self, runner: RunnerId, why: &str) {
         tracing::warn!(
             runner.id = %runner, platform = %self.platform, dir = %self.dir.display(), error = why,
-            "a runner's log is not kept"
+            "cannot keep a runner's log"
         );
     }
 
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_old_goes_and_nobody_else_reads_the_rest() {
+    fn old_logs_expire_and_the_rest_is_private() {
         let folder = tempfile::tempdir().expect("a folder");
         let dir = folder.path().join("logs/here");
         write(&dir, &dir.join("a.log"), b"hush").expect("written");

@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_prepared_says_why() {
+    fn a_failed_preparation_has_a_reason() {
         let said = [Error::Transient, Error::NoCapacity, Error::Rejected, Error::Unauthorized]
             .map(|error| prepare_error(&error("?".into())).as_str());
         assert_eq!(said, ["expired", "no_capacity", "rejected", "unauthorized"]);

@@ -83,7 +83,7 @@ impl<D: Deployer> Shared<D> {
     /// nobody told: the exit is remembered here, and who misses the runner asks by a stop.
     pub async fn over(&self, runner: RunnerId, exit: Exit, found: &'static str) -> Result<(), Unsaid> {
         let usage = self.driver.usage(runner).await.unwrap_or_else(|error| {
-            tracing::warn!(runner.id = %runner, platform = %self.platform, %error, "what a runner took is not known");
+            tracing::warn!(runner.id = %runner, platform = %self.platform, %error, "usage of a runner is unknown");
             None
         });
         self.memory.exited(runner, exit, usage, self.host.clock.now());
@@ -92,7 +92,7 @@ impl<D: Deployer> Shared<D> {
         self.voice.exited(runner, exit, self.memory.end_of(runner).1).await?;
         tracing::info!(
             runner.id = %runner, platform = %self.platform, exit.code = exit.code, exit.signal = exit.signal,
-            exit.out_of_memory = exit.out_of_memory, found, "a runner is gone"
+            exit.out_of_memory = exit.out_of_memory, found, "runner gone"
         );
         self.meters.gone.add(1, &[KeyValue::new("platform", self.platform.to_string()), KeyValue::new("found", found)]);
         Ok(())
@@ -103,7 +103,7 @@ impl<D: Deployer> Shared<D> {
     pub async fn never_ran(&self, runner: RunnerId, error: &Error, found: &'static str) -> Result<(), Unsaid> {
         self.driver.remove(runner).await?;
         self.voice.never_ran(refusal(runner, &self.platform, error)).await?;
-        tracing::info!(runner.id = %runner, platform = %self.platform, %error, found, "a runner never ran");
+        tracing::info!(runner.id = %runner, platform = %self.platform, %error, found, "accepted runner never ran");
         self.meters.gone.add(1, &[KeyValue::new("platform", self.platform.to_string()), KeyValue::new("found", found)]);
         Ok(())
     }

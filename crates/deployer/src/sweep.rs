@@ -58,7 +58,7 @@ async fn turn<D: Deployer>(shared: &Shared<D>) -> Result<Option<Duration>, Unsai
             samples.into_iter().for_each(|(runner, usage)| shared.memory.took(runner, usage, ended_at));
         }
         // A sample that is missed is followed by another.
-        Err(error) => tracing::debug!(platform = %shared.platform, %error, "what runners take could not be asked"),
+        Err(error) => tracing::debug!(platform = %shared.platform, %error, "cannot read the usage of runners"),
     }
 
     for Listed { runner, running } in listed {
@@ -74,7 +74,7 @@ async fn turn<D: Deployer>(shared: &Shared<D>) -> Result<Option<Duration>, Unsai
             Err(error) => Err(error.into()),
         };
         if let Err(error) = looked {
-            tracing::warn!(runner.id = %runner, platform = %shared.platform, %error, "an ended runner could not be followed up");
+            tracing::warn!(runner.id = %runner, platform = %shared.platform, %error, "cannot handle an ended runner");
         }
     }
     Ok(None)

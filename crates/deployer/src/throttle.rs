@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_is_dropped_while_he_waits_takes_no_turn() {
+    async fn a_cancelled_waiter_takes_no_turn() {
         let throttle = Throttle::new(0.001, 1);
         throttle.turn().await;
         let next = throttle.pace().next;

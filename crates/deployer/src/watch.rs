@@ -38,6 +38,6 @@ async fn look<D: Deployer>(shared: &Shared<D>, runner: RunnerId) {
         Err(error) => Err(error.into()),
     };
     if let Err(error) = looked {
-        tracing::warn!(runner.id = %runner, platform = %shared.platform, %error, "a change could not be followed up, the next list will");
+        tracing::warn!(runner.id = %runner, platform = %shared.platform, %error, "cannot handle a change, trying again with the next list");
     }
 }

@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_like_a_time_and_is_not_one_is_refused_with_the_reason() {
+    fn invalid_times_are_refused_with_a_reason() {
         for (text, why) in [
             ("2027-07-01T10:00:00+01:00[Europe/Berlin]", BadTime::Form),
             ("2027-07-01T10:00:00Z[UTC]", BadTime::Form),

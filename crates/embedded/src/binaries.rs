@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_named() {
+    fn missing_programs_are_named() {
         let error = Binaries::find_in(&[]).unwrap_err().to_string();
         assert!(error.starts_with("postgres was not found; nats-server was not found; "), "{error}");
     }

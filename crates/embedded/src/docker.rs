@@ -111,7 +111,7 @@ impl Docker {
         if self.process.is_some()
             && let Err(error) = self.sweep().await
         {
-            tracing::warn!(%error, "containers are left to the end of their engine");
+            tracing::warn!(%error, "containers end with their engine");
         }
         match self.process.take() {
             Some(process) => process.stop().await?,

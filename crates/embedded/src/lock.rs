@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_can_open_the_lock_not_even_one_of_an_earlier_version() {
+    fn the_lock_excludes_earlier_versions_too() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         std::fs::write(&path, "1\n").unwrap();

@@ -239,7 +239,7 @@ pub(crate) async fn end_leftovers(name: &'static str, dir: &Path) -> Result<(), 
     if left.is_empty() {
         return Ok(());
     }
-    tracing::warn!(server = name, dir = %dir.display(), processes = left.len(), "ending the server that a killed owner left behind");
+    tracing::warn!(server = name, dir = %dir.display(), processes = left.len(), "stopping a server of a killed process");
     let second = Duration::from_secs(1);
     end_all(name, dir, left, &[(Signal::SIGINT, 3 * second), (Signal::SIGQUIT, 3 * second), (Signal::SIGKILL, FORCED)])
         .await

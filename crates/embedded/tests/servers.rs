@@ -256,7 +256,7 @@ async fn a_killed_owner_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn what_a_killed_owner_left_is_ended() {
+async fn servers_of_a_killed_owner_are_ended() {
     let mut owner = Owner::start(SAY_URLS);
     let dir = owner.folder();
     let left = descendants(owner.process.id());
@@ -316,7 +316,7 @@ async fn nats_says_to_a_stranger(port: u16) -> String {
 }
 
 #[tokio::test]
-async fn without_the_password_nobody_gets_in() {
+async fn servers_refuse_connections_without_the_password() {
     let dir = scratch().unwrap();
     let (postgres, nats) = (postgres(&dir.path().join("postgres")).await, nats(&dir.path().join("nats")).await);
     let port = postgres.port();

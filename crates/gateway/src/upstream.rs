@@ -134,7 +134,7 @@ pub(crate) fn outward(what: &'static str, status: &Status) -> Status {
             Status::unavailable("a part of Greenroom did not answer in time, try again")
         }
         Code::Unimplemented => {
-            tracing::error!(call = what, "the service behind does not know this call: wrong address or version");
+            tracing::error!(call = what, "upstream does not implement this call: wrong address or version");
             Status::unavailable("a part of Greenroom is not what it should be")
         }
         // Unauthenticated among them: the caller's key was fine, ours at the inner door was not.

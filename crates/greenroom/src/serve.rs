@@ -250,7 +250,7 @@ pub fn on_signals(process: &Process) -> Result<(), Error> {
         // Not waited for, as tasks of the process are: the end of the others does not depend on it.
         drop(greenroom_tasks::spawn("second signal", async move {
             signal().await;
-            tracing::warn!("told to stop twice, ending at once");
+            tracing::warn!("second stop signal, exiting at once");
             std::process::exit(130);
         }));
     });

@@ -102,7 +102,7 @@ async fn every_bad_value_is_named_at_once() {
 }
 
 #[tokio::test]
-async fn without_a_secret_nothing_is_served() {
+async fn serve_needs_a_secret() {
     let why = refused(&[], &["serve", "gateway"]).await;
     assert!(why.contains("GREENROOM_SECRET: is required"), "{why}");
 }
@@ -154,7 +154,7 @@ async fn the_documents_are_as_the_code_is() {
 }
 
 #[tokio::test]
-async fn what_a_platform_lacks_is_said_before_anything_starts() {
+async fn missing_platform_settings_stop_the_start() {
     let settings = [("GREENROOM_SECRET", SECRET), ("PLATFORM_PRIORITY", "coolify,local")];
     let why = refused(&settings, &["serve", "deployer"]).await;
     for name in ["COOLIFY_API_URL", "COOLIFY_API_TOKEN", "COOLIFY_PROJECT_UUID", "COOLIFY_SERVER_UUID"] {

@@ -51,7 +51,7 @@ fn a_day_is_made_up_written_and_played_again() {
 }
 
 #[test]
-fn what_ifs_stand_beside_and_a_limit_is_found() {
+fn what_if_columns_and_find_limit_are_printed() {
     let platform = ["--platform", "docker:limit=5,permits=8,start=4s,price=0.04"];
     let asked = ["--what-if", "limit=docker:60", "--find-limit", "p99=30s", "--time-zone", "Europe/Berlin"];
     let out = fine(&[], &[DAY, &platform, &asked].concat());
@@ -69,7 +69,7 @@ fn what_ifs_stand_beside_and_a_limit_is_found() {
 }
 
 #[test]
-fn what_is_wrong_is_named() {
+fn invalid_input_is_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let csv = folder.path().join("day.csv");
     std::fs::write(&csv, "start,duration_minutes\n2026-03-03T10:00:00Z,long\n").expect("written");

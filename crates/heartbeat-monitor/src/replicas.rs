@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_asked_and_answered_comes_back() {
+    fn replica_messages_round_trip() {
         let runners = [1, 2, 3].map(|n| RunnerId::of_bot(BotId::generate(), Attempt(n)));
         let from = Uuid::now_v7();
         let bytes = question(from, &runners);

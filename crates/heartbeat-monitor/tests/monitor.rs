@@ -213,7 +213,7 @@ async fn a_silent_runner_is_spoken_of_again_and_again_and_a_beating_one_is_not()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_is_no_longer_expected_is_forgotten() {
+async fn unexpected_runners_are_forgotten() {
     let house = House::new().await;
     let (gone, stays) = (house.runner(false), house.runner(false));
     house.monitor(SILENCE);

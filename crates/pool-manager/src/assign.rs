@@ -231,7 +231,7 @@ async fn tell_exhausted<'a>(
     let now = ledger.now();
     let mut tx = ledger.store().begin().await?;
     for (platform, limit) in store::exhaust(&mut tx, &short.into_iter().collect::<Vec<_>>()).await? {
-        tracing::warn!(platform = %platform, limit, "every slot of a platform is taken, and more are wanted");
+        tracing::warn!(platform = %platform, limit, "platform exhausted");
         let envelope = tx.envelope(now, PoolExhausted { platform, limit });
         tx.say(envelope);
     }

@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_asks_counts_until_it_has_one_or_asks_no_more() {
+    fn a_request_counts_as_demand_until_served_or_expired() {
         let at = |second| Timestamp::from_second(second).expect("in range");
         let zoom = (PlatformName::new("coolify").expect("a name"), Provider::new("zoom").expect("a name"));
         let runner = || RunnerId::of_bot(BotId::generate(), Attempt::FIRST);

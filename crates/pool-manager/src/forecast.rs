@@ -52,7 +52,7 @@ impl Forecast {
         let steps = match schedule.get_forecast(request).await {
             Ok(answer) => answer.into_inner().steps,
             Err(error) => {
-                tracing::debug!(error = error.message(), "no forecast, pools go by their load");
+                tracing::debug!(error = error.message(), "no forecast; scaling pools by load only");
                 Vec::new()
             }
         };

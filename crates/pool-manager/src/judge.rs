@@ -77,7 +77,7 @@ impl Judge {
     ) -> Result<(), Error> {
         let change = match (effect, state) {
             (Effect::Opened, State::Open { until, trips }) => {
-                tracing::warn!(platform = %platform, provider = %provider, until = %until, trips, "starts fail in a row: the breaker opens");
+                tracing::warn!(platform = %platform, provider = %provider, until = %until, trips, "breaker opened");
                 // What was decided while it was closed does not hold any more.
                 store::raise_version(tx, platform).await?;
                 let (platform, provider) = (platform.clone(), provider.clone());
@@ -86,7 +86,7 @@ impl Judge {
                 "opened"
             }
             (Effect::Closed, _) => {
-                tracing::info!(platform = %platform, provider = %provider, "a probe succeeded: the breaker closes");
+                tracing::info!(platform = %platform, provider = %provider, "breaker closed");
                 let envelope =
                     tx.envelope(now, BreakerClosed { platform: platform.clone(), provider: provider.clone() });
                 tx.say(envelope);

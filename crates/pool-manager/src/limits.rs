@@ -124,7 +124,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nobody_gets_more_than_anybody_allowed(said in prop::array::uniform3(prop::option::of(0..50_u32))) {
+        fn the_lowest_limit_is_effective(said in prop::array::uniform3(prop::option::of(0..50_u32))) {
             let [preset, setting, operator] = said;
             let effective = Limit { preset, setting, operator }.effective().map(|(value, _)| value);
             prop_assert_eq!(effective, said.into_iter().flatten().min());

@@ -115,7 +115,7 @@ async fn reset_standing(
     }
     let standing = Standing { slot: slot.id, generation: stands.generation };
     if pools::happen(ledger, &slot.platform, standing, standing::Event::Reset).await? {
-        tracing::info!(slot = name, key.id = by, state = slot.state, "an operator has a standing slot reset");
+        tracing::info!(slot = name, key.id = by, state = slot.state, "standing slot reset by an operator");
         return Ok(Some(Ok(())));
     }
     Ok(Some(Err(format!("{name}: it is being prepared or removed already"))))
@@ -148,10 +148,10 @@ pub async fn rescue_slot(
             }
             announce(&mut tx, BTreeSet::from([(slot.platform.clone(), None)]), now).await?;
             tx.commit().await?;
-            tracing::warn!(slot = name, key.id = by, state = slot.state, "a slot that nobody had was reset");
+            tracing::warn!(slot = name, key.id = by, state = slot.state, "unassigned slot reset");
         }
         (Rescue::Force, Some(runner)) => {
-            tracing::warn!(slot = name, key.id = by, owner.id = %runner.id, attempt = runner.attempt.0, "an operator frees a slot by force: nobody knows whether its runner is gone");
+            tracing::warn!(slot = name, key.id = by, owner.id = %runner.id, attempt = runner.attempt.0, "slot freed by force without proof that its runner ended");
             ledger.apply(&[(runner, Event::Forced)]).await?;
         }
         (Rescue::Free | Rescue::Evidence, Some(runner)) => {
@@ -167,7 +167,7 @@ pub async fn rescue_slot(
                 let until = after(stored.assignment.start_by, ledger.timing.ensure);
                 return Ok(Err(format!("{name}: its start may still be on its way, until {until}: try again then")));
             }
-            tracing::warn!(slot = name, key.id = by, owner.id = %runner.id, attempt = runner.attempt.0, "a slot was reset: its runner is gone");
+            tracing::warn!(slot = name, key.id = by, owner.id = %runner.id, attempt = runner.attempt.0, "slot reset after its runner ended");
         }
     }
     Ok(Ok(()))

@@ -39,7 +39,7 @@ pub async fn listed(ledger: &Ledger, said: &RunnersListed) -> Result<Vec<RunnerI
         store::complete_lists(&mut tx, &said.platform, Shows::Runners).await?.try_into();
     if let Ok(lists) = lists {
         for runner in store::orphans(&mut tx, &said.platform, &lists).await? {
-            tracing::warn!(owner.id = %runner.id, attempt = runner.attempt.0, platform = %said.platform, "an orphan is stopped");
+            tracing::warn!(owner.id = %runner.id, attempt = runner.attempt.0, platform = %said.platform, "stopping an orphan");
             let envelope = tx.envelope(now, stop(runner, said.platform.clone(), GRACE));
             tx.say(envelope);
         }
@@ -79,7 +79,7 @@ pub async fn inspect(
     let now = ledger.now();
     let mut tx = ledger.store().begin().await?;
     for runner in gone {
-        tracing::warn!(owner.id = %runner.id, attempt = runner.attempt.0, platform = %platform, "a runner is lost");
+        tracing::warn!(owner.id = %runner.id, attempt = runner.attempt.0, platform = %platform, "runner lost");
         let envelope = tx.envelope(now, stop(runner, platform.clone(), Duration::ZERO));
         tx.say(envelope);
     }
@@ -108,7 +108,7 @@ pub async fn slots_listed(ledger: &Ledger, said: &SlotsListed) -> Result<(), Err
         store::complete_lists(&mut tx, &said.platform, Shows::Slots).await?.try_into();
     if let Ok(lists) = lists {
         for standing in store::standing_orphans(&mut tx, &said.platform, &lists).await? {
-            tracing::warn!(standing = %standing, platform = %said.platform, "a standing slot that nobody knows is retired");
+            tracing::warn!(standing = %standing, platform = %said.platform, "retiring an unknown standing slot");
             let envelope = tx.envelope(now, Retire { standing, platform: said.platform.clone() });
             tx.say(envelope);
         }

@@ -92,7 +92,7 @@ impl Service {
             () = self.store().wait() => {}
         }
         while let Err(error) = self.sync().await {
-            tracing::warn!(%error, "cannot bring the platforms up to date yet");
+            tracing::warn!(%error, "cannot sync platforms, trying again");
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(Duration::from_secs(1)) => {}

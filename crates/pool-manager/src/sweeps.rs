@@ -40,7 +40,7 @@ async fn ask_to_close(ledger: &Ledger, host: &Host, stored: &Stored) -> Result<(
         Ok(_) => Event::Closed,
         Err(status) if status.code() == Code::FailedPrecondition => Event::Admitted,
         Err(status) => {
-            tracing::warn!(owner.id = %stored.runner.id, attempt = stored.runner.attempt.0, error = status.message(), "the owner does not answer");
+            tracing::warn!(owner.id = %stored.runner.id, attempt = stored.runner.attempt.0, error = status.message(), "owner does not answer");
             return Ok(());
         }
     };

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_full_rests_unless_there_is_room() {
+    fn a_full_platform_rests_until_capacity_is_raised() {
         let (bells, now) = (Bells::default(), Instant::now());
         bells.full("one", now);
         bells.ring("one", Reason::Came);

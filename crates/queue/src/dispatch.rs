@@ -92,7 +92,7 @@ impl Queue {
                         None
                     }
                     Err(error) => {
-                        tracing::warn!(platform, %error, "asking for slots failed, trying again");
+                        tracing::warn!(platform, %error, "cannot request slots, trying again");
                         self.bells.ring(platform, Reason::Room);
                         // What was claimed and not given back comes back when its claim ends, and not with the next sweep.
                         self.sooner.notify_one();

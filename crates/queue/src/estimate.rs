@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn so_many_before_it_at_that_pace() {
+    fn the_estimate_is_entries_ahead_divided_by_the_pace() {
         let seconds =
             |ahead, tier, pace: &Pace| wait(ahead, tier, pace, &Outlook::default()).map(|wait| wait.as_secs());
         let table = [
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_to_come_counts_where_it_is_more_than_the_pace() {
+    fn known_releases_count_if_above_the_pace() {
         let outlook = |ends: &[(u64, u64)], starts: &[(u64, u64)]| {
             let times =
                 |counts: &[(u64, u64)]| counts.iter().map(|(at, count)| (Duration::from_secs(*at), *count)).collect();

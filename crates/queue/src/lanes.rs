@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_nothing_waiting_begins_with_those_who_are_served() {
+    fn an_empty_lane_starts_at_the_turn_being_served() {
         let tenant = TenantId::generate();
         let behind = Coming { last: Some(40 * STEP), ..coming(tenant, 1) };
         let table = [

@@ -186,7 +186,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn whatever_happens_nobody_is_lost_served_twice_or_out_of_order(steps in prop::collection::vec(step(), 1..120)) {
+    fn no_entry_is_lost_served_twice_or_out_of_order(steps in prop::collection::vec(step(), 1..120)) {
         let mut model = Model::new([1, 1, 2]);
         let mut withdrawn = BTreeSet::new();
         let mut bots: BTreeMap<u32, (usize, u32, Timestamp)> = BTreeMap::new();
@@ -304,7 +304,7 @@ proptest! {
 
     /// However many come before it, time brings everybody to the front.
     #[test]
-    fn who_waits_long_enough_is_first(tier in 1..1_000u32, periods in 10..20u32) {
+    fn long_waiting_entries_become_first(tier in 1..1_000u32, periods in 10..20u32) {
         let mut model = Model::new([1; TENANTS]);
         model.enqueue((0, 1), 0, tier, model.now);
         for bot in 1..=periods {

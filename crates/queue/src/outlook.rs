@@ -68,7 +68,7 @@ impl Forecasts {
                 known.heard = Some(Instant::now());
             }
             Ok(Err(status)) => tracing::debug!(code = ?status.code(), "no forecast: estimates are of the pace alone"),
-            Err(_) => tracing::debug!("no forecast in time: estimates are of the pace alone"),
+            Err(_) => tracing::debug!("no forecast; estimating from the pace only"),
         }
         known.outlooks.clone()
     }

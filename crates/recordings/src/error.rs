@@ -47,7 +47,7 @@ impl From<Error> for Status {
     fn from(error: Error) -> Self {
         match &error {
             Error::Database(store) | Error::Store(store) if store.is_away() => {
-                tracing::warn!(error = %chain(&error), "the database is away");
+                tracing::warn!(error = %chain(&error), "database unavailable");
                 Self::unavailable("the database is away, try again")
             }
             Error::Database(_) | Error::Store(_) => {
@@ -64,7 +64,7 @@ impl From<Error> for Status {
             }
             // A lost mount, for example.
             Error::Objects { .. } => {
-                tracing::error!(error = %chain(&error), "the recordings' place does not work");
+                tracing::error!(error = %chain(&error), "cannot use RECORDINGS_DIR");
                 Self::unavailable("the recordings' place does not work, try again")
             }
         }

@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_ffmpeg_says_is_understood() {
+    fn ffmpeg_output_is_parsed() {
         let progress =
             "out_time_us=1000000\nprogress=continue\nout_time_us=6061000\nout_time=00:00:06.06\nprogress=end\n";
         assert_eq!(length(progress), Duration::from_millis(6_061));

@@ -49,7 +49,7 @@ impl Missed {
                 }
                 // The others would wait as long for the same answer.
                 Err(error) => {
-                    tracing::warn!(error = error.message(), "the scheduler does not say whether bots are over");
+                    tracing::warn!(error = error.message(), "cannot ask the scheduler about ended bots");
                     break;
                 }
             }
@@ -82,7 +82,7 @@ impl Missed {
         progress.hear(Fact::BotOver { attempt }, now);
         store::save(&mut tx, &[(tenant, bot, progress)], &self.limits).await?;
         tx.commit().await?;
-        tracing::info!(bot.id = %bot, attempt, "a bot is over, and its event did not come");
+        tracing::info!(bot.id = %bot, attempt, "ended bot found without an event");
         self.signal.notify_one();
         Ok(())
     }

@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_recorded_and_did_not_arrive_is_said_in_seconds() {
+    fn missing_recorded_time_is_reported_in_seconds() {
         let timeline = [
             entry("created", 0, 0),
             entry("recording_started", 1, 100),

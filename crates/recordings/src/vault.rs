@@ -87,7 +87,7 @@ impl Vault {
             // Nothing was kept yet.
             Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
             Ok(Err(error)) => tracing::error!(%error, "recordings of before cannot be closed to other users"),
-            Err(error) => tracing::error!(%error, "closing recordings of before was broken off"),
+            Err(error) => tracing::error!(%error, "cannot correct the modes of earlier recordings"),
         }
     }
 
@@ -211,7 +211,7 @@ async fn set_folder_mode(path: &std::path::Path) -> std::io::Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
             static TOLD: std::sync::OnceLock<()> = std::sync::OnceLock::new();
             TOLD.get_or_init(|| {
-                tracing::warn!(folder = %path.display(), "this folder belongs to somebody else: its mode stays as it is");
+                tracing::warn!(folder = %path.display(), "folder has another owner; its mode is unchanged");
             });
             Ok(())
         }
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_else_reads_objects_new_ones_or_old_ones() {
+    async fn old_and_new_objects_are_private() {
         let folder = tempfile::tempdir().expect("a folder");
         let directory = folder.path().join("recordings");
         std::fs::create_dir_all(directory.join("old/parts")).expect("made");

@@ -67,7 +67,7 @@ async fn parts_become_one_recording() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_did_not_arrive_is_said() {
+async fn missing_parts_are_reported() {
     let house = House::new().await;
     let parts = sound::cut(&sound::webm(12), 4);
     // The runner could not hand in the rest, as on a full disk.
@@ -176,7 +176,7 @@ async fn attempts_with_other_encodings_are_joined_by_encoding_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_word_of_its_runner_late_parts_are_waited_for() {
+async fn late_parts_are_awaited_without_runner_gone() {
     let house = House::new().await;
     let (silent, empty) = (house.bot(), house.bot());
     let parts = sound::cut(&sound::webm(4), 2);
@@ -227,7 +227,7 @@ async fn a_part_after_joining_opens_it_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_joined_fails_and_keeps_its_parts() {
+async fn a_failed_join_keeps_the_parts() {
     let house = House::new().await;
     let bot = house.bot();
     let content = sound::header_and(b"this is no sound");

@@ -121,7 +121,7 @@ async fn nats_may_come_later_than_we_do() {
     until_it_waits_for(&mut sandbox, "all", "nats").await;
     until("it says so", SOON, async || {
         let log = sandbox.node_of("all").log();
-        warnings(&log[before..]).iter().any(|line| line["message"] == "cannot listen, trying again")
+        warnings(&log[before..]).iter().any(|line| line["message"] == "cannot subscribe, trying again")
     })
     .await;
     let code = sandbox.node_of("all").terminate(DRAIN + Duration::from_secs(2)).await.expect("it ends");
@@ -260,7 +260,7 @@ async fn numbers(sandbox: &Sandbox) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_nobody_understands_is_parked_and_keeps_nobody_waiting() {
+async fn unparsable_messages_are_parked_without_delay() {
     let sandbox = sandbox(Layout::AllInOne, script()).await;
     let user = User::new(sandbox.url(), sandbox.key());
     let bus = Bus::connect(&sandbox.nats.url(), sandbox.installation().clone(), "test").await.expect("a bus");

@@ -313,7 +313,7 @@ fn judge(wrong: &mut Vec<String>, field: [&str; 2], at: [Said; 2], beyond: [Said
 }
 
 #[tokio::test]
-async fn what_is_at_a_bound_is_accepted_and_one_beyond_it_is_refused_at_both_doors() {
+async fn bounds_are_inclusive_over_http_and_grpc() {
     let more = platforms().into_iter().flat_map(|name| {
         let upper = name.to_uppercase().replace('-', "_");
         [(format!("{upper}_KIND"), "simulated".to_owned()), (format!("{upper}_BOT_LIMIT"), "1".to_owned())]

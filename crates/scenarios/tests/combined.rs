@@ -54,7 +54,7 @@ async fn a_platform_that_refuses_everything_is_passed_over_until_it_is_well() {
 }
 
 #[tokio::test]
-async fn where_there_is_no_other_bots_wait_and_run_out_of_time() {
+async fn without_another_platform_bots_time_out() {
     let outcome = run(&plan(Layout::Split, Trouble::Alone)).await.expect("the story is played");
     assert_eq!(outcome.violations, [], "ends: {:?}\n{}", outcome.ends, outcome.logs);
 }
@@ -67,7 +67,7 @@ async fn answers_that_come_too_late_double_and_leak_nothing() {
 }
 
 #[tokio::test]
-async fn of_two_of_everything_either_may_go() {
+async fn either_of_two_replicas_may_fail() {
     let outcome = run(&plan(Layout::Twice, Trouble::Kill)).await.expect("the story is played");
     assert_eq!(outcome.violations, [], "ends: {:?}\n{}", outcome.ends, outcome.logs);
     assert!(outcome.ends.iter().any(|(end, count)| end.starts_with("DONE") && *count > 100), "{:?}", outcome.ends);

@@ -88,7 +88,7 @@ async fn say_what_is_wrong(sandbox: &Sandbox) {
 }
 
 #[tokio::test]
-async fn nobody_overhears_what_is_secret() {
+async fn secrets_do_not_leak() {
     let mut sandbox = Sandbox::start(Settings {
         program: PathBuf::from(env!("CARGO_BIN_EXE_greenroom-node")),
         layout: Layout::Split,
@@ -177,7 +177,7 @@ async fn nobody_overhears_what_is_secret() {
 }
 
 #[test]
-fn what_is_looked_for_is_found() {
+fn the_secret_search_finds_planted_secrets() {
     let line = "fine\n{\"body\": \"gr1_bot-1\"}\nfine";
     assert_eq!(found("a log", line), ["a log: a runner's token: {\"body\": \"gr1_bot-1\"}"]);
     assert_eq!(found("a log", "fine"), Vec::<String>::new());

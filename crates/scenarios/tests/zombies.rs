@@ -171,7 +171,7 @@ async fn a_start_that_comes_again_after_its_stop_starts_nothing() {
 }
 
 #[tokio::test]
-async fn nor_where_the_deployer_has_forgotten_the_stop() {
+async fn a_redelivered_start_starts_nothing_after_a_forgotten_stop() {
     let mut house = House::new(Layout::Split, script()).await;
     let (runner, start) = a_start_that_is_over(&mut house).await;
     let deployer = house.sandbox.node_of("deployer");
@@ -244,7 +244,7 @@ async fn a_bot_cancelled_while_its_deployer_is_stopped_in_the_middle_of_the_star
 }
 
 #[tokio::test]
-async fn of_two_deployers_that_start_a_runner_one_lets_one_in() {
+async fn two_deployers_start_one_admitted_runner() {
     let mut house = House::new(Layout::Split, Script { ensure_ms: SLOW, ..script() }).await;
     let runner = house.bot("twice").await;
     until("its start is under way", SOON, async || house.sandbox.platform.tries("simulated", runner) > 0).await;

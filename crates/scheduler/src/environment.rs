@@ -170,7 +170,7 @@ mod tests {
     const OURS: [&str; 4] = ["ATTEMPT", "BOT_ID", "GREENROOM_TOKEN", "GREENROOM_URL"];
 
     #[test]
-    fn nobody_gets_a_meeting_who_has_not_asked() {
+    fn the_launch_environment_has_no_meeting() {
         assert_eq!(names(&Dialects::default(), "zoom"), OURS);
         assert_eq!(names(&Dialects::new(&[], &[("web", &[Clerk])]), "zoom"), OURS, "another provider");
         assert!(!names(&Dialects::new(&[Meeboter], &[]), "zoom").contains(&"MEETING_URL"));

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_named_keeps_its_text() {
+    fn unnamed_fields_keep_their_text() {
         let target = r#"{"id": 12345678901234567890123, "price": 1.10, "deep": {"a":[1,  2]}}"#;
         let after = r#"{"deep":{"a":[1,  2]},"id":12345678901234567890123,"price":1.20}"#;
         assert_eq!(merge(target, r#"{"price": 1.20, "gone": null}"#).expect("JSON"), after);

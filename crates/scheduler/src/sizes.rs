@@ -56,7 +56,7 @@ impl Sizes {
                 recommended.filter_map(|(provider, one)| Some((provider, one.base?))).collect();
             let mut used = self.recommended.write().unwrap_or_else(PoisonError::into_inner);
             for (provider, base) in recommended.iter().filter(|(provider, base)| used.get(provider) != Some(base)) {
-                tracing::info!(%provider, size.cpu_millis = base.cpu_millis, size.memory_mb = base.memory_mb, "runners are sized anew");
+                tracing::info!(%provider, size.cpu_millis = base.cpu_millis, size.memory_mb = base.memory_mb, "recommended sizes changed");
             }
             *used = recommended;
         }

@@ -85,7 +85,7 @@ impl Tenants {
                         .filter_map(|one| Some((one.tenant_id.parse().ok()?, one.concurrency_limit))),
                 ),
                 Err(status) => {
-                    tracing::warn!(error = status.message(), "tenants' limits are not known: the last ones hold");
+                    tracing::warn!(error = status.message(), "cannot read tenants' limits; using the last ones");
                 }
             }
             for tenant in page {

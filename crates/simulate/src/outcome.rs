@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_never_joined_is_later_than_all() {
+    fn bots_that_never_joined_rank_latest() {
         let sample = |never: usize| {
             let joined = (1..=100 - never).map(|n| Some(f64::from(u32::try_from(n).expect("few"))));
             Percentiles::of(std::iter::repeat_n(None, never).chain(joined).collect())

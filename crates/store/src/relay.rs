@@ -152,7 +152,7 @@ impl Relay {
 
     fn tell(&self, doing: &'static str, done: Result<(), Error>) {
         if let Err(error) = done {
-            tracing::warn!(service = self.store.origin().service, error = %error, doing, "the relay tries again");
+            tracing::warn!(service = self.store.origin().service, error = %error, doing, "relay failed, trying again");
         }
     }
 
@@ -237,7 +237,7 @@ impl Relay {
                 Err(_) => return Ok(()),
             };
             if !there || self.tail_lost {
-                tracing::warn!(service = self.store.origin().service, "the event stream has lost its tail");
+                tracing::warn!(service = self.store.origin().service, "event stream lost its newest events");
                 table::forget(&pool, schema, &events, epoch).await?;
                 (self.highest, self.tail_lost) = (0, false);
                 lost = true;
@@ -265,7 +265,7 @@ impl Relay {
             }
         }
         if again > 0 {
-            tracing::info!(service = self.store.origin().service, events = again, "said the day's events again");
+            tracing::info!(service = self.store.origin().service, events = again, "republished the day's events");
         }
         Ok(())
     }

@@ -44,7 +44,7 @@ impl Standing {
     pub(crate) fn takes(&self, service: &'static str, now: Instant) {
         if let Some(since) = self.state().refusing.take() {
             let seconds = now.saturating_duration_since(since).as_secs();
-            tracing::info!(service, seconds, "the database takes what is written again");
+            tracing::info!(service, seconds, "database accepts writes again");
         }
     }
 

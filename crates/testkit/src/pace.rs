@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_take_is_not_counted() {
+    fn usage_of_others_is_not_counted() {
         let second = Duration::from_secs(1);
         assert_eq!(share(second, 500, 0), second, "alone");
         assert_eq!(share(second, 500, 1500), second / 4, "three others beside us");

@@ -243,7 +243,7 @@ async fn it_leaves_when_it_is_told_to_and_when_it_is_stopped() {
 }
 
 #[tokio::test]
-async fn of_two_instances_one_touches_the_meeting() {
+async fn one_of_two_instances_opens_the_meeting() {
     let stage = Stage::new(Script { doubled_starts: 1.0, ..quick() }).await;
     let runner = stage.started().await;
     stage.exit(runner).await;
@@ -328,7 +328,7 @@ async fn lists_lag_and_silence_is_an_error() {
 }
 
 #[tokio::test]
-async fn of_all_who_want_an_image_on_a_node_one_pulls_it() {
+async fn concurrent_pulls_of_an_image_are_single_flight() {
     let script = Script { nodes: 2, pull_ms: Millis(4_000, 6_000), pull_failures: 0.5, ..quick() };
     let stage = Stage::new(script).await;
     let launches: Vec<_> = std::iter::repeat_with(|| stage.launch()).take(40).collect();

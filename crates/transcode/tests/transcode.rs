@@ -132,7 +132,7 @@ fn a_patch_names_what_it_changes() {
 }
 
 #[test]
-fn what_is_not_in_the_path_is_a_parameter() {
+fn fields_outside_the_path_are_query_parameters() {
     let list = operation("GET", "/v1/shelves/{shelf}/books");
     let query = "state=LENT&author=a&author=b%20c&pageSize=5&boughtAfter=2026-11-29T10:00:00Z";
     let request = list.request([("shelf", "1")], query, "").expect("a request");

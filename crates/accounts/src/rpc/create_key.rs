@@ -29,6 +29,6 @@ pub(super) async fn handle(rpc: &Rpc, request: CreateKeyRequest) -> Result<Creat
     let (tenant, id) = store::add_key(&rpc.store, tenant_name, &request.label, request.operator, &hash, now)
         .await
         .map_err(Error::from)?;
-    tracing::info!(tenant.id = %tenant, key.id = %id, operator = request.operator, "made an api key");
+    tracing::info!(tenant.id = %tenant, key.id = %id, operator = request.operator, "api key created");
     Ok(CreateKeyResponse { tenant_id: tenant.to_string(), key_id: id.to_string(), api_key })
 }

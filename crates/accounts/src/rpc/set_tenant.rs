@@ -52,6 +52,6 @@ pub(super) async fn handle(rpc: &Rpc, request: SetTenantRequest) -> Result<Tenan
     }
     let row = store::set_tenant(&rpc.store, plan, &request).await.map_err(Error::from)?;
     let row = row.ok_or_else(|| Status::not_found("there is no tenant of that name"))?;
-    tracing::info!(tenant.id = %row.id, plan = %row.plan, own = ?row.own, images = ?row.images, "a tenant's terms were set");
+    tracing::info!(tenant.id = %row.id, plan = %row.plan, own = ?row.own, images = ?row.images, "tenant changed");
     Ok(list_tenants::shown(rpc, row))
 }

@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_page_does_all_the_time_is_written_now_and_then() {
+    fn frequent_page_actions_are_logged_rarely() {
         let (mut often, began) = (Often::default(), Instant::now());
         let written: Vec<_> = (0..100_000).filter_map(|n| often.line(began + Duration::from_millis(n))).collect();
         assert_eq!(written.len(), 10, "five in each minute that has begun");

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn wherever_the_recorder_cuts_parts_begin_well_and_lose_nothing() {
+    fn parts_start_at_valid_boundaries_and_lose_no_data() {
         let stream = stream();
         let expected = frames(&stream);
         assert_eq!(expected.len(), 9);
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_stream_is_refused() {
+    fn invalid_streams_are_refused() {
         let large = [&b"\x1a\x45\xdf\xa3\x10\xff\xff\xff"[..], b"x"].concat();
         for (bytes, why) in [
             (b"<MPD><BaseURL>/etc/passwd</BaseURL></MPD>".to_vec(), "no header"),

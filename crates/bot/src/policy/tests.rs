@@ -55,7 +55,7 @@ fn says(verdict: Verdict) -> String {
 }
 
 #[test]
-fn what_the_page_shows_decides() {
+fn the_shown_state_decides() {
     let alone_since_50 = in_call(Company::GoneSince(s(50)));
     let with_others = in_call(Company::Present);
     let put_back = Visit { company: Some(Company::Present), ..WAITING };
@@ -181,7 +181,7 @@ fn silence_of_the_gateway_the_page_and_the_meeting() {
 }
 
 #[test]
-fn without_limits_nothing_ends_by_time() {
+fn without_time_outs_a_visit_does_not_end() {
     let never = Limits {
         waiting_room: None,
         no_one_joined: None,

@@ -281,7 +281,7 @@ async fn the_answer_to_a_report_can_ask_to_leave() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_keeps_a_bot_out_has_a_reason() {
+async fn every_failed_join_has_a_reason() {
     let room = Room::open(PASSWORD).await.unwrap();
     let host = Host::start(&room, &BrowserSettings::default()).await.unwrap();
     let web = |url: &str| config(url);
@@ -443,7 +443,7 @@ FRAME
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_heard_in_a_frame_of_the_same_origin_is_recorded() {
+async fn sound_of_a_same_origin_frame_is_recorded() {
     for (kind, script) in [
         (
             "a document",

@@ -148,7 +148,7 @@ impl Meeting {
 const IN_CALL: &str = "show('joined'); await step();";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_not_let_in_has_failed() {
+async fn a_bot_that_is_not_admitted_to_the_meeting_fails() {
     let impatient = |config: &mut RunnerConfig, _: &Page| {
         crate::leave(config).waiting_room_timeout_ms = Some(1);
     };

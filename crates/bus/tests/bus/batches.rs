@@ -20,7 +20,7 @@ async fn everything_is_handled_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_to_come_again_comes_again() {
+async fn retried_messages_are_redelivered() {
     let house = House::new().await;
     house.work.verdict(3, Verdict::Retry(7));
     house.say_all(0..6).await;
@@ -33,7 +33,7 @@ async fn what_is_to_come_again_comes_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_understood_is_parked_alone() {
+async fn an_unparsable_message_is_parked_alone() {
     let house = House::new().await;
     house.say_all(0..3).await;
     let subject = format!("{}.cmd.queue.withdraw", house.installation);
@@ -81,7 +81,7 @@ async fn the_culprit_is_parked_after_five_tries_of_its_own_and_the_others_do_not
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_handler_needs_is_away_and_nothing_is_lost() {
+async fn no_message_is_lost_while_a_dependency_is_unavailable() {
     let house = House::new().await;
     *house.work.away.lock().expect("no panic") = true;
     house.say_all(0..10).await;

@@ -8,7 +8,7 @@ use crate::until::until;
 const LONG: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn so_many_at_a_time() {
+async fn concurrency_is_limited() {
     let house = House::new().await;
     house.work.open.send_replace(false);
     house.say_all(0..9).await;
@@ -25,7 +25,7 @@ async fn so_many_at_a_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_in_hand_is_finished_and_the_rest_is_handed_back() {
+async fn at_stop_started_messages_finish_and_the_rest_is_returned() {
     let house = House::new().await;
     house.work.open.send_replace(false);
     house.say_all(0..8).await;
@@ -45,7 +45,7 @@ async fn what_is_in_hand_is_finished_and_the_rest_is_handed_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_not_finished_in_time_is_handed_back() {
+async fn unfinished_messages_are_returned_at_stop() {
     let house = House::new().await;
     house.work.open.send_replace(false);
     house.say(1).await;

@@ -4,7 +4,7 @@ use crate::house::{House, Verdict};
 use crate::until::until;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_parked_is_listed_and_replayed_when_its_cause_is_gone() {
+async fn parked_messages_are_listed_and_replayed() {
     let house = House::new().await;
     for number in [1, 2, 3] {
         house.work.verdict(number, Verdict::Park);

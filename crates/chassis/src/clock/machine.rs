@@ -74,10 +74,7 @@ impl Machine {
             }
             Notice::Followed(by) => {
                 // A person must see to the clock, and to what has passed its deadline at once.
-                tracing::error!(
-                    jump_s = seconds(by),
-                    "the wall clock has stayed where it jumped to and is followed now"
-                );
+                tracing::error!(jump_s = seconds(by), "following the wall clock after a jump");
                 "followed"
             }
         };

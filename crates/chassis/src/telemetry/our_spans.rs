@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_and_then_says_nothing_costs_nobody_a_span() {
+    fn abandoned_requests_leave_no_span() {
         let spans = Arc::new(AtomicU32::new(0));
         let logs = tracing_subscriber::fmt::layer().with_writer(std::io::sink).with_filter(EnvFilter::new("info"));
         let traces = Count(spans.clone()).with_filter(OurSpans);

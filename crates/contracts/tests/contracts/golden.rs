@@ -94,7 +94,7 @@ impl Each for Tolerates {
 }
 
 #[test]
-fn what_a_later_version_adds_is_tolerated() {
+fn fields_of_later_versions_are_ignored() {
     each(&mut Tolerates);
 }
 

@@ -95,7 +95,7 @@ fn a_task_definition_is_looked_at_from_all_sides() {
 }
 
 #[test]
-fn where_settings_and_task_definitions_disagree_it_is_said() {
+fn conflicts_between_settings_and_task_definitions_are_reported() {
     let other = Image { reference: "ghcr.io/me/bot:2".to_owned(), ..image(&[]) };
     let said = definitions("x", &hardened(), &other, &config(&[]));
     assert!(said[0].detail.contains("it runs bot:1, and the settings name ghcr.io/me/bot:2"), "{said:?}");

@@ -125,7 +125,7 @@ fn secrets_are_in_the_environment_and_nowhere_else() {
 }
 
 #[test]
-fn what_is_too_large_is_said() {
+fn oversized_requests_are_reported() {
     let mut launch = launch();
     launch.environment.insert("LONG".to_owned(), "\"".repeat(4200));
     let ask = |launch: &Launch, place: Place| {

@@ -105,7 +105,7 @@ fn ends_are_told_apart() {
 }
 
 #[test]
-fn what_never_ran_says_why() {
+fn a_task_that_never_ran_has_a_reason() {
     use TaskStopCode as Code;
     for (reason, expected) in [
         ("CannotPullContainerError: pull image manifest has been retried 1 time(s): not found", "Image"),

@@ -30,7 +30,7 @@ async fn one_that_is_too_old_is_ended_by_whoever_lists_it_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_removed_stays_away_though_ecs_shows_it_for_an_hour() {
+async fn a_removed_task_stays_removed_while_ecs_lists_it() {
     let stage = Stage::set().await;
     let driver = stage.driver(&[]).await;
     let launch = launch(1, "exit 3");

@@ -44,7 +44,7 @@ async fn spot_comes_first_and_on_demand_is_the_fall_back_of_the_same_task() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_nothing_has_room_it_is_said_and_nothing_is_left() {
+async fn no_capacity_is_reported_and_leaves_no_task() {
     let stage = Stage::set().await;
     let driver = stage.driver(&[("AWS_ECS_SPOT", "always")]).await;
     stage.fargate.behave(|behaviour| (behaviour.room, behaviour.spot_room) = (Some(0), Some(0)));
@@ -58,7 +58,7 @@ async fn where_nothing_has_room_it_is_said_and_nothing_is_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_ecs_does_not_show_yet_is_not_gone() {
+async fn a_task_that_ecs_does_not_list_yet_is_not_gone() {
     let stage = Stage::set().await;
     let driver = stage.driver(&[("AWS_ECS_SETTLE_MS", "60000")]).await;
     let unseen = Duration::from_secs(2);
@@ -154,7 +154,7 @@ async fn a_burst_waits_here_and_not_in_their_errors() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_too_large_or_has_no_task_definition_is_refused_before_aws_is_asked() {
+async fn invalid_starts_are_refused_without_calling_aws() {
     let stage = Stage::set().await;
     let driver = stage.driver(&[]).await;
     let refused = async |change: fn(&mut greenroom_deployer::Launch)| {

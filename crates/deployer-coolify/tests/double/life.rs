@@ -88,7 +88,7 @@ async fn however_often_it_is_said_there_is_one_deployment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_is_begun_anew_is_over_and_nothing_of_him_stays() {
+async fn a_restarted_runner_is_over_and_leaves_nothing() {
     let coolify = Coolify::start().await;
     let driver = driver(&coolify).await;
     let standing = slot(&driver).await;
@@ -106,7 +106,7 @@ async fn whoever_is_begun_anew_is_over_and_nothing_of_him_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_comes_up_in_a_free_slot_is_ended_by_the_next_start() {
+async fn the_next_start_ends_a_container_in_a_free_slot() {
     let coolify = Coolify::start().await;
     let driver = driver(&coolify).await;
     let launch = launch(slot(&driver).await, POLITE);
@@ -234,7 +234,7 @@ async fn a_stop_overtakes_a_deployment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_it_prints_is_shown_while_it_runs() {
+async fn logs_are_available_while_a_runner_runs() {
     let coolify = Coolify::start().await;
     let driver = driver(&coolify).await;
     let words = "two words, a $sign, a \"quote\" and 'another'; é";
@@ -277,7 +277,7 @@ async fn a_failed_deployment_says_why_to_those_who_may_see_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_asks_too_often_is_quiet_for_as_long_as_he_is_told_to() {
+async fn retry_after_is_respected() {
     let coolify = Coolify::start().await;
     let driver = driver(&coolify).await;
     let launch = launch(slot(&driver).await, POLITE);

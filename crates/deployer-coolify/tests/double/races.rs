@@ -106,7 +106,7 @@ async fn a_deployment_of_another_replica_in_a_slot_just_freed_is_ended_under_its
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_has_claimed_a_slot_just_freed_keeps_it() {
+async fn a_claim_of_a_just_freed_slot_is_kept() {
     let coolify = Coolify::start().await;
     let (one, other) = (patient(&coolify).await, patient(&coolify).await);
     let standing = slot(&one).await;

@@ -198,7 +198,7 @@ async fn no_request_is_against_coolifys_own_document() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_against_the_document_is_found() {
+async fn violations_of_the_openapi_document_are_found() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let prism = prism().await;
     let client = reqwest::Client::new();

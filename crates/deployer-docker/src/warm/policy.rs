@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_goes_and_what_is_missing_is_made() {
+    fn unfit_warm_containers_are_removed_and_missing_ones_created() {
         let there = vec![
             waiting("d", "now", State::Runs, 5),
             waiting("a", "now", State::Runs, 5),
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_is_making_is_left_to_him() {
+    fn containers_in_creation_are_left_alone() {
         let there = vec![
             waiting("a", "now", State::Made, 5),
             waiting("b", "now", State::Runs, 5),

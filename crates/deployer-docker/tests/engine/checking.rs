@@ -40,7 +40,7 @@ async fn a_platform_that_works_passes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_is_named_with_what_to_do() {
+async fn findings_name_the_problem_and_the_action() {
     let registry = Registry::start(Content::default()).await;
     let stage = Stage::with(|config| {
         config.network = Some("no-such-network".to_owned());

@@ -41,7 +41,7 @@ async fn a_crash_is_told_by_the_engine_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_ended_while_nobody_could_be_heard_is_told_after_all() {
+async fn ends_during_an_outage_are_reported_afterwards() {
     let proxy = Proxy::start(upstream()).await.expect("a port");
     let stage = Stage::new();
     let direct = stage.driver().await;
@@ -62,7 +62,7 @@ async fn what_ended_while_nobody_could_be_heard_is_told_after_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_runners_take_is_known_while_they_run_and_in_the_end() {
+async fn usage_is_known_during_and_after_a_run() {
     let stage = Stage::new();
     let driver = stage.driver().await;
     // Some processor time, some memory, some network.

@@ -197,7 +197,7 @@ async fn several_bots_and_replicas_take_one_each() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_lost_the_one_it_told_tells_the_next_one() {
+async fn a_lost_warm_container_is_replaced_by_the_next() {
     let mut house = House::with(2).await;
     let proxy = Proxy::start(upstream()).await.expect("a port");
     house.stage.config.hosts[0].address = Address::Tcp(proxy.address().to_string());
@@ -262,7 +262,7 @@ async fn the_dead_the_old_and_the_unwanted_are_replaced_or_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_pruned_is_ours_and_nobodys() {
+async fn only_unused_containers_of_this_installation_are_pruned() {
     let house = House::with(1).await;
     let driver = house.driver().await;
     house.until_waiting(&driver, 1).await;

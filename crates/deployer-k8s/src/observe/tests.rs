@@ -90,7 +90,7 @@ fn an_exit_code_is_told_and_137_is_one() {
 }
 
 #[test]
-fn what_waits_is_refused_for_what_it_waits_for() {
+fn a_pending_pod_is_refused_with_its_waiting_reason() {
     let table = [
         ("ContainerCreating", "", -1000, "Live"),
         ("InvalidImageName", "", 0, "image_unavailable"),
@@ -130,7 +130,7 @@ fn a_pod_without_a_node_waits_for_a_while() {
 }
 
 #[test]
-fn what_the_cluster_did_is_its_doing() {
+fn ends_by_the_cluster_have_the_clusters_reason() {
     let evicted = PodState::Over(Exit::default().caused_by(ExitCause::Evicted));
     for word in ["Evicted", "Preempting", "NodeLost", "NodeShutdown", "Terminated"] {
         assert_eq!(of(&pod(json!({}), json!({ "phase": "Failed", "reason": word }))), evicted, "{word}");
@@ -170,7 +170,7 @@ fn nothing_but_proof_ends_a_pod() {
 }
 
 #[test]
-fn what_is_beside_a_runner_may_outlive_it_and_is_asked_to_end_once() {
+fn sidecars_that_outlive_a_runner_are_stopped_once() {
     let of = |own: Value, beside: Value, metadata: Value| {
         let mut status = container(own);
         let mut second = status["containerStatuses"][0].clone();
@@ -267,7 +267,7 @@ fn a_refusal_that_was_written_down_is_read_again() {
 proptest! {
     /// Whatever stands in its status: as long as a container runs and its node has not said that it is gone, so does the runner.
     #[test]
-    fn what_runs_is_never_over(phase in "Pending|Running|Failed|Unknown|Succeeded", why in "Evicted|DeadlineExceeded|NodeLost|",
+    fn running_pods_are_not_over(phase in "Pending|Running|Failed|Unknown|Succeeded", why in "Evicted|DeadlineExceeded|NodeLost|",
         asked in prop::option::of((-1000i64..1000, 1i64..600)), is_stopped in any::<bool>()) {
         let mut status = container(json!({ "running": {} }));
         status["phase"] = phase.into();

@@ -111,7 +111,7 @@ async fn a_job_that_somebody_deletes_leaves_remains_that_are_listed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_no_node_takes_is_refused_and_kept_from_running_later() {
+async fn an_unschedulable_pod_is_refused_and_never_runs() {
     let double = Double::start(&[("K8S_UNSCHEDULABLE_MS", "1500"), ("K8S_IMAGE_PULL_LOCK_ENABLED", "false")]).await;
     double.store.lock().full = true;
     let (driver, launch) = (double.place.at(&double.place.kubeconfig).await, launch(POLITE));
@@ -220,7 +220,7 @@ async fn a_runner_that_its_job_ends_for_its_age_is_not_evicted_while_the_job_is_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_outlives_a_runner_in_its_pod_is_ended_and_the_exit_code_is_the_runners() {
+async fn leftover_containers_are_ended_and_the_runners_exit_code_is_kept() {
     let double = Double::start(&[]).await;
     let (driver, launch) = (double.place.at(&double.place.kubeconfig).await, launch(POLITE));
     let runner = launch.spec.runner;
@@ -327,7 +327,7 @@ async fn the_first_of_an_image_goes_ahead_and_the_others_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_runners_take_is_sampled_where_there_is_a_metrics_server() {
+async fn usage_is_sampled_with_a_metrics_server() {
     let double = Double::start(&[]).await;
     let (driver, launch) = (double.place.at(&double.place.kubeconfig).await, launch("echo started; sleep 1; exit 0"));
     let runner = launch.spec.runner;

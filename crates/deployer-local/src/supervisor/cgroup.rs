@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_counts_is_read() {
+    fn cgroup_counters_are_read() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("greenroom-runner-x");
         fs::create_dir(&path).expect("made");

@@ -340,7 +340,7 @@ async fn limits_and_their_reasons_stand_in_the_log() {
 }
 
 #[tokio::test]
-async fn what_can_never_run_is_rejected_and_leaves_nothing() {
+async fn an_impossible_start_is_rejected_and_leaves_nothing() {
     let mut stage = Stage::new();
     stage.config.runner = stage.dir.path().join("nothing");
     stage.config.user = "root".to_owned();

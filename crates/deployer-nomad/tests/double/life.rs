@@ -49,7 +49,7 @@ async fn secrets_are_in_the_jobs_variable_and_go_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_finds_no_place_waits_with_us_and_not_there() {
+async fn an_unplaced_job_waits_in_our_queue() {
     let nomad = Nomad::start().await;
     let (driver, launch) = (driver(&nomad.url()).await, launch("exit 0"));
     nomad.fill(true);

@@ -27,7 +27,7 @@ impl<D: Deployer> EachHandler for DescribeHandler<D> {
         let described = shared.bounded(shared.driver.describe(standing, &description)).await;
         shared.count_slot("describe", if described.is_ok() { "described" } else { "failed" });
         if let Err(error) = described {
-            tracing::debug!(slot.standing = %standing, platform = %shared.platform, %error, "a standing slot is not described");
+            tracing::debug!(slot.standing = %standing, platform = %shared.platform, %error, "cannot describe a standing slot");
         }
         Outcome::Done
     }

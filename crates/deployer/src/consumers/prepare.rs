@@ -38,7 +38,7 @@ impl<D: Deployer> EachHandler for PrepareHandler<D> {
         match self.prepare(id, prepare).await {
             Ok(outcome) => {
                 shared.count_slot("prepare", outcome);
-                tracing::info!(slot.standing = %standing, platform = %shared.platform, outcome, "prepare");
+                tracing::info!(slot.standing = %standing, platform = %shared.platform, outcome, "handled a prepare command");
                 Outcome::Done
             }
             Err(unsaid) => {
@@ -115,7 +115,7 @@ impl<D: Deployer> PrepareHandler<D> {
                     return prepared.unwrap_or_else(|_| Err(Error::Transient("the platform took too long".to_owned())));
                 }
                 Some(what) = words.recv() => {
-                    tracing::debug!(slot.standing = %preparation.standing, platform = %shared.platform, what, "a standing slot gets on");
+                    tracing::debug!(slot.standing = %preparation.standing, platform = %shared.platform, what, "standing slot progressed");
                 }
             }
         }

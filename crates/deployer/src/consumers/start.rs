@@ -136,7 +136,7 @@ impl<D: Deployer> StartHandler<D> {
                 Some(what) = words.recv() => {
                     // Progress only moves deadlines: one that is lost is followed by another.
                     if let Err(error) = shared.voice.progressed(start.runner, id, what).await {
-                        tracing::debug!(%error, "progress was not told");
+                        tracing::debug!(%error, "cannot publish progress");
                     }
                 }
             }
@@ -195,7 +195,7 @@ impl<D: Deployer> StartHandler<D> {
             (Proof::Taken, Class::Transient) => Ok("too late"),
             (Proof::Taken, _) => self.taken(id, start).await,
             (Proof::Nothing, _) => {
-                tracing::info!(runner.id = %runner, platform = %shared.platform, error = %failed, "refused");
+                tracing::info!(runner.id = %runner, platform = %shared.platform, error = %failed, "start refused");
                 shared.voice.refused(refusal(runner, &shared.platform, failed), id).await?;
                 Ok("refused")
             }

@@ -59,7 +59,7 @@ impl<D: Deployer> StopHandler<D> {
                 Observed::Gone => {
                     let observed = shared.memory.was_seen(runner);
                     shared.voice.gone(runner, shared.memory.end_of(runner), observed, id).await?;
-                    tracing::info!(runner.id = %runner, platform = %shared.platform, observed, "a runner is gone");
+                    tracing::info!(runner.id = %runner, platform = %shared.platform, observed, "runner gone");
                     shared.meters.gone.add(
                         1,
                         &[KeyValue::new("platform", shared.platform.to_string()), KeyValue::new("found", "stop")],

@@ -178,7 +178,7 @@ fn the_others_wait_for_the_first_and_hear_how_it_gets_on() {
 }
 
 #[test]
-fn what_may_pass_fails_nobody_else_and_what_is_refused_fails_all() {
+fn temporary_failures_fail_one_caller_and_refusals_fail_all() {
     for end in [End::Transient, End::NoCapacity, End::Panic] {
         let mut house = House::new(0);
         let callers = [house.comes(1), house.comes(1), house.comes(1)];
@@ -200,7 +200,7 @@ fn what_may_pass_fails_nobody_else_and_what_is_refused_fails_all() {
 }
 
 #[test]
-fn who_goes_away_is_followed_by_the_next_that_is_there() {
+fn a_cancelled_puller_is_replaced_by_the_next_caller() {
     let mut house = House::new(0);
     let callers = [house.comes(1), house.comes(1), house.comes(1)];
     house.leaves(callers[1]);
@@ -241,7 +241,7 @@ fn those_who_waited_start_as_many_at_a_time_as_the_platform_takes() {
 }
 
 #[test]
-fn who_went_away_is_not_kept_while_a_pull_hangs() {
+fn cancelled_callers_are_dropped_while_a_pull_hangs() {
     let mut house = House::new(0);
     house.comes(1);
     for _ in 0..1_000 {

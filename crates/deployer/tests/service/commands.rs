@@ -40,7 +40,7 @@ async fn a_start_that_comes_late_is_dropped() {
 }
 
 #[tokio::test]
-async fn what_its_owner_does_not_want_is_not_started() {
+async fn an_unwanted_runner_is_not_started() {
     let house = House::new().await;
     let runner = new_runner();
     house.owner.over.lock().expect("no panic").push(runner);
@@ -78,7 +78,7 @@ async fn a_start_that_has_begun_is_not_answered_as_never_started() {
 }
 
 #[tokio::test]
-async fn what_may_pass_is_tried_again() {
+async fn temporary_failures_are_retried() {
     let house = House::with(
         1,
         Told { ensures: [(Some(transient()), false), (Some(transient()), false)].into(), ..Told::default() },
@@ -92,7 +92,7 @@ async fn what_may_pass_is_tried_again() {
 }
 
 #[tokio::test]
-async fn what_never_passes_ends_in_a_refusal_after_its_time() {
+async fn a_lasting_temporary_failure_ends_as_a_refusal() {
     let ensures = std::iter::repeat_n((Some(transient()), false), 1_000).collect();
     let house = House::with(1, Told { ensures, ..Told::default() }).await;
     let runner = new_runner();

@@ -30,7 +30,7 @@ async fn an_end_that_nobody_watched_is_found_by_the_list() {
 }
 
 #[tokio::test]
-async fn what_a_runner_took_is_asked_before_its_remains_go() {
+async fn usage_is_read_before_removal() {
     let (measured, unknown) = (new_runner(), new_runner());
     let runners = [(measured, crate::stage::exited(0)), (unknown, crate::stage::exited(0))].into();
     let usage = Usage { cpu_ms: 7, peak_memory_bytes: 8, lasted_ms: 9, ..Usage::default() };
@@ -71,7 +71,7 @@ async fn one_that_was_accepted_and_never_ran_is_refused() {
 }
 
 #[tokio::test]
-async fn what_a_platform_forgets_with_the_end_is_sampled_before() {
+async fn usage_that_a_platform_forgets_is_sampled_earlier() {
     let runner = new_runner();
     let early = Usage { cpu_ms: 5, peak_memory_bytes: 90, lasted_ms: 5, received_bytes: Some(70), sent_bytes: None };
     let samples = [(runner, early)].into();
@@ -113,7 +113,7 @@ async fn lists_come_in_pages_and_nothing_is_a_list_too() {
 }
 
 #[tokio::test]
-async fn what_an_ended_runner_printed_is_kept_when_its_remains_go() {
+async fn logs_are_kept_before_removal() {
     let runner = new_runner();
     let house = House::with(1, Told { runners: [(runner, crate::stage::exited(0))].into(), ..Told::default() }).await;
     house.hears(runner, "gone").await;

@@ -83,7 +83,7 @@ async fn a_prepare_that_comes_late_is_dropped() {
 }
 
 #[tokio::test]
-async fn what_may_pass_is_tried_until_it_is_too_late() {
+async fn temporary_failures_are_retried_until_the_deadline() {
     let house = House::with(1, Told { prepares: [(Some(transient()), false)].into(), ..Told::default() }).await;
     let slot = standing();
     house.prepare(slot, soon()).await;
@@ -185,7 +185,7 @@ async fn a_start_names_its_slot() {
 }
 
 #[tokio::test]
-async fn what_stands_is_listed_also_when_there_is_nothing() {
+async fn an_empty_list_of_standing_slots_is_published() {
     let house = House::new().await;
     let listed = || house.of_type("dev.greenroom.slot.listed.v1");
     house.until("an empty list", || !listed().is_empty()).await;

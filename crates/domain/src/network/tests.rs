@@ -151,7 +151,7 @@ proptest! {
     }
 
     #[test]
-    fn what_the_standard_library_calls_special_is_refused_in_ipv6(bits: u128) {
+    fn special_ipv6_addresses_of_std_are_refused(bits: u128) {
         let v6 = Ipv6Addr::from_bits(bits);
         if v6.is_loopback() || v6.is_unspecified() || v6.is_multicast() || v6.is_unique_local()
             || v6.is_unicast_link_local()

@@ -27,7 +27,7 @@ pub(super) fn home(dir: &Path) -> Result<PathBuf, Error> {
     let home = PathBuf::from(format!("/var/tmp/greenroom-{:016x}", hasher.finish()));
     tracing::info!(
         wanted = %dir.display(), data = %home.display(), obstacle = %obstacle.display(),
-        "postgres does not run as root, and its user cannot get to the folder: the data is elsewhere"
+        "postgres' user cannot reach the folder; using another data folder"
     );
     match DirBuilder::new().mode(0o755).create(&home) {
         Ok(()) => Ok(home),
@@ -159,7 +159,7 @@ fn write_private(path: &Path, content: &str, account: Account) -> Result<(), Err
 fn forget_stranger(pid_file: &Path) {
     let content = fs::read_to_string(pid_file).unwrap_or_default();
     if content.lines().next().is_some_and(|pid| Path::new("/proc").join(pid.trim()).exists()) {
-        tracing::info!(file = %pid_file.display(), "removing a pid file whose pid is another process's by now");
+        tracing::info!(file = %pid_file.display(), "removing a stale postgres pid file");
         let _ = fs::remove_file(pid_file);
     }
 }

@@ -337,7 +337,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_grpc_says_has_a_place_in_http() {
+    fn every_grpc_code_maps_to_an_http_problem() {
         for (code, status, retry) in [
             (Code::NotFound, 404, false),
             (Code::Unauthenticated, 401, false),

@@ -20,7 +20,7 @@ fn body() -> Value {
 }
 
 #[tokio::test]
-async fn whoever_shows_no_good_key_is_refused() {
+async fn invalid_keys_are_refused() {
     let house = House::without_bus().await;
     for request in [
         house.http.get(house.url("/v1/bots")),
@@ -147,7 +147,7 @@ async fn bad_input_is_named_and_never_said_back() {
 }
 
 #[tokio::test]
-async fn what_goes_wrong_behind_is_said_in_http() {
+async fn upstream_errors_map_to_problems() {
     let house = House::without_bus().await;
     let path = format!("/v1/bots/{}", Uuid::now_v7());
     for (code, message, status) in [
@@ -211,7 +211,7 @@ async fn parameters_that_an_address_does_not_take_are_named() {
 }
 
 #[tokio::test]
-async fn nobody_behind_is_a_503() {
+async fn an_unavailable_upstream_is_a_503() {
     let house = House::on("nats://127.0.0.1:9", Some("127.0.0.1:9")).await;
     let (status, problem) = problem(house.get("/v1/bots")).await;
     assert_eq!((status, &problem["type"]), (503, &json!("urn:greenroom:problem:unavailable")));
@@ -270,7 +270,7 @@ async fn an_edit_says_what_it_names_and_no_more() {
 }
 
 #[tokio::test]
-async fn what_concerns_everybody_is_for_operators() {
+async fn global_operations_need_an_operator() {
     let house = House::without_bus().await;
     house.add_operator("grk_operators");
     for what in ["fail", "restart"] {

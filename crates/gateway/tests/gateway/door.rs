@@ -49,7 +49,7 @@ async fn raw(house: &House, request: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn what_the_http_library_refuses_has_a_problem_document() {
+async fn refusals_of_the_http_library_have_problem_documents() {
     let house = House::without_bus().await;
     let long = "x".repeat(70_000);
     let many = "a: b\r\n".repeat(200);

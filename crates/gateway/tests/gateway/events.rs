@@ -120,7 +120,7 @@ async fn a_wiped_bus_does_not_end_the_stream() {
 }
 
 #[tokio::test]
-async fn without_a_bus_it_says_so() {
+async fn events_without_a_bus_are_503() {
     let house = House::without_bus().await;
     assert_eq!(problem(house.get("/v1/events")).await.0, 503);
 }

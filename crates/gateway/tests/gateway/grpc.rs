@@ -121,7 +121,7 @@ async fn a_message_that_cannot_be_decoded_is_the_clients_fault() {
 }
 
 #[tokio::test]
-async fn what_is_public_is_listed_and_what_is_not_is_not_there() {
+async fn reflection_lists_only_public_services() {
     let house = House::without_bus().await;
     let mut reflection = ServerReflectionClient::new(channel(&house));
     let list = ServerReflectionRequest {

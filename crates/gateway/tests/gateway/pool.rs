@@ -225,7 +225,7 @@ async fn an_operator_sees_and_changes_the_pool() {
 }
 
 #[tokio::test]
-async fn what_an_operator_cannot_have_is_said_and_named() {
+async fn refused_pool_changes_name_the_field() {
     let house = house().await;
     let one = "/v1/pool/platforms/k8s-eu";
     let bad = json!({"limit": "many", "draining": 3, "colour": "red"});

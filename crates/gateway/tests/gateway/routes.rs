@@ -198,7 +198,7 @@ async fn a_reused_key_is_called_as_each_door_calls_it() {
 }
 
 #[tokio::test]
-async fn what_the_door_says_of_itself_has_every_route_of_clients() {
+async fn openapi_lists_every_client_route() {
     let house = House::without_bus().await;
     let answer = send(house.http.get(house.url("/openapi.json"))).await;
     assert_eq!(

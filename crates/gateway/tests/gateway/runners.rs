@@ -50,7 +50,7 @@ async fn a_runner_is_admitted_and_reports() {
 }
 
 #[tokio::test]
-async fn whoever_has_a_token_of_ours_may_ask_whether_uploads_would_be_kept() {
+async fn any_runner_token_may_probe_uploads() {
     let house = House::without_bus().await;
     let url = house.url("/runner/v1/probe");
     let ask = |token: String| house.http.post(&url).bearer_auth(token).json(&json!({}));
@@ -224,7 +224,7 @@ async fn a_beat_is_passed_on_and_answered_from_memory() {
 }
 
 #[tokio::test]
-async fn what_was_missed_the_owner_says_soon() {
+async fn a_missed_event_is_repaired_by_the_owner() {
     let bed = Bed::make().await;
     let house = House::with_bus(&bed).await;
     let token = house.runner(1);

@@ -194,7 +194,7 @@ async fn keep<S: Server>(
             why = is_broken() => (why, true),
         };
         loop {
-            tracing::error!(server = S::NAME, error = why, "a server has to be started again");
+            tracing::error!(server = S::NAME, error = why, "server ended, restarting");
             // One that runs, and is only opened anew, is not one that ends again and again.
             let pause = if std::mem::take(&mut asked) { Some(Duration::ZERO) } else { restarts.next(Instant::now()) };
             let Some(pause) = pause else { return Err(GaveUp { server: S::NAME, why }) };
@@ -212,7 +212,7 @@ async fn keep<S: Server>(
                 Err(error) => why = error.to_string(),
             }
         }
-        tracing::info!(server = S::NAME, "a server runs again");
+        tracing::info!(server = S::NAME, "server restarted");
     }
 }
 

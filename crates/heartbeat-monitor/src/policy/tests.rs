@@ -59,7 +59,7 @@ fn a_restart_grants_everyone_a_full_silence() {
 }
 
 #[test]
-fn who_is_expected_late_gets_a_full_silence_from_there() {
+fn a_newly_expected_runner_gets_a_full_silence() {
     let hearing = hear(Hearing::from(at(0)), 1, 1_000);
     let fleet: BTreeMap<_, _> = [(runner(0), Heard { expected: at(701), beat: None })].into();
     assert_eq!(judge(&fleet, hearing, at(1_000), &limits()), Judgement::default());
@@ -119,7 +119,7 @@ fn a_late_loop_holds_until_it_is_on_time_again() {
 }
 
 #[test]
-fn who_was_deaf_grants_a_full_silence_from_the_moment_it_hears_again() {
+fn a_recovered_monitor_grants_a_full_silence() {
     // Nothing heard from 500 to 600 (NATS away, say); the runner beat at 490 and is dead since.
     let fleet = fleet([Some(490)]);
     let back = hear(hear(Hearing::from(at(0)), 1, 500), 600, 899);
@@ -128,7 +128,7 @@ fn who_was_deaf_grants_a_full_silence_from_the_moment_it_hears_again() {
 }
 
 #[test]
-fn whoever_is_deaf_again_and_again_speaks_after_the_longest_hold() {
+fn suppression_has_a_longest_duration() {
     let fleet = fleet([Some(0)]);
     let mut hearing = Hearing::from(at(0));
     for round in 1..=12 {
@@ -168,7 +168,7 @@ proptest! {
     /// I6, as far as it lies with the monitor: whoever beat, or was expected, or could not be heard, less than a silence
     /// before what we surely heard, is no suspect.
     #[test]
-    fn nobody_is_suspected_without_a_full_silence_of_hearing(
+    fn a_suspicion_needs_a_full_silence(
         (start, probes) in any_hearing(),
         ages in proptest::collection::vec((0u64..2_000_000, proptest::option::of(0u64..2_000_000)), 1..60),
         delay in 0u64..10_000,

@@ -89,7 +89,7 @@ fn permits_shares_and_strange_platforms() {
 }
 
 #[test]
-fn what_all_platforms_may_have_together_is_given_once() {
+fn the_installation_limit_is_shared() {
     let both: &[&str] = &["one", "two"];
     let wishes = [("web", both), ("web", both), ("web", &["two"][..])];
     for cap in [
@@ -122,7 +122,7 @@ fn a_warm_slot_comes_first_and_then_the_least_recently_used() {
 }
 
 #[test]
-fn who_gets_nothing_is_told_what_is_short() {
+fn a_refused_request_names_the_shortage() {
     let rooms = rooms(&[
         ("empty", room(9, None, 0)),
         ("busy", room(0, None, 5)),

@@ -89,7 +89,7 @@ fn every_reason_in_words() {
 }
 
 #[test]
-fn what_is_least_useful_goes_first_when_there_are_too_many() {
+fn the_least_useful_slots_are_removed_first() {
     let view = View { busy: 7, ready: 2, preparing: 3, failed: 1, limit: 8, ..usual() };
     let decision = decide(&view, &Policy::default(), at(0));
     // 13 there are and 8 may be: the failed one, three that are not ready, one that is.

@@ -146,7 +146,7 @@ fn event() -> impl Strategy<Value = Event> {
 
 proptest! {
     #[test]
-    fn whatever_happens_somebody_looks_again_and_no_generation_lives_twice(
+    fn every_state_has_a_wake_up_and_generations_are_unique(
         events in prop::collection::vec((event(), 0..600_i64), 0..40),
     ) {
         let mut slot = Slot::planned(1, at(0));

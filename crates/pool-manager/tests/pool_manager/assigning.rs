@@ -49,7 +49,7 @@ async fn sixty_four_at_once_for_twenty_slots() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_is_told_full_while_a_slot_comes_free_is_told_of_it() {
+async fn capacity_freed_during_a_full_answer_is_announced() {
     let house = House::scaled(&[("SIMULATED_BOT_LIMIT", "1")], 1.0).await;
     let mut occupant = house.running().await;
     for round in 0..150_u64 {
@@ -95,7 +95,7 @@ async fn asking_twice_is_answered_the_same_and_takes_one_slot() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_closed_stays_closed_and_what_is_assigned_is_not_closed() {
+async fn closed_runners_stay_closed_and_assigned_ones_are_not_closed() {
     let house = House::new(&[]).await;
     let never = runner();
     assert!(house.close(never, false).await);

@@ -75,7 +75,7 @@ async fn a_list_is_one_when_all_its_pages_are_there() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_two_lists_miss_is_inspected_and_stopped_only_if_the_platform_says_that_it_is_gone() {
+async fn losses_are_inspected_and_stopped_only_if_gone() {
     let house = House::new(&[]).await;
     let (lost, hidden, shown) = (house.running().await, house.running().await, house.running().await);
     house.neighbours.platform.lock().expect("no panic").insert(hidden, inspect_response::State::Running);
@@ -94,7 +94,7 @@ async fn what_two_lists_miss_is_inspected_and_stopped_only_if_the_platform_says_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_came_after_the_first_list_began_is_no_loss() {
+async fn a_runner_newer_than_the_first_list_is_not_a_loss() {
     let house = House::new(&[]).await;
     house.list(&[]).await;
     let late = house.running().await;
@@ -112,7 +112,7 @@ async fn who_came_after_the_first_list_began_is_no_loss() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whom_to_expect_comes_in_pages() {
+async fn expected_runners_are_paged() {
     let house = House::new(&[]).await;
     let mut running = Vec::new();
     for _ in 0..7 {

@@ -320,7 +320,7 @@ async fn a_slot_is_reset_on_proof_and_forced_only_without_an_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_all_platforms_may_have_together_is_kept_by_all_replicas() {
+async fn replicas_keep_the_installation_limit() {
     let settings = [("MAX_POOL_SIZE", "5"), ("MAX_CONCURRENT_BOTS", "8"), ("DEPLOYMENT_QUEUE_MAX_CONCURRENT", "3")];
     let house = House::new(&settings).await;
     let other = house.replica(&settings).await;

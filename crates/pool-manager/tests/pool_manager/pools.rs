@@ -163,7 +163,7 @@ impl House {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_waits_has_slots_made_and_hears_when_one_is_ready() {
+async fn waiting_requests_grow_the_pool_and_are_woken() {
     let house = pooled(&[("GOOGLE_MEET_POOL_SIZE", "3")]).await;
     let waiting: Vec<RunnerId> = (0..5).map(|_| runner()).collect();
     for runner in &waiting {
@@ -277,7 +277,7 @@ async fn a_limit_that_is_lowered_lets_go_of_what_serves_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_waits_gets_the_room_of_who_is_idle() {
+async fn idle_slots_make_room_for_waiting_requests() {
     let settings = [("GOOGLE_MEET_POOL_PREWARM", "3"), ("SIMULATED_BOT_LIMIT", "3"), ("WEB_POOL_ENABLED", "true")];
     let house = pooled(&settings).await;
     let meets = house.ready(3).await;

@@ -63,7 +63,7 @@ async fn a_slot_that_failed_is_shown_with_its_platforms_words() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_fails_is_tried_again_and_then_made_anew_on_evidence() {
+async fn failed_slots_are_retried_then_recreated_on_evidence() {
     let house = pooled(&[("GOOGLE_MEET_POOL_PREWARM", "1"), ("POOL_RECOVERY_MS", "4000")]).await;
     let first = house.preparations(1).await[0].standing;
     for failed in 1..=3 {
@@ -100,7 +100,7 @@ async fn a_platform_that_says_nothing_has_failed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_nobody_knows_is_retired_and_what_is_lost_is_made_anew() {
+async fn unknown_slots_are_retired_and_lost_ones_recreated() {
     let house = pooled(&[("GOOGLE_MEET_POOL_PREWARM", "2")]).await;
     let slots = house.ready(2).await;
     let stranger = Standing { slot: SlotId::generate(), generation: 1 };
@@ -133,7 +133,7 @@ async fn a_slot_that_was_left_dirty_is_renewed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_lost_under_a_runner_is_made_anew_when_it_comes_back() {
+async fn a_slot_lost_under_a_runner_is_recreated_afterwards() {
     let house = pooled(&[("GOOGLE_MEET_POOL_PREWARM", "1")]).await;
     let first = house.ready(1).await[0];
     let one = runner();

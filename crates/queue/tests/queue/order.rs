@@ -37,7 +37,7 @@ async fn by_priority_and_then_by_the_time_of_the_wish() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_waits_goes_before_who_comes() {
+async fn waiting_entries_precede_new_ones() {
     let house = House::new().await;
     let waits = house.enqueue(house.wish()).await;
     until("it is asked for again", async || (house.pool.asked(waits) >= 2).then_some(())).await;
@@ -70,7 +70,7 @@ async fn those_who_come_together_are_asked_for_in_order_as_well() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_backs_off_is_not_asked_for_before_its_time() {
+async fn an_entry_in_back_off_is_not_dispatched() {
     let house = House::new().await;
     house.pool.free("one", 2);
     let later = Enqueue { not_before: house.now() + Duration::from_secs(2), ..house.wish() };

@@ -35,7 +35,7 @@ async fn with_room_nothing_is_written() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_finds_it_full_is_stored_and_asked_for_once_more() {
+async fn a_full_answer_stores_the_entry_and_requests_once_more() {
     let house = House::new().await;
     let runner = house.enqueue(house.wish()).await;
     assert_eq!(house.waiting().await, (1, 1));

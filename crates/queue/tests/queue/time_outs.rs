@@ -42,7 +42,7 @@ async fn a_time_out_loses_to_an_assignment() {
 
 /// The dispatcher hears of the closing before the sweep that closed has written it down.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_hears_first_says_that_it_timed_out() {
+async fn a_time_out_is_published_once() {
     let house = House::new().await;
     let wish = Enqueue { deadline: house.now() + SOON, ..house.wish() };
     house.pool.answers_closings(false);
@@ -110,7 +110,7 @@ async fn the_time_out_of_a_platform_opens_the_next_of_the_chain() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_time_outs_all_of_the_chain_is_open() {
+async fn without_platform_time_outs_the_whole_chain_is_open() {
     let house = House::new().await;
     let wish = Enqueue { platforms: vec![platform("one"), platform("two")], ..house.wish() };
     let runner = house.enqueue(wish).await;

@@ -66,7 +66,7 @@ async fn the_next_attempt_keeps_its_place() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_waits_rises_to_the_front() {
+async fn waiting_raises_the_priority() {
     let house = House::with(&[("QUEUE_RISE_MS", "300")], 1.0).await;
     let waits = house.enqueue(Enqueue { priority: 200, ..house.wish() }).await;
     let priority = async || -> i32 {
@@ -102,7 +102,7 @@ async fn a_platform_that_does_not_answer_holds_up_no_other() {
 
 /// What a dispatcher has claimed and never settled is asked for by another, without being told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_dead_dispatcher_had_claimed_comes_back() {
+async fn claims_of_a_dead_dispatcher_expire() {
     let house = House::new().await;
     let (claimed, next) = (house.enqueue(house.wish()).await, house.enqueue(house.wish()).await);
     let asked = async || house.pool.know(|known| known.in_flight.is_empty()).then_some(());
@@ -140,7 +140,7 @@ async fn the_owner_is_told_once_that_a_wish_is_held() {
 
 /// Wishes, withdrawals, slots and platforms that open, in an order that nobody planned, with two replicas.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_comes_everybody_has_a_slot_or_is_withdrawn() {
+async fn every_entry_gets_a_slot_or_is_withdrawn() {
     let settings = [("ONE_QUEUE_TIMEOUT_MS", "300"), ("QUEUE_RISE_MS", "200"), ("QUEUE_CLAIM_MS", "10000")];
     let house = House::with(&settings, 1.0).await;
     house.replica(&settings).await;

@@ -104,7 +104,7 @@ async fn namespaces() -> bool {
         let allowed =
             command.stdin(null()).stdout(null()).stderr(null()).status().await.is_ok_and(|status| status.success());
         if !allowed {
-            tracing::info!("no network namespace can be made here: ffmpeg is kept from the network by Landlock alone");
+            tracing::info!("network namespaces are unavailable; only Landlock isolates ffmpeg from the network");
         }
         allowed
     };

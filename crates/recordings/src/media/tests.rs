@@ -148,7 +148,7 @@ async fn a_run_is_limited_and_gets_no_environment() {
 }
 
 #[tokio::test]
-async fn whoever_asks_for_too_much_is_told_from_whoever_had_to_wait() {
+async fn resource_exhaustion_differs_from_waiting() {
     let (_one, greedy) = script("while :; do :; done", Duration::from_secs(2));
     let failed = run(&greedy, &[]).await;
     assert!(matches!(failed, Err(Error::Exceeded(_) | Error::TimedOut(_))), "{failed:?}");

@@ -22,7 +22,7 @@ pub async fn handle(rpc: &Rpc, request: JoinRequest) -> Result<Recording, Status
     }
     store::save(&mut tx, &[(tenant, bot, progress)], &rpc.limits).await.map_err(Error::Store)?;
     tx.commit().await.map_err(Error::Store)?;
-    tracing::info!(bot.id = %bot, "a recording is joined again, as an operator wants it");
+    tracing::info!(bot.id = %bot, "operator requested another join");
     rpc.signal.notify_one();
     get::handle(rpc, RecordingServiceGetRequest { tenant_id: tenant.to_string(), bot_id: bot.to_string() }).await
 }

@@ -24,7 +24,7 @@ pub(super) async fn handle(rpc: &Rpc) -> ProbeResponse {
     }
     let written = rpc.vault.try_out(&format!("probes/{}", Uuid::now_v7()), Bytes::from_static(b"probe")).await;
     let problem = written.err().map(|error| {
-        tracing::warn!(%error, "the recordings' place does not take what is uploaded");
+        tracing::warn!(%error, "cannot write to RECORDINGS_DIR");
         error.to_string()
     });
     let storage_problem = problem.unwrap_or_default();

@@ -7,7 +7,7 @@ use crate::house::{House, Said};
 use crate::sound;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_stood_still_within_a_stream_is_told() {
+async fn a_stalled_stream_is_reported() {
     let house = House::new().await;
     let bot = house.bot();
     // The page's process was stopped from second 4 on: the stream goes on 15 seconds later.
@@ -35,7 +35,7 @@ async fn a_page_that_was_loaded_anew_is_joined_to_what_came_before() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_not_recorded_between_two_pieces_is_a_gap() {
+async fn unrecorded_time_between_streams_is_a_gap() {
     let house = House::new().await;
     let bot = house.bot();
     // Six seconds; then the page was loaded anew, and from second 30 on it was recorded again.

@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_named() {
+    fn invalid_sizes_are_named() {
         for (name, value) in [
             ("RUNNER_CPU_MILLIS", "99"),
             ("RUNNER_MEMORY_MB", "8193"),

@@ -74,7 +74,7 @@ fn within_a_batch_the_first_counts_for_the_next() {
 }
 
 #[test]
-fn what_is_for_later_is_not_under_way() {
+fn scheduled_bots_are_not_under_way() {
     let limits = Limits { daily: None, concurrent: Some(1) };
     let ends = at("2026-11-21T10:30:00Z");
     let mut known = Known::default();

@@ -9,6 +9,6 @@ use crate::writer::Input;
 
 pub async fn force(door: &Door, bot: &str, event: Event) -> Result<Bot, Status> {
     let bot = super::bot(bot)?;
-    tracing::warn!(bot.id = %bot, event = ?event, "an operator forces a bot");
+    tracing::warn!(bot.id = %bot, event = ?event, "bot forced by an operator");
     leave::answer(door, Input::new(bot, event, None)).await
 }

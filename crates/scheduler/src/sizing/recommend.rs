@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_seen_is_told_even_of_a_few() {
+    fn few_measurements_are_shown_without_recommendation() {
         let seen = recommend(&[usage(100, 300), usage(300, 100)], &sizing());
         assert_eq!((seen.sample, seen.cpu_millis_p95, seen.peak_memory_bytes_p99), (2, 300, 300 * MIB));
         assert_eq!(percentile((1..=100).rev().collect(), 95), 95);

@@ -25,7 +25,7 @@ fn size((cpu_millis, cpu_limit_millis): (u32, u32), (memory_mb, memory_limit_mb)
 }
 
 #[test]
-fn whoever_speaks_first_decides() {
+fn the_most_specific_size_wins() {
     let nothing = (Asked::default(), Own::default(), None);
     let right = Some(Base { cpu_millis: 650, memory_mb: 1792 });
     let own = Own { cpu_millis: Some(800), memory_mb: None };
@@ -97,7 +97,7 @@ fn a_caller_is_told_the_bound_and_the_field() {
 }
 
 #[test]
-fn who_ran_out_of_memory_gets_half_as_much_again() {
+fn out_of_memory_raises_the_next_attempts_memory() {
     let sizing = sizing();
     let mut now = size((500, 1000), (1024, 1536));
     let mut memory = Vec::new();

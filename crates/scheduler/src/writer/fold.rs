@@ -203,7 +203,7 @@ impl<'a> Fold<'a> {
                 self.writer.moved.add(1, &[KeyValue::new("state", stored.bot.state.as_str()), KeyValue::new("reason", reason)]);
                 tracing::info!(
                     bot.id = %stored.bot.id, bot.number = stored.details.number, attempt, state = stored.bot.state.as_str(),
-                    previous = before.state.as_str(), reason = stored.bot.reason.as_ref().map(Reason::as_str), "bot moved on"
+                    previous = before.state.as_str(), reason = stored.bot.reason.as_ref().map(Reason::as_str), "bot state changed"
                 );
                 let changed = state_changed(stored, before.state);
                 Saying::Moved(snapshot, Box::new(changed))

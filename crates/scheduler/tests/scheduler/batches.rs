@@ -58,7 +58,7 @@ async fn a_sequence_beyond_what_is_stored_is_refused_and_fails_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_database_refuses_fails_alone() {
+async fn a_refused_row_fails_alone() {
     let house = House::new().await;
     let bots = house.scheduled(40).await;
     // Whatever it is that the database will not have: nobody could have known it at the door.
@@ -153,7 +153,7 @@ async fn no_number_of_a_request_is_one_that_no_column_holds() {
 
 /// Postgres says which row it refuses, and with it where the meeting is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_database_refuses_is_logged_without_its_row() {
+async fn a_refused_row_is_logged_without_its_data() {
     let house = House::new().await;
     house.create(new_bot()).await;
     let refused =

@@ -61,7 +61,7 @@ async fn concurrent_requests_with_one_key_make_one_bot() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_answered_is_what_is_read_later() {
+async fn the_create_response_equals_a_later_read() {
     let house = House::new().await;
     // Finer than Postgres keeps it, and nearer to the next microsecond.
     let at = |seconds| {
@@ -100,7 +100,7 @@ async fn what_is_answered_is_what_is_read_later() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_cannot_be_stored_fails_alone() {
+async fn an_unstorable_bot_fails_alone() {
     let house = House::new().await;
     // No column holds that, so the door lets nobody ask for it.
     let status =
@@ -169,7 +169,7 @@ async fn a_hundred_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_is_refused_by_name() {
+async fn invalid_fields_are_refused_by_name() {
     let house = House::new().await;
     let ago = |seconds| Some(proto_timestamp(house.now() - Duration::from_secs(seconds)));
     let far = |text: &str| Some(proto_timestamp(text.parse().expect("a time")));

@@ -124,7 +124,7 @@ async fn a_bot_without_platforms_that_is_moved_to_now_gets_the_order_that_holds(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_used_is_not_edited_any_more() {
+async fn used_settings_cannot_be_edited() {
     let house = House::new().await;
     let (bot, _) = house.at(BotState::InCall).await;
     let status = house.start_at(&bot, HOUR).await.expect_err("it is under way");
@@ -318,7 +318,7 @@ async fn operators_replace_a_runner_and_end_a_bot() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_due_while_nobody_looked() {
+async fn bots_due_during_an_outage_start_late_or_are_missed() {
     let house = House::fast().await;
     let (missed, late) = (house.create_later(HOUR).await, house.create_later(HOUR).await);
     // An hour, twenty times as fast, is three minutes.

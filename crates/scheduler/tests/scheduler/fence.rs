@@ -56,7 +56,7 @@ async fn one_instance_is_admitted_and_told_what_to_do() {
 
 /// Two processes of one attempt ask at the doors of two replicas at the same moment.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_many_who_ask_at_once_one_is_admitted() {
+async fn concurrent_admissions_admit_one_instance() {
     let house = House::new().await;
     let (_, other) = house.replica().await;
     for round in 0..12 {
@@ -80,7 +80,7 @@ async fn of_many_who_ask_at_once_one_is_admitted() {
 
 /// Who had to wait for a bot's row sees all that was written meanwhile, the attempt as well.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_who_wait_for_the_same_row_one_is_admitted() {
+async fn two_admissions_on_one_row_lock_admit_one() {
     let house = House::new().await;
     let (_, other) = house.replica().await;
     let (bot, _) = house.at(BotState::Deploying).await;

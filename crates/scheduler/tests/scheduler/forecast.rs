@@ -27,7 +27,7 @@ impl House {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_begins_and_ends_soon_is_foretold_by_provider_and_platform() {
+async fn the_forecast_counts_by_provider_and_platform() {
     let house = House::new().await;
     let lead = Duration::from_secs(60);
     let web = |start: u64, chain: &str| BotSettings {

@@ -79,7 +79,7 @@ async fn a_word_is_one_living_bots() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_many_at_once_one_has_the_word_and_the_others_fail_alone() {
+async fn one_of_many_concurrent_deduplication_keys_wins() {
     let house = House::new().await;
     let (other, _) = house.replica().await;
     let creating = (0..60).map(|n| {
@@ -393,7 +393,7 @@ async fn no_more_than_the_limit_are_under_way_whatever_sends_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_waits_for_room_is_before_who_comes_later_and_shows_why() {
+async fn bots_waiting_for_room_precede_new_ones_and_show_the_reason() {
     let house = House::new().await;
     house.limit_to(1);
     let ask = |bot: BotSettings| create(&house.scheduler, house.limited(None, Some(1), bot, ""));
@@ -420,7 +420,7 @@ async fn who_waits_for_room_is_before_who_comes_later_and_shows_why() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_waits_for_room_in_vain_ends_for_that_reason() {
+async fn a_bot_without_room_ends_as_concurrency_limit() {
     let house = House::fast().await;
     house.limit_to(1);
     let ask = |bot: BotSettings| create(&house.scheduler, house.limited(None, Some(1), bot, ""));

@@ -27,7 +27,7 @@ impl House {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_names_no_platform_follows_the_order_until_it_is_due() {
+async fn a_bot_without_platforms_follows_the_order_until_due() {
     let house = House::new().await;
     let (before, later) = (house.create(new_bot()).await, house.create_later(Duration::from_secs(3600)).await);
     let chosen = BotSettings { platforms: vec!["one".to_owned()], ..new_bot() };

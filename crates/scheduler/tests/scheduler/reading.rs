@@ -141,7 +141,7 @@ async fn another_tenant_sees_and_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_waits_sees_his_place_and_who_waits_no_longer_does_not() {
+async fn only_queued_bots_show_a_position() {
     let house = House::new().await;
     let (queued, _) = house.at(BotState::Queued).await;
     let seen = house.get(&queued).await;

@@ -112,7 +112,7 @@ async fn chosen_when_it_is_made_and_the_same_wherever_it_is_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_out_of_bounds_is_refused_by_name_and_with_the_bound() {
+async fn sizes_out_of_bounds_are_refused_with_the_bound() {
     let house = House::new().await;
     let nothing = AskedResources::default();
     for (resources, words) in [
@@ -233,7 +233,7 @@ async fn after_out_of_memory_the_next_attempt_gets_half_as_much_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_runner_took_is_kept_with_its_attempt() {
+async fn usage_is_stored_with_the_attempt() {
     let house = House::new().await;
     let (bot, _) = house.at(BotState::InCall).await;
     let (one, two) = (runner_of(&bot, 1), runner_of(&bot, 2));
@@ -271,7 +271,7 @@ async fn what_a_runner_took_is_kept_with_its_attempt() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_runners_took_is_recommended_and_used_where_right_sizing_is_on() {
+async fn recommendations_apply_with_right_sizing() {
     let house = House::new().await;
     let day = 24 * HOUR;
     house.measured("microsoft-teams", 25, 800, 1400, day).await;

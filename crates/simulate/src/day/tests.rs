@@ -71,7 +71,7 @@ fn nothing_comes_of_nothing() {
 }
 
 #[test]
-fn who_gets_no_slot_times_out() {
+fn bots_without_a_slot_time_out() {
     let scenario = scenario(&["docker"], "limit=2,start=2s,start_p95=2s,queue_timeout=10m");
     let day = outcome(&trace((0..5).map(|_| meeting(0, 0, Plan::Standard))), &scenario);
     assert_eq!((day.joined, day.never_joined.get("queue_timeout"), day.most_waiting), (2, Some(&3), 3));
@@ -125,7 +125,7 @@ fn a_start_that_takes_too_long_is_given_up_and_its_slot_comes_back() {
 }
 
 #[test]
-fn who_was_asked_for_late_comes_late_and_who_is_alone_leaves() {
+fn late_requests_join_late_and_lonely_bots_leave() {
     let scenario = scenario(&["docker"], "start=2s,start_p95=2s,join=3s,join_p95=3s");
     let late = Meeting { created: Some(at(10)), ..meeting(0, 0, Plan::Standard) };
     let alone = Meeting { no_show: true, end: at(120), ..meeting(60, 0, Plan::Standard) };

@@ -28,7 +28,7 @@ fn a_trace_is_read_and_sorted() {
 }
 
 #[test]
-fn what_is_wrong_is_named_by_line_and_column() {
+fn problems_name_line_and_column() {
     let csv = "start,duration_minutes,provider,plan,priority,created,no_show\n\
                2026-03-03T10:00:00,30,zoom,,,,\n\
                2026-03-03T10:00:00Z,0,zoom,,,,\n\
@@ -56,7 +56,7 @@ fn what_is_wrong_is_named_by_line_and_column() {
 }
 
 #[test]
-fn so_are_columns_and_lines_that_are_too_short() {
+fn missing_columns_and_short_lines_are_named() {
     let columns = [
         ("begin,end\n", "the trace's columns: \"begin\" is none of start, duration_minutes, end"),
         ("start\n", "the trace's columns: either duration_minutes or end has to be there"),

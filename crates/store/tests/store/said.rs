@@ -98,7 +98,7 @@ async fn one_statement_says_what_it_has_made_and_nothing_of_the_rest() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_committed_without_a_relay_is_found_by_the_next_one() {
+async fn the_next_relay_publishes_leftover_rows() {
     let house = House::new().await;
     let mut ids = Vec::new();
     {

@@ -100,7 +100,7 @@ async fn get(proxy: &Proxy, url: &str) -> (String, String) {
 }
 
 #[tokio::test]
-async fn without_the_password_nothing_is_reached() {
+async fn the_proxy_refuses_requests_without_its_password() {
     let server = Server::start(PUBLIC, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").await;
     let proxy = proxy(System).await;
     let at = server.address;
@@ -222,7 +222,7 @@ async fn a_name_that_changes_its_address_is_checked_each_time() {
 }
 
 #[tokio::test]
-async fn of_a_names_addresses_only_those_allowed_are_tried() {
+async fn only_allowed_addresses_of_a_name_are_tried() {
     let inside = Server::start(INSIDE, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret").await;
     let port = inside.address.port();
     let names = [("both.example", &[&[INSIDE, "::1", PUBLIC] as &[_]] as &[_])];
@@ -249,7 +249,7 @@ async fn a_name_without_an_address_is_told_apart() {
 }
 
 #[tokio::test]
-async fn as_many_hosts_as_a_page_likes_take_no_more_room() {
+async fn remembered_hosts_are_bounded() {
     let proxy = proxy(System).await;
     for port in 1..=2 * u16::try_from(REMEMBERED).unwrap() {
         assert_eq!(connect(&proxy, INSIDE, port).await.0, "403");

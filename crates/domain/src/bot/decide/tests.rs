@@ -364,7 +364,7 @@ fn a_tick_before_its_time_changes_nothing() {
 type Case<Answer> = (&'static str, Vec<(i64, Event)>, Event, Answer);
 
 #[test]
-fn what_is_ignored_and_what_is_refused() {
+fn ignored_and_rejected_events() {
     let ignored: Vec<Case<Ignored>> = vec![
         ("assigned twice", then(admitted(), []), assigned(), Ignored::Repeated),
         ("started twice", then(admitted(), []), Event::Started { attempt: Attempt(1) }, Ignored::Repeated),

@@ -46,7 +46,7 @@ fn a_tenant_sees_its_own_events_once_and_in_order() {
 }
 
 #[test]
-fn what_is_forgotten_is_read_from_the_bus() {
+fn evicted_events_are_read_from_the_bus() {
     let recent = recent(3);
     let (one, two) = (TenantId::generate(), TenantId::generate());
     let at = |sequence| Cursor { epoch: epoch(1), sequence };

@@ -175,7 +175,7 @@ fn an_address_is_http_without_a_user() {
 }
 
 #[test]
-fn what_an_operator_allows_is_accepted_and_nothing_beside_it() {
+fn only_allowed_networks_are_accepted() {
     for (url, allowed, accepted) in [
         ("http://localhost:8080/room/1", "loopback", true),
         ("http://127.0.0.1/", "loopback", true),
@@ -233,7 +233,7 @@ fn times_in_the_past_too_far_ahead_or_reversed() {
 }
 
 #[test]
-fn what_was_allowed_once_may_have_passed() {
+fn stored_times_may_be_in_the_past() {
     let mut settings = good();
     (settings.start_time, settings.end_time) = (at("2020-01-01T00:00:00Z"), at("2020-01-01T01:00:00Z"));
     assert_eq!(checked(&settings, &AllowedNetworks::default(), false), []);

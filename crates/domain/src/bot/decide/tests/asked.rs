@@ -47,7 +47,7 @@ fn an_edit_while_scheduled() {
 type Case = (&'static str, Vec<(i64, Event)>, Event, Result<BotState, Decision>);
 
 #[test]
-fn what_may_still_be_asked() {
+fn allowed_requests_by_state() {
     let ignored = |why| Err(Decision::Ignore(why));
     let rejected = |why| Err(Decision::Reject(why));
     let due = || vec![(-60, Event::Tick)];
@@ -273,7 +273,7 @@ fn a_runner_that_was_stopped_for_the_next_one_does_not_end_the_bot() {
 }
 
 #[test]
-fn whoever_stayed_his_longest_does_not_go_back() {
+fn a_bot_past_its_longest_stay_does_not_rejoin() {
     let (bot, _) = play(
         Bot { end_at: None, ..scheduled() },
         &then(in_call(), [(3_600, Event::Gone { attempt: Attempt(1), exit: None })]),
@@ -282,7 +282,7 @@ fn whoever_stayed_his_longest_does_not_go_back() {
 }
 
 #[test]
-fn what_the_queue_holds_is_not_said_again_before_its_deadline() {
+fn a_stored_enqueue_is_not_asserted_before_its_deadline() {
     let held = Event::Held { attempt: Attempt(1) };
     let (bot, effects) = play(scheduled(), &[(-60, Event::Tick), (-59, held)]);
     assert_eq!((bot.wake_at, effects), (Some(at(660)), vec![Effect::Enqueue]));

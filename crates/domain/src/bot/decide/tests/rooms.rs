@@ -104,7 +104,7 @@ fn an_edit_of_one_that_waits_moves_its_deadline_and_loses_nothing() {
 }
 
 #[test]
-fn what_ends_a_bot_ends_one_that_waits() {
+fn terminal_events_end_a_waiting_bot() {
     for (event, state) in [
         (Event::CancelAsked, BotState::Cancelled),
         (Event::LeaveAsked, BotState::Cancelled),
