@@ -210,9 +210,11 @@ const UNRECORDED: Failure = Failure::passing("recording_failed", "the meeting co
 pub const ADDRESS_REFUSED: Failure =
     Failure::lasting("address_refused", "the meeting page led to an address inside the network, which is not allowed");
 
-/// The meeting's address names a file or something of the browser itself, which no check of networks sees.
-pub const NOT_A_WEB_ADDRESS: Failure =
-    Failure::lasting("address_refused", "the meeting's address does not begin with http:// or https://");
+/// The meeting's address names a file or something of the browser itself, or redirects there, which no check of networks sees.
+pub const NOT_A_WEB_ADDRESS: Failure = Failure::lasting(
+    "address_refused",
+    "the meeting's address, or where it redirects to, does not begin with http:// or https://",
+);
 
 /// Decides. Wishes come first, then what the page says, then the limits.
 #[must_use]

@@ -17,6 +17,8 @@ const HIGHEST_LIMIT: u32 = 1_000_000_000;
 /// More than one machine has. What a runner may have at most, the scheduler knows and holds it to.
 const HIGHEST_CPU_MILLIS: u32 = 1_000_000;
 const HIGHEST_MEMORY_MB: u32 = 16 << 20;
+/// In the database of time zones, and of no place: the first is whatever a machine is set to.
+const NO_PLACE: [&str; 2] = ["localtime", "Factory"];
 const OWN: [&str; 7] = ["priority", "weight", "daily_limit", "concurrency_limit", "cpu_millis", "memory_mb", "images"];
 
 pub(super) async fn handle(rpc: &Rpc, request: SetTenantRequest) -> Result<Tenant, Status> {
@@ -46,8 +48,8 @@ pub(super) async fn handle(rpc: &Rpc, request: SetTenantRequest) -> Result<Tenan
     if let Some(unknown) = request.as_planned.iter().find(|name| !OWN.contains(&name.as_str())) {
         return Err(BadField::new("as_planned", format!("{unknown:?} is none of {}", OWN.join(", "))).into());
     }
-    // By name alone: an offset would be wrong for half of the year.
-    if request.time_zone.as_deref().is_some_and(|zone| TimeZone::get(zone).is_err()) {
+    // By name alone, as an offset would be wrong for half of the year.
+    if request.time_zone.as_deref().is_some_and(|zone| NO_PLACE.contains(&zone) || TimeZone::get(zone).is_err()) {
         return Err(BadField::new("time_zone", "must be an IANA name, as Europe/Berlin").into());
     }
     let row = store::set_tenant(&rpc.store, plan, &request).await.map_err(Error::from)?;

@@ -9,7 +9,7 @@ use super::Provider;
 use crate::browser::proxy::Trouble;
 use crate::browser::{Error, Tab};
 use crate::contract::Meeting;
-use crate::policy::{ADDRESS_REFUSED, BROWSER_LOST, Failure, PAGE_LOST, Sight};
+use crate::policy::{ADDRESS_REFUSED, BROWSER_LOST, Failure, NOT_A_WEB_ADDRESS, PAGE_LOST, Sight};
 
 /// How long the page may take until it shows a state.
 const OPEN: Duration = Duration::from_secs(30);
@@ -59,6 +59,8 @@ impl Provider for Web {
                 Ok(Some(code)) if code == "ERR_HTTP_RESPONSE_CODE_FAILURE" => asking.await.err(),
                 // A 401 that asks for a name and a password: the runner has none to give.
                 Ok(Some(code)) if code == "ERR_INVALID_AUTH_CREDENTIALS" => Some(ACCOUNT),
+                // It redirects to a file, to data, or to something of the browser itself.
+                Ok(Some(code)) if code == "ERR_UNSAFE_REDIRECT" || code == "ERR_UNKNOWN_URL_SCHEME" => Some(NOT_A_WEB_ADDRESS),
                 Ok(Some(code)) => Some(unreachable(tab, &code).await),
                 Err(error) if error.is_end() => Some(error.failure()),
                 // Its server is slow, or something that the page loads is: it has its time.

@@ -95,6 +95,9 @@ async fn outside(inside: &Site, quic: SocketAddr) -> Site {
         "/redirect-frame" => redirect(&format!("http://127.0.0.1:{port}/redirect-frame")),
         "/redirect-fetch" => redirect(&format!("http://127.0.0.1:{port}/redirect-fetch")),
         "/redirect" => redirect(&format!("http://127.0.0.1:{port}/redirect")),
+        "/to-file" => redirect("file:///etc/passwd"),
+        "/to-data" => redirect("data:text/html,<div data-greenroom>"),
+        "/to-chrome" => redirect("chrome://version/"),
         "/script" => page("text/html", &format!("<script>location = 'http://127.0.0.1:{port}/script'</script>")),
         "/refresh" => {
             page("text/html", &format!("<meta http-equiv='refresh' content='0; url=http://127.0.0.1:{port}/refresh'>"))
@@ -167,6 +170,9 @@ async fn a_page_that_leads_inside_ends_the_bot_with_that_reason() {
         outside.url("/redirect"),
         outside.url("/script"),
         outside.url("/refresh"),
+        outside.url("/to-file"),
+        outside.url("/to-data"),
+        outside.url("/to-chrome"),
     ] {
         let mut config = crate::config(&url);
         config.allowed_networks = vec!["127.0.0.2".to_owned()];

@@ -114,8 +114,12 @@ fn image(bad: &mut Problems, image: &str, caller: &Caller) {
         });
         let shown: Vec<&str> = shown.map(String::as_str).collect();
         let more = caller.images.len() - shown.len();
-        let more = if more == 0 { String::new() } else { format!(" ({more} more are not shown)") };
-        bad.add("settings.image", format!("must be one that this tenant may use: {}{more}", shown.join(", ")));
+        let list = match (shown.is_empty(), more) {
+            (false, 0) => shown.join(", "),
+            (false, _) => format!("{} ({more} more are not shown)", shown.join(", ")),
+            (true, _) => format!("{more}, too long to be shown here"),
+        };
+        bad.add("settings.image", format!("must be one that this tenant may use: {list}"));
     }
 }
 
