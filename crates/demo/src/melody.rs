@@ -9,8 +9,9 @@ pub const NOTES: [f64; 4] = [523.25, 659.25, 783.99, 1046.5];
 const OTHERS: [f64; 4] = [466.16, 587.33, 880.0, 1174.66];
 /// How the sound has to be decoded: this many samples a second, one channel.
 pub const RATE: u32 = 8_000;
-/// A fifth of a second: narrow enough (5 Hz) to tell the notes apart, short enough to fit into one.
-const WINDOW: usize = RATE as usize / 5;
+/// A tenth of a second: narrow enough (10 Hz) to tell the notes apart, and a quarter of a note, so that three of four windows lie
+/// within one wherever the recording begins.
+const WINDOW: usize = RATE as usize / 10;
 
 /// What was found.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -85,6 +86,15 @@ mod tests {
     fn the_melody_is_found() {
         let found = find(&play(&NOTES, 0.3));
         assert!(found.melody(), "{found:?}");
+    }
+
+    #[test]
+    fn the_melody_is_found_wherever_the_recording_begins() {
+        let sound = play(&NOTES, 0.3);
+        for begin in (0..RATE as usize * 2 / 5).step_by(80) {
+            let found = find(&sound[begin..]);
+            assert!(found.melody() && found.shares.iter().sum::<f64>() > 0.7, "from sample {begin}: {found:?}");
+        }
     }
 
     #[test]
