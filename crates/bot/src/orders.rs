@@ -1,4 +1,4 @@
-//! What others want of this runner: the owner through the answers to beats and reports, the platform through signals.
+//! Orders to this runner: its owner gives them in answers to beats and reports, the platform by signals.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ impl Orders {
         self.raise(Order::Leave);
     }
 
-    /// What the gateway answers.
+    /// Follows an answer of the gateway.
     pub fn obey(&self, desired: Desired) {
         match desired {
             Desired::Leave => self.leave(),

@@ -122,7 +122,7 @@ pub async fn enqueue(queue: &Arc<Queue>, wishes: &[Wish]) -> Result<(), Error> {
             queue.say_held(&mut tx, runner, traces.get(&runner).copied().flatten());
         }
     }
-    // Who has come before has an entry.
+    // A repeated request has an entry already.
     let ended: Vec<RunnerId> = closed.iter().chain(&timed_out).map(|wish| wish.enqueue.runner).collect();
     store::remove(&mut tx, &ended).await?;
     for wish in closed {

@@ -83,7 +83,7 @@ pub struct UnderWay {
 }
 
 impl UnderWay {
-    /// What keeps one more from going, with so many of those that wait going before it.
+    /// Returns the limit that is reached, if `before` waiting bots go first.
     fn over(&self, limit: Option<u32>, before: u64) -> Option<Over> {
         let taken = self.bots.saturating_add(before);
         let value = limit.filter(|limit| taken >= u64::from(*limit))?;
@@ -113,7 +113,7 @@ impl Rooms {
         if self.over(bot, event).is_some() { Room::Full } else { Room::Free }
     }
 
-    /// What keeps it from going. One that waits has its turn by [`Event::Tick`] alone; whatever else happens to it, the others
+    /// Returns the limit that keeps the bot from going. A waiting bot goes by [`Event::Tick`] alone; at any other event the others
     /// that wait go first.
     pub fn over(&self, bot: &Bot, event: &Event) -> Option<Over> {
         let (limit, under_way) = self.0.get(&bot.tenant)?;

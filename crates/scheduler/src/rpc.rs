@@ -124,7 +124,7 @@ async fn apply(writer: &Writer, calls: &[Vec<Input>]) -> Result<Vec<Vec<Applied>
     Ok(calls.iter().map(|call| applied.by_ref().take(call.len()).collect()).collect())
 }
 
-/// What is wrong with a page_token.
+/// The error of a bad page_token.
 const TOKEN: &str = "must be the next page token of an answer";
 
 pub(crate) fn tenant(text: &str) -> Result<TenantId, Status> {

@@ -243,7 +243,7 @@ impl Tasks {
         names
     }
 
-    /// What runs or ran, and how the sweeps fare.
+    /// Returns the tasks that run or ran, and the last turn of each sweep.
     #[must_use]
     pub fn status(&self) -> Status {
         let mut tasks: BTreeMap<_, _> = self.shared.running().seen.iter().map(|name| (name.to_string(), 0)).collect();

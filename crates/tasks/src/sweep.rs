@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::catch_panic;
 use crate::supervise::{Part, Tasks, part};
 
-/// What runs in a process.
+/// The tasks and sweeps of a process.
 #[derive(Debug, Clone, Serialize)]
 pub struct Status {
     /// Names of all tasks since the process began, and how many run now under each.
@@ -36,7 +36,7 @@ pub struct SweepStatus {
     pub last_run: Option<Timestamp>,
     /// How long it took.
     pub duration_seconds: Option<f64>,
-    /// What came of it: `done`, `failed` or `panicked`.
+    /// The outcome: `done`, `failed` or `panicked`.
     pub outcome: Option<&'static str>,
     /// Why it failed.
     pub error: Option<String>,

@@ -1,6 +1,6 @@
-//! Whether slots went by priority: what is seen of the queue while it works, and what follows from it.
+//! Judges whether slots went by priority, from looks at the queue while it works.
 //!
-//! Who waits is looked at many times a second. A bot that gets its slot between two looks, while one with a lower number waited
+//! The queue is read many times a second. A bot that gets its slot between two looks, while one with a lower number waited
 //! at both of them, has overtaken that one. Nothing is compared with a clock of the services, and a machine that is busy
 //! makes fewer looks and no wrong ones.
 
@@ -18,7 +18,7 @@ const BETWEEN: Duration = Duration::from_millis(100);
 /// A look that takes longer is given up: the server is paused, or away.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What one look saw. Of bots, only their first attempts are looked at: a later one may back off.
+/// One look at the queue. Only first attempts of bots are read: a later one may back off.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Look {
     /// Milliseconds since the first look began, when this one began.
@@ -45,9 +45,9 @@ pub struct Order {
 /// A slot that went to the wrong bot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overtaken {
-    /// Who got it.
+    /// The bot that got it.
     pub by: String,
-    /// Who should have.
+    /// The bot that should have got it.
     pub who: String,
     /// Their numbers: at least, and at most.
     pub numbers: (u32, u32),
@@ -123,7 +123,7 @@ async fn read(database_url: &str, connection: Option<PgConnection>) -> Result<Se
     Ok((connection, look, bots, have_slots))
 }
 
-/// What is known of a bot.
+/// A bot, as the looks show it.
 struct Known {
     tier: u32,
     /// It was made after this, in milliseconds, …
@@ -154,7 +154,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What follows from the looks, where waiting halves a number once a `period`. Slots that say nothing are not counted: nobody
+/// Judges the looks, where waiting halves a number once a `period`. Slots that say nothing are not counted: nobody
 /// else waited, or perhaps at the same number.
 #[must_use]
 pub fn order(looks: &[Look], period: Duration) -> Order {

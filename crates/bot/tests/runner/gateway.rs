@@ -25,7 +25,7 @@ pub struct Kept {
     pub beats: u32,
     pub admissions: u32,
     pub desired: Desired,
-    /// What reports are answered; beats are not.
+    /// The order in the answers to reports, not in those to beats.
     pub desired_by_report: Desired,
     pub refuse_admission: bool,
     /// So many calls of each kind are answered with UNAVAILABLE first.

@@ -66,7 +66,7 @@ async fn an_owner_moves_the_deadline_of_an_entry() {
     house.enqueue(later.clone()).await;
     assert_eq!(house.waiting().await, (2, 2));
     house.enqueue(Enqueue { deadline: later.deadline + hour, revision: 2, ..later.clone() }).await;
-    // What was said before comes once more: it says nothing any more.
+    // The first request is delivered again: it must not move the deadline back.
     house.enqueue(later.clone()).await;
     let deadline = house.now();
     house.enqueue(Enqueue { deadline, revision: 2, ..sooner.clone() }).await;

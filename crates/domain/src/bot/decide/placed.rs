@@ -149,7 +149,7 @@ impl Step<'_> {
     pub(super) fn queue_timed_out(&mut self, attempt: Attempt, deadline: Timestamp) -> Taken {
         let now = self.now;
         let state = self.next.state;
-        // What is stored is a little coarser than what is told.
+        // A stored time is rounded to microseconds, one in a message is not.
         let is_later = self.next.wants_slot_until() > Some(after(deadline, Duration::from_millis(1)));
         let current = self.current(attempt)?;
         if current.platform.is_some() || current.admission.is_some() {
