@@ -21,8 +21,7 @@ pub struct Wish {
 }
 
 /// Those who come together, in the order in which they would wait.
-fn in_order<'a>(wishes: &'a [Wish], now: Timestamp, config: &Config) -> Vec<&'a Wish> {
-    let mut wishes: Vec<&Wish> = wishes.iter().collect();
+fn in_order<'a>(mut wishes: Vec<&'a Wish>, now: Timestamp, config: &Config) -> Vec<&'a Wish> {
     wishes.sort_by_key(|wish| (wish.enqueue.queued_at, wish.enqueue.runner));
     let priority = |wish: &Wish| policy::priority_at(wish.enqueue.priority, wish.enqueue.queued_at, now, config.rise).0;
     let coming = wishes.iter().map(|wish| Coming {
@@ -40,7 +39,7 @@ fn in_order<'a>(wishes: &'a [Wish], now: Timestamp, config: &Config) -> Vec<&'a 
 }
 
 /// Of several wishes of a runner, the newest.
-fn newest(wishes: &[Wish]) -> Vec<Wish> {
+fn newest(wishes: &[Wish]) -> Vec<&Wish> {
     let mut newest: BTreeMap<RunnerId, &Wish> = BTreeMap::new();
     for wish in wishes {
         let known = newest.entry(wish.enqueue.runner).or_insert(wish);
@@ -48,7 +47,7 @@ fn newest(wishes: &[Wish]) -> Vec<Wish> {
             *known = wish;
         }
     }
-    newest.into_values().cloned().collect()
+    newest.into_values().collect()
 }
 
 /// Handles a batch. Nothing is written for those who get a slot at once; the others are stored and asked for once more.
@@ -56,7 +55,7 @@ pub async fn enqueue(queue: &Arc<Queue>, wishes: &[Wish]) -> Result<(), Error> {
     if wishes.is_empty() {
         return Ok(());
     }
-    let wishes = &newest(wishes);
+    let wishes = newest(wishes);
     let now = queue.clock.now();
     let timeouts = &queue.config.platform_timeouts;
     let open = |wish: &'_ Wish| policy::opened_at_first(&wish.enqueue.platforms, timeouts);
